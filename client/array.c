@@ -1,0 +1,389 @@
+#include "client/array.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "client/link.h"
+#include "core/array/dtype.h"
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+
+#define TESS_ROW(name, code, text) \
+    _Static_assert((int)TESS_##name == (int)TESSI_##name, "the public status differs from the internal one");
+TESS_STATUS_TABLE(TESS_ROW)
+#undef TESS_ROW
+#define TESS_ROW(NAME, name, code, size) \
+    _Static_assert((int)TESS_##NAME == (int)TESSI_##NAME, "the public dtype differs from the internal one");
+TESS_DTYPE_TABLE(TESS_ROW)
+#undef TESS_ROW
+_Static_assert(TESS_NDIM_MAX == TESSI_NDIM_MAX, "the public limit differs from the internal one");
+
+/* The id of recipes; inputs have 0, since no layer may name itself. */
+#define RECIPE_ID UINT32_MAX
+
+/* What an operation returns that was given no session at all: nobody owns it and nobody writes to it. */
+static const struct tess_array nobody = {.status = TESSI_INVALID};
+static const char nobody_text[] = "an operation was given NULL instead of arrays or a session: "
+                                  "pass handles that tess_ functions returned";
+
+/* ---- Nodes ---- */
+
+static void replace_by_constant(struct tessi_layer **layer)
+{
+    struct tessi_layer *empty = tessi_layer_create(0, RECIPE_ID, TESSI_OP_FULL, (*layer)->dtype);
+    tessi_grid_copy(&empty->grid, &(*layer)->grid);
+    empty->as.full = (struct tessi_scalar){.dtype = TESSI_F64};
+    tessi_layer_destroy(*layer);
+    *layer = empty;
+}
+
+/* Texts of checks begin with "layer 4294967295: ", which tells the user nothing. */
+static void drop_layer_prefix(struct tessi_error *error)
+{
+    char prefix[32];
+    int length = snprintf(prefix, sizeof prefix, "layer %u: ", RECIPE_ID);
+    if (error != NULL && strncmp(error->text, prefix, (size_t)length) == 0) {
+        memmove(error->text, error->text + length, strlen(error->text) - (size_t)length + 1);
+    }
+}
+
+struct tessi_node *tessi_node_build(struct tess_session *session, struct tessi_layer *layer,
+                                    struct tessi_node *const *inputs, struct tessi_error *error)
+{
+    layer->id = RECIPE_ID;
+    if (tessi_layer_check(layer, error) != TESSI_OK) {
+        drop_layer_prefix(error);
+        tessi_layer_destroy(layer);
+        return NULL;
+    }
+    if (tessi_layer_bytes(layer) == 0 && layer->op != TESSI_OP_FULL) {
+        replace_by_constant(&layer);
+    }
+    struct tessi_node *node = tessi_zalloc(sizeof *node);
+    node->session = session;
+    node->refs = 1;
+    node->layer = layer;
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        node->input[i] = tessi_node_ref(inputs[i]);
+    }
+    return node;
+}
+
+struct tessi_node *tessi_node_ref(struct tessi_node *node)
+{
+    TESS_ASSERT(node->refs > 0);
+    node->refs++;
+    return node;
+}
+
+static void free_node(struct tessi_node *node)
+{
+    struct tessi_link *link = node->session->link;
+    for (size_t i = 0; i < node->served_count; i++) {
+        if (link != NULL) {
+            tessi_link_unserve(link, node->served[i]);
+        }
+    }
+    tessi_free(node->served);
+    tessi_blob_unref(node->data);
+    tessi_layer_destroy(node->layer);
+    tessi_free(node);
+}
+
+void tessi_node_unref(struct tessi_node *node)
+{
+    /* A stack and no recursion: an iteration can leave a chain of any length behind it. */
+    struct tessi_node **stack = NULL;
+    size_t count = 0;
+    size_t capacity = 0;
+    while (node != NULL) {
+        TESS_ASSERT(node->refs > 0);
+        if (--node->refs == 0) {
+            for (uint32_t i = 0; i < node->layer->ninputs; i++) {
+                tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
+                stack[count++] = node->input[i];
+            }
+            free_node(node);
+        }
+        node = count > 0 ? stack[--count] : NULL;
+    }
+    tessi_free(stack);
+}
+
+void tessi_node_shape(const struct tessi_node *node, struct tessi_shape *shape)
+{
+    tessi_grid_shape(&node->layer->grid, shape);
+}
+
+int64_t tessi_node_elements(const struct tessi_node *node)
+{
+    struct tessi_shape shape;
+    tessi_node_shape(node, &shape);
+    int64_t elements = 0;
+    TESS_ASSERT(tessi_shape_elements(&shape, &elements));
+    return elements;
+}
+
+void tessi_layer_set_input(struct tessi_layer *layer, uint32_t i, const struct tessi_node *node)
+{
+    struct tessi_input *input = &layer->input[i];
+    TESS_ASSERT(i < TESSI_INPUTS_MAX);
+    input->dtype = node->layer->dtype;
+    tessi_grid_copy(&input->grid, &node->layer->grid);
+    input->rules.ndim = input->grid.ndim;
+    for (uint32_t d = 0; d < input->grid.ndim; d++) {
+        input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d};
+    }
+    layer->ninputs = layer->ninputs > i ? layer->ninputs : i + 1;
+}
+
+/* ---- Handles ---- */
+
+static struct tess_array *new_handle(struct tess_session *session)
+{
+    struct tess_array *array = tessi_zalloc(sizeof *array);
+    struct tess_scope *scope = session->innermost;
+    array->session = session;
+    array->scope = scope;
+    array->next = scope->arrays;
+    if (array->next != NULL) {
+        array->next->prev = array;
+    }
+    scope->arrays = array;
+    return array;
+}
+
+static void unlink_handle(struct tess_array *array)
+{
+    if (array->prev != NULL) {
+        array->prev->next = array->next;
+    } else {
+        array->scope->arrays = array->next;
+    }
+    if (array->next != NULL) {
+        array->next->prev = array->prev;
+    }
+    array->next = NULL;
+    array->prev = NULL;
+}
+
+static struct tess_array *poisoned(struct tess_session *session, const struct tessi_error *error)
+{
+    tessi_session_note(session, error);
+    struct tess_array *array = new_handle(session);
+    array->status = error->status;
+    array->text = tessi_strdup(error->text);
+    return array;
+}
+
+struct tess_array *tessi_array_finish(struct tess_session *session, const char *operation, struct tessi_node *node,
+                                      const struct tessi_error *error)
+{
+    if (node == NULL) {
+        struct tessi_error named = *error;
+        tessi_error_prefix(&named, "%s", operation);
+        return poisoned(session, &named);
+    }
+    struct tess_array *array = new_handle(session);
+    array->node = node;
+    node->handles++;
+    return array;
+}
+
+struct tess_array *tessi_array_poison(struct tess_session *session, const char *operation, enum tessi_status status,
+                                      const char *format, ...)
+{
+    if (session == NULL) {
+        return (struct tess_array *)(uintptr_t)&nobody;
+    }
+    struct tessi_error error = {.status = status};
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error.text, sizeof error.text, format, arguments);
+    va_end(arguments);
+    tessi_error_prefix(&error, "%s", operation);
+    return poisoned(session, &error);
+}
+
+/* A new handle with the poison of another: its owner may release the other at any time. */
+static struct tess_array *pass_poison(const struct tess_array *from)
+{
+    if (from->session == NULL) {
+        return (struct tess_array *)(uintptr_t)&nobody;
+    }
+    struct tess_array *array = new_handle(from->session);
+    array->status = from->status;
+    array->text = tessi_strdup(from->text);
+    return array;
+}
+
+struct tess_array *tessi_array_refuse(const char *operation, const struct tess_array *a, const struct tess_array *b)
+{
+    if (a == NULL || b == NULL) {
+        const struct tess_array *other = a != NULL ? a : b;
+        return tessi_array_poison(other != NULL ? other->session : NULL, operation, TESSI_INVALID,
+                                  "an operand is NULL: pass a handle that a tess_ function returned");
+    }
+    if (a->node == NULL || b->node == NULL) {
+        const struct tess_array *bad = a->node == NULL ? a : b;
+        const struct tess_array *good = bad == a ? b : a;
+        return bad->session == NULL && good->session != NULL
+                   ? tessi_array_poison(good->session, operation, TESSI_INVALID, "%s", nobody_text)
+                   : pass_poison(bad);
+    }
+    if (a->session != b->session) {
+        return tessi_array_poison(a->session, operation, TESSI_INVALID,
+                                  "the operands belong to different sessions: make both in one");
+    }
+    return NULL;
+}
+
+struct tess_array *tessi_session_refuse(struct tess_session *session, const char *operation)
+{
+    if (session == NULL) {
+        return tessi_array_poison(NULL, operation, TESSI_INVALID, "no session");
+    }
+    if (session->fatal.status != TESSI_OK) {
+        return poisoned(session, &session->fatal);
+    }
+    return NULL;
+}
+
+const char *tessi_array_names(const struct tess_array *a, const struct tess_array *b, char *text, size_t size)
+{
+    const char *first = a->name;
+    const char *second = b != NULL ? b->name : "";
+    bool both = first[0] != 0 && second[0] != 0;
+    text[0] = 0;
+    if (first[0] != 0 || second[0] != 0) {
+        snprintf(text, size, " [%s%s%s]", first, both ? ", " : "", second);
+    }
+    return text;
+}
+
+void tessi_array_release(struct tess_array *array)
+{
+    struct tessi_node *node = array->node;
+    if (node != NULL && --node->handles == 0 && node->held != 0) {
+        pthread_mutex_lock(&array->session->lock);
+        uint32_t id = node->held;
+        node->held = 0;
+        pthread_mutex_unlock(&array->session->lock);
+        tessi_link_release(array->session->link, &id, 1);
+    }
+    tessi_node_unref(node);
+    unlink_handle(array);
+    tessi_free(array->text);
+    tessi_free(array);
+}
+
+/* ---- The public side ---- */
+
+void tess_release(tess_array *array)
+{
+    if (array != NULL && array->session != NULL) {
+        tessi_array_release(array);
+    }
+}
+
+tess_array *tess_keep(tess_array *array)
+{
+    if (array == NULL || array->session == NULL || array->scope->outer == NULL) {
+        return array;
+    }
+    struct tess_scope *outer = array->scope->outer;
+    unlink_handle(array);
+    array->scope = outer;
+    array->next = outer->arrays;
+    if (array->next != NULL) {
+        array->next->prev = array;
+    }
+    outer->arrays = array;
+    return array;
+}
+
+tess_array *tess_name(tess_array *array, const char *name)
+{
+    if (array != NULL && array->session != NULL) {
+        snprintf(array->name, sizeof array->name, "%s", name != NULL ? name : "");
+    }
+    return array;
+}
+
+tess_status tess_array_status(const tess_array *array)
+{
+    return array == NULL ? TESS_INVALID : (tess_status)array->status;
+}
+
+const char *tess_array_error(const tess_array *array)
+{
+    if (array == NULL || array->session == NULL) {
+        return nobody_text;
+    }
+    return array->text != NULL ? array->text : "";
+}
+
+tess_shape tess_array_shape(const tess_array *array)
+{
+    tess_shape shape = {0};
+    if (array != NULL && array->node != NULL) {
+        const struct tessi_grid *grid = &array->node->layer->grid;
+        shape.ndim = grid->ndim;
+        for (uint32_t d = 0; d < grid->ndim; d++) {
+            shape.dim[d] = grid->axis[d].extent;
+        }
+    }
+    return shape;
+}
+
+tess_dtype tess_array_dtype(const tess_array *array)
+{
+    return array != NULL && array->node != NULL ? (tess_dtype)array->node->layer->dtype : TESS_F64;
+}
+
+uint64_t tess_array_bytes(const tess_array *array)
+{
+    return array != NULL && array->node != NULL ? tessi_layer_bytes(array->node->layer) : 0;
+}
+
+uint64_t tess_array_chunks(const tess_array *array, uint32_t axis)
+{
+    if (array == NULL || array->node == NULL || axis >= array->node->layer->grid.ndim) {
+        return 0;
+    }
+    return array->node->layer->grid.axis[axis].count;
+}
+
+int64_t tess_array_chunk(const tess_array *array, uint32_t axis, uint64_t position)
+{
+    if (position >= tess_array_chunks(array, axis)) {
+        return 0;
+    }
+    const struct tessi_axis *along = &array->node->layer->grid.axis[axis];
+    return tessi_axis_hi(along, position) - tessi_axis_lo(along, position);
+}
+
+const char *tess_status_text(tess_status status)
+{
+    return tessi_status_text((enum tessi_status)status);
+}
+
+const char *tess_dtype_name(tess_dtype dtype)
+{
+    return tessi_dtype_valid((uint32_t)dtype) ? tessi_dtype_name((enum tessi_dtype)dtype) : "unknown";
+}
+
+size_t tess_dtype_size(tess_dtype dtype)
+{
+    return tessi_dtype_valid((uint32_t)dtype) ? tessi_dtype_size((enum tessi_dtype)dtype) : 0;
+}
+
+tess_status tess_dtype_parse(const char *name, tess_dtype *dtype)
+{
+    enum tessi_dtype parsed;
+    if (name == NULL || dtype == NULL || !tessi_dtype_parse(name, &parsed)) {
+        return TESS_INVALID;
+    }
+    *dtype = (tess_dtype)parsed;
+    return TESS_OK;
+}

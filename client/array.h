@@ -1,0 +1,103 @@
+/* Handles and the lazy graph behind them.
+ *
+ * A node is an operation over whole arrays: a layer whose ids are filled in when it is submitted, and the
+ * nodes that it reads. A handle is what the user has: it names a node or carries poison. Several handles
+ * may name one node. A node lives as long as a handle or a later node needs its recipe; its data on the
+ * cluster are held as long as one of its own handles lives. */
+#ifndef TESSI_CLIENT_ARRAY_H
+#define TESSI_CLIENT_ARRAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/session.h"
+#include "client/tessera.h"
+#include "core/graph/layer.h"
+
+#define TESSI_ARRAY_NAME_MAX 32
+
+struct tessi_blob; /* client/link.h: data of RECEIVE layers */
+
+struct tessi_node {
+    struct tess_session *session;
+    uint32_t refs;    /* handles and nodes that read this one */
+    uint32_t handles;
+    struct tessi_layer *layer; /* owned; session, id and the inputs' ids are 0 */
+    struct tessi_node *input[TESSI_INPUTS_MAX]; /* referenced */
+    struct tessi_blob *data;   /* RECEIVE, owned by reference */
+    uint32_t *served;          /* RECEIVE: layer ids under which the link serves the data, owned */
+    size_t served_count;
+    size_t served_capacity;
+    uint32_t held;    /* id of the layer that the cluster holds for this node; 0: none */
+    uint32_t pending; /* id of the layer that is computed to be read; 0: none */
+    uint32_t mark;    /* walks: equal to the session's mark when visited */
+    uint32_t position; /* in the walk's list, when visited */
+};
+
+struct tess_array {
+    struct tess_session *session; /* NULL only in the one handle that belongs to nobody */
+    struct tess_scope *scope;
+    struct tess_array *next, *prev;
+    struct tessi_node *node; /* NULL: poisoned */
+    enum tessi_status status;
+    char *text;              /* of the poison, owned; NULL when there is none */
+    char name[TESSI_ARRAY_NAME_MAX]; /* "" unless the user gave one */
+};
+
+/* A node over `layer`, whose ownership passes, and as many inputs as the layer has, which are referenced. NULL when
+ * tessi_layer_check refuses the layer. An array without elements becomes a constant, so that no kernel and no
+ * transfer ever meets one. */
+struct tessi_node *tessi_node_build(struct tess_session *session, struct tessi_layer *layer,
+                                    struct tessi_node *const *inputs, struct tessi_error *error);
+struct tessi_node *tessi_node_ref(struct tessi_node *node);
+void tessi_node_unref(struct tessi_node *node); /* NULL is allowed */
+void tessi_node_shape(const struct tessi_node *node, struct tessi_shape *shape);
+int64_t tessi_node_elements(const struct tessi_node *node);
+
+/* Make input `i` of a layer under construction describe `node`, with rules SAME(d) for each dimension. */
+void tessi_layer_set_input(struct tessi_layer *layer, uint32_t i, const struct tessi_node *node);
+
+/* A handle of the innermost scope for a node, whose reference passes. With NULL: poison from `error`, prefixed with
+ * the name of the operation. */
+struct tess_array *tessi_array_finish(struct tess_session *session, const char *operation, struct tessi_node *node,
+                                      const struct tessi_error *error);
+
+/* A poisoned handle: "operation: text". `session` NULL gives the handle that belongs to nobody. */
+struct tess_array *tessi_array_poison(struct tess_session *session, const char *operation, enum tessi_status status,
+                                      const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* NULL when the operands can be computed with; else the result that the operation must return: an operand is
+ * poisoned, missing, or of another session. `b` may be the same as `a`. */
+struct tess_array *tessi_array_refuse(const char *operation, const struct tess_array *a, const struct tess_array *b);
+
+/* As above for operations without operands. */
+struct tess_array *tessi_session_refuse(struct tess_session *session, const char *operation);
+
+/* " [x, w]" with the names that operands have, "" when none has one. */
+const char *tessi_array_names(const struct tess_array *a, const struct tess_array *b, char *text, size_t size);
+
+void tessi_array_release(struct tess_array *array);
+
+/* Chunk lengths for `shape` from what the user asked for; see tess_shape. */
+enum tessi_status tessi_chunks_choose(const struct tess_session *session, const struct tessi_shape *shape,
+                                      enum tessi_dtype dtype, const tess_shape *chunks, int64_t *chunk,
+                                      struct tessi_error *error);
+
+/* Shape and dtype as the user gives them, checked. */
+enum tessi_status tessi_shape_from_user(const tess_shape *shape, struct tessi_shape *out, struct tessi_error *error);
+enum tessi_status tessi_dtype_from_user(tess_dtype dtype, enum tessi_dtype *out, struct tessi_error *error);
+
+/* Operations on nodes that several functions of the library are made of. Each returns a new reference, NULL with
+ * `error` on failure; the operands stay the caller's. */
+struct tessi_node *tessi_node_astype(struct tessi_node *a, enum tessi_dtype dtype, struct tessi_error *error);
+struct tessi_node *tessi_node_regrid(struct tessi_node *a, const struct tessi_grid *grid, struct tessi_error *error);
+struct tessi_node *tessi_node_fold(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype, uint32_t axes,
+                                   bool keepdims, struct tessi_error *error);
+struct tessi_node *tessi_node_full(struct tess_session *session, const struct tessi_shape *shape,
+                                   enum tessi_dtype dtype, double value, struct tessi_error *error);
+struct tessi_node *tessi_node_permute(struct tessi_node *a, const uint32_t *axes, struct tessi_error *error);
+/* a ∘ number, in `dtype`. */
+struct tessi_node *tessi_node_scalar_op(struct tessi_node *a, enum tessi_ewise op, enum tessi_dtype dtype,
+                                        double number, struct tessi_error *error);
+
+#endif

@@ -1,0 +1,86 @@
+/* The connection to a cluster: an I/O thread that owns the sockets to the scheduler and to the workers whose
+ * blocks are read or who read the client's data.
+ *
+ * The caller's thread hands over packed messages and transfers and sleeps on a condition; what the scheduler
+ * says about each layer is kept in a table under one lock. All functions may be called from any thread. */
+#ifndef TESSI_CLIENT_LINK_H
+#define TESSI_CLIENT_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/array/shape.h"
+#include "core/base/status.h"
+#include "core/graph/layer.h"
+#include "core/wire/message.h"
+
+struct tessi_link;
+struct tessi_net;
+
+struct tessi_link_config {
+    struct tessi_net *net;   /* borrowed, outlives the link */
+    const char *address;     /* of the scheduler */
+    const char *name;        /* of this client, for the scheduler's status */
+    uint32_t timeout_ms;     /* to connect and to be welcomed */
+};
+
+enum tessi_status tessi_link_open(const struct tessi_link_config *config, struct tessi_link **link,
+                                  struct tessi_error *error);
+/* Says goodbye: the scheduler drops what the session holds. NULL is allowed. */
+void tessi_link_close(struct tessi_link *link);
+
+uint32_t tessi_link_id(const struct tessi_link *link); /* the session's */
+
+/* Why the connection has ended; OK while it lives. */
+enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *error);
+
+/* Layers are borrowed. The wanted ones are known to tessi_link_wait until they are released. */
+enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
+                                    const uint32_t *wanted, size_t wanted_count, struct tessi_error *error);
+void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t count); /* NULL link is allowed */
+void tessi_link_cancel(struct tessi_link *link, uint32_t id);
+
+/* OK while the layer is computed or held, else how it failed. */
+enum tessi_status tessi_link_layer_status(struct tessi_link *link, uint32_t id);
+
+/* Called about every change of a layer that is waited for, on the thread that waits, without the lock. */
+typedef void tessi_link_progress_fn(void *context, uint64_t done, uint64_t total, bool finished);
+
+/* Wait until a wanted layer is complete. `elapsed_ns` is the scheduler's measure. TIMEOUT after `timeout_ns`
+ * (INT64_MAX: never); else how the layer or the connection failed. */
+enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t timeout_ns,
+                                  tessi_link_progress_fn *progress, void *context, int64_t *elapsed_ns,
+                                  struct tessi_error *error);
+
+/* Takes `size` bytes of block `index` from byte `offset` on; called on the I/O thread, pieces in any order.
+ * A failure ends the transfer. */
+typedef enum tessi_status tessi_piece_fn(void *context, uint64_t index, uint64_t offset, const void *data,
+                                         uint64_t size, struct tessi_error *error);
+
+/* Fetch all blocks of a complete layer from the workers that hold them; returns when the last piece was taken. */
+enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                   size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                   struct tessi_error *error);
+
+/* Counters as the scheduler last told them, and the number of workers now. */
+void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers);
+
+/* The scheduler's status document; the caller frees it. */
+enum tessi_status tessi_link_status_document(struct tessi_link *link, char **json, struct tessi_error *error);
+
+/* ---- Data that workers pull from this client ---- */
+
+/* A copy of the user's elements, counted: the I/O thread may be sending from it. */
+struct tessi_blob;
+struct tessi_blob *tessi_blob_create(const void *data, uint64_t bytes); /* NULL when there is no memory */
+struct tessi_blob *tessi_blob_ref(struct tessi_blob *blob);
+void tessi_blob_unref(struct tessi_blob *blob); /* NULL is allowed */
+const void *tessi_blob_data(const struct tessi_blob *blob);
+
+/* Answer pulls of the RECEIVE layer `id` from the blob, which holds the array of that grid in C order. */
+void tessi_link_serve(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid, size_t element_bytes,
+                      struct tessi_blob *blob);
+void tessi_link_unserve(struct tessi_link *link, uint32_t id);
+
+#endif

@@ -1,0 +1,249 @@
+/* Reductions: fold inside each block first, then a tree with bounded fan-in over what is left, whose form
+ * depends on shape and chunks only. */
+#include <math.h>
+
+#include "client/array.h"
+#include "core/base/assert.h"
+
+#define FAN_IN 16 /* blocks that one task of the tree folds */
+
+static bool folds(uint32_t axes, uint32_t d)
+{
+    return (axes >> d & 1u) != 0;
+}
+
+/* Blocks along the folded axes, at most 2^63. */
+static uint64_t blocks_folded(const struct tessi_grid *grid, uint32_t axes)
+{
+    uint64_t blocks = 1;
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        if (folds(axes, d) && __builtin_mul_overflow(blocks, grid->axis[d].count, &blocks)) {
+            return UINT64_MAX;
+        }
+    }
+    return blocks;
+}
+
+/* Whether a block has more than one element along the folded axes. */
+static bool blocks_fold_inside(const struct tessi_grid *grid, uint32_t axes)
+{
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        if (folds(axes, d) && tessi_axis_longest(&grid->axis[d]) > 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One level: groups of up to `fan` blocks along the folded axes become one element each. */
+static struct tessi_node *level(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype, uint32_t axes,
+                                uint64_t fan, struct tessi_error *error)
+{
+    const struct tessi_grid *in = &a->layer->grid;
+    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_REDUCE, dtype);
+    tessi_layer_set_input(layer, 0, a);
+    layer->as.reduce.fold = fold;
+    layer->as.reduce.axes = axes;
+    layer->as.reduce.keepdims = true;
+    layer->grid.ndim = in->ndim;
+    for (uint32_t d = in->ndim; d-- > 0;) {
+        if (!folds(axes, d)) {
+            layer->grid.axis[d] = tessi_axis_copy(&in->axis[d]);
+            continue;
+        }
+        uint64_t group = fan < in->axis[d].count ? fan : in->axis[d].count;
+        fan /= group;
+        fan = fan > 0 ? fan : 1;
+        layer->grid.axis[d] = tessi_axis_regular((int64_t)((in->axis[d].count - 1) / group + 1), 1);
+        layer->input[0].rules.rule[d] =
+            (struct tessi_rule){.kind = TESSI_RULE_GROUP, .dim = d, .value = (int64_t)group};
+    }
+    return tessi_node_build(a->session, layer, &a, error);
+}
+
+static struct tessi_node *last_level(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype,
+                                     uint32_t axes, bool keepdims, struct tessi_error *error)
+{
+    const struct tessi_grid *in = &a->layer->grid;
+    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_REDUCE, dtype);
+    tessi_layer_set_input(layer, 0, a);
+    layer->as.reduce.fold = fold;
+    layer->as.reduce.axes = axes;
+    layer->as.reduce.keepdims = keepdims;
+    uint32_t out = 0;
+    for (uint32_t d = 0; d < in->ndim; d++) {
+        struct tessi_rule *rule = &layer->input[0].rules.rule[d];
+        if (folds(axes, d)) {
+            *rule = (struct tessi_rule){.kind = TESSI_RULE_ALL};
+            if (keepdims) {
+                layer->grid.axis[out++] = tessi_axis_regular(1, 1);
+            }
+        } else {
+            *rule = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = out};
+            layer->grid.axis[out++] = tessi_axis_copy(&in->axis[d]);
+        }
+    }
+    layer->grid.ndim = out;
+    return tessi_node_build(a->session, layer, &a, error);
+}
+
+struct tessi_node *tessi_node_fold(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype, uint32_t axes,
+                                   bool keepdims, struct tessi_error *error)
+{
+    struct tessi_node *current = tessi_node_ref(a);
+    uint64_t fan = 1;
+    bool inside = blocks_fold_inside(&a->layer->grid, axes);
+    while (current != NULL) {
+        uint64_t blocks = blocks_folded(&current->layer->grid, axes);
+        /* The first level reads whole blocks: it stays where they are, and only its small results travel. */
+        if (inside ? blocks <= 1 : blocks <= FAN_IN) {
+            break;
+        }
+        fan = inside ? 1 : FAN_IN;
+        inside = false;
+        struct tessi_node *next = level(current, fold, dtype, axes, fan, error);
+        tessi_node_unref(current);
+        current = next;
+    }
+    struct tessi_node *result =
+        current == NULL ? NULL : last_level(current, fold, dtype, axes, keepdims, error);
+    tessi_node_unref(current);
+    return result;
+}
+
+/* The grid of a folded array whose folded axes hold nothing: every element is the same constant. */
+static struct tessi_node *fold_of_nothing(struct tessi_node *a, enum tessi_dtype dtype, uint32_t axes, bool keepdims,
+                                          double value, struct tessi_error *error)
+{
+    const struct tessi_grid *in = &a->layer->grid;
+    struct tessi_shape shape = {0};
+    for (uint32_t d = 0; d < in->ndim; d++) {
+        if (!folds(axes, d)) {
+            shape.dim[shape.ndim++] = in->axis[d].extent;
+        } else if (keepdims) {
+            shape.dim[shape.ndim++] = 1;
+        }
+    }
+    return tessi_node_full(a->session, &shape, dtype, value, error);
+}
+
+static bool folds_nothing(const struct tessi_node *a, uint32_t axes)
+{
+    for (uint32_t d = 0; d < a->layer->grid.ndim; d++) {
+        if (folds(axes, d) && a->layer->grid.axis[d].extent == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The set of axes without those that TESS_ALL names in excess. */
+static enum tessi_status check_axes(const struct tessi_node *a, uint32_t *axes, struct tessi_error *error)
+{
+    uint32_t ndim = a->layer->grid.ndim;
+    uint32_t all = (UINT32_C(1) << ndim) - 1;
+    if (*axes == TESS_ALL) {
+        *axes = all;
+    }
+    if ((*axes & ~all) != 0) {
+        return tessi_fail(error, TESSI_INVALID, "axis %d of an array of %u dimensions: name axes below %u, or TESS_ALL",
+                          31 - __builtin_clz(*axes), ndim, ndim);
+    }
+    return TESSI_OK;
+}
+
+tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims)
+{
+    struct tess_array *refused = tessi_array_refuse(__func__, a, a);
+    if (refused != NULL) {
+        return refused;
+    }
+    struct tessi_error error = {0};
+    struct tessi_node *node = NULL;
+    if (check_axes(a->node, &axes, &error) == TESSI_OK) {
+        enum tessi_dtype dtype = tessi_dtype_sum(a->node->layer->dtype);
+        node = axes == 0                     ? tessi_node_astype(a->node, dtype, &error)
+               : folds_nothing(a->node, axes) ? fold_of_nothing(a->node, dtype, axes, keepdims, 0.0, &error)
+                                              : tessi_node_fold(a->node, TESSI_FOLD_SUM, dtype, axes, keepdims, &error);
+    }
+    return tessi_array_finish(a->session, __func__, node, &error);
+}
+
+static struct tessi_node *mean_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
+{
+    enum tessi_dtype result = tessi_dtype_inexact(a->layer->dtype);
+    enum tessi_dtype wide = result == TESSI_F16 || result == TESSI_BF16 ? TESSI_F32 : result;
+    if (folds_nothing(a, axes)) {
+        return fold_of_nothing(a, result, axes, keepdims, NAN, error);
+    }
+    double count = 1.0;
+    for (uint32_t d = 0; d < a->layer->grid.ndim; d++) {
+        count *= folds(axes, d) ? (double)a->layer->grid.axis[d].extent : 1.0;
+    }
+    struct tessi_node *converted = tessi_node_astype(a, wide, error);
+    struct tessi_node *sum = NULL;
+    struct tessi_node *mean = NULL;
+    struct tessi_node *node = NULL;
+    if (converted != NULL) {
+        sum = axes == 0 ? tessi_node_ref(converted)
+                        : tessi_node_fold(converted, TESSI_FOLD_SUM, wide, axes, keepdims, error);
+    }
+    if (sum != NULL) {
+        mean = tessi_node_scalar_op(sum, TESSI_EWISE_DIVIDE, wide, count, error);
+    }
+    if (mean != NULL) {
+        node = tessi_node_astype(mean, result, error);
+    }
+    tessi_node_unref(converted);
+    tessi_node_unref(sum);
+    tessi_node_unref(mean);
+    return node;
+}
+
+tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims)
+{
+    struct tess_array *refused = tessi_array_refuse(__func__, a, a);
+    if (refused != NULL) {
+        return refused;
+    }
+    struct tessi_error error = {0};
+    struct tessi_node *node = NULL;
+    if (check_axes(a->node, &axes, &error) == TESSI_OK) {
+        node = mean_node(a->node, axes, keepdims, &error);
+    }
+    return tessi_array_finish(a->session, __func__, node, &error);
+}
+
+static struct tess_array *extreme(const char *operation, struct tess_array *a, enum tessi_fold fold, uint32_t axes,
+                                  bool keepdims)
+{
+    struct tess_array *refused = tessi_array_refuse(operation, a, a);
+    if (refused != NULL) {
+        return refused;
+    }
+    struct tessi_error error = {0};
+    struct tessi_node *node = NULL;
+    enum tessi_dtype dtype = a->node->layer->dtype;
+    if (check_axes(a->node, &axes, &error) != TESSI_OK) {
+        node = NULL;
+    } else if (tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX) {
+        tessi_fail(&error, TESSI_UNSUPPORTED, "complex numbers have no order: take the %s of a real array",
+                   fold == TESSI_FOLD_MIN ? "min" : "max");
+    } else if (folds_nothing(a->node, axes)) {
+        tessi_fail(&error, TESSI_INVALID, "an axis to be folded has extent 0: no elements have no %s",
+                   fold == TESSI_FOLD_MIN ? "min" : "max");
+    } else {
+        node = axes == 0 ? tessi_node_ref(a->node) : tessi_node_fold(a->node, fold, dtype, axes, keepdims, &error);
+    }
+    return tessi_array_finish(a->session, operation, node, &error);
+}
+
+tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims)
+{
+    return extreme(__func__, a, TESSI_FOLD_MIN, axes, keepdims);
+}
+
+tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims)
+{
+    return extreme(__func__, a, TESSI_FOLD_MAX, axes, keepdims);
+}

@@ -1,0 +1,141 @@
+#include "client/submit.h"
+
+#include "client/link.h"
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+
+/* Whether the cluster has the node's blocks or is making them. */
+static bool is_held(const struct tess_session *session, const struct tessi_node *node)
+{
+    return node->held != 0 &&
+           (session->link == NULL || tessi_link_layer_status(session->link, node->held) == TESSI_OK);
+}
+
+static uint32_t add_entry(struct tessi_plan *plan, struct tess_session *session, struct tessi_node *node)
+{
+    tessi_grow(&plan->entries, &plan->capacity, plan->count + 1, sizeof *plan->entries);
+    struct tessi_plan_entry *entry = &plan->entries[plan->count];
+    *entry = (struct tessi_plan_entry){.node = node};
+    if (is_held(session, node)) {
+        entry->id = node->held;
+    } else {
+        entry->layer = tessi_layer_copy(node->layer);
+        for (uint32_t i = 0; i < node->layer->ninputs; i++) {
+            entry->input[i] = node->input[i]->position;
+            plan->entries[entry->input[i]].consumers++;
+        }
+    }
+    node->position = (uint32_t)plan->count;
+    return (uint32_t)plan->count++;
+}
+
+struct visit {
+    struct tessi_node *node;
+    uint32_t next; /* input to look at */
+};
+
+/* Inputs before readers, in the order of operands: the order of layers is part of what fixes the schedule. */
+static void collect(struct tess_session *session, struct tessi_node *root, struct tessi_plan *plan)
+{
+    struct visit *stack = NULL;
+    size_t count = 0;
+    size_t capacity = 0;
+    if (root->mark == session->mark) {
+        return;
+    }
+    tessi_grow(&stack, &capacity, 1, sizeof *stack);
+    stack[count++] = (struct visit){root, 0};
+    root->mark = session->mark;
+    while (count > 0) {
+        struct visit *top = &stack[count - 1];
+        struct tessi_node *node = top->node;
+        if (top->next < node->layer->ninputs && !is_held(session, node)) {
+            struct tessi_node *input = node->input[top->next++];
+            if (input->mark != session->mark) {
+                input->mark = session->mark;
+                tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
+                stack[count++] = (struct visit){input, 0};
+            }
+            continue;
+        }
+        add_entry(plan, session, node);
+        count--;
+    }
+    tessi_free(stack);
+}
+
+void tessi_plan_make(struct tess_session *session, struct tessi_node *const *nodes, size_t count,
+                     struct tessi_plan *plan)
+{
+    *plan = (struct tessi_plan){0};
+    session->mark++;
+    for (size_t i = 0; i < count; i++) {
+        collect(session, nodes[i], plan);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct tessi_plan_entry *entry = &plan->entries[nodes[i]->position];
+        entry->wanted = entry->layer != NULL;
+    }
+    tessi_plan_fuse(plan);
+    for (size_t i = 0; i < plan->count; i++) {
+        struct tessi_plan_entry *entry = &plan->entries[i];
+        if (entry->gone || entry->layer == NULL) {
+            continue;
+        }
+        entry->id = ++session->next_layer;
+        entry->layer->id = entry->id;
+        for (uint32_t input = 0; input < entry->layer->ninputs; input++) {
+            entry->layer->input[input].layer = plan->entries[entry->input[input]].id;
+        }
+    }
+}
+
+void tessi_plan_fini(struct tessi_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        tessi_layer_destroy(plan->entries[i].layer);
+    }
+    tessi_free(plan->entries);
+    *plan = (struct tessi_plan){0};
+}
+
+uint32_t tessi_plan_id(const struct tessi_plan *plan, const struct tessi_node *node)
+{
+    TESS_ASSERT(node->position < plan->count && plan->entries[node->position].node == node);
+    return plan->entries[node->position].id;
+}
+
+static void serve(struct tess_session *session, struct tessi_node *node, uint32_t id)
+{
+    tessi_link_serve(session->link, id, &node->layer->grid, tessi_dtype_size(node->layer->dtype), node->data);
+    tessi_grow(&node->served, &node->served_capacity, node->served_count + 1, sizeof *node->served);
+    node->served[node->served_count++] = id;
+}
+
+enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_plan *plan, struct tessi_error *error)
+{
+    struct tessi_layer **layers = tessi_alloc((plan->count + 1) * sizeof *layers);
+    uint32_t *wanted = tessi_alloc((plan->count + 1) * sizeof *wanted);
+    size_t layer_count = 0;
+    size_t wanted_count = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        struct tessi_plan_entry *entry = &plan->entries[i];
+        if (entry->gone || entry->layer == NULL) {
+            continue;
+        }
+        entry->layer->session = tessi_link_id(session->link);
+        layers[layer_count++] = entry->layer;
+        if (entry->wanted) {
+            wanted[wanted_count++] = entry->id;
+        }
+        if (entry->layer->op == TESSI_OP_RECEIVE) {
+            serve(session, entry->node, entry->id);
+        }
+    }
+    enum tessi_status status =
+        wanted_count == 0 ? TESSI_OK
+                          : tessi_link_submit(session->link, layers, layer_count, wanted, wanted_count, error);
+    tessi_free(layers);
+    tessi_free(wanted);
+    return status;
+}

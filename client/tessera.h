@@ -1,0 +1,404 @@
+/* Tessera: chunked arrays on many machines, from C.
+ *
+ * A program opens a session, writes array expressions, and asks for the results it wants:
+ *
+ *     tess_session *session = tess_session_open(NULL, NULL);
+ *     tess_array *a = tess_random_normal(session, TESS_SHAPE(20000, 20000), TESS_F64, 0, 1, 42, TESS_AUTO);
+ *     tess_array *b = tess_matmul(tess_transpose(a), a);
+ *     double mean;
+ *     if (tess_read_scalar(tess_mean(b, TESS_ALL, false), &mean) != TESS_OK) {
+ *         fprintf(stderr, "%s\n", tess_session_error(session));
+ *     }
+ *     tess_session_close(session);
+ *
+ * Arrays are lazy: an operator checks shapes and dtypes at once, notes the operation and returns
+ * a handle; no data moves. `tess_persist`, `tess_read`, `tess_read_scalar` and `tess_write_npy` have the
+ * blocks that they need computed by the workers of a cluster, or of the one that lives inside the
+ * process when the session was opened without an address.
+ *
+ * Errors are checked once. An operator never returns NULL: a wrong call returns a poisoned handle that
+ * carries the message, and poison passes through later operators like NaN. Only what materialises
+ * returns a status. The session keeps the first error.
+ *
+ * Handles belong to the innermost open scope. Closing the scope releases them and their data on the
+ * cluster; `tess_keep` lifts one out.
+ *
+ * Results do not depend on the number of workers, on timing or on failures: the same expression with the
+ * same chunks gives the same bits on the same kind of processor.
+ *
+ * Threads: a session and everything that belongs to it is used by one thread at a time, except where
+ * a function says "any thread". Different sessions are independent. The library never exits, prints
+ * (except `tess_progress_bar`) or installs a signal handler. */
+#ifndef TESSERA_H
+#define TESSERA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TESS_API __attribute__((visibility("default")))
+
+/* ---- Types ---------------------------------------------------------------------------------- */
+
+typedef struct tess_session tess_session;
+typedef struct tess_scope tess_scope;
+typedef struct tess_array tess_array;
+
+/* name, code (never reused), text */
+#define TESS_STATUS_TABLE(ROW)                       \
+    ROW(OK, 0, "ok")                                 \
+    ROW(INVALID, 1, "invalid argument")              \
+    ROW(NOMEM, 2, "out of memory")                   \
+    ROW(IO, 3, "input/output error")                 \
+    ROW(FORMAT, 4, "malformed data")                 \
+    ROW(NOT_FOUND, 5, "not found")                   \
+    ROW(UNREACHABLE, 6, "peer unreachable")          \
+    ROW(NO_WORKERS, 7, "no workers")                 \
+    ROW(TOO_BIG, 8, "does not fit")                  \
+    ROW(CANCELLED, 9, "cancelled")                   \
+    ROW(TIMEOUT, 10, "timed out")                    \
+    ROW(AUTH, 11, "not authenticated")               \
+    ROW(VERSION, 12, "version mismatch")             \
+    ROW(PROTOCOL, 13, "protocol violation")          \
+    ROW(LOST, 14, "lost")                            \
+    ROW(FAILED, 15, "task failed")                   \
+    ROW(CLOSED, 16, "closed")                        \
+    ROW(UNSUPPORTED, 17, "not supported")            \
+    ROW(BUSY, 18, "in use")
+
+typedef enum tess_status {
+#define TESS_ROW(name, code, text) TESS_##name = code,
+    TESS_STATUS_TABLE(TESS_ROW)
+#undef TESS_ROW
+} tess_status;
+
+/* name, name in text, code (never reused), bytes. The codes are those of the wire format. */
+#define TESS_DTYPE_TABLE(ROW) \
+    ROW(BOOL, bool, 0, 1)     \
+    ROW(I8, i8, 1, 1)         \
+    ROW(I16, i16, 2, 2)       \
+    ROW(I32, i32, 3, 4)       \
+    ROW(I64, i64, 4, 8)       \
+    ROW(U8, u8, 5, 1)         \
+    ROW(U16, u16, 6, 2)       \
+    ROW(U32, u32, 7, 4)       \
+    ROW(U64, u64, 8, 8)       \
+    ROW(F16, f16, 9, 2)       \
+    ROW(BF16, bf16, 10, 2)    \
+    ROW(F32, f32, 11, 4)      \
+    ROW(F64, f64, 12, 8)      \
+    ROW(C64, c64, 13, 8)      \
+    ROW(C128, c128, 14, 16)
+
+typedef enum tess_dtype {
+#define TESS_ROW(NAME, name, code, size) TESS_##NAME = code,
+    TESS_DTYPE_TABLE(TESS_ROW)
+#undef TESS_ROW
+} tess_dtype;
+
+#define TESS_NDIM_MAX 8
+
+/* A shape, or the chunk lengths along each axis. As chunks: ndim 0 lets the library choose (blocks of at
+ * most 128 MiB, near cubes), an entry 0 does so for that axis, −1 takes the whole axis as one chunk. */
+typedef struct tess_shape {
+    uint32_t ndim;
+    int64_t dim[TESS_NDIM_MAX];
+} tess_shape;
+
+/* start, start + step, … below stop. step 0 is the whole axis. Negative start and stop count from the end
+ * of the axis and both are clipped to it, as in NumPy. A negative step is not supported. */
+typedef struct tess_range {
+    int64_t start, stop, step;
+} tess_range;
+
+#ifdef __cplusplus
+#define TESS_LITERAL(type) type
+#else
+#define TESS_LITERAL(type) (type)
+#endif
+#define TESS_NARGS_(a, b, c, d, e, f, g, h, count, ...) count
+#define TESS_NARGS(...) TESS_NARGS_(__VA_ARGS__, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+
+/* TESS_SHAPE(20000, 512): one to eight dimensions; TESS_SHAPE_0D: a single element. */
+#define TESS_SHAPE(...) (TESS_LITERAL(tess_shape){TESS_NARGS(__VA_ARGS__), {__VA_ARGS__}})
+#define TESS_SHAPE_0D (TESS_LITERAL(tess_shape){0, {0}})
+#define TESS_CHUNKS(...) TESS_SHAPE(__VA_ARGS__)
+#define TESS_AUTO (TESS_LITERAL(tess_shape){0, {0}})
+
+/* tess_slice(a, TESS_SLICES(TESS_RANGE(0, 10), TESS_WHOLE, TESS_STEP(0, TESS_END, 2))): one for each axis. */
+typedef struct tess_ranges {
+    uint32_t count;
+    tess_range range[TESS_NDIM_MAX];
+} tess_ranges;
+#define TESS_SLICES(...) (TESS_LITERAL(tess_ranges){TESS_NARGS(__VA_ARGS__), {__VA_ARGS__}})
+#define TESS_RANGE(start, stop) TESS_STEP(start, stop, 1)
+#define TESS_STEP(start, stop, step) (TESS_LITERAL(tess_range){(start), (stop), (step)})
+#define TESS_WHOLE (TESS_LITERAL(tess_range){0, 0, 0})
+#define TESS_END INT64_MAX
+
+/* Sets of axes for reductions: TESS_AXIS(0) | TESS_AXIS(2). */
+#define TESS_AXIS(axis) (UINT32_C(1) << (axis))
+#define TESS_ALL UINT32_MAX
+
+/* The fixed English text of a status, "f64" of a dtype, its size in bytes (0 when it is none). Any thread. */
+TESS_API const char *tess_status_text(tess_status status);
+TESS_API const char *tess_dtype_name(tess_dtype dtype);
+TESS_API size_t tess_dtype_size(tess_dtype dtype);
+/* "f64" → TESS_F64; INVALID when there is no such dtype. Any thread. */
+TESS_API tess_status tess_dtype_parse(const char *name, tess_dtype *dtype);
+/* The library's version, "major.minor.patch". Any thread. */
+TESS_API const char *tess_version(void);
+
+/* ---- Sessions ------------------------------------------------------------------------------- */
+
+typedef struct tess_session_options {
+    /* For the cluster inside the process (address NULL). */
+    uint32_t workers;       /* tasks that run at a time; 0: one for each CPU that the process may use */
+    uint64_t memory_bytes;  /* for blocks; 0: half of what the machine has available */
+    const char *spill_dir;  /* where blocks go that do not fit; NULL: $TMPDIR, else /tmp */
+    uint64_t spill_bytes;   /* 0: four times memory_bytes, as far as the disk has room; UINT64_MAX: never spill */
+    /* For a cluster on the network. */
+    const char *keys_dir;   /* holds the cluster's keys; NULL: not encrypted */
+    uint32_t timeout_ms;    /* to reach the scheduler; 0: 8000 */
+    /* For both. */
+    uint64_t chunk_bytes;   /* bound on blocks whose chunks the library chooses; 0: 128 MiB */
+} tess_session_options;
+
+/* Open a session: with `address` NULL on a cluster inside the process, which opens no port; else on the
+ * scheduler there, e.g. "tcp://node1:8786". `options` may be NULL; strings in it are copied.
+ *
+ * Never NULL: where it fails (within about 10 s), the session carries the error, every array made in it is
+ * poisoned with it, and it is closed as usual. UNREACHABLE: nobody answers there; AUTH: keys differ or are
+ * missing on one side; VERSION: the scheduler speaks another protocol; NOT_FOUND, FORMAT: keys_dir; INVALID:
+ * the address or an option; IO: no threads, descriptors or spill directory. Any thread. */
+TESS_API tess_session *tess_session_open(const char *address, const tess_session_options *options);
+
+/* Release everything of the session: scopes, arrays, data on the cluster, threads. Handles become invalid.
+ * NULL is allowed. */
+TESS_API void tess_session_close(tess_session *session);
+
+/* The first error of the session since it was opened or cleared: OK and "" when there is none. The text is
+ * valid until the next call with this session. */
+TESS_API tess_status tess_session_status(const tess_session *session);
+TESS_API const char *tess_session_error(const tess_session *session);
+/* Forget the first error. A session that could not be opened or has lost its scheduler keeps it. */
+TESS_API void tess_session_clear_error(tess_session *session);
+
+typedef struct tess_stats {
+    uint64_t tasks;             /* run to the end for this session */
+    uint64_t tasks_rerun;       /* of these, again after a loss */
+    uint64_t bytes_moved;       /* fetched between workers for this session's blocks */
+    uint64_t steals;            /* tasks taken over by an idle worker */
+    uint64_t workers_lost;      /* while the session had work */
+    uint32_t workers;           /* in the cluster now */
+    uint64_t peak_worker_bytes; /* largest block memory that any worker has held */
+    double seconds;             /* of the last computation waited for: from its submission until its last
+                                   block was ready on the workers */
+} tess_stats;
+
+/* Counters of the session and of its cluster; asks the scheduler. Statuses: those of a lost connection. */
+TESS_API tess_status tess_session_stats(tess_session *session, tess_stats *stats);
+
+typedef struct tess_progress {
+    uint64_t done;   /* blocks of the results asked for */
+    uint64_t total;
+    double seconds;  /* since the submission */
+    bool finished;   /* the last call for this computation */
+} tess_progress;
+
+/* Called on the thread that waits in tess_wait, tess_read and the like, when the numbers changed. It may
+ * call tess_cancel and nothing else of this library. */
+typedef void tess_progress_fn(const tess_progress *progress, void *context);
+
+/* NULL turns it off. `context` is passed on and stays the caller's. */
+TESS_API void tess_session_on_progress(tess_session *session, tess_progress_fn *progress, void *context);
+
+/* A ready-made one: a bar on standard error where that is a terminal, nothing elsewhere. */
+TESS_API void tess_progress_bar(const tess_progress *progress, void *context);
+
+/* ---- Scopes --------------------------------------------------------------------------------- */
+
+/* Open a scope inside the innermost open one; handles made from now on belong to it. Never NULL, except for a
+ * session that is NULL. */
+TESS_API tess_scope *tess_scope_open(tess_session *session);
+
+/* Close a scope and those inside it: their handles become invalid, and what they alone held on the cluster
+ * is freed. NULL is allowed. */
+TESS_API void tess_scope_close(tess_scope *scope);
+
+/* Move the handle to the scope around its own (to the session at last). Returns `array`. */
+TESS_API tess_array *tess_keep(tess_array *array);
+
+/* Release one handle before its scope ends. Arrays computed from it stay as they are. NULL is allowed. */
+TESS_API void tess_release(tess_array *array);
+
+/* ---- Making arrays -------------------------------------------------------------------------- */
+
+/* Each returns a lazy array of the session's innermost scope, poisoned with INVALID for a shape, dtype or
+ * chunks that cannot be. `chunks` as told at tess_shape. */
+
+TESS_API tess_array *tess_zeros(tess_session *session, tess_shape shape, tess_dtype dtype, tess_shape chunks);
+TESS_API tess_array *tess_ones(tess_session *session, tess_shape shape, tess_dtype dtype, tess_shape chunks);
+/* `value` converted to `dtype`; INVALID when an integer dtype cannot hold it. */
+TESS_API tess_array *tess_full(tess_session *session, tess_shape shape, tess_dtype dtype, double value,
+                               tess_shape chunks);
+/* One element, to be used as an operand: tess_multiply(a, tess_scalar(s, 2, TESS_F32)). */
+TESS_API tess_array *tess_scalar(tess_session *session, double value, tess_dtype dtype);
+
+/* start, start + step, … before stop: ⌈(stop − start) / step⌉ elements; element e is start + e·step, as in
+ * numpy.arange. For an integer dtype start and step must be whole numbers. */
+TESS_API tess_array *tess_arange(tess_session *session, double start, double stop, double step, tess_dtype dtype,
+                                 tess_shape chunks);
+
+/* (rows, columns) with ones where column − row == diagonal. */
+TESS_API tess_array *tess_eye(tess_session *session, int64_t rows, int64_t columns, int64_t diagonal, tess_dtype dtype,
+                              tess_shape chunks);
+
+/* Random numbers of a float dtype: Philox 4×32-10 keyed by the seed and the element's index (Salmon et al.,
+ * "Parallel random numbers: as easy as 1, 2, 3", 2011), so they do not depend on the chunks. Uniform in
+ * [low, high); normal with that mean and standard deviation. */
+TESS_API tess_array *tess_random_uniform(tess_session *session, tess_shape shape, tess_dtype dtype, double low,
+                                         double high, uint64_t seed, tess_shape chunks);
+TESS_API tess_array *tess_random_normal(tess_session *session, tess_shape shape, tess_dtype dtype, double mean,
+                                        double deviation, uint64_t seed, tess_shape chunks);
+
+/* The elements at `data` in C order, dense. They are copied at the call; the library's copy lives as long as
+ * an array that was computed from it. NOMEM poisons. */
+TESS_API tess_array *tess_from_memory(tess_session *session, const void *data, tess_shape shape, tess_dtype dtype,
+                                      tess_shape chunks);
+
+/* The array of a NumPy file (.npy, versions 1 to 3, little-endian, C or Fortran order). The header is read now;
+ * workers read the chunks later from the same path, which must name the same file on their machines and must not
+ * change meanwhile. Poisoned with NOT_FOUND, IO, FORMAT or UNSUPPORTED, the text naming the path. */
+TESS_API tess_array *tess_from_npy(tess_session *session, const char *path, tess_shape chunks);
+
+/* ---- Element by element --------------------------------------------------------------------- */
+
+/* Shapes broadcast and dtypes promote as in NumPy (numpy.broadcast, numpy.promote_types; bf16 with f16 gives
+ * f32). Chunks of the result are those of the largest operand; the others are rechunked where theirs differ.
+ * Integers wrap around. */
+TESS_API tess_array *tess_add(tess_array *a, tess_array *b);
+/* INVALID for two bool arrays, as in NumPy. */
+TESS_API tess_array *tess_subtract(tess_array *a, tess_array *b);
+TESS_API tess_array *tess_multiply(tess_array *a, tess_array *b);
+/* True division: integers and bool are divided as f64. */
+TESS_API tess_array *tess_divide(tess_array *a, tess_array *b);
+
+/* With a number. It takes the array's dtype where that is float or complex; an array of integers or bool
+ * becomes f64. */
+TESS_API tess_array *tess_add_scalar(tess_array *a, double b);
+TESS_API tess_array *tess_subtract_scalar(tess_array *a, double b);
+TESS_API tess_array *tess_multiply_scalar(tess_array *a, double b);
+TESS_API tess_array *tess_divide_scalar(tess_array *a, double b);
+
+/* −a; INVALID for bool. */
+TESS_API tess_array *tess_negative(tess_array *a);
+/* |a|; UNSUPPORTED for complex. */
+TESS_API tess_array *tess_abs(tess_array *a);
+/* Of floats and complex numbers in their own dtype, of others in f64. */
+TESS_API tess_array *tess_sqrt(tess_array *a);
+TESS_API tess_array *tess_exp(tess_array *a);
+TESS_API tess_array *tess_log(tess_array *a);
+
+/* Convert: float to integer drops the fraction; anything but zero is true. UNSUPPORTED from complex to real. */
+TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);
+
+/* ---- Reductions ----------------------------------------------------------------------------- */
+
+/* Fold the axes of the set `axes` (TESS_AXIS(0) | TESS_AXIS(1), TESS_ALL). Folded axes vanish, or stay with
+ * extent 1 when `keepdims`. Blocks are combined by a tree that depends on the shape and chunks only, so
+ * the bits do too. INVALID for an axis that is not there. */
+
+/* bool and signed integers are summed in i64, unsigned ones in u64, others in their own dtype (numpy.sum). */
+TESS_API tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims);
+/* The sum divided by the number of elements; integers and bool as f64; NaN of nothing. f16 and bf16 are summed
+ * in f32. */
+TESS_API tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims);
+/* NaN where there is one, as in NumPy. INVALID for an empty axis; UNSUPPORTED for complex. */
+TESS_API tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims);
+TESS_API tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims);
+
+/* ---- Structure ------------------------------------------------------------------------------ */
+
+/* The axes in reverse order: the transpose of a matrix. As an operand of tess_matmul it costs nothing. */
+TESS_API tess_array *tess_transpose(tess_array *a);
+/* Axis d of the result is axis axes[d] of `a`; `count` is a's number of dimensions. */
+TESS_API tess_array *tess_permute(tess_array *a, const uint32_t *axes, uint32_t count);
+/* One range for each axis; fewer than a has dimensions: the others whole. Axes stay, also with one element. */
+TESS_API tess_array *tess_slice(tess_array *a, tess_ranges ranges);
+/* The same elements in other chunks. */
+TESS_API tess_array *tess_rechunk(tess_array *a, tess_shape chunks);
+
+/* ---- Linear algebra ------------------------------------------------------------------------- */
+
+/* (m, k) · (k, n) → (m, n) in the promoted dtype. The operands may have any chunks; rows of the result are
+ * chunked as a's, columns as b's. Where few blocks would come out of a long k, k is cut into segments whose
+ * products are added by a fixed tree; the cut depends on shapes and chunks only. INVALID: not two matrices, or
+ * inner dimensions differ. */
+TESS_API tess_array *tess_matmul(tess_array *a, tess_array *b);
+
+typedef struct tess_matmul_options {
+    tess_shape chunks;    /* of the result; zero: as the operands' */
+    int64_t segments;     /* of k; 0: as told above, 1: never cut */
+} tess_matmul_options;
+
+TESS_API tess_array *tess_matmul_with(tess_array *a, tess_array *b, const tess_matmul_options *options);
+
+/* ---- Questions about an array --------------------------------------------------------------- */
+
+/* Give the handle a name for messages: "tess_matmul: (20000, 512) · (20000, 1): inner dimensions differ [w]" names
+ * the operands that have one. Copied; at most 31 bytes. Returns `array`. */
+TESS_API tess_array *tess_name(tess_array *array, const char *name);
+
+/* A poisoned array has ndim 0, extents 0, dtype TESS_F64, no chunks. */
+TESS_API tess_status tess_array_status(const tess_array *array);
+TESS_API const char *tess_array_error(const tess_array *array); /* "" when it is not poisoned; lives as the array */
+TESS_API tess_shape tess_array_shape(const tess_array *array);
+TESS_API tess_dtype tess_array_dtype(const tess_array *array);
+TESS_API uint64_t tess_array_bytes(const tess_array *array); /* of all its elements */
+/* Chunks along an axis, and the length of one of them. */
+TESS_API uint64_t tess_array_chunks(const tess_array *array, uint32_t axis);
+TESS_API int64_t tess_array_chunk(const tess_array *array, uint32_t axis, uint64_t position);
+
+/* ---- Computing ------------------------------------------------------------------------------ */
+
+/* All of these return the poison of a poisoned array; else, besides what they say: NO_WORKERS when the cluster
+ * had none for some seconds; TOO_BIG when a task or the results exceed the memory of all workers; FAILED when a
+ * task failed (the text names it); CANCELLED; LOST or CLOSED when the connection to the scheduler ended. */
+
+/* Start to compute the array and hold it on the cluster until its handle is released; returns at once. Later
+ * expressions use the blocks instead of computing them again. */
+TESS_API tess_status tess_persist(tess_array *array);
+/* Several at once, so that what they have in common is computed once. */
+TESS_API tess_status tess_persist_all(tess_array *const *arrays, size_t count);
+
+/* Wait until a persisted array is complete. `timeout_ms` 0: as long as it takes; TIMEOUT leaves it computing.
+ * INVALID for an array that was not persisted. */
+TESS_API tess_status tess_wait(tess_array *array, uint64_t timeout_ms);
+
+/* Compute the array, unless it is persisted, and copy it into `data` in C order; `bytes` must be
+ * tess_array_bytes(array) (INVALID). On failure the contents of `data` are undefined. */
+TESS_API tess_status tess_read(tess_array *array, void *data, uint64_t bytes);
+
+/* The value of an array with one element, converted to f64 (the real part of a complex one). NaN on failure. */
+TESS_API tess_status tess_read_scalar(tess_array *array, double *value);
+
+/* Compute the array, unless it is persisted, and write it as a NumPy file: under a temporary name in the same
+ * directory, flushed to the disk, then renamed to `path`; a failure leaves what was at `path` before. IO;
+ * UNSUPPORTED for bf16, which NumPy does not have. */
+TESS_API tess_status tess_write_npy(tess_array *array, const char *path);
+
+/* Stop computing a persisted array, or the one that another thread is about to read; who waits for it gets
+ * CANCELLED. Tasks that run finish and their results are dropped. No effect on a complete or lazy array. Any
+ * thread, while the handle is valid. */
+TESS_API void tess_cancel(tess_array *array);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

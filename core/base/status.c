@@ -1,0 +1,47 @@
+#include "core/base/status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *tessi_status_text(enum tessi_status status)
+{
+    switch (status) {
+#define TESSI_ROW(name, code, text) \
+    case TESSI_##name:              \
+        return text;
+        TESSI_STATUS_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+    }
+    return "unknown status";
+}
+
+enum tessi_status tessi_fail(struct tessi_error *error, enum tessi_status status, const char *format, ...)
+{
+    if (error != NULL) {
+        va_list args;
+        error->status = status;
+        va_start(args, format);
+        (void)vsnprintf(error->text, sizeof error->text, format, args);
+        va_end(args);
+    }
+    return status;
+}
+
+void tessi_error_prefix(struct tessi_error *error, const char *format, ...)
+{
+    if (error == NULL) {
+        return;
+    }
+    char tail[sizeof error->text];
+    memcpy(tail, error->text, sizeof tail);
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    size_t used = n < 0 ? 0 : (size_t)n;
+    if (used + 3 < sizeof error->text) {
+        memcpy(error->text + used, ": ", 2);
+        (void)snprintf(error->text + used + 2, sizeof error->text - used - 2, "%.*s",
+                       (int)(sizeof error->text - used - 3), tail);
+    }
+}

@@ -1,0 +1,105 @@
+#include "core/graph/layer.h"
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+
+struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi_op op, enum tessi_dtype dtype)
+{
+    struct tessi_layer *layer = tessi_zalloc(sizeof *layer);
+    layer->session = session;
+    layer->id = id;
+    layer->op = op;
+    layer->dtype = dtype;
+    return layer;
+}
+
+static void copy_program(struct tessi_program *to, const struct tessi_program *from)
+{
+    to->code = tessi_memdup(from->code, from->count * sizeof *from->code);
+    to->constants = tessi_memdup(from->constants, from->nconstants * sizeof *from->constants);
+}
+
+struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
+{
+    struct tessi_layer *copy = tessi_memdup(layer, sizeof *layer);
+    tessi_grid_copy(&copy->grid, &layer->grid);
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        tessi_grid_copy(&copy->input[i].grid, &layer->input[i].grid);
+        tessi_rules_copy(&copy->input[i].rules, &layer->input[i].rules);
+    }
+    if (layer->op == TESSI_OP_READ_NPY) {
+        copy->as.npy.path = tessi_strdup(layer->as.npy.path);
+    }
+    if (layer->op == TESSI_OP_ELEMENTWISE) {
+        copy_program(&copy->as.program, &layer->as.program);
+    }
+    return copy;
+}
+
+void tessi_layer_destroy(struct tessi_layer *layer)
+{
+    if (layer == NULL) {
+        return;
+    }
+    tessi_grid_fini(&layer->grid);
+    /* Every slot, not the first ninputs ones: a decoder may have filled some before it failed. */
+    for (uint32_t i = 0; i < TESSI_INPUTS_MAX; i++) {
+        tessi_grid_fini(&layer->input[i].grid);
+        tessi_rules_fini(&layer->input[i].rules);
+    }
+    if (layer->op == TESSI_OP_READ_NPY) {
+        tessi_free(layer->as.npy.path);
+    }
+    if (layer->op == TESSI_OP_ELEMENTWISE) {
+        tessi_free(layer->as.program.code);
+        tessi_free(layer->as.program.constants);
+    }
+    tessi_free(layer);
+}
+
+uint64_t tessi_layer_tasks(const struct tessi_layer *layer)
+{
+    return tessi_grid_blocks(&layer->grid);
+}
+
+uint64_t tessi_layer_block_bytes(const struct tessi_layer *layer, uint64_t index)
+{
+    return tessi_grid_block_elements(&layer->grid, index) * tessi_dtype_size(layer->dtype);
+}
+
+uint64_t tessi_input_block_bytes(const struct tessi_input *input, uint64_t index)
+{
+    return tessi_grid_block_elements(&input->grid, index) * tessi_dtype_size(input->dtype);
+}
+
+uint64_t tessi_layer_bytes(const struct tessi_layer *layer)
+{
+    uint64_t bytes = tessi_dtype_size(layer->dtype);
+    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+        bytes *= (uint64_t)layer->grid.axis[d].extent;
+    }
+    return bytes;
+}
+
+bool tessi_layer_regenerable(const struct tessi_layer *layer)
+{
+    switch (layer->op) {
+    case TESSI_OP_FULL:
+    case TESSI_OP_ARANGE:
+    case TESSI_OP_EYE:
+    case TESSI_OP_UNIFORM:
+    case TESSI_OP_NORMAL:
+    case TESSI_OP_READ_NPY:
+        return true;
+    case TESSI_OP_RECEIVE:
+    case TESSI_OP_ELEMENTWISE:
+    case TESSI_OP_REDUCE:
+    case TESSI_OP_TRANSPOSE:
+    case TESSI_OP_REGRID:
+    case TESSI_OP_MATMUL:
+    case TESSI_OP_OPAQUE:
+        return false;
+    }
+    TESS_ASSERT(false);
+    return false;
+}

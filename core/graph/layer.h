@@ -1,0 +1,156 @@
+/* A layer: one array operation over a whole chunk grid. A task is (layer, index); its output
+ * is the block of the same index. A layer is self-contained: it holds its inputs' grids and
+ * dtypes, so that everything about a task can be computed from its layer alone. */
+#ifndef TESSI_GRAPH_LAYER_H
+#define TESSI_GRAPH_LAYER_H
+
+#include "core/array/dtype.h"
+#include "core/array/shape.h"
+#include "core/graph/map.h"
+#include "core/graph/op.h"
+
+#define TESSI_PROGRAM_MAX 64  /* instructions of an elementwise program */
+#define TESSI_CONSTANTS_MAX 32
+#define TESSI_STEP_REFS_MAX 64 /* blocks that one step may read */
+
+struct tessi_scalar { /* a value in the widest type of its kind */
+    enum tessi_dtype dtype; /* one of I64, U64, F64, C128, BOOL */
+    union {
+        int64_t i;
+        uint64_t u;
+        double f;
+        double c[2];
+    } as;
+};
+
+/* Operands of an instruction: 0 … ninputs-1 are inputs (broadcast to the block's shape), then
+ * `nconstants` constants, then the results of earlier instructions. The last instruction's
+ * result is the block. */
+struct tessi_instruction {
+    enum tessi_ewise op;
+    enum tessi_dtype dtype;
+    uint32_t a;
+    uint32_t b; /* binary only */
+};
+
+struct tessi_program {
+    uint32_t count;
+    uint32_t nconstants;
+    struct tessi_instruction *code;     /* owned */
+    struct tessi_scalar *constants;     /* owned */
+};
+
+struct tessi_input {
+    uint32_t layer; /* id within the session */
+    enum tessi_dtype dtype;
+    struct tessi_grid grid; /* of the input array, owned */
+    struct tessi_map_rules rules;
+};
+
+struct tessi_layer {
+    uint32_t session;
+    uint32_t id;
+    enum tessi_op op;
+    enum tessi_dtype dtype; /* of the output */
+    struct tessi_grid grid; /* of the output: one task a block; owned */
+    uint32_t ninputs;
+    struct tessi_input input[TESSI_INPUTS_MAX];
+    union {
+        struct tessi_scalar full;
+        struct {
+            struct tessi_scalar start, step; /* element e = start + e·step, computed as one product and one sum */
+        } arange;
+        struct {
+            int64_t diagonal; /* ones where column − row == diagonal */
+        } eye;
+        struct {
+            uint64_t seed;
+            double low, high; /* uniform: [low, high); normal: mean, standard deviation */
+        } random;
+        struct {
+            char *path;        /* owned */
+            uint64_t offset;   /* of the first element in the file, bytes */
+            uint64_t bytes;    /* of the whole file, as the client saw it */
+        } npy; /* a C-order file; Fortran order is a transposed layer over the reversed shape */
+        struct tessi_program program;
+        struct {
+            enum tessi_fold fold;
+            uint32_t axes;  /* bit d: input dimension d is folded */
+            bool keepdims;  /* folded dimensions stay with one element per group; else they are gone */
+        } reduce;
+        struct {
+            uint32_t axis[TESSI_NDIM_MAX]; /* output dimension d is input dimension axis[d] */
+        } transpose;
+        struct {
+            int64_t start[TESSI_NDIM_MAX]; /* out element e reads input element start + e·step */
+            int64_t step[TESSI_NDIM_MAX];
+        } regrid;
+        struct {
+            bool transpose_a; /* A is stored (k, m) */
+            bool transpose_b; /* B is stored (n, k) */
+            int64_t segment;  /* elements of k in one segment; output grid is (i, j) when it covers k, else (i, j, s) */
+        } matmul;
+        struct {
+            uint64_t nanoseconds; /* sleep (or spin) so long; the block holds a function of its inputs */
+            bool spin;
+        } opaque;
+    } as;
+};
+
+struct tessi_block_ref {
+    uint32_t input; /* number of the input, 0 … ninputs-1 */
+    uint64_t index; /* block of that input */
+};
+
+/* One step of a task. */
+struct tessi_step {
+    uint32_t count;
+    struct tessi_block_ref ref[TESSI_STEP_REFS_MAX];
+    int64_t k_lo, k_hi; /* matmul: the elements of k that this step contracts */
+};
+
+struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi_op op, enum tessi_dtype dtype);
+struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer);
+void tessi_layer_destroy(struct tessi_layer *layer); /* NULL is allowed */
+
+/* Everything a layer from outside must satisfy before any other function may see it: known op
+ * and dtypes, grids, rules, parameters, agreement of shapes. */
+enum tessi_status tessi_layer_check(const struct tessi_layer *layer, struct tessi_error *error);
+
+uint64_t tessi_layer_tasks(const struct tessi_layer *layer);
+uint64_t tessi_layer_block_bytes(const struct tessi_layer *layer, uint64_t index);
+uint64_t tessi_input_block_bytes(const struct tessi_input *input, uint64_t index);
+uint64_t tessi_layer_bytes(const struct tessi_layer *layer); /* of all its blocks */
+
+/* The same blocks can be had again from where they came at the cost of reading (a file) or of
+ * nothing (a generator), so they need no spill file. */
+bool tessi_layer_regenerable(const struct tessi_layer *layer);
+
+/* Steps of task `index`, ≥ 1, in the one order that fixes the bits. */
+uint32_t tessi_task_steps(const struct tessi_layer *layer, uint64_t index);
+void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out);
+
+/* Visit each block that the task reads of input `input` once, in row-major order. */
+typedef void tessi_visit_fn(void *context, uint64_t index);
+void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t index, tessi_visit_fn *visit,
+                       void *context);
+uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input, uint64_t index);
+
+/* The tasks of `layer` that read block `block` of its input `input`: visited ascending; count; lowest. */
+void tessi_block_dependents(const struct tessi_layer *layer, uint32_t input, uint64_t block, tessi_visit_fn *visit,
+                            void *context);
+uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t input, uint64_t block);
+
+/* Estimated work of a task: floating-point operations (8mnk of a complex product, 2mnk of a real one) and
+ * bytes read plus written; an OPAQUE task counts 10 operations for a nanosecond. */
+struct tessi_cost {
+    double flops;
+    double bytes;
+};
+struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t index);
+
+/* Footprint: output block plus a window of two consecutive steps' inputs. Of a stream it is an upper
+ * bound (twice the longest block along each axis, at most all blocks), so that it costs no walk. */
+uint64_t tessi_task_footprint(const struct tessi_layer *layer, uint64_t index);
+
+#endif

@@ -1,0 +1,42 @@
+/* What a worker tells the scheduler, batched: built by worker/flow, read by core/sched. */
+#ifndef TESSI_GRAPH_REPORT_H
+#define TESSI_GRAPH_REPORT_H
+
+#include "core/base/status.h"
+#include "core/graph/span.h"
+
+struct tessi_failure {
+    struct tessi_task task;
+    uint32_t epoch;
+    enum tessi_status status;
+    char *text; /* owned */
+};
+
+struct tessi_report {
+    struct tessi_spans started; /* first step handed to a slot: blamed if the worker dies now */
+    struct tessi_spans done;    /* the worker owns the block; time_ns set */
+    struct tessi_spans copied;  /* now holds a copy that it could be asked to adopt */
+    struct tessi_spans dropped; /* no longer holds that copy */
+    struct tessi_spans adopted; /* ADOPT: now the owner */
+    struct tessi_spans missing; /* ADOPT: had no copy any more */
+    struct tessi_spans stolen;  /* STEAL: given up, never started; `worker` is the thief */
+    struct tessi_spans kept;    /* STEAL: refused: started, done or unknown */
+    struct tessi_spans refused; /* ASSIGN: footprint exceeds this worker's budget */
+    struct tessi_failure *failures; /* owned */
+    size_t failure_count;
+    size_t failure_capacity;
+    /* Gauges at the time of the report. */
+    uint64_t memory_used_bytes;
+    uint64_t memory_peak_bytes;
+    uint64_t spilled_bytes;
+    uint64_t fetched_bytes; /* counters since the worker started */
+    uint64_t served_bytes;
+    uint64_t mapped_bytes;  /* blocks read in place from a neighbour's memory */
+    uint64_t dropped_messages;
+};
+
+void tessi_report_fini(struct tessi_report *report);
+/* True when there is nothing but gauges in it. */
+bool tessi_report_empty(const struct tessi_report *report);
+
+#endif

@@ -1,0 +1,354 @@
+/* Everything about one task, computed from its layer: steps, inputs, dependents, cost, footprint. */
+#include "core/base/assert.h"
+#include "core/graph/layer.h"
+#include "core/graph/refine.h"
+
+/* A stretch of a table: the blocks of a task or the tasks of a block. */
+struct run {
+    const uint64_t *items;
+    uint64_t count;
+};
+
+static struct run table_inputs(const struct tessi_table *table, uint64_t task)
+{
+    TESS_ASSERT(task < table->tasks);
+    return (struct run){table->columns + table->rows[task], table->rows[task + 1] - table->rows[task]};
+}
+
+static struct run table_readers(struct tessi_table *table, uint64_t block)
+{
+    TESS_ASSERT(block < table->blocks);
+    tessi_table_invert(table);
+    return (struct run){table->inverse_columns + table->inverse_rows[block],
+                        table->inverse_rows[block + 1] - table->inverse_rows[block]};
+}
+
+static void input_box(const struct tessi_layer *layer, uint32_t input, uint64_t index, struct tessi_box *box)
+{
+    uint64_t coords[TESSI_NDIM_MAX];
+    TESS_ASSERT(input < layer->ninputs);
+    tessi_grid_coords(&layer->grid, index, coords);
+    tessi_rules_inputs(&layer->input[input].rules, &layer->input[input].grid, &layer->grid, coords, box);
+}
+
+static void reader_box(const struct tessi_layer *layer, uint32_t input, uint64_t block, struct tessi_box *box)
+{
+    uint64_t coords[TESSI_NDIM_MAX];
+    TESS_ASSERT(input < layer->ninputs);
+    tessi_grid_coords(&layer->input[input].grid, block, coords);
+    tessi_rules_outputs(&layer->input[input].rules, &layer->input[input].grid, &layer->grid, coords, box);
+}
+
+static void visit_box(const struct tessi_grid *grid, const struct tessi_box *box, tessi_visit_fn *visit,
+                      void *context)
+{
+    if (tessi_box_volume(box) == 0) {
+        return;
+    }
+    uint64_t coords[TESSI_NDIM_MAX];
+    for (uint32_t d = 0; d < box->ndim; d++) {
+        coords[d] = box->lo[d];
+    }
+    do {
+        visit(context, tessi_grid_index(grid, coords));
+    } while (tessi_box_next(box, coords));
+}
+
+static void visit_run(struct run run, tessi_visit_fn *visit, void *context)
+{
+    for (uint64_t i = 0; i < run.count; i++) {
+        visit(context, run.items[i]);
+    }
+}
+
+/* The block at place n of a box in row-major order. */
+static uint64_t box_block(const struct tessi_grid *grid, const struct tessi_box *box, uint64_t n)
+{
+    uint64_t coords[TESSI_NDIM_MAX];
+    for (uint32_t d = box->ndim; d-- > 0;) {
+        uint64_t width = box->hi[d] - box->lo[d];
+        coords[d] = box->lo[d] + n % width;
+        n /= width;
+    }
+    TESS_ASSERT(n == 0);
+    return tessi_grid_index(grid, coords);
+}
+
+/* What a matmul task contracts: axes of k, the segment, and its place in the output grid. */
+struct contraction {
+    const struct tessi_axis *a;
+    const struct tessi_axis *b;
+    int64_t lo, hi;
+    uint64_t coords[TESSI_NDIM_MAX];
+};
+
+static struct contraction contraction_of(const struct tessi_layer *layer, uint64_t index)
+{
+    struct contraction c = {
+        .a = &layer->input[0].grid.axis[layer->as.matmul.transpose_a ? 0 : 1],
+        .b = &layer->input[1].grid.axis[layer->as.matmul.transpose_b ? 1 : 0],
+    };
+    tessi_grid_coords(&layer->grid, index, c.coords);
+    c.hi = c.a->extent;
+    if (layer->grid.ndim == 3) {
+        c.lo = (int64_t)c.coords[2] * layer->as.matmul.segment;
+        c.hi = c.hi - c.lo < layer->as.matmul.segment ? c.hi : c.lo + layer->as.matmul.segment;
+    }
+    return c;
+}
+
+static void matmul_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+{
+    struct contraction c = contraction_of(layer, index);
+    uint64_t steps = tessi_refine_count(c.a, c.b, c.lo, c.hi);
+    TESS_ASSERT(step < steps);
+    /* Neighbouring tasks begin at different panels, or every worker would fetch panel 0 first. */
+    uint64_t rotated = (step + (c.coords[0] + c.coords[1]) % steps) % steps;
+    struct tessi_piece piece = tessi_refine_piece(c.a, c.b, c.lo, c.hi, rotated);
+    uint64_t a[2] = {c.coords[0], piece.a};
+    uint64_t a_stored[2] = {piece.a, c.coords[0]};
+    uint64_t b[2] = {piece.b, c.coords[1]};
+    uint64_t b_stored[2] = {c.coords[1], piece.b};
+    out->count = 2;
+    out->ref[0].input = 0;
+    out->ref[0].index = tessi_grid_index(&layer->input[0].grid, layer->as.matmul.transpose_a ? a_stored : a);
+    out->ref[1].input = 1;
+    out->ref[1].index = tessi_grid_index(&layer->input[1].grid, layer->as.matmul.transpose_b ? b_stored : b);
+    out->k_lo = piece.lo;
+    out->k_hi = piece.hi;
+}
+
+struct gather {
+    struct tessi_step *step;
+    uint32_t input;
+};
+
+static void gather_ref(void *context, uint64_t index)
+{
+    struct gather *gather = context;
+    TESS_ASSERT(gather->step->count < TESSI_STEP_REFS_MAX);
+    gather->step->ref[gather->step->count++] = (struct tessi_block_ref){gather->input, index};
+}
+
+uint32_t tessi_task_steps(const struct tessi_layer *layer, uint64_t index)
+{
+    if (tessi_op_row(layer->op)->consume != TESSI_CONSUME_STREAM) {
+        return 1;
+    }
+    uint64_t steps;
+    if (layer->op == TESSI_OP_MATMUL) {
+        struct contraction c = contraction_of(layer, index);
+        steps = tessi_refine_count(c.a, c.b, c.lo, c.hi);
+    } else {
+        steps = tessi_task_input_count(layer, 0, index);
+    }
+    TESS_ASSERT(steps <= UINT32_MAX);
+    return steps > 0 ? (uint32_t)steps : 1;
+}
+
+void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+{
+    out->count = 0;
+    out->k_lo = 0;
+    out->k_hi = 0;
+    if (layer->op == TESSI_OP_MATMUL) {
+        matmul_step(layer, index, step, out);
+        return;
+    }
+    switch (tessi_op_row(layer->op)->consume) {
+    case TESSI_CONSUME_NONE:
+        TESS_ASSERT(step == 0);
+        return;
+    case TESSI_CONSUME_ONCE:
+        TESS_ASSERT(step == 0);
+        for (uint32_t i = 0; i < layer->ninputs; i++) {
+            struct gather gather = {out, i};
+            tessi_task_inputs(layer, i, index, gather_ref, &gather);
+        }
+        return;
+    case TESSI_CONSUME_STREAM: {
+        struct tessi_box box;
+        input_box(layer, 0, index, &box);
+        uint64_t volume = tessi_box_volume(&box);
+        TESS_ASSERT(step < volume || (step == 0 && volume == 0));
+        if (volume > 0) {
+            out->count = 1;
+            out->ref[0] = (struct tessi_block_ref){0, box_block(&layer->input[0].grid, &box, step)};
+        }
+        return;
+    }
+    }
+    TESS_ASSERT(false);
+}
+
+void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t index, tessi_visit_fn *visit,
+                       void *context)
+{
+    TESS_ASSERT(input < layer->ninputs);
+    if (layer->input[input].rules.table != NULL) {
+        visit_run(table_inputs(layer->input[input].rules.table, index), visit, context);
+        return;
+    }
+    struct tessi_box box;
+    input_box(layer, input, index, &box);
+    visit_box(&layer->input[input].grid, &box, visit, context);
+}
+
+uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input, uint64_t index)
+{
+    TESS_ASSERT(input < layer->ninputs);
+    if (layer->input[input].rules.table != NULL) {
+        return table_inputs(layer->input[input].rules.table, index).count;
+    }
+    struct tessi_box box;
+    input_box(layer, input, index, &box);
+    return tessi_box_volume(&box);
+}
+
+void tessi_block_dependents(const struct tessi_layer *layer, uint32_t input, uint64_t block, tessi_visit_fn *visit,
+                            void *context)
+{
+    TESS_ASSERT(input < layer->ninputs);
+    if (layer->input[input].rules.table != NULL) {
+        visit_run(table_readers(layer->input[input].rules.table, block), visit, context);
+        return;
+    }
+    struct tessi_box box;
+    reader_box(layer, input, block, &box);
+    visit_box(&layer->grid, &box, visit, context);
+}
+
+uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t input, uint64_t block)
+{
+    TESS_ASSERT(input < layer->ninputs);
+    if (layer->input[input].rules.table != NULL) {
+        return table_readers(layer->input[input].rules.table, block).count;
+    }
+    struct tessi_box box;
+    reader_box(layer, input, block, &box);
+    return tessi_box_volume(&box);
+}
+
+/* Bytes that a task reads of one input: all blocks together, and at most in one of them. */
+struct reads {
+    uint64_t total;
+    uint64_t largest;
+};
+
+static uint64_t longest_between(const struct tessi_axis *axis, uint64_t lo, uint64_t hi)
+{
+    /* Only the last chunk of a regular axis is shorter than the others. */
+    uint64_t end = axis->bounds == NULL ? lo + 1 : hi;
+    int64_t longest = 0;
+    for (uint64_t c = lo; c < end; c++) {
+        int64_t length = tessi_axis_hi(axis, c) - tessi_axis_lo(axis, c);
+        longest = length > longest ? length : longest;
+    }
+    return (uint64_t)longest;
+}
+
+static struct reads table_reads(const struct tessi_input *input, uint64_t index)
+{
+    struct reads reads = {0, 0};
+    struct run run = table_inputs(input->rules.table, index);
+    for (uint64_t i = 0; i < run.count; i++) {
+        uint64_t bytes = tessi_input_block_bytes(input, run.items[i]);
+        reads.total += bytes;
+        reads.largest = bytes > reads.largest ? bytes : reads.largest;
+    }
+    return reads;
+}
+
+static struct reads reads_of(const struct tessi_layer *layer, uint32_t i, uint64_t index)
+{
+    const struct tessi_input *input = &layer->input[i];
+    if (input->rules.table != NULL) {
+        return table_reads(input, index);
+    }
+    struct tessi_box box;
+    input_box(layer, i, index, &box);
+    if (tessi_box_volume(&box) == 0) {
+        return (struct reads){0, 0};
+    }
+    struct reads reads = {tessi_dtype_size(input->dtype), tessi_dtype_size(input->dtype)};
+    for (uint32_t d = 0; d < box.ndim; d++) {
+        const struct tessi_axis *axis = &input->grid.axis[d];
+        reads.total *= (uint64_t)(tessi_axis_hi(axis, box.hi[d] - 1) - tessi_axis_lo(axis, box.lo[d]));
+        reads.largest *= longest_between(axis, box.lo[d], box.hi[d]);
+    }
+    return reads;
+}
+
+/* Philox and the elementary functions behind a normal deviate cost about so much an element. */
+#define UNIFORM_FLOPS 10.0
+#define NORMAL_FLOPS 40.0
+/* A task by the clock is given the speed of one core on data in memory, until its time is measured. */
+#define OPAQUE_FLOPS_PER_NANOSECOND 10.0
+
+static double task_flops(const struct tessi_layer *layer, uint64_t index)
+{
+    double elements = (double)tessi_grid_block_elements(&layer->grid, index);
+    switch (layer->op) {
+    case TESSI_OP_FULL:
+    case TESSI_OP_EYE:
+    case TESSI_OP_RECEIVE:
+    case TESSI_OP_READ_NPY:
+    case TESSI_OP_TRANSPOSE:
+    case TESSI_OP_REGRID:
+        return 0.0;
+    case TESSI_OP_ARANGE:
+        return 2.0 * elements;
+    case TESSI_OP_UNIFORM:
+        return UNIFORM_FLOPS * elements;
+    case TESSI_OP_NORMAL:
+        return NORMAL_FLOPS * elements;
+    case TESSI_OP_ELEMENTWISE:
+        return (double)layer->as.program.count * elements;
+    case TESSI_OP_REDUCE:
+        return (double)reads_of(layer, 0, index).total / (double)tessi_dtype_size(layer->input[0].dtype);
+    case TESSI_OP_MATMUL: {
+        struct contraction c = contraction_of(layer, index);
+        /* The third axis of a split product has one element a block, so `elements` is m·n here too.
+         * A complex multiplication and addition are four of the real ones. */
+        double each = tessi_dtype_kind(layer->dtype) == TESSI_KIND_COMPLEX ? 8.0 : 2.0;
+        return each * elements * (double)(c.hi - c.lo);
+    }
+    case TESSI_OP_OPAQUE:
+        return OPAQUE_FLOPS_PER_NANOSECOND * (double)layer->as.opaque.nanoseconds;
+    }
+    TESS_ASSERT(false);
+    return 0.0;
+}
+
+struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t index)
+{
+    struct tessi_cost cost = {
+        .flops = task_flops(layer, index),
+        .bytes = (double)tessi_layer_block_bytes(layer, index),
+    };
+    if (layer->op == TESSI_OP_READ_NPY) {
+        cost.bytes *= 2.0; /* The file is read and the block is written. */
+    }
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        cost.bytes += (double)reads_of(layer, i, index).total;
+    }
+    return cost;
+}
+
+static uint64_t add_saturated(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+uint64_t tessi_task_footprint(const struct tessi_layer *layer, uint64_t index)
+{
+    uint64_t bytes = tessi_layer_block_bytes(layer, index);
+    bool stream = tessi_op_row(layer->op)->consume == TESSI_CONSUME_STREAM;
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        struct reads reads = reads_of(layer, i, index);
+        /* A block is below 2^63 bytes, so twice its size is a uint64_t still. */
+        uint64_t window = reads.largest * 2;
+        bytes = add_saturated(bytes, stream && window < reads.total ? window : reads.total);
+    }
+    return bytes;
+}

@@ -1,0 +1,96 @@
+/* What servers and clients share: a ZeroMQ socket with its options, its monitor, and the way
+ * messages pass through it. Private to core/net. */
+#ifndef TESSI_NET_ENDPOINT_H
+#define TESSI_NET_ENDPOINT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <zmq.h>
+
+#include "core/net/client.h"
+#include "core/net/context.h"
+#include "core/net/frame.h"
+#include "core/net/keys.h"
+#include "core/net/server.h"
+
+struct tessi_net {
+    void *zmq;
+    bool is_encrypted;
+    struct tessi_keys keys;
+    uint8_t public_key[32];
+
+    pthread_t door_thread;
+    void *door_socket; /* the door-keeper's; used by its thread only once that runs */
+
+    atomic_uint endpoints_open;
+    atomic_uint_fast64_t monitors_named;
+    atomic_uint_fast64_t keys_refused;
+    atomic_uint_fast64_t handshakes_refused;
+    atomic_uint_fast64_t messages_malformed;
+    atomic_uint_fast64_t messages_stale;
+};
+
+#define TESSI_NEVER INT64_MAX
+
+struct tessi_endpoint {
+    struct tessi_net *net;
+    void *socket;
+    void *monitor; /* where the socket's connection events arrive */
+    int socket_fd; /* readable when ZeroMQ has commands for the socket, not when there are messages */
+    int monitor_fd;
+
+    /* For the poller. ZeroMQ's descriptors are edges: whatever is done with a socket may take the
+     * signal, so a socket that was touched is looked at before the next wait. */
+    bool is_touched;
+    bool is_signalled;  /* its descriptor was readable in this round */
+    bool is_pending;    /* the owner's own queue has an event */
+    int64_t retry_ns;   /* after a BUSY send: when to report that it may be tried again, or NEVER */
+    int64_t timer_ns;   /* when the owner wants to be called, or NEVER */
+    int epoll_fd;       /* the poller's, or −1 */
+    void *poller_entry; /* the poller's, for epoll */
+};
+
+/* Default values put in for zeros. */
+struct tessi_net_options tessi_net_options_complete(const struct tessi_net_options *options);
+
+/* Create socket and monitor; `type` is ZMQ_ROUTER or ZMQ_DEALER. The poller's fields are kept, so that an
+ * endpoint can be closed and opened again while it is watched. */
+TESSI_MUST_USE enum tessi_status tessi_endpoint_open(struct tessi_endpoint *endpoint, struct tessi_net *net, int type,
+                                                     const struct tessi_net_options *options,
+                                                     struct tessi_error *error);
+void tessi_endpoint_close(struct tessi_endpoint *endpoint, int linger_ms); /* an unopened one is allowed */
+
+TESSI_MUST_USE enum tessi_status tessi_endpoint_set_int(struct tessi_endpoint *endpoint, int option, int value,
+                                                        struct tessi_error *error);
+
+/* The next connection event, ZMQ_EVENT_…; false when there is none. */
+bool tessi_endpoint_monitor_next(struct tessi_endpoint *endpoint, unsigned *event, int *value);
+
+/* Look whether there may be something to receive, which takes the descriptors' signals. */
+bool tessi_endpoint_has_input(struct tessi_endpoint *endpoint);
+
+/* Receive the parts of one message: `first` gets part 0 when it is not NULL (initialised by the caller,
+ * closed by it), the others become the event's frames. False when there is no message. A message with too
+ * many parts comes with frame_count 0 and `*is_malformed`. */
+bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, struct tessi_net_event *event,
+                            bool *is_malformed);
+
+/* Send [route] header frames…; `route` may be NULL. BUSY takes nothing; on LOST the frames are released. */
+TESSI_MUST_USE enum tessi_status tessi_endpoint_send(struct tessi_endpoint *endpoint, const void *route,
+                                                     size_t route_size, const void *header, size_t header_size,
+                                                     struct tessi_frame *frames, uint32_t frame_count);
+
+/* An empty message says goodbye: it closes a peer in order, also over inproc, which has no monitor. */
+void tessi_endpoint_send_goodbye(struct tessi_endpoint *endpoint, const void *route, size_t route_size);
+
+void tessi_frames_release(struct tessi_frame *frames, uint32_t frame_count);
+
+/* The poller's way in. */
+struct tessi_endpoint *tessi_server_endpoint_of(struct tessi_server *server);
+struct tessi_endpoint *tessi_client_endpoint_of(struct tessi_client *client);
+bool tessi_endpoint_watch(struct tessi_endpoint *endpoint, int epoll_fd, void *poller_entry);
+void tessi_endpoint_unwatch(struct tessi_endpoint *endpoint);
+
+#endif

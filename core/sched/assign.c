@@ -1,0 +1,226 @@
+/* Feeding workers: each gets work for a window of time, in global order, ahead of its inputs. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+void make_hungry(struct tessi_sched *sched, struct worker *worker)
+{
+    if (!worker->hungry && worker->alive) {
+        worker->hungry = true;
+        tessi_grow(&sched->hungry, &sched->hungry_capacity, sched->hungry_count + 1, sizeof *sched->hungry);
+        sched->hungry[sched->hungry_count++] = worker->index;
+    }
+}
+
+static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
+{
+    return worker->info.slots > 0 && (worker->assigned < 2 * (uint64_t)worker->info.slots ||
+                                      worker->queue_ns < (double)sched->config.window_ns * worker->info.slots);
+}
+
+/* A full window never holds back a task older than one that is in it: recovered work, or a dead
+ * worker's, may be what those wait for. */
+static bool may_take(const struct tessi_sched *sched, const struct worker *worker, uint64_t order)
+{
+    return has_room(sched, worker) || order < worker->youngest;
+}
+
+struct input_check {
+    const struct sched_layer *layer;
+    bool assigned;
+};
+
+static void check_input(void *context, uint64_t index)
+{
+    struct input_check *check = context;
+    if (check->assigned) {
+        enum task_state state = state_of(check->layer, index);
+        check->assigned = state == TASK_ASSIGNED || state == TASK_HELD;
+    }
+}
+
+static bool inputs_assigned(const struct sched_layer *layer, uint64_t index)
+{
+    struct input_check check = {NULL, true};
+    for (uint32_t i = 0; i < layer->layer->ninputs && check.assigned; i++) {
+        check.layer = layer->inputs[i];
+        tessi_task_inputs(layer->layer, i, index, check_input, &check);
+    }
+    return check.assigned;
+}
+
+struct where_walk {
+    struct tessi_sched *sched;
+    struct worker *worker;
+    struct sched_layer *layer;
+};
+
+static void name_owner(void *context, uint64_t index)
+{
+    struct where_walk *walk = context;
+    const struct task_record *task = record_peek(walk->layer, index);
+    if (task->owner != walk->worker->index) {
+        tessi_spans_push(&walk->worker->out_where,
+                         (struct tessi_span){.session = walk->layer->session->id,
+                                             .layer = walk->layer->layer->id,
+                                             .first = index,
+                                             .count = 1,
+                                             .epoch = task->epoch,
+                                             .worker = walk->sched->workers[task->owner]->id});
+    }
+}
+
+static void tell_layer(struct worker *worker, struct sched_layer *layer)
+{
+    struct layer_on_worker *on = on_worker(layer, worker->index);
+    if (!on->told) {
+        on->told = true;
+        tessi_grow(&worker->out_layers, &worker->out_layer_capacity, worker->out_layer_count + 1,
+                   sizeof *worker->out_layers);
+        worker->out_layers[worker->out_layer_count++] = layer->layer;
+    }
+}
+
+static void push_source(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                        struct tessi_span span)
+{
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PUSH, layer->session->id);
+    struct tessi_span *copy = step_memory(sched, sizeof *copy);
+    *copy = span;
+    action->worker = worker->id;
+    action->spans = copy;
+    action->span_count = 1;
+}
+
+static void assign_task(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                        uint64_t order)
+{
+    struct task_record *task = record(layer, index);
+    TESS_ASSERT(task->state == TASK_UNASSIGNED && worker->alive);
+    task->state = TASK_ASSIGNED;
+    task->epoch++;
+    task->owner = worker->index;
+    task->flags &= TASK_DONE_ONCE | TASK_BEGUN;
+    on_worker(layer, worker->index)->assigned++;
+    worker->assigned++;
+    worker->queue_ns += layer->estimate_ns;
+    if (task->flags != 0) {
+        sched->tasks_rerun++;
+        layer->session->stats.tasks_rerun++;
+    }
+    tell_layer(worker, layer);
+    struct tessi_span span = {.session = layer->session->id,
+                              .layer = layer->layer->id,
+                              .first = index,
+                              .count = 1,
+                              .epoch = task->epoch,
+                              .worker = worker->id,
+                              .order = order};
+    worker->youngest = order > worker->youngest ? order : worker->youngest;
+    tessi_spans_push(&worker->out_assign, span);
+    tessi_spans_push(&worker->given, span);
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        struct where_walk walk = {sched, worker, layer->inputs[i]};
+        tessi_task_inputs(layer->layer, i, index, name_owner, &walk);
+    }
+    if (layer->layer->op == TESSI_OP_RECEIVE) {
+        push_source(sched, worker, layer, span);
+    }
+    answer_parked(sched, layer, index, worker->index, task->epoch);
+    mark_dirty(worker);
+}
+
+void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task)
+{
+    struct worker *worker = sched->workers[task->owner];
+    struct layer_on_worker *on = on_worker(layer, worker->index);
+    TESS_ASSERT(task->state == TASK_ASSIGNED && on->assigned > 0 && worker->assigned > 0);
+    on->assigned--;
+    worker->assigned--;
+    worker->queue_ns = worker->assigned == 0 ? 0 : worker->queue_ns - layer->estimate_ns;
+    if (worker->assigned == 0) {
+        worker->youngest = 0;
+        worker->given.count = worker->given_head = 0;
+    }
+    task->flags &= (uint8_t)~TASK_STEALING;
+    task->owner = NO_WORKER;
+    task->state = TASK_UNASSIGNED;
+    make_hungry(sched, worker);
+}
+
+/* Assign from the lowest span of one session until the window is full, the span is used up or a
+ * task's inputs have no owner yet. True when something was assigned or found unnecessary. */
+static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct session *session)
+{
+    struct backlog *backlog = backlog_of(session, worker->index);
+    const struct tessi_heap_entry *head = tessi_heap_peek(&backlog->heap);
+    if (head == NULL) {
+        return false;
+    }
+    if (!may_take(sched, worker, head->first)) {
+        return false;
+    }
+    struct backlog_span span = backlog_take(sched, backlog, worker->index, head->value);
+    bool progress = false;
+    while (span.count > 0) {
+        struct task_record *task = record(span.layer, span.first);
+        if (task->state == TASK_UNASSIGNED && task->refs == 0 && !span.layer->wanted) {
+            consider_idle(sched, span.layer, span.first);
+        } else if (task->state == TASK_UNASSIGNED) {
+            uint64_t order = order_of(span.layer, span.first);
+            const struct tessi_heap_entry *next = tessi_heap_peek(&backlog->heap);
+            if (!may_take(sched, worker, order) || (progress && next != NULL && next->first < order) ||
+                !inputs_assigned(span.layer, span.first)) {
+                break;
+            }
+            assign_task(sched, worker, span.layer, span.first, order);
+        }
+        span.first++;
+        span.count--;
+        progress = true;
+    }
+    if (span.count > 0) {
+        backlog_push(sched, session, worker->index, span.layer, span.first, span.count);
+    }
+    return progress;
+}
+
+/* Sessions take turns at each worker, one span a turn. */
+static bool feed(struct tessi_sched *sched, struct worker *worker)
+{
+    bool any = false;
+    size_t misses = 0;
+    while (worker->backlog > 0 && misses < sched->session_count) {
+        struct session *session = sched->sessions[worker->next_session % sched->session_count];
+        worker->next_session++;
+        if (session != NULL && feed_from(sched, worker, session)) {
+            any = true;
+            misses = 0;
+        } else {
+            misses++;
+        }
+    }
+    return any;
+}
+
+void feed_workers(struct tessi_sched *sched)
+{
+    bool progress = true;
+    while (progress) { /* what one worker was given may be an input that another's next task waits for */
+        progress = false;
+        for (size_t i = 0; i < sched->hungry_count; i++) {
+            struct worker *worker = sched->workers[sched->hungry[i]];
+            progress = (worker->alive && worker->backlog > 0 && feed(sched, worker)) || progress;
+        }
+        settle(sched);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < sched->hungry_count; i++) {
+        struct worker *worker = sched->workers[sched->hungry[i]];
+        worker->hungry = worker->alive && (has_room(sched, worker) || worker->backlog > 0);
+        if (worker->hungry) {
+            sched->hungry[kept++] = worker->index;
+        }
+    }
+    sched->hungry_count = kept;
+}

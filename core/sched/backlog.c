@@ -1,0 +1,145 @@
+/* Work that is kept for a worker but not assigned yet: spans in a heap, lowest order first. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+void backlog_init(struct backlog *backlog)
+{
+    *backlog = (struct backlog){0};
+    tessi_heap_init(&backlog->heap);
+}
+
+void backlog_fini(struct backlog *backlog)
+{
+    tessi_heap_fini(&backlog->heap);
+    tessi_free(backlog->spans);
+    tessi_free(backlog->free_spans);
+}
+
+struct backlog *backlog_of(struct session *session, uint32_t worker)
+{
+    if (worker == NO_WORKER) {
+        return &session->orphans;
+    }
+    size_t known = session->backlog_capacity;
+    tessi_grow(&session->backlogs, &session->backlog_capacity, (size_t)worker + 1, sizeof *session->backlogs);
+    for (size_t i = known; i < session->backlog_capacity; i++) {
+        backlog_init(&session->backlogs[i]);
+    }
+    return &session->backlogs[worker];
+}
+
+static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sched_layer *layer, uint64_t count,
+                          bool added)
+{
+    if (index == NO_WORKER) {
+        return;
+    }
+    struct worker *worker = sched->workers[index];
+    struct layer_on_worker *on = on_worker(layer, index);
+    double time_ns = (double)count * layer->estimate_ns;
+    if (added) {
+        on->backlog += count;
+        worker->backlog += count;
+        worker->backlog_ns += time_ns;
+    } else {
+        TESS_ASSERT(on->backlog >= count && worker->backlog >= count);
+        on->backlog -= count;
+        worker->backlog -= count;
+        worker->backlog_ns = worker->backlog == 0 ? 0 : worker->backlog_ns - time_ns;
+    }
+}
+
+static void insert(struct backlog *backlog, struct backlog_span span)
+{
+    uint32_t handle;
+    if (backlog->free_count > 0) {
+        handle = backlog->free_spans[--backlog->free_count];
+    } else {
+        tessi_grow(&backlog->spans, &backlog->span_capacity, backlog->span_count + 1, sizeof *backlog->spans);
+        handle = (uint32_t)backlog->span_count++;
+    }
+    backlog->spans[handle] = span;
+    tessi_heap_push(&backlog->heap, order_of(span.layer, span.first), (uint64_t)span.layer->layer->id << 32, handle);
+}
+
+static void forget(struct backlog *backlog, uint32_t handle)
+{
+    (void)tessi_heap_remove(&backlog->heap, handle);
+    tessi_grow(&backlog->free_spans, &backlog->free_capacity, backlog->free_count + 1, sizeof *backlog->free_spans);
+    backlog->free_spans[backlog->free_count++] = handle;
+}
+
+void backlog_push(struct tessi_sched *sched, struct session *session, uint32_t worker, struct sched_layer *layer,
+                  uint64_t first, uint64_t count)
+{
+    insert(backlog_of(session, worker), (struct backlog_span){layer, first, count});
+    count_backlog(sched, worker, layer, count, true);
+    if (worker != NO_WORKER) {
+        make_hungry(sched, sched->workers[worker]);
+    }
+}
+
+struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle)
+{
+    struct backlog_span span = backlog->spans[handle];
+    forget(backlog, handle);
+    count_backlog(sched, worker, span.layer, span.count, false);
+    return span;
+}
+
+static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, const struct sched_layer *layer)
+{
+    for (size_t i = backlog->heap.count; i-- > 0;) {
+        uint32_t handle = backlog->heap.entries[i].value;
+        if (backlog->spans[handle].layer == layer) {
+            (void)backlog_take(sched, backlog, worker, handle);
+            i = backlog->heap.count; /* removal moved entries: start again from the end */
+        }
+    }
+}
+
+void backlog_purge(struct tessi_sched *sched, struct session *session, const struct sched_layer *layer)
+{
+    for (uint32_t w = 0; w < session->backlog_capacity; w++) {
+        if (w < layer->on_capacity && layer->on[w].backlog > 0) {
+            purge(sched, &session->backlogs[w], w, layer);
+        }
+    }
+    purge(sched, &session->orphans, NO_WORKER, layer);
+}
+
+/* Give each span that waited for `worker` a new place, lowest order first. */
+void backlog_hand_on(struct tessi_sched *sched, struct session *session, uint32_t worker)
+{
+    struct backlog *backlog = backlog_of(session, worker);
+    size_t count = backlog->heap.count;
+    struct backlog_span *spans = tessi_alloc((count + 1) * sizeof *spans);
+    for (size_t i = 0; i < count; i++) {
+        spans[i] = backlog_take(sched, backlog, worker, tessi_heap_peek(&backlog->heap)->value);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t to = NO_WORKER;
+        double least = 0;
+        for (size_t w = 0; w < sched->worker_count; w++) {
+            const struct worker *other = sched->workers[w];
+            double load = (other->queue_ns + other->backlog_ns) / (other->info.slots > 0 ? other->info.slots : 1);
+            if (other->alive && other->info.slots > 0 && (to == NO_WORKER || load < least)) {
+                to = other->index;
+                least = load;
+            }
+        }
+        backlog_push(sched, session, to, spans[i].layer, spans[i].first, spans[i].count);
+    }
+    tessi_free(spans);
+}
+
+void adopt_orphans(struct tessi_sched *sched)
+{
+    for (size_t s = 0; s < sched->session_count; s++) {
+        struct session *session = sched->sessions[s];
+        if (session != NULL && session->orphans.heap.count > 0 && sched->alive_count > 0) {
+            backlog_hand_on(sched, session, NO_WORKER);
+        }
+    }
+}

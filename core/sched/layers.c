@@ -1,0 +1,487 @@
+/* Submission of layers, and their life until nothing can reach them. */
+#include <stdio.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+static struct tessi_map_key id_key(uint32_t id)
+{
+    return (struct tessi_map_key){0, id};
+}
+
+struct sched_layer *layer_find(struct session *session, uint32_t id)
+{
+    uint32_t position = tessi_map_get(&session->layers_by_id, id_key(id));
+    return position == TESSI_MAP_NONE ? NULL : session->layers[position];
+}
+
+/* A description that came from outside must agree with the layers that it names. */
+static enum tessi_status check_inputs(struct session *session, struct tessi_layer *const *layers, size_t count,
+                                      size_t position, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = layers[position];
+    if (layer->session != session->id || layer_find(session, layer->id) != NULL) {
+        return tessi_fail(error, TESSI_INVALID, "layer %u is not this session's, or was submitted before", layer->id);
+    }
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        const struct tessi_layer *input = NULL;
+        struct sched_layer *known = layer_find(session, layer->input[i].layer);
+        for (size_t p = 0; p < position && known == NULL && input == NULL; p++) {
+            input = layers[p]->id == layer->input[i].layer ? layers[p] : NULL;
+        }
+        input = known != NULL ? known->layer : input;
+        if (input == NULL || input->dtype != layer->input[i].dtype ||
+            !tessi_grid_equal(&input->grid, &layer->input[i].grid)) {
+            return tessi_fail(error, TESSI_INVALID, "layer %u reads layer %u, which does not exist or differs in shape",
+                              layer->id, layer->input[i].layer);
+        }
+    }
+    (void)count;
+    return TESSI_OK;
+}
+
+static uint64_t largest_footprint(const struct tessi_layer *layer)
+{
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+        const struct tessi_axis *axis = &layer->grid.axis[d];
+        for (uint64_t c = 0; axis->chunk == 0 && c < axis->count; c++) {
+            if (tessi_axis_hi(axis, c) - tessi_axis_lo(axis, c) == tessi_axis_longest(axis)) {
+                coords[d] = c;
+                break;
+            }
+        }
+    }
+    return tessi_task_footprint(layer, tessi_grid_index(&layer->grid, coords));
+}
+
+static bool is_wanted(const struct tessi_sched_event *event, uint32_t id)
+{
+    for (size_t w = 0; w < event->id_count; w++) {
+        if (event->ids[w] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What cannot fit is refused before it starts. With no worker there is nothing to compare with. */
+static enum tessi_status check_fit(struct tessi_sched *sched, struct session *session,
+                                   const struct tessi_sched_event *event, struct tessi_error *error)
+{
+    uint64_t room = 0, largest = 0;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        if (worker->alive) {
+            room += worker->info.memory_bytes + worker->info.spill_bytes;
+            largest = worker->info.memory_bytes > largest ? worker->info.memory_bytes : largest;
+        }
+    }
+    if (sched->alive_count == 0) {
+        return TESSI_OK;
+    }
+    uint64_t held = 0;
+    for (size_t s = 0; s < sched->session_count; s++) {
+        held += sched->sessions[s] != NULL ? sched->sessions[s]->wanted_bytes : 0;
+    }
+    for (size_t i = 0; i < event->layer_count; i++) {
+        const struct tessi_layer *layer = event->layers[i];
+        uint64_t footprint = largest_footprint(layer);
+        if (footprint > largest) {
+            return tessi_fail(error, TESSI_TOO_BIG,
+                              "a task of %s needs %.2f GB at once and the largest worker has %.2f GB: "
+                              "use smaller chunks or give a worker more --memory",
+                              tessi_op_row(layer->op)->name, (double)footprint / 1e9, (double)largest / 1e9);
+        }
+        held += is_wanted(event, layer->id) ? tessi_layer_bytes(layer) : 0;
+    }
+    for (size_t w = 0; w < event->id_count; w++) {
+        struct sched_layer *known = layer_find(session, event->ids[w]);
+        held += known != NULL && !known->wanted ? tessi_layer_bytes(known->layer) : 0;
+    }
+    if (held > room) {
+        return tessi_fail(error, TESSI_TOO_BIG,
+                          "the results to be held take %.2f GB and the workers have %.2f GB of memory and spill "
+                          "space: add workers, raise --memory, or give --spill a larger disk",
+                          (double)held / 1e9, (double)room / 1e9);
+    }
+    return TESSI_OK;
+}
+
+static struct sched_layer *add_layer(struct session *session, struct tessi_layer *layer, int64_t now_ns)
+{
+    struct sched_layer *added = tessi_zalloc(sizeof *added);
+    added->layer = layer;
+    added->session = session;
+    added->tasks = tessi_layer_tasks(layer);
+    added->page_count = (added->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
+    added->pages = tessi_zalloc(added->page_count * sizeof *added->pages);
+    added->handle = true;
+    added->submitted_ns = now_ns;
+    added->submission = (uint32_t)session->submission_count - 1;
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        struct sched_layer *input = layer_find(session, layer->input[i].layer);
+        added->inputs[i] = input;
+        tessi_grow(&input->consumers, &input->consumer_capacity, input->consumer_count + 1, sizeof *input->consumers);
+        input->consumers[input->consumer_count++] = (struct consumer){added, i};
+    }
+    tessi_grow(&session->layers, &session->layer_capacity, session->layer_count + 1, sizeof *session->layers);
+    tessi_map_put(&session->layers_by_id, id_key(layer->id), (uint32_t)session->layer_count);
+    session->layers[session->layer_count++] = added;
+    return added;
+}
+
+/* A new reader of a layer that has been at work: its live records gain references, what was
+ * released runs again, what failed poisons. Pages never touched count their readers when opened. */
+static void join_reader(struct tessi_sched *sched, struct sched_layer *input, const struct sched_layer *reader,
+                        uint32_t number)
+{
+    for (uint64_t i = 0; i < input->tasks; i++) {
+        if (input->pages[i / PAGE_TASKS].kind == PAGE_PRISTINE) {
+            i |= PAGE_TASKS - 1;
+            continue;
+        }
+        uint64_t readers = tessi_block_dependent_count(reader->layer, number, i);
+        if (readers == 0) {
+            continue;
+        }
+        struct task_record *task = record(input, i);
+        task->refs += (uint32_t)readers;
+        if (task->state == TASK_RELEASED) {
+            work_push(&sched->rerun, input, i);
+        } else if (task->state == TASK_FAILED || task->state == TASK_POISONED) {
+            work_push(&sched->poison, input, i);
+        }
+    }
+}
+
+static void watch(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    for (size_t i = 0; i < sched->watched_count; i++) {
+        if (sched->watched[i] == layer) {
+            return;
+        }
+    }
+    tessi_grow(&sched->watched, &sched->watched_capacity, sched->watched_count + 1, sizeof *sched->watched);
+    sched->watched[sched->watched_count++] = layer;
+}
+
+static void want(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    layer->announced = false;
+    watch(sched, layer);
+    if (layer->wanted) {
+        return;
+    }
+    layer->wanted = true;
+    layer->session->wanted_bytes += tessi_layer_bytes(layer->layer);
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        if (layer->pages[i / PAGE_TASKS].kind == PAGE_PRISTINE) {
+            i |= PAGE_TASKS - 1;
+        } else if (state_of(layer, i) == TASK_RELEASED) {
+            work_push(&sched->rerun, layer, i);
+        }
+    }
+}
+
+static void unwant(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (!layer->wanted) {
+        return;
+    }
+    layer->wanted = false;
+    layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        const struct task_record *task = record_peek(layer, i);
+        if (task == NULL) {
+            i |= PAGE_TASKS - 1;
+        } else if (task->refs == 0) {
+            consider_idle(sched, layer, i);
+        }
+    }
+}
+
+static void refuse(struct tessi_sched *sched, const struct tessi_sched_event *event, const struct tessi_error *error)
+{
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REFUSED, event->peer);
+    char *text = step_memory(sched, sizeof error->text);
+    (void)snprintf(text, sizeof error->text, "%s", error->text);
+    action->request = event->request;
+    action->status = error->status;
+    action->text = text;
+    for (size_t i = 0; i < event->layer_count; i++) {
+        tessi_layer_destroy(event->layers[i]);
+    }
+}
+
+static enum tessi_status check_submission(struct tessi_sched *sched, struct session *session,
+                                          const struct tessi_sched_event *event, struct tessi_error *error)
+{
+    for (size_t i = 0; i < event->layer_count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (event->layers[j]->id == event->layers[i]->id) {
+                return tessi_fail(error, TESSI_INVALID, "layer %u is twice in one submission", event->layers[i]->id);
+            }
+        }
+        enum tessi_status status = check_inputs(session, event->layers, event->layer_count, i, error);
+        if (status != TESSI_OK) {
+            return status;
+        }
+    }
+    for (size_t w = 0; w < event->id_count; w++) {
+        bool found = layer_find(session, event->ids[w]) != NULL;
+        for (size_t i = 0; i < event->layer_count && !found; i++) {
+            found = event->layers[i]->id == event->ids[w];
+        }
+        if (!found) {
+            return tessi_fail(error, TESSI_INVALID, "layer %u is asked for and does not exist", event->ids[w]);
+        }
+    }
+    return check_fit(sched, session, event, error);
+}
+
+void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
+{
+    struct session *session = session_find(sched, event->peer);
+    struct tessi_error error = {.status = TESSI_CLOSED, .text = "this session is not known to the scheduler"};
+    if (session == NULL || check_submission(sched, session, event, &error) != TESSI_OK) {
+        refuse(sched, event, &error);
+        return;
+    }
+    tessi_grow(&session->submissions, &session->submission_capacity, session->submission_count + 1,
+               sizeof *session->submissions);
+    struct submission *submission = &session->submissions[session->submission_count++];
+    *submission = (struct submission){0};
+    struct sched_layer **added = tessi_alloc((event->layer_count + 1) * sizeof *added);
+    for (size_t i = 0; i < event->layer_count; i++) {
+        added[i] = add_layer(session, event->layers[i], sched->now_ns);
+        added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0);
+        submission->total += added[i]->tasks;
+        sched->tasks_total += added[i]->tasks;
+    }
+    for (size_t i = 0; i < event->layer_count; i++) {
+        for (uint32_t n = 0; n < added[i]->layer->ninputs; n++) {
+            if (added[i]->inputs[n]->submission != added[i]->submission) {
+                join_reader(sched, added[i]->inputs[n], added[i], n);
+            }
+        }
+    }
+    for (size_t w = 0; w < event->id_count; w++) {
+        want(sched, layer_find(session, event->ids[w]));
+    }
+    emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
+    order_layers(sched, added, event->layer_count);
+    place_layers(sched, added, event->layer_count);
+    finish_reruns(sched);
+    tessi_free(added);
+}
+
+void release_handles(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sched_layer *layer = layer_find(session, ids[i]);
+        if (layer == NULL) {
+            sched->stale_reports++;
+            continue;
+        }
+        unwant(sched, layer);
+        layer->handle = false;
+        sched->sweep_due = true;
+    }
+}
+
+void cancel_layers(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sched_layer *layer = layer_find(session, ids[i]);
+        if (layer == NULL || !layer->wanted || layer->held == layer->tasks) {
+            continue;
+        }
+        unwant(sched, layer);
+        if (layer->failure == TESSI_OK) {
+            layer->failure = TESSI_CANCELLED;
+            layer->failure_text = tessi_strdup("cancelled by its client");
+        }
+        sched->sweep_due = true;
+    }
+}
+
+/* Let go of what the layer's unfinished tasks would have read. Producers' pages that were never
+ * touched have not counted them. */
+struct let_go {
+    struct tessi_sched *sched;
+    struct sched_layer *layer;
+};
+
+static void let_go_one(void *context, uint64_t index)
+{
+    struct let_go *walk = context;
+    if (record_peek(walk->layer, index) != NULL) {
+        drop_ref(walk->sched, walk->layer, index);
+    }
+}
+
+static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    struct task_record *task = record_peek(layer, index);
+    if (task != NULL && (task->state == TASK_HELD || task->state == TASK_ASSIGNED)) {
+        TESS_ASSERT(task->refs == 0 && !layer->wanted);
+        consider_idle(sched, layer, index);
+    } else if (state_of(layer, index) == TASK_UNASSIGNED) {
+        for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+            struct let_go walk = {sched, layer->inputs[i]};
+            tessi_task_inputs(layer->layer, i, index, let_go_one, &walk);
+        }
+        if (task != NULL) {
+            task->refs = 0;
+            set_released(sched, layer, index, task);
+        }
+    }
+}
+
+static void unlink_consumer(struct sched_layer *input, const struct sched_layer *reader)
+{
+    size_t kept = 0;
+    for (size_t c = 0; c < input->consumer_count; c++) {
+        if (input->consumers[c].layer != reader) {
+            input->consumers[kept++] = input->consumers[c];
+        }
+    }
+    input->consumer_count = kept;
+    if (input->order_via == reader) {
+        input->order_via = NULL;
+    }
+    if (input->place_consumer == reader) {
+        input->place_consumer = NULL;
+        input->placement = PLACE_REGIONS;
+    }
+}
+
+static void notify_drop(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    for (uint32_t w = 0; w < sched->worker_count && w < layer->on_capacity; w++) {
+        if (layer->on[w].told && sched->workers[w]->alive) {
+            tessi_grow(&sched->drops, &sched->drop_capacity, sched->drop_count + 1, sizeof *sched->drops);
+            sched->drops[sched->drop_count++] = (struct drop_notice){w, layer->session->id, layer->layer->id};
+            mark_dirty(sched->workers[w]);
+        }
+    }
+}
+
+static void free_layer(struct sched_layer *layer)
+{
+    for (uint64_t p = 0; p < layer->page_count; p++) {
+        tessi_free(layer->pages[p].records);
+    }
+    tessi_layer_destroy(layer->layer);
+    tessi_free(layer->pages);
+    tessi_free(layer->consumers);
+    tessi_free(layer->failure_text);
+    tessi_free(layer->regions);
+    tessi_free(layer->on);
+    tessi_free(layer);
+}
+
+static void unwatch(struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < sched->watched_count; i++) {
+        if (sched->watched[i] != layer) {
+            sched->watched[kept++] = sched->watched[i];
+        }
+    }
+    sched->watched_count = kept;
+}
+
+static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    struct session *session = layer->session;
+    unwant(sched, layer);
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        abandon_task(sched, layer, i);
+    }
+    settle(sched);
+    collapse_pages(sched);
+    unwatch(sched, layer);
+    backlog_purge(sched, session, layer);
+    notify_drop(sched, layer);
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        unlink_consumer(layer->inputs[i], layer);
+    }
+    uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
+    session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
+    sched->tasks_total -= left;
+    uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
+    (void)tessi_map_remove(&session->layers_by_id, id_key(layer->layer->id));
+    session->layers[position] = NULL;
+    free_layer(layer);
+}
+
+static void compact(struct session *session)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < session->layer_count; i++) {
+        if (session->layers[i] != NULL) {
+            session->layers[kept] = session->layers[i];
+            tessi_map_put(&session->layers_by_id, id_key(session->layers[kept]->layer->id), (uint32_t)kept);
+            kept++;
+        }
+    }
+    session->layer_count = kept;
+}
+
+/* Layers stand after their inputs, so one pass from the end finds all that nothing can reach. */
+static void sweep_session(struct tessi_sched *sched, struct session *session)
+{
+    size_t gone = 0;
+    for (size_t i = session->layer_count; i-- > 0;) {
+        struct sched_layer *layer = session->layers[i];
+        if (layer != NULL && !layer->handle && layer->consumer_count == 0) {
+            destroy_layer(sched, layer);
+        }
+        gone += session->layers[i] == NULL;
+    }
+    if (gone > 0) {
+        compact(session);
+    }
+}
+
+void sweep_layers(struct tessi_sched *sched)
+{
+    if (!sched->sweep_due) {
+        return;
+    }
+    sched->sweep_due = false;
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL) {
+            sweep_session(sched, sched->sessions[s]);
+        }
+    }
+}
+
+void session_close(struct tessi_sched *sched, struct session *session)
+{
+    for (size_t i = 0; i < session->layer_count; i++) {
+        unwant(sched, session->layers[i]);
+        session->layers[i]->handle = false;
+    }
+    settle(sched);
+    sweep_session(sched, session);
+    TESS_ASSERT(session->layer_count == 0);
+    for (size_t w = 0; w < session->backlog_capacity; w++) {
+        backlog_fini(&session->backlogs[w]);
+    }
+    backlog_fini(&session->orphans);
+    tessi_map_fini(&session->layers_by_id);
+    tessi_free(session->layers);
+    tessi_free(session->backlogs);
+    tessi_free(session->submissions);
+    (void)tessi_map_remove(&sched->session_by_id, id_key(session->id));
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] == session) {
+            sched->sessions[s] = NULL;
+        }
+    }
+    tessi_free(session);
+}

@@ -1,0 +1,133 @@
+/* A worker is gone: its unfinished tasks go elsewhere, its blocks are adopted from a copy or made again. */
+#include <stdio.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+/* The block of an UNASSIGNED or HELD record that was done before has no owner any more. */
+void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    struct task_record *task = record(layer, index);
+    uint32_t holder = copies_pick(sched, layer, index);
+    if (holder == NO_WORKER) {
+        run_again(sched, layer, index);
+        return;
+    }
+    struct worker *worker = sched->workers[holder];
+    if (task->state == TASK_HELD) {
+        layer->held--;
+    }
+    copies_remove(sched, layer, index, holder);
+    task->state = TASK_ASSIGNED;
+    task->owner = holder;
+    task->epoch++;
+    task->flags = TASK_DONE_ONCE | TASK_ADOPTING;
+    on_worker(layer, holder)->assigned++;
+    worker->assigned++;
+    worker->queue_ns += layer->estimate_ns;
+    tessi_spans_push(&worker->out_adopt, (struct tessi_span){.session = layer->session->id,
+                                                             .layer = layer->layer->id,
+                                                             .first = index,
+                                                             .count = 1,
+                                                             .epoch = task->epoch});
+    mark_dirty(worker);
+    answer_parked(sched, layer, index, holder, task->epoch);
+}
+
+static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                          struct task_record *task)
+{
+    bool adopting = (task->flags & TASK_ADOPTING) != 0;
+    bool blamed = (task->flags & TASK_STARTED) != 0;
+    if (adopting) {
+        unassign(sched, layer, task);
+        task->flags = TASK_DONE_ONCE;
+        recover_block(sched, layer, index);
+        return;
+    }
+    task->deaths = (uint8_t)(task->deaths + (blamed && task->deaths < UINT8_MAX));
+    if (task->deaths >= sched->config.max_deaths) {
+        char text[256];
+        (void)snprintf(text, sizeof text,
+                       "task %u:%llu (%s) was running in %u workers when they died: it may be what kills them",
+                       layer->layer->id, (unsigned long long)index, tessi_op_row(layer->layer->op)->name,
+                       (unsigned)task->deaths);
+        fail_task(sched, layer, index, TESSI_LOST, text);
+        return;
+    }
+    unassign(sched, layer, task);
+    task->flags = (uint8_t)((task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) | (blamed ? TASK_BEGUN : 0));
+    place_task(sched, layer, index);
+}
+
+static void lose_from_layer(struct tessi_sched *sched, struct sched_layer *layer, uint32_t worker)
+{
+    for (uint64_t p = 0; p < layer->page_count; p++) {
+        if (layer->pages[p].kind != PAGE_LIVE) {
+            continue;
+        }
+        uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;
+        for (uint64_t i = p * PAGE_TASKS; i < last; i++) {
+            struct task_record *task = record(layer, i);
+            if (task->owner != worker) {
+                continue;
+            }
+            if (task->state == TASK_ASSIGNED) {
+                lose_assigned(sched, layer, i, task);
+            } else if (task->state == TASK_HELD) {
+                recover_block(sched, layer, i);
+            }
+        }
+    }
+}
+
+static void tell_everyone(struct tessi_sched *sched, uint32_t lost)
+{
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        if (sched->workers[w]->alive) {
+            emit(sched, TESSI_SCHED_PEER_LOST, sched->workers[w]->id)->worker = lost;
+        }
+    }
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL) {
+            emit(sched, TESSI_SCHED_PEER_LOST, sched->sessions[s]->id)->worker = lost;
+            sched->sessions[s]->stats.workers_lost++;
+        }
+    }
+}
+
+void lose_worker(struct tessi_sched *sched, struct worker *worker)
+{
+    TESS_ASSERT(worker->alive);
+    worker->alive = false;
+    sched->alive_count--;
+    sched->workers_lost++;
+    (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
+    tell_everyone(sched, worker->id);
+    copies_forget_worker(sched, worker->index);
+    parked_forget_peer(sched, worker->id);
+    for (size_t s = 0; s < sched->session_count; s++) {
+        struct session *session = sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+            lose_from_layer(sched, session->layers[l], worker->index);
+        }
+    }
+    finish_reruns(sched);
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL) {
+            backlog_hand_on(sched, sched->sessions[s], worker->index);
+        }
+    }
+    TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);
+    tessi_spans_fini(&worker->given);
+    worker->given_head = 0;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        struct worker *thief = sched->workers[w];
+        if (thief == worker || thief->stealing_from == worker->index) {
+            thief->stealing_from = NO_WORKER; /* the dead answer no more */
+            thief->stealing = 0;
+            make_hungry(sched, thief);
+        }
+    }
+}

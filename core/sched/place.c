@@ -1,0 +1,289 @@
+/* Placement: the regions of a layer's grid that are the workers' initial queues.
+ *
+ * A grid is cut in two again and again, across its longest side and in proportion to the speed
+ * of the workers on either side, so that regions are near-square and the words that a product
+ * moves stay near the 2D bound. Operands that only a product reads lie with the product's
+ * regions; other layers follow their largest input. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+static uint32_t add_node(struct sched_layer *layer)
+{
+    tessi_grow(&layer->regions, &layer->region_capacity, layer->region_count + 1, sizeof *layer->regions);
+    return (uint32_t)layer->region_count++;
+}
+
+static uint32_t longest_side(const struct tessi_grid *grid, const struct tessi_box *box)
+{
+    uint32_t longest = grid->ndim;
+    int64_t most = 0;
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        if (box->hi[d] - box->lo[d] < 2) {
+            continue;
+        }
+        int64_t side = tessi_axis_hi(&grid->axis[d], box->hi[d] - 1) - tessi_axis_lo(&grid->axis[d], box->lo[d]);
+        if (longest == grid->ndim || side > most) {
+            longest = d;
+            most = side;
+        }
+    }
+    return longest;
+}
+
+static uint64_t slots_of(struct worker *const *workers, size_t count)
+{
+    uint64_t slots = 0;
+    for (size_t i = 0; i < count; i++) {
+        slots += workers[i]->info.slots;
+    }
+    return slots;
+}
+
+static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *box, struct worker *const *workers,
+                            size_t count)
+{
+    uint32_t node = add_node(layer);
+    uint32_t dim = count > 1 ? longest_side(&layer->layer->grid, box) : layer->layer->grid.ndim;
+    if (dim == layer->layer->grid.ndim) {
+        uint32_t worker = workers[layer->layer->id % count]->index;
+        layer->regions[node] = (struct region_node){.left = node, .right = node, .worker = worker};
+        return node;
+    }
+    size_t half = count / 2;
+    uint64_t length = box->hi[dim] - box->lo[dim];
+    uint64_t before = slots_of(workers, half), all = slots_of(workers, count);
+    uint64_t share = (length * before + all / 2) / all;
+    struct tessi_box low = *box, high = *box;
+    low.hi[dim] = high.lo[dim] = box->lo[dim] + share;
+    if (share == 0 || share == length) { /* too few chunks for both halves */
+        uint32_t only = share == 0 ? cut_regions(layer, &high, workers + half, count - half)
+                                   : cut_regions(layer, &low, workers, half);
+        layer->regions[node] = (struct region_node){.dim = dim, .cut = low.hi[dim], .left = only, .right = only};
+        return node;
+    }
+    uint32_t left = cut_regions(layer, &low, workers, half);
+    uint32_t right = cut_regions(layer, &high, workers + half, count - half);
+    layer->regions[node] = (struct region_node){.dim = dim, .cut = low.hi[dim], .left = left, .right = right};
+    return node;
+}
+
+static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    layer->placement = PLACE_REGIONS;
+    layer->place_depth = 0;
+    if (sched->alive_count == 0) {
+        return;
+    }
+    struct worker **alive = tessi_alloc(sched->alive_count * sizeof *alive);
+    size_t count = 0;
+    for (size_t i = 0; i < sched->worker_count; i++) {
+        if (sched->workers[i]->alive) {
+            alive[count++] = sched->workers[i];
+        }
+    }
+    struct tessi_box box = {.ndim = layer->layer->grid.ndim};
+    for (uint32_t d = 0; d < box.ndim; d++) {
+        box.hi[d] = layer->layer->grid.axis[d].count;
+    }
+    (void)cut_regions(layer, &box, alive, count);
+    tessi_free(alive);
+}
+
+static uint32_t region_of(const struct sched_layer *layer, uint64_t index)
+{
+    if (layer->region_count == 0) {
+        return NO_WORKER;
+    }
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    tessi_grid_coords(&layer->layer->grid, index, coords);
+    uint32_t node = 0;
+    while (layer->regions[node].left != node) {
+        const struct region_node *cut = &layer->regions[node];
+        node = coords[cut->dim] < cut->cut ? cut->left : cut->right;
+    }
+    return layer->regions[node].worker;
+}
+
+/* The block in the middle of what the task reads. */
+static uint64_t middle_input(const struct tessi_layer *layer, uint32_t number, uint64_t index)
+{
+    const struct tessi_input *input = &layer->input[number];
+    if (input->rules.table != NULL) {
+        const struct tessi_table *table = input->rules.table;
+        uint64_t first = table->rows[index], last = table->rows[index + 1];
+        return first < last ? table->columns[first + (last - first) / 2] : UINT64_MAX;
+    }
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    struct tessi_box box;
+    tessi_grid_coords(&layer->grid, index, coords);
+    tessi_rules_inputs(&input->rules, &input->grid, &layer->grid, coords, &box);
+    for (uint32_t d = 0; d < box.ndim; d++) {
+        if (box.lo[d] >= box.hi[d]) {
+            return UINT64_MAX;
+        }
+        coords[d] = box.lo[d] + (box.hi[d] - box.lo[d] - 1) / 2;
+    }
+    return tessi_grid_index(&input->grid, coords);
+}
+
+/* One of the tasks that read the block, spread over them in step with the block's place along the
+ * dimensions that those tasks contract: A(i, k) goes to row i's worker number k·J/K. */
+static uint64_t spread_dependent(const struct tessi_layer *consumer, uint32_t number, uint64_t block)
+{
+    const struct tessi_input *input = &consumer->input[number];
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    uint64_t numerator = 0, denominator = 1;
+    struct tessi_box box;
+    tessi_grid_coords(&input->grid, block, coords);
+    for (uint32_t d = 0; d < input->grid.ndim; d++) {
+        if (input->rules.rule[d].kind == TESSI_RULE_ALL || input->rules.rule[d].kind == TESSI_RULE_SEGMENT) {
+            numerator = coords[d];
+            denominator = input->grid.axis[d].count;
+        }
+    }
+    tessi_rules_outputs(&input->rules, &input->grid, &consumer->grid, coords, &box);
+    for (uint32_t d = 0; d < box.ndim; d++) {
+        if (box.lo[d] >= box.hi[d]) {
+            return UINT64_MAX;
+        }
+        coords[d] = box.lo[d] + (box.hi[d] - box.lo[d]) * numerator / denominator;
+    }
+    return tessi_grid_index(&consumer->grid, coords);
+}
+
+uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    uint32_t home = NO_WORKER;
+    switch (layer->placement) {
+    case PLACE_REGIONS:
+        home = region_of(layer, index);
+        break;
+    case PLACE_WITH_INPUT: {
+        struct sched_layer *input = layer->inputs[layer->place_input];
+        uint64_t block = middle_input(layer->layer, layer->place_input, index);
+        if (block != UINT64_MAX) {
+            const struct task_record *task = record_peek(input, block);
+            bool placed = task != NULL && task->owner != NO_WORKER;
+            home = placed ? task->owner : home_of(sched, input, block);
+        }
+        break;
+    }
+    case PLACE_WITH_CONSUMER: {
+        uint64_t task = spread_dependent(layer->place_consumer->layer, layer->place_input, index);
+        home = task == UINT64_MAX ? NO_WORKER : home_of(sched, layer->place_consumer, task);
+        break;
+    }
+    }
+    return home != NO_WORKER && sched->workers[home]->alive ? home : NO_WORKER;
+}
+
+static uint32_t largest_input(const struct sched_layer *layer)
+{
+    uint32_t largest = 0;
+    for (uint32_t i = 1; i < layer->layer->ninputs; i++) {
+        if (layer->inputs[i]->tasks > layer->inputs[largest]->tasks) {
+            largest = i;
+        }
+    }
+    return largest;
+}
+
+static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (layer->layer->op == TESSI_OP_MATMUL) {
+        make_regions(sched, layer);
+    } else if (layer->layer->ninputs > 0) {
+        uint32_t input = largest_input(layer);
+        uint32_t depth = layer->inputs[input]->place_depth + 1;
+        if (depth > REGION_DEPTH_MAX) {
+            make_regions(sched, layer);
+        } else {
+            layer->placement = PLACE_WITH_INPUT;
+            layer->place_input = input;
+            layer->place_depth = depth;
+        }
+    } else if (layer->consumer_count > 0 && layer->consumers[0].layer->layer->op == TESSI_OP_MATMUL) {
+        layer->placement = PLACE_WITH_CONSUMER;
+        layer->place_consumer = layer->consumers[0].layer;
+        layer->place_input = layer->consumers[0].input;
+    } else {
+        make_regions(sched, layer);
+    }
+}
+
+static uint32_t least_loaded(const struct tessi_sched *sched)
+{
+    uint32_t best = NO_WORKER;
+    double least = 0;
+    for (size_t i = 0; i < sched->worker_count; i++) {
+        const struct worker *worker = sched->workers[i];
+        double load = (worker->queue_ns + worker->backlog_ns) / (worker->info.slots > 0 ? worker->info.slots : 1);
+        if (worker->alive && worker->info.slots > 0 && (best == NO_WORKER || load < least)) {
+            best = worker->index;
+            least = load;
+        }
+    }
+    return best;
+}
+
+void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        choose_placement(sched, layers[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct sched_layer *layer = layers[i];
+        uint64_t first = 0;
+        uint32_t home = home_of(sched, layer, 0);
+        for (uint64_t t = 1; t <= layer->tasks; t++) {
+            uint32_t next = t < layer->tasks ? home_of(sched, layer, t) : NO_WORKER;
+            if (t < layer->tasks && next == home) {
+                continue;
+            }
+            uint32_t to = home != NO_WORKER ? home : least_loaded(sched);
+            backlog_push(sched, layer->session, to, layer, first, t - first);
+            first = t;
+            home = next;
+        }
+    }
+}
+
+struct holder_search {
+    struct tessi_sched *sched;
+    struct sched_layer *layer;
+    uint32_t best;
+    uint64_t best_bytes;
+};
+
+static void weigh_holder(void *context, uint64_t index)
+{
+    struct holder_search *search = context;
+    const struct task_record *task = record_peek(search->layer, index);
+    if (task != NULL && task->owner != NO_WORKER && search->sched->workers[task->owner]->alive) {
+        uint64_t bytes = tessi_layer_block_bytes(search->layer->layer, index);
+        if (bytes > search->best_bytes) {
+            search->best = task->owner;
+            search->best_bytes = bytes;
+        }
+    }
+}
+
+/* Where the task would end first: at the least loaded worker, or with its largest input when the
+ * wait there is shorter than moving it (assumed 1 GB/s until links are measured). */
+void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    uint32_t to = least_loaded(sched);
+    struct holder_search search = {sched, NULL, NO_WORKER, 0};
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        search.layer = layer->inputs[i];
+        tessi_task_inputs(layer->layer, i, index, weigh_holder, &search);
+    }
+    if (to != NO_WORKER && search.best != NO_WORKER && search.best != to) {
+        const struct worker *holder = sched->workers[search.best], *idle = sched->workers[to];
+        double there = (holder->queue_ns + holder->backlog_ns) / (holder->info.slots + 1e-9);
+        double here = (idle->queue_ns + idle->backlog_ns) / idle->info.slots + (double)search.best_bytes;
+        to = there <= here && holder->info.slots > 0 ? search.best : to;
+    }
+    backlog_push(sched, layer->session, to, layer, index, 1);
+}

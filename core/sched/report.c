@@ -1,0 +1,233 @@
+/* What a worker reports: taken when it is about the present assignment, dropped and counted when stale. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+typedef void report_fn(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                       const struct tessi_span *span);
+
+static struct sched_layer *layer_of(struct tessi_sched *sched, const struct tessi_span *span)
+{
+    struct session *session = session_find(sched, span->session);
+    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
+    bool fits = layer != NULL && span->first < layer->tasks && span->count <= layer->tasks - span->first;
+    return fits ? layer : NULL;
+}
+
+static void each(struct tessi_sched *sched, struct worker *worker, const struct tessi_spans *spans, report_fn *take)
+{
+    for (size_t s = 0; s < spans->count; s++) {
+        const struct tessi_span *span = &spans->items[s];
+        struct sched_layer *layer = layer_of(sched, span);
+        if (layer == NULL) {
+            sched->stale_reports++; /* the layer is gone; the worker has been told */
+            continue;
+        }
+        for (uint64_t i = 0; i < span->count; i++) {
+            take(sched, worker, layer, span->first + i, span);
+        }
+    }
+}
+
+/* The record, if the span speaks of what this worker was last asked to do with the task. */
+static struct task_record *current(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
+                                   uint64_t index, uint32_t epoch)
+{
+    struct task_record *task = record_peek(layer, index);
+    if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index && task->epoch == epoch) {
+        return task;
+    }
+    sched->stale_reports++;
+    return NULL;
+}
+
+/* A worker holds something that it should not: tell it, unless it is about to be asked for it anyway. */
+static void free_stale(struct worker *worker, const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    if (task == NULL || task->owner != worker->index) {
+        tessi_spans_push(&worker->out_free, (struct tessi_span){.session = layer->session->id,
+                                                                .layer = layer->layer->id,
+                                                                .first = index,
+                                                                .count = 1});
+        mark_dirty(worker);
+    }
+}
+
+static void take_started(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                         const struct tessi_span *span)
+{
+    struct task_record *task = current(sched, worker, layer, index, span->epoch);
+    if (task != NULL) {
+        task->flags |= TASK_STARTED;
+    }
+}
+
+static void take_done(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                      const struct tessi_span *span)
+{
+    struct task_record *task = current(sched, worker, layer, index, span->epoch);
+    if (task == NULL || task->flags & TASK_ADOPTING) {
+        free_stale(worker, layer, index);
+        return;
+    }
+    unassign(sched, layer, task);
+    task->state = TASK_HELD;
+    task->owner = worker->index;
+    layer->held++;
+    worker->done++;
+    sched->tasks_done++;
+    layer->session->stats.tasks_done++;
+    if ((task->flags & TASK_DONE_ONCE) == 0) {
+        layer->first_done++;
+        layer->session->submissions[layer->submission].done++;
+    }
+    task->flags = TASK_DONE_ONCE;
+    copies_remove(sched, layer, index, worker->index);
+    drop_input_refs(sched, layer, index);
+    if (task->refs == 0 && !layer->wanted) {
+        consider_idle(sched, layer, index);
+    }
+}
+
+static void take_copied(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                        const struct tessi_span *span)
+{
+    (void)span;
+    const struct task_record *task = record_peek(layer, index);
+    if (task != NULL && (task->state == TASK_HELD || task->state == TASK_ASSIGNED)) {
+        if (task->owner != worker->index) {
+            copies_add(sched, layer, index, worker->index);
+        }
+    } else if (state_of(layer, index) != TASK_UNASSIGNED) {
+        free_stale(worker, layer, index);
+    } else {
+        copies_add(sched, layer, index, worker->index);
+    }
+}
+
+static void take_dropped(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                         const struct tessi_span *span)
+{
+    (void)span;
+    copies_remove(sched, layer, index, worker->index);
+}
+
+static void take_adopted(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                         const struct tessi_span *span)
+{
+    struct task_record *task = current(sched, worker, layer, index, span->epoch);
+    if (task == NULL || (task->flags & TASK_ADOPTING) == 0) {
+        free_stale(worker, layer, index);
+        return;
+    }
+    unassign(sched, layer, task);
+    task->state = TASK_HELD;
+    task->owner = worker->index;
+    task->flags = TASK_DONE_ONCE;
+    layer->held++;
+    if (task->refs == 0 && !layer->wanted) {
+        consider_idle(sched, layer, index);
+    }
+}
+
+static void take_missing(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                         const struct tessi_span *span)
+{
+    struct task_record *task = current(sched, worker, layer, index, span->epoch);
+    if (task == NULL || (task->flags & TASK_ADOPTING) == 0) {
+        return;
+    }
+    unassign(sched, layer, task);
+    task->flags = TASK_DONE_ONCE;
+    recover_block(sched, layer, index);
+}
+
+/* The footprint exceeds this worker's budget: another one may be larger. */
+static void take_refused(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                         const struct tessi_span *span)
+{
+    struct task_record *task = current(sched, worker, layer, index, span->epoch);
+    if (task == NULL) {
+        return;
+    }
+    uint64_t need = tessi_task_footprint(layer->layer, index);
+    struct worker *larger = NULL;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        struct worker *other = sched->workers[w];
+        if (other->alive && other != worker && other->info.slots > 0 && other->info.memory_bytes >= need &&
+            (larger == NULL || other->queue_ns < larger->queue_ns)) {
+            larger = other;
+        }
+    }
+    if (larger == NULL) {
+        fail_task(sched, layer, index, TESSI_TOO_BIG,
+                  "a task needs more memory at once than any worker has: use smaller chunks or raise --memory");
+        return;
+    }
+    unassign(sched, layer, task);
+    backlog_push(sched, layer->session, larger->index, layer, index, 1);
+}
+
+static void take_failures(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
+{
+    for (size_t f = 0; f < report->failure_count; f++) {
+        const struct tessi_failure *failure = &report->failures[f];
+        struct tessi_span span = {failure->task.session, failure->task.layer, failure->task.index, 1, 0, 0, 0, 0, 0};
+        struct sched_layer *layer = layer_of(sched, &span);
+        if (layer == NULL) {
+            sched->stale_reports++;
+            continue;
+        }
+        struct task_record *task = current(sched, worker, layer, failure->task.index, failure->epoch);
+        if (task != NULL) {
+            fail_task(sched, layer, failure->task.index, failure->status, failure->text);
+        }
+    }
+}
+
+static void take_times(struct tessi_sched *sched, const struct tessi_report *report)
+{
+    for (size_t s = 0; s < report->done.count; s++) {
+        const struct tessi_span *span = &report->done.items[s];
+        struct sched_layer *layer = layer_of(sched, span);
+        if (layer != NULL && span->time_ns > 0) {
+            history_record(sched, layer, span->first, (double)span->time_ns / (double)span->count);
+        }
+    }
+}
+
+static void take_gauges(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
+{
+    uint64_t moved = report->fetched_bytes > worker->fetched_bytes ? report->fetched_bytes - worker->fetched_bytes : 0;
+    sched->bytes_moved += moved;
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL) {
+            sched->sessions[s]->stats.bytes_moved += moved;
+        }
+    }
+    worker->memory_used_bytes = report->memory_used_bytes;
+    worker->memory_peak_bytes = report->memory_peak_bytes;
+    worker->spilled_bytes = report->spilled_bytes;
+    worker->fetched_bytes = report->fetched_bytes;
+    worker->served_bytes = report->served_bytes;
+    worker->mapped_bytes = report->mapped_bytes;
+    worker->dropped_messages = report->dropped_messages;
+}
+
+void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
+{
+    take_gauges(sched, worker, report);
+    take_times(sched, report);
+    each(sched, worker, &report->started, take_started);
+    each(sched, worker, &report->dropped, take_dropped);
+    each(sched, worker, &report->copied, take_copied);
+    each(sched, worker, &report->done, take_done);
+    each(sched, worker, &report->adopted, take_adopted);
+    each(sched, worker, &report->missing, take_missing);
+    take_stolen(sched, worker, report);
+    each(sched, worker, &report->refused, take_refused);
+    take_failures(sched, worker, report);
+    finish_reruns(sched);
+    make_hungry(sched, worker);
+}

@@ -1,0 +1,502 @@
+/* The step: one event in, actions out. */
+#include "core/sched/sched.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+#define CHECK_INTERVAL_NS INT64_C(1000000000)
+#define PROGRESS_INTERVAL_NS INT64_C(100000000)
+
+static struct tessi_map_key id_key(uint32_t id)
+{
+    return (struct tessi_map_key){0, id};
+}
+
+struct tessi_sched_config tessi_sched_config_default(void)
+{
+    return (struct tessi_sched_config){
+        .window_ns = INT64_C(500000000),
+        .worker_silence_ns = INT64_C(10000000000),
+        .client_silence_ns = INT64_C(60000000000),
+        .wait_workers_ns = INT64_C(5000000000),
+        .max_deaths = 3,
+    };
+}
+
+struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
+{
+    struct tessi_sched *sched = tessi_zalloc(sizeof *sched);
+    sched->config = *config;
+    sched->next_check_ns = INT64_MAX;
+    sched->order_next = 1;
+    (void)snprintf(sched->family, sizeof sched->family, "%s", config->family);
+    return sched;
+}
+
+static void free_step_memory(struct tessi_sched *sched)
+{
+    for (size_t i = 0; i < sched->scratch_count; i++) {
+        tessi_free(sched->scratch[i]);
+    }
+    sched->scratch_count = 0;
+}
+
+static void worker_destroy(struct worker *worker)
+{
+    tessi_spans_fini(&worker->given);
+    tessi_spans_fini(&worker->out_assign);
+    tessi_spans_fini(&worker->out_where);
+    tessi_spans_fini(&worker->out_free);
+    tessi_spans_fini(&worker->out_steal);
+    tessi_spans_fini(&worker->out_adopt);
+    tessi_spans_fini(&worker->out_location);
+    tessi_free(worker->out_layers);
+    tessi_free(worker);
+}
+
+void tessi_sched_destroy(struct tessi_sched *sched)
+{
+    if (sched == NULL) {
+        return;
+    }
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL) {
+            session_close(sched, sched->sessions[s]);
+        }
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        worker_destroy(sched->workers[w]);
+    }
+    for (size_t p = 0; p < sched->parked_count; p++) {
+        tessi_free(sched->parked[p].peers);
+    }
+    for (size_t c = 0; c < sched->copies_count; c++) {
+        tessi_free(sched->copies[c].workers);
+    }
+    free_step_memory(sched);
+    tessi_map_fini(&sched->worker_by_id);
+    tessi_map_fini(&sched->session_by_id);
+    tessi_map_fini(&sched->copies_by_task);
+    tessi_map_fini(&sched->parked_by_task);
+    tessi_map_fini(&sched->history_by_kind);
+    void *owned[] = {sched->workers,  sched->sessions,    sched->copies,      sched->copies_free, sched->parked,
+                     sched->parked_free, sched->history,  sched->hungry,      sched->idle.items,  sched->rerun.items,
+                     sched->poison.items, sched->empty_pages, sched->watched, sched->actions,     sched->drops,
+                     sched->client_locations, sched->scratch};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
+        tessi_free(owned[i]);
+    }
+    tessi_free(sched);
+}
+
+struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer)
+{
+    tessi_grow(&sched->actions, &sched->action_capacity, sched->action_count + 1, sizeof *sched->actions);
+    struct tessi_sched_action *action = &sched->actions[sched->action_count++];
+    *action = (struct tessi_sched_action){.kind = kind, .peer = peer, .text = ""};
+    return action;
+}
+
+void *step_memory(struct tessi_sched *sched, size_t size)
+{
+    tessi_grow(&sched->scratch, &sched->scratch_capacity, sched->scratch_count + 1, sizeof *sched->scratch);
+    return sched->scratch[sched->scratch_count++] = tessi_zalloc(size);
+}
+
+static const char *step_text(struct tessi_sched *sched, const char *text)
+{
+    char *copy = step_memory(sched, strlen(text) + 1);
+    memcpy(copy, text, strlen(text) + 1);
+    return copy;
+}
+
+struct worker *worker_find(struct tessi_sched *sched, uint32_t id)
+{
+    uint32_t index = tessi_map_get(&sched->worker_by_id, id_key(id));
+    return index == TESSI_MAP_NONE ? NULL : sched->workers[index];
+}
+
+struct session *session_find(struct tessi_sched *sched, uint32_t id)
+{
+    uint32_t index = tessi_map_get(&sched->session_by_id, id_key(id));
+    return index == TESSI_MAP_NONE ? NULL : sched->sessions[index];
+}
+
+void mark_dirty(struct worker *worker)
+{
+    worker->dirty = true;
+}
+
+/* True when `family` is one of the comma-separated names. */
+static bool names_family(const char *names, const char *family)
+{
+    size_t length = strlen(family);
+    for (const char *at = names; at != NULL && *at != 0;) {
+        const char *end = strchr(at, ',');
+        size_t n = end != NULL ? (size_t)(end - at) : strlen(at);
+        if (n == length && memcmp(at, family, n) == 0) {
+            return true;
+        }
+        at = end != NULL ? end + 1 : NULL;
+    }
+    return false;
+}
+
+static bool agree_on_family(struct tessi_sched *sched, const struct tessi_worker_info *info, uint32_t peer)
+{
+    if (sched->family[0] == 0) {
+        (void)snprintf(sched->family, sizeof sched->family, "%.*s", (int)strcspn(info->family, ","), info->family);
+    }
+    if (names_family(info->family, sched->family)) {
+        return true;
+    }
+    char text[512];
+    (void)snprintf(text, sizeof text,
+                   "this cluster computes with the '%s' kernels and this worker can run only '%s': start the scheduler "
+                   "with a family that every worker has (--blas-core)",
+                   sched->family, info->family);
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REJECT, peer);
+    action->status = TESSI_UNSUPPORTED;
+    action->text = step_text(sched, text);
+    return false;
+}
+
+static void announce_peer(struct tessi_sched *sched, uint32_t to, const struct worker *worker)
+{
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PEER_UP, to);
+    action->worker = worker->id;
+    action->info = &worker->info;
+}
+
+static void worker_join(struct tessi_sched *sched, const struct tessi_sched_event *event)
+{
+    if (worker_find(sched, event->peer) != NULL || session_find(sched, event->peer) != NULL) {
+        sched->stale_reports++;
+        return;
+    }
+    if (!agree_on_family(sched, &event->worker, event->peer)) {
+        return;
+    }
+    struct worker *worker = tessi_zalloc(sizeof *worker);
+    worker->id = event->peer;
+    worker->index = (uint32_t)sched->worker_count;
+    worker->alive = true;
+    worker->info = event->worker;
+    worker->heard_ns = sched->now_ns;
+    worker->stealing_from = NO_WORKER;
+    tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
+    sched->workers[sched->worker_count++] = worker;
+    sched->alive_count++;
+    sched->workers_joined++;
+    tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
+    emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
+    for (size_t w = 0; w + 1 < sched->worker_count; w++) {
+        if (sched->workers[w]->alive) {
+            announce_peer(sched, worker->id, sched->workers[w]);
+            announce_peer(sched, sched->workers[w]->id, worker);
+        }
+    }
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL) {
+            announce_peer(sched, sched->sessions[s]->id, worker);
+            sched->sessions[s]->starving_since_ns = -1;
+        }
+    }
+    make_hungry(sched, worker);
+    adopt_orphans(sched);
+}
+
+static void client_join(struct tessi_sched *sched, uint32_t peer)
+{
+    if (worker_find(sched, peer) != NULL || session_find(sched, peer) != NULL) {
+        sched->stale_reports++;
+        return;
+    }
+    struct session *session = tessi_zalloc(sizeof *session);
+    session->id = peer;
+    session->heard_ns = sched->now_ns;
+    session->starving_since_ns = -1;
+    backlog_init(&session->orphans);
+    tessi_grow(&sched->sessions, &sched->session_capacity, sched->session_count + 1, sizeof *sched->sessions);
+    tessi_map_put(&sched->session_by_id, id_key(peer), (uint32_t)sched->session_count);
+    sched->sessions[sched->session_count++] = session;
+    emit(sched, TESSI_SCHED_WELCOME, peer)->text = sched->family;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        if (sched->workers[w]->alive) {
+            announce_peer(sched, peer, sched->workers[w]);
+        }
+    }
+}
+
+static void client_leave(struct tessi_sched *sched, struct session *session)
+{
+    parked_forget_peer(sched, session->id);
+    session_close(sched, session);
+}
+
+static void say_bye(struct tessi_sched *sched, uint32_t peer, const char *text)
+{
+    emit(sched, TESSI_SCHED_BYE, peer)->text = text;
+}
+
+static void check_silence(struct tessi_sched *sched)
+{
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        struct worker *worker = sched->workers[w];
+        if (worker->alive && sched->now_ns - worker->heard_ns > sched->config.worker_silence_ns) {
+            say_bye(sched, worker->id, "silent for too long: taken for lost");
+            lose_worker(sched, worker);
+        }
+    }
+    for (size_t s = 0; s < sched->session_count; s++) {
+        struct session *session = sched->sessions[s];
+        if (session != NULL && sched->now_ns - session->heard_ns > sched->config.client_silence_ns) {
+            say_bye(sched, session->id, "silent for too long: its arrays were released");
+            client_leave(sched, session);
+        }
+    }
+}
+
+/* Work with no worker at all waits a while, then fails. */
+static void check_starving(struct tessi_sched *sched)
+{
+    for (size_t i = 0; i < sched->watched_count && sched->alive_count == 0; i++) {
+        struct sched_layer *layer = sched->watched[i];
+        struct session *session = layer->session;
+        if (session->starving_since_ns < 0) {
+            session->starving_since_ns = sched->now_ns;
+        }
+        if (sched->now_ns - session->starving_since_ns >= sched->config.wait_workers_ns &&
+            layer->failure == TESSI_OK) {
+            layer->failure = TESSI_NO_WORKERS;
+            layer->failure_text = tessi_strdup("no worker has joined: start one with `tessera worker ADDRESS`");
+        }
+    }
+}
+
+static void take_event(struct tessi_sched *sched, const struct tessi_sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->peer);
+    struct session *session = session_find(sched, event->peer);
+    if (worker != NULL) {
+        worker->heard_ns = sched->now_ns;
+    }
+    if (session != NULL) {
+        session->heard_ns = sched->now_ns;
+    }
+    switch (event->kind) {
+    case TESSI_SCHED_TICK:
+    case TESSI_SCHED_CLIENT_HEARD:
+        break;
+    case TESSI_SCHED_WORKER_HEARD:
+        if (worker == NULL) {
+            say_bye(sched, event->peer, "not known to this scheduler: join again");
+        }
+        break;
+    case TESSI_SCHED_WORKER_JOIN:
+        worker_join(sched, event);
+        break;
+    case TESSI_SCHED_WORKER_LEAVE:
+        if (worker != NULL) {
+            lose_worker(sched, worker);
+        }
+        break;
+    case TESSI_SCHED_REPORT:
+        if (worker != NULL) {
+            take_report(sched, worker, event->report);
+        } else {
+            sched->stale_reports++;
+            say_bye(sched, event->peer, "not known to this scheduler: join again");
+        }
+        break;
+    case TESSI_SCHED_LOCATE:
+        locate(sched, event->peer, event->spans, event->span_count);
+        break;
+    case TESSI_SCHED_CLIENT_JOIN:
+        client_join(sched, event->peer);
+        break;
+    case TESSI_SCHED_CLIENT_LEAVE:
+        if (session != NULL) {
+            client_leave(sched, session);
+        }
+        break;
+    case TESSI_SCHED_SUBMIT:
+        submit(sched, event);
+        break;
+    case TESSI_SCHED_RELEASE:
+        if (session != NULL) {
+            release_handles(sched, session, event->ids, event->id_count);
+        }
+        break;
+    case TESSI_SCHED_CANCEL:
+        if (session != NULL) {
+            cancel_layers(sched, session, event->ids, event->id_count);
+        }
+        break;
+    }
+}
+
+static void report_progress(struct tessi_sched *sched, struct sched_layer *layer, bool last)
+{
+    const struct submission *submission = &layer->session->submissions[layer->submission];
+    if (submission->done == layer->progress_done && !last) {
+        return;
+    }
+    if (!last && sched->now_ns - layer->progress_ns < PROGRESS_INTERVAL_NS) {
+        return;
+    }
+    layer->progress_ns = sched->now_ns;
+    layer->progress_done = submission->done;
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PROGRESS, layer->session->id);
+    action->layer_id = layer->layer->id;
+    action->done = submission->done < submission->total ? submission->done : submission->total;
+    action->total = submission->total;
+}
+
+/* Tell clients what became of the layers that they wait for. */
+static void announce(struct tessi_sched *sched)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < sched->watched_count; i++) {
+        struct sched_layer *layer = sched->watched[i];
+        bool complete = layer->wanted && layer->held == layer->tasks;
+        if (layer->failure == TESSI_OK && !complete) {
+            report_progress(sched, layer, false);
+            if (layer->wanted) {
+                sched->watched[kept++] = layer;
+            }
+            continue;
+        }
+        layer->announced = true;
+        report_progress(sched, layer, layer->failure == TESSI_OK);
+        enum tessi_sched_action_kind kind = layer->failure == TESSI_OK ? TESSI_SCHED_DONE : TESSI_SCHED_FAILED;
+        struct tessi_sched_action *action = emit(sched, kind, layer->session->id);
+        action->layer_id = layer->layer->id;
+        action->elapsed_ns = sched->now_ns - layer->submitted_ns;
+        action->stats = layer->session->stats;
+        action->status = layer->failure;
+        action->text = layer->failure == TESSI_OK ? "" : step_text(sched, layer->failure_text);
+    }
+    sched->watched_count = kept;
+}
+
+static const void *take_copy(struct tessi_sched *sched, const void *items, size_t bytes)
+{
+    void *copy = step_memory(sched, bytes);
+    memcpy(copy, items, bytes);
+    return copy;
+}
+
+static void send_spans(struct tessi_sched *sched, struct worker *worker, enum tessi_sched_action_kind kind,
+                       struct tessi_spans *spans)
+{
+    if (spans->count > 0) {
+        struct tessi_sched_action *action = emit(sched, kind, worker->id);
+        action->spans = take_copy(sched, spans->items, spans->count * sizeof *spans->items);
+        action->span_count = spans->count;
+        spans->count = 0;
+    }
+}
+
+static void send_drops(struct tessi_sched *sched, struct worker *worker)
+{
+    for (size_t i = 0; i < sched->drop_count; i++) {
+        if (sched->drops[i].worker == worker->index) {
+            struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DROP_LAYERS, worker->id);
+            action->session = sched->drops[i].session;
+            action->ids = take_copy(sched, &sched->drops[i].layer, sizeof sched->drops[i].layer);
+            action->id_count = 1;
+        }
+    }
+}
+
+/* What was gathered for a worker goes out in an order that it can rely on: descriptions before
+ * spans that name them, what is to be forgotten before what is to be done again. */
+static void flush_worker(struct tessi_sched *sched, struct worker *worker)
+{
+    worker->dirty = false;
+    if (!worker->alive) {
+        worker->out_layer_count = worker->out_assign.count = worker->out_where.count = worker->out_free.count = 0;
+        worker->out_steal.count = worker->out_adopt.count = worker->out_location.count = 0;
+        return;
+    }
+    if (worker->out_layer_count > 0) {
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LAYERS, worker->id);
+        action->layers = take_copy(sched, worker->out_layers, worker->out_layer_count * sizeof *worker->out_layers);
+        action->layer_count = worker->out_layer_count;
+        worker->out_layer_count = 0;
+    }
+    send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_free);
+    send_drops(sched, worker);
+    send_spans(sched, worker, TESSI_SCHED_ADOPT, &worker->out_adopt);
+    if (worker->out_assign.count > 0) {
+        struct tessi_spans *assign = &worker->out_assign, *where = &worker->out_where;
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_ASSIGN, worker->id);
+        action->spans = take_copy(sched, assign->items, assign->count * sizeof *assign->items);
+        action->span_count = assign->count;
+        if (where->count > 0) {
+            action->where = take_copy(sched, where->items, where->count * sizeof *where->items);
+            action->where_count = where->count;
+        }
+        assign->count = where->count = 0;
+    }
+    send_spans(sched, worker, TESSI_SCHED_STEAL, &worker->out_steal);
+    send_spans(sched, worker, TESSI_SCHED_LOCATION, &worker->out_location);
+}
+
+static void flush(struct tessi_sched *sched)
+{
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        if (sched->workers[w]->dirty) {
+            flush_worker(sched, sched->workers[w]);
+        }
+    }
+    sched->drop_count = 0;
+    for (size_t i = 0; i < sched->client_location_count; i++) {
+        struct client_location *location = &sched->client_locations[i];
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LOCATION, location->peer);
+        action->spans = take_copy(sched, &location->span, sizeof location->span);
+        action->span_count = 1;
+    }
+    sched->client_location_count = 0;
+}
+
+static int64_t next_wake(struct tessi_sched *sched)
+{
+    if (sched->alive_count == 0 && sched->session_by_id.count == 0) {
+        sched->next_check_ns = INT64_MAX;
+    } else if (sched->next_check_ns == INT64_MAX || sched->now_ns >= sched->next_check_ns) {
+        sched->next_check_ns = sched->now_ns + CHECK_INTERVAL_NS;
+    }
+    return sched->next_check_ns;
+}
+
+void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
+                      struct tessi_sched_actions *actions)
+{
+    TESS_ASSERT(event->now_ns >= sched->now_ns);
+    free_step_memory(sched);
+    sched->action_count = 0;
+    sched->now_ns = event->now_ns;
+    take_event(sched, event);
+    if (sched->now_ns >= sched->next_check_ns) {
+        check_silence(sched);
+    }
+    check_starving(sched);
+    settle(sched);
+    sweep_layers(sched);
+    feed_workers(sched);
+    balance(sched);
+    feed_workers(sched);
+    settle(sched);
+    collapse_pages(sched);
+    announce(sched);
+    flush(sched);
+    actions->items = sched->actions;
+    actions->count = sched->action_count;
+    actions->wake_ns = next_wake(sched);
+}

@@ -1,0 +1,173 @@
+/* The scheduler as a pure state machine: `tessi_sched_step(sched, event, actions)`.
+ *
+ * It knows no socket, thread, clock, file, log or random number: every event carries its time,
+ * every action says what to send to whom. So the same object runs in the server, in the
+ * embedded cluster, in the simulator and in a replay, and equal events give equal actions.
+ *
+ * Peers are named by ids that the caller hands out, never twice: a worker that comes back is a
+ * new worker. A session is named by its client's id.
+ *
+ * A task is UNASSIGNED until it is given to a worker, ASSIGNED until that worker reports it
+ * done, then HELD by its owner while a dependent or a handle needs it, then RELEASED:
+ *
+ *      UNASSIGNED ──assign──▶ ASSIGNED ──done──▶ HELD ──last reader, no handle──▶ RELEASED
+ *          ▲                     │                │                                  │
+ *          ├── owner lost, steal ┘   owner lost ──┤ (a copy is adopted, or)          │
+ *          └─────────────────── recomputed ───────┴──── a dependent must run again ──┘
+ *
+ * FAILED and POISONED (a dependency failed) end it as well. Every assignment bumps the task's
+ * epoch; a report under another epoch is stale and dropped. Work is assigned to each worker for a
+ * window of estimated time, in one global topological order, and only when all inputs have been
+ * assigned somewhere, so every assignment names the owners of its inputs. */
+#ifndef TESSI_SCHED_SCHED_H
+#define TESSI_SCHED_SCHED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/status.h"
+#include "core/graph/layer.h"
+#include "core/graph/report.h"
+#include "core/graph/span.h"
+
+#define TESSI_NAME_MAX 64     /* bytes with the final 0: worker and host names, families */
+#define TESSI_ADDRESS_MAX 256 /* bytes with the final 0 */
+
+struct tessi_sched_config {
+    int64_t window_ns;            /* work assigned ahead for each worker (default 500 ms) */
+    int64_t worker_silence_ns;    /* a worker not heard for so long is lost (default 10 s) */
+    int64_t client_silence_ns;    /* a client not heard for so long loses its arrays (default 60 s) */
+    int64_t wait_workers_ns;      /* work that waits so long with no worker at all fails (default 5 s) */
+    uint32_t max_deaths;          /* a task that was running in so many deaths fails (default 3) */
+    char family[TESSI_NAME_MAX];  /* numerics family of the cluster; "": the first worker's best */
+};
+struct tessi_sched_config tessi_sched_config_default(void);
+
+struct tessi_worker_info {
+    char name[TESSI_NAME_MAX];
+    char host[TESSI_NAME_MAX];       /* host id: equal ids share memory */
+    char address[TESSI_ADDRESS_MAX]; /* where its peers reach it */
+    uint32_t slots;
+    uint64_t memory_bytes;
+    uint64_t spill_bytes;
+    char family[TESSI_NAME_MAX];     /* numerics families it can run, comma-separated, best first */
+};
+
+enum tessi_sched_event_kind {
+    TESSI_SCHED_TICK = 0,
+    TESSI_SCHED_WORKER_JOIN = 1,
+    TESSI_SCHED_WORKER_LEAVE = 2,  /* said goodbye, or its connection is known to be gone */
+    TESSI_SCHED_WORKER_HEARD = 3,  /* a heartbeat with nothing in it */
+    TESSI_SCHED_REPORT = 4,
+    TESSI_SCHED_LOCATE = 5,        /* from a worker or a client */
+    TESSI_SCHED_CLIENT_JOIN = 6,
+    TESSI_SCHED_CLIENT_LEAVE = 7,
+    TESSI_SCHED_CLIENT_HEARD = 8,
+    TESSI_SCHED_SUBMIT = 9,        /* layers in topological order; wanted: those to be computed and held */
+    TESSI_SCHED_RELEASE = 10,      /* the client drops its handles of these layers */
+    TESSI_SCHED_CANCEL = 11,       /* stop computing these; their handles stay, poisoned */
+};
+
+struct tessi_sched_event {
+    enum tessi_sched_event_kind kind;
+    int64_t now_ns;              /* monotonic, never smaller than in the event before */
+    uint32_t peer;               /* who sent it; 0 for TICK */
+    struct tessi_worker_info worker;     /* WORKER_JOIN */
+    const struct tessi_report *report;   /* REPORT; borrowed */
+    const struct tessi_span *spans;      /* LOCATE; borrowed */
+    size_t span_count;
+    struct tessi_layer **layers;         /* SUBMIT: checked by tessi_layer_check, session == peer; ownership of each passes */
+    size_t layer_count;
+    const uint32_t *ids;                 /* SUBMIT: wanted; RELEASE, CANCEL: layers */
+    size_t id_count;
+    uint32_t request;                    /* SUBMIT: echoed in ACCEPTED or REFUSED */
+};
+
+enum tessi_sched_action_kind {
+    TESSI_SCHED_WELCOME = 0,     /* to a worker or client that has joined: the numerics family to load (text) */
+    TESSI_SCHED_REJECT = 1,      /* to a worker that cannot take part (text) */
+    TESSI_SCHED_PEER_UP = 2,     /* to a worker or client: `worker` has joined; `info` says how to reach it */
+    TESSI_SCHED_PEER_LOST = 3,   /* to a worker or client: `worker` is gone */
+    TESSI_SCHED_LAYERS = 4,      /* to a worker: descriptions, before the first span that names them */
+    TESSI_SCHED_DROP_LAYERS = 5, /* to a worker: ids of `session` */
+    TESSI_SCHED_ASSIGN = 6,      /* to a worker: spans, where */
+    TESSI_SCHED_STEAL = 7,       /* to a worker: give up spans for span.worker */
+    TESSI_SCHED_FREE = 8,        /* to a worker: forget spans */
+    TESSI_SCHED_ADOPT = 9,       /* to a worker */
+    TESSI_SCHED_LOCATION = 10,   /* to a worker or client: spans with worker and epoch */
+    TESSI_SCHED_PUSH = 11,       /* to a client: `worker` will pull these RECEIVE blocks from you */
+    TESSI_SCHED_ACCEPTED = 12,   /* to a client: request */
+    TESSI_SCHED_REFUSED = 13,    /* to a client: request, status, text; nothing of it was kept */
+    TESSI_SCHED_PROGRESS = 14,   /* to a client: layer_id, done, total (each layer wanted, when it changed) */
+    TESSI_SCHED_DONE = 15,       /* to a client: wanted layer_id is complete; elapsed_ns since its submission; stats */
+    TESSI_SCHED_FAILED = 16,     /* to a client: wanted layer_id cannot complete: status, text */
+    TESSI_SCHED_BYE = 17,        /* to any peer: it is no longer known (silent too long); text */
+};
+
+struct tessi_sched_session_stats { /* counters of one session */
+    uint64_t tasks_done, tasks_rerun, steals, workers_lost, bytes_moved;
+};
+
+struct tessi_sched_action {
+    enum tessi_sched_action_kind kind;
+    uint32_t peer;              /* to whom */
+    uint32_t worker;
+    const struct tessi_worker_info *info;
+    uint32_t session;
+    uint32_t layer_id;
+    uint32_t request;
+    enum tessi_status status;
+    const char *text;           /* "" when there is none */
+    const struct tessi_layer *const *layers;
+    size_t layer_count;
+    const uint32_t *ids;
+    size_t id_count;
+    const struct tessi_span *spans;
+    size_t span_count;
+    const struct tessi_span *where;
+    size_t where_count;
+    uint64_t done, total;
+    int64_t elapsed_ns;
+    struct tessi_sched_session_stats stats;
+};
+
+/* What one step asks for. Everything an action points to lives until the next step. */
+struct tessi_sched_actions {
+    const struct tessi_sched_action *items;
+    size_t count;
+    int64_t wake_ns; /* send a TICK at this time at the latest; INT64_MAX: nothing is armed */
+};
+
+struct tessi_sched;
+
+struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config);
+void tessi_sched_destroy(struct tessi_sched *sched);
+void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
+                      struct tessi_sched_actions *actions);
+
+/* Invariants, for the simulator after every step; asserts. */
+void tessi_sched_verify(const struct tessi_sched *sched);
+
+/* What `tessera status` shows. */
+struct tessi_sched_worker_status {
+    uint32_t id;
+    const struct tessi_worker_info *info;
+    uint64_t tasks_assigned, tasks_done;
+    double queue_seconds;            /* estimated work assigned and not done */
+    int64_t heard_ns;
+    uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
+    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;
+};
+struct tessi_sched_status {
+    size_t workers, sessions, layers;
+    uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, tasks_waiting; /* waiting: not done, of live layers */
+    uint64_t steals, workers_joined, workers_lost, stale_reports;
+    uint64_t bytes_moved; /* fetched between workers, since the start; workers that left are counted */
+};
+void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_status *status);
+/* Worker number `position`, 0 … workers − 1 in order of joining. */
+void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
+                               struct tessi_sched_worker_status *status);
+
+#endif

@@ -1,0 +1,341 @@
+/* The scheduler's state, private to core/sched: who is there, what was submitted, and one
+ * small record for each task that has been touched. */
+#ifndef TESSI_SCHED_STATE_H
+#define TESSI_SCHED_STATE_H
+
+#include "core/base/heap.h"
+#include "core/base/map.h"
+#include "core/sched/sched.h"
+
+#define PAGE_TASKS 256u
+#define NO_WORKER UINT32_MAX
+#define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
+
+enum task_state {
+    TASK_UNASSIGNED = 0,
+    TASK_ASSIGNED = 1, /* given to `owner`, or (TASK_ADOPTING) its copy there is being made the block */
+    TASK_HELD = 2,     /* done; `owner` keeps the block */
+    TASK_RELEASED = 3, /* done and forgotten, or not needed */
+    TASK_FAILED = 4,
+    TASK_POISONED = 5, /* a task that it depends on failed */
+};
+
+enum { /* flags of a record */
+    TASK_STARTED = 1,   /* its worker has said that a step runs */
+    TASK_STEALING = 2,  /* its worker has been asked to give it up */
+    TASK_ADOPTING = 4,
+    TASK_DONE_ONCE = 8, /* has been done before: doing it again is a re-run */
+    TASK_BEGUN = 16,    /* was running when a worker died: likewise */
+};
+
+struct task_record {
+    uint32_t epoch;
+    uint32_t owner; /* index into workers; NO_WORKER unless ASSIGNED or HELD */
+    uint32_t refs;  /* unfinished tasks that read the block */
+    uint8_t state;
+    uint8_t flags;
+    uint8_t deaths;
+    uint8_t spare;
+};
+
+/* Records come in pages that exist only while some task of the page is alive. */
+enum page_kind { PAGE_PRISTINE = 0, PAGE_LIVE = 1, PAGE_RELEASED = 2 };
+
+struct page {
+    enum page_kind kind;
+    uint32_t alive; /* records that are not RELEASED */
+    struct task_record *records; /* LIVE only, owned */
+};
+
+struct layer_on_worker {
+    uint64_t assigned;
+    uint64_t backlog;
+    bool told; /* the worker has the layer's description */
+};
+
+struct sched_layer;
+
+struct consumer {
+    struct sched_layer *layer;
+    uint32_t input;
+};
+
+/* A cut of a grid into one region for each worker: a binary tree of cuts. */
+struct region_node {
+    uint32_t dim;      /* cut dimension; leaf: unused */
+    uint64_t cut;      /* chunks below go left */
+    uint32_t left, right; /* nodes; leaf: left == right == its own number */
+    uint32_t worker;   /* leaf */
+};
+
+enum placement { PLACE_REGIONS, PLACE_WITH_INPUT, PLACE_WITH_CONSUMER };
+
+struct sched_layer {
+    struct tessi_layer *layer; /* owned */
+    struct session *session;
+    struct sched_layer *inputs[TESSI_INPUTS_MAX];
+    struct consumer *consumers; /* owned */
+    size_t consumer_count, consumer_capacity;
+    uint64_t tasks;
+    struct page *pages; /* owned */
+    uint64_t page_count;
+    uint32_t epoch_floor; /* no record of a page made again starts below this epoch */
+    bool handle;    /* the client can still name it */
+    bool wanted;    /* its blocks are computed and held */
+    bool announced; /* DONE or FAILED has been sent */
+    bool abandoned; /* nothing can reach it: on its way out */
+    uint64_t held;  /* tasks HELD */
+    uint64_t first_done; /* tasks done at least once, or found unnecessary */
+    enum tessi_status failure;
+    char *failure_text; /* owned */
+    uint64_t failure_index;
+    int64_t submitted_ns;
+    uint32_t submission; /* number within the session */
+    /* global order */
+    struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
+    uint32_t order_input;
+    uint64_t order_base, order_depth, order_levels;
+    /* placement */
+    enum placement placement;
+    uint32_t place_input;              /* WITH_INPUT: its number; WITH_CONSUMER: the consumer's input that we are */
+    struct sched_layer *place_consumer;
+    uint32_t place_depth;
+    struct region_node *regions; /* owned */
+    size_t region_count, region_capacity;
+    double estimate_ns; /* of one task */
+    struct layer_on_worker *on; /* by worker index, owned */
+    size_t on_capacity;
+    int64_t progress_ns;    /* when PROGRESS was last sent */
+    uint64_t progress_done; /* what it said */
+};
+
+struct backlog_span {
+    struct sched_layer *layer;
+    uint64_t first, count;
+};
+
+/* Work of one session kept for one worker but not assigned yet, lowest order first. */
+struct backlog {
+    struct tessi_heap heap;
+    struct backlog_span *spans; /* pool, owned; the heap's values index it */
+    size_t span_count, span_capacity;
+    uint32_t *free_spans; /* owned */
+    size_t free_count, free_capacity;
+};
+
+struct submission {
+    uint64_t total, done;
+};
+
+struct session {
+    uint32_t id;
+    int64_t heard_ns;
+    struct tessi_map layers_by_id; /* → position in layers */
+    struct sched_layer **layers;   /* owned array; NULL holes are reused never */
+    size_t layer_count, layer_capacity;
+    struct backlog *backlogs; /* by worker index, owned */
+    size_t backlog_capacity;
+    struct backlog orphans;   /* waits for any worker */
+    struct submission *submissions;
+    size_t submission_count, submission_capacity;
+    uint64_t wanted_bytes;
+    int64_t starving_since_ns; /* has work and no worker is there; −1: not so */
+    struct tessi_sched_session_stats stats;
+};
+
+struct worker {
+    uint32_t id;
+    uint32_t index;
+    bool alive;
+    struct tessi_worker_info info;
+    int64_t heard_ns;
+    double queue_ns;    /* estimated run time of what is assigned */
+    double backlog_ns;
+    uint64_t assigned, backlog; /* tasks */
+    uint64_t youngest;  /* highest order given since it last had nothing */
+    uint64_t done;
+    uint32_t next_session; /* where its round-robin over sessions stands */
+    bool hungry;           /* in the hungry list */
+    uint32_t stealing_from; /* worker index; NO_WORKER */
+    uint64_t stealing;      /* tasks asked for and not answered */
+    /* Assigned spans, oldest first; checked against the records when they are looked at. */
+    struct tessi_spans given;
+    size_t given_head;
+    /* gauges of its last report */
+    uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
+    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;
+    /* gathered during a step, sent at its end */
+    bool dirty;
+    const struct tessi_layer **out_layers; /* owned array */
+    size_t out_layer_count, out_layer_capacity;
+    struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
+};
+
+struct copies { /* workers besides the owner that hold a block */
+    uint32_t *workers; /* indices, owned */
+    size_t count, capacity;
+    struct sched_layer *layer;
+    uint64_t index;
+};
+
+struct parked { /* who wants to know where a task goes */
+    uint32_t *peers; /* ids, owned */
+    size_t count, capacity;
+};
+
+struct task_ref {
+    struct sched_layer *layer;
+    uint64_t index;
+};
+
+struct work_list { /* a stack of tasks for the walks over the graph */
+    struct task_ref *items;
+    size_t count, capacity;
+};
+
+struct history_entry { /* recent run times of one kind of task */
+    double samples[9];
+    uint32_t count, next;
+};
+
+struct drop_notice {
+    uint32_t worker; /* index */
+    uint32_t session, layer;
+};
+
+struct page_ref {
+    struct sched_layer *layer;
+    uint64_t page;
+};
+
+struct client_location {
+    uint32_t peer;
+    struct tessi_span span;
+};
+
+struct tessi_sched {
+    struct tessi_sched_config config;
+    int64_t now_ns;
+    uint64_t order_next;
+    char family[TESSI_NAME_MAX];
+    struct worker **workers; /* by index, never reused; owned */
+    size_t worker_count, worker_capacity, alive_count;
+    struct tessi_map worker_by_id;
+    struct session **sessions; /* owned; NULL when gone */
+    size_t session_count, session_capacity;
+    struct tessi_map session_by_id;
+    struct tessi_map copies_by_task; /* → copies pool */
+    struct copies *copies;
+    size_t copies_count, copies_capacity;
+    uint32_t *copies_free;
+    size_t copies_free_count, copies_free_capacity;
+    struct tessi_map parked_by_task;
+    struct parked *parked;
+    size_t parked_count, parked_capacity;
+    uint32_t *parked_free;
+    size_t parked_free_count, parked_free_capacity;
+    struct tessi_map history_by_kind;
+    struct history_entry *history;
+    size_t history_count, history_capacity;
+    uint32_t *hungry; /* worker indices */
+    size_t hungry_count, hungry_capacity;
+    struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
+    struct work_list rerun; /* released tasks that are needed again */
+    struct work_list poison;
+    struct page_ref *empty_pages; /* pages whose last record was released in this step */
+    size_t empty_page_count, empty_page_capacity;
+    struct sched_layer **watched; /* wanted and not announced */
+    size_t watched_count, watched_capacity;
+    int64_t next_check_ns;
+    /* output of the step under way */
+    struct tessi_sched_action *actions;
+    size_t action_count, action_capacity;
+    struct drop_notice *drops;
+    size_t drop_count, drop_capacity;
+    struct client_location *client_locations;
+    size_t client_location_count, client_location_capacity;
+    void **scratch; /* memory that actions of this step point to */
+    size_t scratch_count, scratch_capacity;
+    bool sweep_due; /* a handle or a layer has gone: others may follow */
+    /* totals */
+    uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
+    uint64_t bytes_moved;
+};
+
+/* sched.c */
+struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer);
+void *step_memory(struct tessi_sched *sched, size_t size); /* zeroed; lives until the next step */
+struct worker *worker_find(struct tessi_sched *sched, uint32_t id); /* alive only; NULL */
+struct session *session_find(struct tessi_sched *sched, uint32_t id);
+struct sched_layer *layer_find(struct session *session, uint32_t id);
+void mark_dirty(struct worker *worker);
+
+/* table.c: records */
+struct task_record *record(struct sched_layer *layer, uint64_t index);          /* made when it is not there */
+struct task_record *record_peek(const struct sched_layer *layer, uint64_t index); /* NULL: not LIVE */
+enum task_state state_of(const struct sched_layer *layer, uint64_t index);
+void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
+void set_needed(struct sched_layer *layer, uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
+void collapse_pages(struct tessi_sched *sched);
+struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker);
+
+/* layers.c: submission and the life of layers */
+void submit(struct tessi_sched *sched, const struct tessi_sched_event *event);
+void release_handles(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+void cancel_layers(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+void sweep_layers(struct tessi_sched *sched);
+void session_close(struct tessi_sched *sched, struct session *session);
+
+/* order.c, place.c */
+void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
+uint64_t order_of(const struct sched_layer *layer, uint64_t index);
+void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
+void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
+uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
+
+/* backlog.c */
+void backlog_init(struct backlog *backlog);
+void backlog_fini(struct backlog *backlog);
+void backlog_push(struct tessi_sched *sched, struct session *session, uint32_t worker, struct sched_layer *layer,
+                  uint64_t first, uint64_t count); /* NO_WORKER: orphans */
+struct backlog *backlog_of(struct session *session, uint32_t worker);
+void backlog_purge(struct tessi_sched *sched, struct session *session, const struct sched_layer *layer);
+void backlog_hand_on(struct tessi_sched *sched, struct session *session, uint32_t worker); /* the worker is gone */
+void adopt_orphans(struct tessi_sched *sched);
+struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle);
+
+/* assign.c */
+void make_hungry(struct tessi_sched *sched, struct worker *worker);
+void feed_workers(struct tessi_sched *sched);
+void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+
+/* demand.c: references, release, re-runs, failures */
+void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void drop_input_refs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void settle(struct tessi_sched *sched); /* act on blocks that nobody needs any more */
+void consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* adds refs, re-runs */
+void finish_reruns(struct tessi_sched *sched);
+void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, enum tessi_status status,
+               const char *text);
+void work_push(struct work_list *list, struct sched_layer *layer, uint64_t index);
+
+/* report.c, loss.c, steal.c, locate.c, copies.c, history.c */
+void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);
+void lose_worker(struct tessi_sched *sched, struct worker *worker);
+void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void balance(struct tessi_sched *sched);
+void take_stolen(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report);
+void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count);
+void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch);
+void parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
+void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: none */
+void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
+void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
+void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, double mean_ns);
+double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index);
+
+#endif

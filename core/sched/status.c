@@ -1,0 +1,56 @@
+/* What `tessera status` shows of the state. */
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_status *status)
+{
+    *status = (struct tessi_sched_status){
+        .workers = sched->alive_count,
+        .sessions = sched->session_by_id.count,
+        .tasks_total = sched->tasks_total,
+        .tasks_done = sched->tasks_done,
+        .tasks_rerun = sched->tasks_rerun,
+        .tasks_failed = sched->tasks_failed,
+        .steals = sched->steals,
+        .workers_joined = sched->workers_joined,
+        .workers_lost = sched->workers_lost,
+        .stale_reports = sched->stale_reports,
+        .bytes_moved = sched->bytes_moved,
+    };
+    for (size_t s = 0; s < sched->session_count; s++) {
+        const struct session *session = sched->sessions[s];
+        for (size_t i = 0; session != NULL && i < session->layer_count; i++) {
+            const struct sched_layer *layer = session->layers[i];
+            status->layers++;
+            status->tasks_waiting += layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
+        }
+    }
+}
+
+void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
+                               struct tessi_sched_worker_status *status)
+{
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        if (!worker->alive || position-- > 0) {
+            continue;
+        }
+        *status = (struct tessi_sched_worker_status){
+            .id = worker->id,
+            .info = &worker->info,
+            .tasks_assigned = worker->assigned,
+            .tasks_done = worker->done,
+            .queue_seconds = (worker->queue_ns + worker->backlog_ns) / 1e9,
+            .heard_ns = worker->heard_ns,
+            .memory_used_bytes = worker->memory_used_bytes,
+            .memory_peak_bytes = worker->memory_peak_bytes,
+            .spilled_bytes = worker->spilled_bytes,
+            .fetched_bytes = worker->fetched_bytes,
+            .served_bytes = worker->served_bytes,
+            .mapped_bytes = worker->mapped_bytes,
+            .dropped_messages = worker->dropped_messages,
+        };
+        return;
+    }
+    TESS_ASSERT(!"position is below the number of workers");
+}

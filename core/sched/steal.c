@@ -1,0 +1,186 @@
+/* Stealing: an idle worker takes a run of tasks from the end of the longest queue.
+ *
+ * Work that was never handed out moves at once. Work that its worker has been given is asked back
+ * first, and moves when that worker confirms that it has not started: never two runs of one task
+ * on purpose. A thief asks one victim at a time and takes at most half the difference, so that
+ * the same work does not travel to and fro. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+static double load_of(const struct worker *worker)
+{
+    return (worker->queue_ns + worker->backlog_ns) / worker->info.slots;
+}
+
+static bool idle(const struct tessi_sched *sched, const struct worker *worker)
+{
+    return worker->alive && worker->info.slots > 0 && worker->backlog == 0 && worker->stealing == 0 &&
+           (worker->assigned < worker->info.slots ||
+            worker->queue_ns < 0.25 * (double)sched->config.window_ns * worker->info.slots);
+}
+
+static struct worker *longest_queue(struct tessi_sched *sched, const struct worker *thief, bool backlog_only)
+{
+    struct worker *victim = NULL;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        struct worker *other = sched->workers[w];
+        bool has = backlog_only ? other->backlog > 0 : other->assigned > other->info.slots;
+        if (other->alive && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
+            victim = other;
+        }
+    }
+    return victim;
+}
+
+static uint32_t largest_span(const struct backlog *backlog)
+{
+    uint32_t best = TESSI_MAP_NONE;
+    size_t look = backlog->heap.count < 64 ? backlog->heap.count : 64;
+    for (size_t i = backlog->heap.count - look; i < backlog->heap.count; i++) {
+        uint32_t handle = backlog->heap.entries[i].value;
+        if (best == TESSI_MAP_NONE || backlog->spans[handle].count > backlog->spans[best].count) {
+            best = handle;
+        }
+    }
+    return best;
+}
+
+/* Move unassigned tasks worth up to half the difference, off the end of the largest span. */
+static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
+{
+    double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
+    for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
+        struct session *session = sched->sessions[s];
+        while (session != NULL && wanted_ns > 0 && backlog_of(session, victim->index)->heap.count > 0) {
+            struct backlog *backlog = backlog_of(session, victim->index);
+            uint32_t handle = largest_span(backlog);
+            struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
+            double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
+            double affordable = wanted_ns / each_ns;
+            uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
+            if (count < span.count) {
+                backlog_push(sched, session, victim->index, span.layer, span.first, span.count - count);
+                wanted_ns = 0;
+            }
+            if (count > 0) {
+                backlog_push(sched, session, thief->index, span.layer, span.first + span.count - count, count);
+                sched->steals += count;
+                session->stats.steals += count;
+            }
+            wanted_ns -= (double)count * each_ns;
+        }
+    }
+}
+
+static bool may_steal(const struct sched_layer *layer, const struct worker *victim, const struct tessi_span *span,
+                      uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
+           task->epoch == span->epoch && (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
+           layer->layer->op != TESSI_OP_RECEIVE;
+}
+
+/* Ask for assigned tasks, the last given first. */
+static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
+{
+    double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
+    uint64_t keep = victim->info.slots;
+    uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
+    for (size_t s = victim->given.count; s-- > victim->given_head && left > 0 && wanted_ns > 0;) {
+        const struct tessi_span *span = &victim->given.items[s];
+        struct session *session = session_find(sched, span->session);
+        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
+        for (uint64_t i = span->count; layer != NULL && i-- > 0 && left > 0;) {
+            if (!may_steal(layer, victim, span, span->first + i)) {
+                continue;
+            }
+            if (wanted_ns < 0.5 * layer->estimate_ns) {
+                return;
+            }
+            record(layer, span->first + i)->flags |= TASK_STEALING;
+            struct tessi_span ask = {.session = span->session,
+                                     .layer = span->layer,
+                                     .first = span->first + i,
+                                     .count = 1,
+                                     .epoch = span->epoch,
+                                     .worker = thief->id};
+            tessi_spans_push(&victim->out_steal, ask);
+            mark_dirty(victim);
+            thief->stealing++;
+            thief->stealing_from = victim->index;
+            wanted_ns -= layer->estimate_ns;
+            left--;
+        }
+    }
+}
+
+void balance(struct tessi_sched *sched)
+{
+    size_t candidates = sched->hungry_count;
+    for (size_t i = 0; i < candidates; i++) {
+        struct worker *thief = sched->workers[sched->hungry[i]];
+        if (!idle(sched, thief)) {
+            continue;
+        }
+        struct worker *victim = longest_queue(sched, thief, true);
+        if (victim != NULL) {
+            take_backlog(sched, thief, victim);
+        } else if ((victim = longest_queue(sched, thief, false)) != NULL && load_of(victim) > load_of(thief)) {
+            ask_back(sched, thief, victim);
+        }
+    }
+}
+
+static void count_answer(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span)
+{
+    struct worker *thief = worker_find(sched, span->worker);
+    if (thief != NULL && thief->stealing_from == victim->index) {
+        thief->stealing -= span->count < thief->stealing ? span->count : thief->stealing;
+        if (thief->stealing == 0) {
+            thief->stealing_from = NO_WORKER;
+            make_hungry(sched, thief);
+        }
+    }
+}
+
+static void end_ask(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span, bool given)
+{
+    struct session *session = session_find(sched, span->session);
+    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
+    count_answer(sched, victim, span);
+    if (layer == NULL || span->first >= layer->tasks || span->count > layer->tasks - span->first) {
+        sched->stale_reports++;
+        return;
+    }
+    struct worker *thief = worker_find(sched, span->worker);
+    for (uint64_t i = span->first; i < span->first + span->count; i++) {
+        struct task_record *task = record_peek(layer, i);
+        if (task == NULL || task->state != TASK_ASSIGNED || task->owner != victim->index ||
+            task->epoch != span->epoch || (task->flags & TASK_STEALING) == 0) {
+            sched->stale_reports++;
+        } else if (!given) {
+            task->flags &= (uint8_t)~TASK_STEALING;
+        } else {
+            unassign(sched, layer, task);
+            sched->steals++;
+            session->stats.steals++;
+            if (thief != NULL) {
+                backlog_push(sched, session, thief->index, layer, i, 1);
+            } else {
+                place_task(sched, layer, i);
+            }
+        }
+    }
+}
+
+void take_stolen(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report)
+{
+    for (size_t s = 0; s < report->stolen.count; s++) {
+        end_ask(sched, victim, &report->stolen.items[s], true);
+    }
+    for (size_t s = 0; s < report->kept.count; s++) {
+        end_ask(sched, victim, &report->kept.items[s], false);
+    }
+}

@@ -1,0 +1,123 @@
+/* Task records, in pages that exist only while a task of the page is alive. */
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+static uint64_t readers_of(const struct sched_layer *layer, uint64_t index)
+{
+    uint64_t readers = 0;
+    for (size_t c = 0; c < layer->consumer_count; c++) {
+        const struct consumer *consumer = &layer->consumers[c];
+        readers += tessi_block_dependent_count(consumer->layer->layer, consumer->input, index);
+    }
+    TESS_ASSERT(readers <= UINT32_MAX);
+    return readers;
+}
+
+static uint64_t page_tasks(const struct sched_layer *layer, uint64_t page)
+{
+    uint64_t left = layer->tasks - page * PAGE_TASKS;
+    return left < PAGE_TASKS ? left : PAGE_TASKS;
+}
+
+/* A page that was never touched starts with every task unassigned and all its readers to come. */
+static void open_page(struct sched_layer *layer, uint64_t number)
+{
+    struct page *page = &layer->pages[number];
+    uint64_t count = page_tasks(layer, number);
+    bool pristine = page->kind == PAGE_PRISTINE;
+    page->records = tessi_zalloc(count * sizeof *page->records);
+    for (uint64_t i = 0; i < count; i++) {
+        struct task_record *task = &page->records[i];
+        task->epoch = layer->epoch_floor;
+        task->owner = NO_WORKER;
+        task->state = pristine ? TASK_UNASSIGNED : TASK_RELEASED;
+        task->flags = pristine ? 0 : TASK_DONE_ONCE;
+        task->refs = pristine ? (uint32_t)readers_of(layer, number * PAGE_TASKS + i) : 0;
+    }
+    page->alive = pristine ? (uint32_t)count : 0;
+    page->kind = PAGE_LIVE;
+}
+
+struct task_record *record(struct sched_layer *layer, uint64_t index)
+{
+    TESS_ASSERT(index < layer->tasks);
+    struct page *page = &layer->pages[index / PAGE_TASKS];
+    if (page->kind != PAGE_LIVE) {
+        open_page(layer, index / PAGE_TASKS);
+    }
+    return &page->records[index % PAGE_TASKS];
+}
+
+struct task_record *record_peek(const struct sched_layer *layer, uint64_t index)
+{
+    TESS_ASSERT(index < layer->tasks);
+    const struct page *page = &layer->pages[index / PAGE_TASKS];
+    return page->kind == PAGE_LIVE ? &page->records[index % PAGE_TASKS] : NULL;
+}
+
+enum task_state state_of(const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    if (task != NULL) {
+        return (enum task_state)task->state;
+    }
+    return layer->pages[index / PAGE_TASKS].kind == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
+}
+
+void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task)
+{
+    TESS_ASSERT(task->state != TASK_RELEASED && task->refs == 0);
+    struct page *page = &layer->pages[index / PAGE_TASKS];
+    task->state = TASK_RELEASED;
+    task->owner = NO_WORKER;
+    task->flags = TASK_DONE_ONCE;
+    TESS_ASSERT(page->alive > 0);
+    page->alive--;
+    if (page->alive == 0) {
+        tessi_grow(&sched->empty_pages, &sched->empty_page_capacity, sched->empty_page_count + 1,
+                   sizeof *sched->empty_pages);
+        sched->empty_pages[sched->empty_page_count++] = (struct page_ref){layer, index / PAGE_TASKS};
+    }
+}
+
+void set_needed(struct sched_layer *layer, uint64_t index, struct task_record *task)
+{
+    TESS_ASSERT(task->state == TASK_RELEASED);
+    task->state = TASK_UNASSIGNED;
+    layer->pages[index / PAGE_TASKS].alive++;
+}
+
+/* Callers hold pointers to records within a step, so pages close at its end only. */
+void collapse_pages(struct tessi_sched *sched)
+{
+    for (size_t p = 0; p < sched->empty_page_count; p++) {
+        struct sched_layer *layer = sched->empty_pages[p].layer;
+        struct page *page = &layer->pages[sched->empty_pages[p].page];
+        if (page->kind != PAGE_LIVE || page->alive > 0) {
+            continue;
+        }
+        uint64_t count = page_tasks(layer, sched->empty_pages[p].page);
+        for (uint64_t i = 0; i < count; i++) {
+            if (page->records[i].epoch > layer->epoch_floor) {
+                layer->epoch_floor = page->records[i].epoch;
+            }
+        }
+        tessi_free(page->records);
+        page->records = NULL;
+        page->kind = PAGE_RELEASED;
+    }
+    sched->empty_page_count = 0;
+}
+
+struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker)
+{
+    size_t known = layer->on_capacity;
+    tessi_grow(&layer->on, &layer->on_capacity, (size_t)worker + 1, sizeof *layer->on);
+    if (layer->on_capacity > known) {
+        memset(layer->on + known, 0, (layer->on_capacity - known) * sizeof *layer->on);
+    }
+    return &layer->on[worker];
+}

@@ -1,0 +1,113 @@
+/* Invariants of the whole state: slow, for the simulator and tests. */
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+static bool unfinished(const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    if (task != NULL && task->state == TASK_ASSIGNED) {
+        return (task->flags & TASK_ADOPTING) == 0;
+    }
+    return state_of(layer, index) == TASK_UNASSIGNED;
+}
+
+struct count_walk {
+    const struct sched_layer *layer;
+    uint64_t unfinished;
+};
+
+static void count_reader(void *context, uint64_t index)
+{
+    struct count_walk *walk = context;
+    walk->unfinished += unfinished(walk->layer, index);
+}
+
+/* A block's references are exactly its unfinished readers. */
+static void verify_refs(const struct sched_layer *layer, uint64_t index, const struct task_record *task)
+{
+    uint64_t readers = 0;
+    for (size_t c = 0; c < layer->consumer_count; c++) {
+        struct count_walk walk = {layer->consumers[c].layer, 0};
+        tessi_block_dependents(walk.layer->layer, layer->consumers[c].input, index, count_reader, &walk);
+        readers += walk.unfinished;
+    }
+    TESS_ASSERT(task->refs == readers);
+}
+
+static void verify_record(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
+                          const struct task_record *task)
+{
+    bool owned = task->state == TASK_ASSIGNED || task->state == TASK_HELD;
+    TESS_ASSERT(owned == (task->owner != NO_WORKER));
+    TESS_ASSERT(!owned || sched->workers[task->owner]->alive);
+    TESS_ASSERT(task->state != TASK_RELEASED || (task->refs == 0 && !layer->wanted));
+    TESS_ASSERT(task->state != TASK_HELD || task->refs > 0 || layer->wanted);
+    TESS_ASSERT((task->flags & TASK_ADOPTING) == 0 || task->state == TASK_ASSIGNED);
+    verify_refs(layer, index, task);
+}
+
+static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t *assigned)
+{
+    uint64_t held = 0;
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        const struct task_record *task = record_peek(layer, i);
+        if (task == NULL) {
+            i |= PAGE_TASKS - 1;
+            continue;
+        }
+        verify_record(sched, layer, i, task);
+        held += task->state == TASK_HELD;
+        if (task->state == TASK_ASSIGNED) {
+            assigned[task->owner]++;
+        }
+    }
+    TESS_ASSERT(held == layer->held);
+}
+
+/* An unassigned task that is needed waits in some backlog: nothing is forgotten. */
+static bool waits(const struct backlog *backlog, const struct sched_layer *layer, uint64_t index)
+{
+    for (size_t i = 0; i < backlog->heap.count; i++) {
+        const struct backlog_span *span = &backlog->spans[backlog->heap.entries[i].value];
+        if (span->layer == layer && index - span->first < span->count) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void verify_waiting(const struct session *session, const struct sched_layer *layer)
+{
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        const struct task_record *task = record_peek(layer, i);
+        bool needed = task != NULL ? task->refs > 0 || layer->wanted : layer->wanted;
+        if (state_of(layer, i) != TASK_UNASSIGNED || !needed) {
+            continue;
+        }
+        bool found = waits(&session->orphans, layer, i);
+        for (size_t w = 0; w < session->backlog_capacity && !found; w++) {
+            found = waits(&session->backlogs[w], layer, i);
+        }
+        TESS_ASSERT(found);
+    }
+}
+
+void tessi_sched_verify(const struct tessi_sched *sched)
+{
+    uint64_t assigned[1024] = {0};
+    TESS_ASSERT(sched->worker_count <= sizeof assigned / sizeof *assigned);
+    TESS_ASSERT(sched->idle.count == 0 && sched->rerun.count == 0 && sched->poison.count == 0);
+    for (size_t s = 0; s < sched->session_count; s++) {
+        const struct session *session = sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+            verify_layer(sched, session->layers[l], assigned);
+            verify_waiting(session, session->layers[l]);
+        }
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        TESS_ASSERT(worker->assigned == assigned[w]);
+        TESS_ASSERT(worker->alive || (worker->assigned == 0 && worker->backlog == 0));
+        TESS_ASSERT(worker->stealing == 0 || worker->stealing_from != NO_WORKER);
+    }
+}

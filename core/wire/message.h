@@ -1,0 +1,272 @@
+/* Every message between processes, from one table.
+ *
+ * A row of TESSI_MSG_TABLE names a message and its code, a list TESSI_FIELDS_<name> its fields:
+ * F(M, kind, name, limit), where M is the message. From them come the struct, the packer, the bounded unpacker, the dump and the
+ * round-trip test. Codes and the order of fields are part of the protocol: a code is never reused, and a
+ * change to a field raises TESSI_PROTOCOL_VERSION.
+ *
+ * On the wire a message is one msgpack array [code, run id, fields …]; the run id is the random number of
+ * the scheduler's life (0 in messages that open a connection, before it is known). Tables (spans, ids,
+ * boundaries) are columns of little-endian numbers in msgpack binaries. Bytes of blocks are not in the
+ * message: they follow it as payload frames (READY_INLINE, BLOCK).
+ *
+ * Kinds of fields, with their C type:
+ *     u32, u64, i64, f64, flag   numbers and bool
+ *     text     const char *: at most `limit` bytes, cut when packed; NULL is packed as ""
+ *     hello    struct tessi_hello, frozen for ever
+ *     task     struct tessi_task
+ *     spans    struct tessi_spans with the columns in `limit`; others are 0 on arrival
+ *     ids      struct tessi_id_list: u32 values
+ *     layers   struct tessi_layer_list: each has passed tessi_layer_check on arrival
+ *     report   struct tessi_report
+ *     stats    struct tessi_session_counts */
+#ifndef TESSI_WIRE_MESSAGE_H
+#define TESSI_WIRE_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/status.h"
+#include "core/graph/layer.h"
+#include "core/graph/report.h"
+#include "core/graph/span.h"
+#include "core/wire/buffer.h"
+
+#define TESSI_PROTOCOL_VERSION 1
+#define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
+
+#define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */
+
+#define TESSI_WIRE_NAME_MAX 63     /* bytes without the final 0, as all limits of texts here */
+#define TESSI_WIRE_ADDRESS_MAX 255
+#define TESSI_WIRE_TEXT_MAX 2047
+#define TESSI_WIRE_DOCUMENT_MAX (8 << 20)
+
+/* Columns of spans beside session, layer, first and count. */
+#define TESSI_SPAN_EPOCH 1u
+#define TESSI_SPAN_WORKER 2u
+#define TESSI_SPAN_ORDER 4u /* order and order_step */
+#define TESSI_SPAN_TIME 8u
+
+/* The hello that opens every connection. Sender fills `families` (numerics, comma-separated; "" for who
+ * computes nothing); the rest is written by the packer and tells the receiver who the sender is. */
+struct tessi_hello {
+    uint32_t protocol;
+    char build[TESSI_WIRE_NAME_MAX + 1];
+    char families[TESSI_WIRE_NAME_MAX + 1];
+};
+
+struct tessi_id_list {
+    const uint32_t *items; /* after unpacking: owned */
+    size_t count;
+};
+
+struct tessi_layer_list { /* after unpacking: owned, each layer too; a taken layer is set to NULL by its taker */
+    struct tessi_layer **items;
+    size_t count;
+};
+
+struct tessi_session_counts { /* as struct tessi_sched_session_stats */
+    uint64_t tasks_done, tasks_rerun, steals, workers_lost, bytes_moved;
+};
+
+/* NAME, name, code */
+#define TESSI_MSG_TABLE(ROW)                                                                                   \
+    /* to the scheduler, opening a connection; 1 to 5 are frozen in their first fields */                      \
+    ROW(HELLO_WORKER, hello_worker, 1)                                                                         \
+    ROW(HELLO_CLIENT, hello_client, 2)                                                                         \
+    ROW(STATUS_REQUEST, status_request, 3) /* from anyone, answered by STATUS_REPLY */                         \
+    ROW(PEER_HELLO, peer_hello, 4)         /* to a worker, from a worker or a client */                        \
+    ROW(REJECT, reject, 5)                 /* answer to any hello */                                           \
+    /* from the scheduler */                                                                                   \
+    ROW(WELCOME, welcome, 6)                                                                                   \
+    ROW(PEER_UP, peer_up, 7)                                                                                   \
+    ROW(PEER_LOST, peer_lost, 8)                                                                               \
+    ROW(LAYERS, layers, 9)                                                                                     \
+    ROW(DROP_LAYERS, drop_layers, 10)                                                                          \
+    ROW(ASSIGN, assign, 11)                                                                                    \
+    ROW(STEAL, steal, 12)                                                                                      \
+    ROW(FREE, free, 13)                                                                                        \
+    ROW(ADOPT, adopt, 14)                                                                                      \
+    ROW(LOCATION, location, 15)                                                                                \
+    ROW(PUSH, push, 16)                                                                                        \
+    ROW(ACCEPTED, accepted, 17)                                                                                \
+    ROW(REFUSED, refused, 18)                                                                                  \
+    ROW(PROGRESS, progress, 19)                                                                                \
+    ROW(DONE, done, 20)                                                                                        \
+    ROW(FAILED, failed, 21)                                                                                    \
+    ROW(BYE, bye, 22)                                                                                          \
+    ROW(SHUTDOWN, shutdown, 23)                                                                                \
+    ROW(STATUS_REPLY, status_reply, 24)                                                                        \
+    /* to the scheduler */                                                                                     \
+    ROW(HEARTBEAT, heartbeat, 32) /* nothing else was sent for heartbeat_ms */                                 \
+    ROW(GOODBYE, goodbye, 33)                                                                                  \
+    ROW(REPORT, report, 34)                                                                                    \
+    ROW(LOCATE, locate, 35)                                                                                    \
+    ROW(SUBMIT, submit, 36)                                                                                    \
+    ROW(RELEASE, release, 37)                                                                                  \
+    ROW(CANCEL, cancel, 38)                                                                                    \
+    /* between workers, and between a worker and a client */                                                   \
+    ROW(PEER_WELCOME, peer_welcome, 48)                                                                        \
+    ROW(READ, read, 49)                                                                                        \
+    ROW(READY_INLINE, ready_inline, 50) /* payload: the block */                                               \
+    ROW(READY_LEASE, ready_lease, 51)                                                                          \
+    ROW(READY_OFFER, ready_offer, 52)                                                                          \
+    ROW(PULL, pull, 53)                                                                                        \
+    ROW(BLOCK, block, 54) /* payload: a piece of the block from `offset` on */                                 \
+    ROW(MOVED, moved, 55)                                                                                      \
+    ROW(ASK, ask, 56)                                                                                          \
+    ROW(PEER_RELEASE, peer_release, 57)                                                                        \
+    ROW(REVOKE, revoke, 58)
+
+#define TESSI_FIELDS_worker_info(F, M)       \
+    F(M, text, name, TESSI_WIRE_NAME_MAX)    \
+    F(M, text, host, TESSI_WIRE_NAME_MAX)    \
+    F(M, text, address, TESSI_WIRE_ADDRESS_MAX) \
+    F(M, u32, slots, 0)                      \
+    F(M, u64, memory_bytes, 0)               \
+    F(M, u64, spill_bytes, 0)
+
+#define TESSI_FIELDS_hello_worker(F, M) F(M, hello, hello, 0) TESSI_FIELDS_worker_info(F, M)
+#define TESSI_FIELDS_hello_client(F, M) F(M, hello, hello, 0) F(M, text, name, TESSI_WIRE_NAME_MAX)
+#define TESSI_FIELDS_status_request(F, M) F(M, hello, hello, 0)
+#define TESSI_FIELDS_peer_hello(F, M) F(M, hello, hello, 0) F(M, u32, id, 0) F(M, u64, nonce, 0) /* run id: the cluster's */
+#define TESSI_FIELDS_reject(F, M) F(M, u32, status, 0) F(M, text, text, TESSI_WIRE_TEXT_MAX)
+
+#define TESSI_FIELDS_welcome(F, M)             \
+    F(M, u32, id, 0)                           \
+    F(M, text, family, TESSI_WIRE_NAME_MAX)    \
+    F(M, u32, heartbeat_ms, 0) /* send something at least so often */
+#define TESSI_FIELDS_peer_up(F, M) F(M, u32, worker, 0) TESSI_FIELDS_worker_info(F, M) F(M, text, family, TESSI_WIRE_NAME_MAX)
+#define TESSI_FIELDS_peer_lost(F, M) F(M, u32, worker, 0)
+#define TESSI_FIELDS_layers(F, M) F(M, layers, layers, 0)
+#define TESSI_FIELDS_drop_layers(F, M) F(M, u32, session, 0) F(M, ids, ids, 0)
+#define TESSI_FIELDS_assign(F, M)                                                \
+    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER)  \
+    F(M, spans, where, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_steal(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_free(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_adopt(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_location(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_push(F, M) F(M, u32, worker, 0) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_accepted(F, M) F(M, u32, request, 0)
+#define TESSI_FIELDS_refused(F, M) F(M, u32, request, 0) F(M, u32, status, 0) F(M, text, text, TESSI_WIRE_TEXT_MAX)
+#define TESSI_FIELDS_progress(F, M) F(M, u32, layer, 0) F(M, u64, done, 0) F(M, u64, total, 0)
+#define TESSI_FIELDS_done(F, M) F(M, u32, layer, 0) F(M, i64, elapsed_ns, 0) F(M, stats, stats, 0)
+#define TESSI_FIELDS_failed(F, M) F(M, u32, layer, 0) F(M, u32, status, 0) F(M, text, text, TESSI_WIRE_TEXT_MAX)
+#define TESSI_FIELDS_bye(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)
+#define TESSI_FIELDS_shutdown(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)
+#define TESSI_FIELDS_status_reply(F, M) F(M, text, json, TESSI_WIRE_DOCUMENT_MAX)
+
+#define TESSI_FIELDS_heartbeat(F, M) F(M, u64, number, 0)
+#define TESSI_FIELDS_goodbye(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)
+#define TESSI_FIELDS_report(F, M) F(M, report, report, 0)
+#define TESSI_FIELDS_locate(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_submit(F, M) F(M, u32, request, 0) F(M, layers, layers, 0) F(M, ids, wanted, 0)
+#define TESSI_FIELDS_release(F, M) F(M, ids, ids, 0)
+#define TESSI_FIELDS_cancel(F, M) F(M, ids, ids, 0)
+
+#define TESSI_FIELDS_peer_welcome(F, M) F(M, u32, id, 0) F(M, u64, nonce, 0)
+#define TESSI_FIELDS_read(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH) F(M, flag, lease, 0)
+#define TESSI_FIELDS_ready_inline(F, M) F(M, task, task, 0) F(M, u32, epoch, 0)
+#define TESSI_FIELDS_ready_lease(F, M) F(M, task, task, 0) F(M, u32, epoch, 0) F(M, u64, offset, 0) F(M, u64, bytes, 0)
+#define TESSI_FIELDS_ready_offer(F, M) F(M, task, task, 0) F(M, u32, epoch, 0) F(M, u64, bytes, 0)
+#define TESSI_FIELDS_pull(F, M) F(M, task, task, 0)
+#define TESSI_FIELDS_block(F, M) F(M, task, task, 0) F(M, u64, offset, 0) F(M, u64, total, 0)
+#define TESSI_FIELDS_moved(F, M) F(M, task, task, 0) F(M, u32, worker, 0) F(M, u32, epoch, 0)
+#define TESSI_FIELDS_ask(F, M) F(M, task, task, 0)
+#define TESSI_FIELDS_peer_release(F, M) F(M, task, task, 0)
+#define TESSI_FIELDS_revoke(F, M) F(M, task, task, 0)
+
+/* kind, C type */
+#define TESSI_WIRE_KINDS(ROW)                                                             \
+    ROW(u32, uint32_t)                                                                    \
+    ROW(u64, uint64_t)                                                                    \
+    ROW(i64, int64_t)                                                                     \
+    ROW(f64, double)                                                                      \
+    ROW(flag, bool)                                                                       \
+    ROW(text, const char *)                                                               \
+    ROW(hello, struct tessi_hello)                                                        \
+    ROW(task, struct tessi_task)                                                          \
+    ROW(spans, struct tessi_spans)                                                        \
+    ROW(ids, struct tessi_id_list)                                                        \
+    ROW(layers, struct tessi_layer_list)                                                  \
+    ROW(report, struct tessi_report)                                                      \
+    ROW(stats, struct tessi_session_counts)
+
+#define TESSI_ROW(kind, type) typedef type tessi_wire_type_##kind;
+TESSI_WIRE_KINDS(TESSI_ROW)
+#undef TESSI_ROW
+
+enum tessi_wire_kind {
+#define TESSI_ROW(kind, type) TESSI_WIRE_##kind,
+    TESSI_WIRE_KINDS(TESSI_ROW)
+#undef TESSI_ROW
+};
+
+enum tessi_msg_type {
+#define TESSI_ROW(NAME, name, code) TESSI_MSG_##NAME = code,
+    TESSI_MSG_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+};
+#define TESSI_MSG_CODE_END 59 /* one past the highest */
+
+/* struct tessi_msg_assign { struct tessi_spans spans; struct tessi_spans where; }; … */
+#define TESSI_FIELD(message, kind, name, limit) tessi_wire_type_##kind name;
+#define TESSI_ROW(NAME, name, code)      \
+    struct tessi_msg_##name {            \
+        TESSI_FIELDS_##name(TESSI_FIELD, name) \
+    };
+TESSI_MSG_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+#undef TESSI_FIELD
+
+struct tessi_message {
+    enum tessi_msg_type type;
+    uint64_t run_id;
+    union {
+#define TESSI_ROW(NAME, name, code) struct tessi_msg_##name name;
+        TESSI_MSG_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+    } as;
+};
+
+/* Append the message; everything it points to is borrowed. TOO_BIG (nothing appended) above TESSI_MESSAGE_MAX. */
+TESSI_MUST_USE enum tessi_status tessi_message_pack(struct tessi_buffer *buffer, const struct tessi_message *message,
+                                                    struct tessi_error *error);
+
+/* Read what came. OK: the message owns what it points to, until tessi_message_fini. FORMAT: malformed.
+ * VERSION: a hello of another protocol version; the text names both. NOMEM. Nothing is kept on failure. */
+TESSI_MUST_USE enum tessi_status tessi_message_unpack(const void *bytes, size_t size, struct tessi_message *message,
+                                                      struct tessi_error *error);
+void tessi_message_fini(struct tessi_message *message);
+
+/* Only the kind and the run id of a message: false when it does not begin like one that we know. */
+bool tessi_message_peek(const void *bytes, size_t size, enum tessi_msg_type *type, uint64_t *run_id);
+
+/* "assign run_id=… spans=[1.3:0+64 …] …" into text, cut to fit; returns text. */
+const char *tessi_message_dump(const struct tessi_message *message, char *text, size_t size);
+const char *tessi_message_name(enum tessi_msg_type type);
+
+/* Spans that the message only borrows. */
+static inline struct tessi_spans tessi_spans_view(const struct tessi_span *items, size_t count)
+{
+    return (struct tessi_spans){(struct tessi_span *)(uintptr_t)items, count, 0};
+}
+
+/* The table at run time. */
+struct tessi_wire_field {
+    const char *name;
+    enum tessi_wire_kind kind;
+    size_t offset; /* in the message's struct */
+    uint32_t limit;
+};
+struct tessi_wire_row {
+    const char *name; /* NULL: no such message */
+    const struct tessi_wire_field *fields;
+    uint32_t field_count;
+};
+const struct tessi_wire_row *tessi_wire_row(uint32_t code); /* NULL: no such message */
+
+#endif

@@ -1,0 +1,228 @@
+/* core/base: the hash map and the heap against naive models over random sequences; statuses; allocation. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/base/alloc.h"
+#include "core/base/heap.h"
+#include "core/base/map.h"
+#include "core/base/status.h"
+#include "tests/unit/sample.h"
+
+#define KEYS 300
+
+static struct tessi_map_key key_of(unsigned k)
+{
+    /* Both halves matter: keys differ in the high one, the low one, or both. */
+    return (struct tessi_map_key){.high = k % 17, .low = k / 17};
+}
+
+static void compare_with_model(const struct tessi_map *map, const uint32_t *model)
+{
+    size_t present = 0;
+    size_t walked = 0;
+    size_t position = 0;
+    for (unsigned k = 0; k < KEYS; k++) {
+        assert_int_equal(tessi_map_get(map, key_of(k)), model[k]);
+        present += model[k] != TESSI_MAP_NONE;
+    }
+    assert_int_equal(map->count, present);
+    for (const struct tessi_map_entry *entry; (entry = tessi_map_next(map, &position)) != NULL; walked++) {
+        uint64_t k = entry->key.low * 17 + entry->key.high;
+        assert_true(k < KEYS);
+        assert_int_equal(model[k], entry->value);
+    }
+    assert_int_equal(walked, present);
+}
+
+static void test_map_against_an_array(void **state)
+{
+    (void)state;
+    struct sample sample = {6};
+    struct tessi_map map;
+    uint32_t model[KEYS];
+    tessi_map_init(&map);
+    memset(model, 0xff, sizeof model);
+    compare_with_model(&map, model);
+    for (unsigned round = 0; round < 100000; round++) {
+        unsigned k = (unsigned)sample_between(&sample, 0, KEYS - 1);
+        /* Phases of growth and of decline, so that it is full at times and nearly empty at others. */
+        bool put = sample_next(&sample) % 8 < (round / 5000 % 2 == 0 ? 6u : 2u);
+        if (put) {
+            model[k] = (uint32_t)sample_between(&sample, 0, UINT32_MAX - 1);
+            tessi_map_put(&map, key_of(k), model[k]);
+        } else {
+            assert_int_equal(tessi_map_remove(&map, key_of(k)), model[k] != TESSI_MAP_NONE);
+            model[k] = TESSI_MAP_NONE;
+        }
+        assert_int_equal(tessi_map_get(&map, key_of(k)), model[k]);
+        if (round % 500 == 0) {
+            compare_with_model(&map, model);
+        }
+    }
+    tessi_map_clear(&map);
+    memset(model, 0xff, sizeof model);
+    compare_with_model(&map, model);
+    assert_false(tessi_map_remove(&map, key_of(0)));
+    tessi_map_fini(&map);
+}
+
+struct model_entry {
+    bool present;
+    uint64_t first, second;
+};
+
+static uint32_t model_least(const struct model_entry *model)
+{
+    uint32_t least = UINT32_MAX;
+    for (uint32_t v = 0; v < KEYS; v++) {
+        if (model[v].present && (least == UINT32_MAX || model[v].first < model[least].first ||
+                                 (model[v].first == model[least].first && model[v].second < model[least].second))) {
+            least = v;
+        }
+    }
+    return least;
+}
+
+static void compare_heap(const struct tessi_heap *heap, const struct model_entry *model)
+{
+    uint32_t least = model_least(model);
+    const struct tessi_heap_entry *top = tessi_heap_peek(heap);
+    size_t present = 0;
+    for (uint32_t v = 0; v < KEYS; v++) {
+        assert_int_equal(tessi_heap_contains(heap, v), model[v].present);
+        present += model[v].present;
+    }
+    assert_int_equal(heap->count, present);
+    if (least == UINT32_MAX) {
+        assert_null(top);
+        return;
+    }
+    assert_non_null(top);
+    assert_int_equal(top->value, least);
+    assert_int_equal(top->first, model[least].first);
+    assert_int_equal(top->second, model[least].second);
+}
+
+static void test_heap_against_a_scan(void **state)
+{
+    (void)state;
+    struct sample sample = {7};
+    struct tessi_heap heap;
+    struct model_entry model[KEYS] = {{false, 0, 0}};
+    tessi_heap_init(&heap);
+    for (unsigned round = 0; round < 30000; round++) {
+        uint32_t v = (uint32_t)sample_between(&sample, 0, KEYS - 1);
+        bool push = sample_next(&sample) % 8 < (round / 2000 % 2 == 0 ? 6u : 2u);
+        if (push && !model[v].present) {
+            /* Few first halves, so that ties are settled by the second; which is unique, so that there is one least. */
+            model[v] = (struct model_entry){true, sample_next(&sample) % 5, (uint64_t)round};
+            tessi_heap_push(&heap, model[v].first, model[v].second, v);
+        } else if (!push && sample_next(&sample) % 2 == 0) {
+            assert_int_equal(tessi_heap_remove(&heap, v), model[v].present);
+            model[v].present = false;
+        } else if (!push && heap.count > 0) {
+            uint32_t least = model_least(model);
+            assert_int_equal(tessi_heap_pop(&heap).value, least);
+            model[least].present = false;
+        }
+        compare_heap(&heap, model);
+    }
+    assert_false(tessi_heap_contains(&heap, 1000000));
+    assert_false(tessi_heap_remove(&heap, 1000000));
+    tessi_heap_fini(&heap);
+}
+
+static void test_statuses_have_their_codes(void **state)
+{
+    (void)state;
+    /* They go over the wire and are never renumbered. */
+    assert_int_equal(TESSI_OK, 0);
+    assert_int_equal(TESSI_FORMAT, 4);
+    assert_int_equal(TESSI_BUSY, 18);
+    assert_string_equal(tessi_status_text(TESSI_OK), "ok");
+    assert_string_equal(tessi_status_text(TESSI_NO_WORKERS), "no workers");
+    assert_string_equal(tessi_status_text((enum tessi_status)999), "unknown status");
+}
+
+static void test_errors_carry_text(void **state)
+{
+    (void)state;
+    struct tessi_error error = {TESSI_OK, ""};
+    assert_int_equal(tessi_fail(NULL, TESSI_IO, "nobody listens"), TESSI_IO);
+    assert_int_equal(tessi_fail(&error, TESSI_IO, "file %s: %d", "x.npy", 7), TESSI_IO);
+    assert_int_equal(error.status, TESSI_IO);
+    assert_string_equal(error.text, "file x.npy: 7");
+    tessi_error_prefix(&error, "layer %d", 3);
+    assert_string_equal(error.text, "layer 3: file x.npy: 7");
+    tessi_error_prefix(NULL, "layer");
+    char longest[2000];
+    memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    (void)tessi_fail(&error, TESSI_IO, "%s", longest);
+    assert_int_equal(strlen(error.text), sizeof error.text - 1);
+    tessi_error_prefix(&error, "layer %d", 3);
+    assert_int_equal(strlen(error.text), sizeof error.text - 1);
+    assert_memory_equal(error.text, "layer 3: aaa", 12);
+    tessi_error_prefix(&error, "%s", longest);
+    assert_int_equal(strlen(error.text), sizeof error.text - 1);
+}
+
+static void test_allocation_fails_on_demand(void **state)
+{
+    (void)state;
+    tessi_alloc_fail_at(3);
+    for (unsigned i = 1; i <= 5; i++) {
+        void *memory = tessi_try_alloc(8);
+        assert_int_equal(memory == NULL, i == 3);
+        tessi_free(memory);
+    }
+    tessi_alloc_fail_at(1);
+    tessi_alloc_fail_at(0);
+    void *memory = tessi_try_alloc(0);
+    assert_non_null(memory);
+    tessi_free(memory);
+    assert_null(tessi_strdup(NULL));
+}
+
+static void test_arrays_grow_and_keep_their_contents(void **state)
+{
+    (void)state;
+    uint32_t *items = NULL;
+    size_t capacity = 0;
+    size_t moves = 0;
+    for (uint32_t i = 0; i < 10000; i++) {
+        size_t before = capacity;
+        tessi_grow(&items, &capacity, (size_t)i + 1, sizeof *items);
+        assert_true(capacity > i);
+        moves += capacity != before;
+        items[i] = i;
+    }
+    for (uint32_t i = 0; i < 10000; i++) {
+        assert_int_equal(items[i], i);
+    }
+    assert_true(moves < 30);
+    tessi_free(items);
+    uint32_t *zeros = tessi_zalloc(64 * sizeof *zeros);
+    for (unsigned i = 0; i < 64; i++) {
+        assert_int_equal(zeros[i], 0);
+    }
+    tessi_free(zeros);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_map_against_an_array),
+        cmocka_unit_test(test_heap_against_a_scan),
+        cmocka_unit_test(test_statuses_have_their_codes),
+        cmocka_unit_test(test_errors_carry_text),
+        cmocka_unit_test(test_allocation_fails_on_demand),
+        cmocka_unit_test(test_arrays_grow_and_keep_their_contents),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,85 @@
+/* The device interface: what runs kernels and holds their blocks.
+ *
+ * A kind of device is a table of functions. A stream is a queue that runs its entries one
+ * after the other in the order of their submission; different streams run side by side. Work
+ * is handed over without waiting; its end is told by a callback. Every function but `close` of
+ * a stream and `event_wait` returns at once.
+ *
+ *     open → stream_open → launch, copy_async, event_record … → stream_close → close
+ *
+ * Threads: one thread submits to a stream; callbacks come on a thread of the device. Different
+ * streams, and the functions of the device itself, may be used from different threads. */
+#ifndef TESSI_DEVICE_DEVICE_H
+#define TESSI_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/status.h"
+#include "worker/kernel/kernel.h"
+
+struct tessi_device; /* each kind defines its own */
+struct tessi_stream;
+struct tessi_event;
+
+/* Zero is the default. */
+struct tessi_device_options {
+    uint32_t ordinal;         /* which one of several devices of the kind */
+    const char *blas_family;  /* CPU: kernel family (worker/kernel/blas.h), NULL: the best */
+};
+
+struct tessi_stream_options {
+    uint32_t depth; /* entries that may wait, 0: 64 */
+    bool pin;       /* CPU: bind the thread to processor `core` */
+    uint32_t core;
+};
+
+struct tessi_device_memory {
+    uint64_t total_bytes;
+    uint64_t free_bytes; /* at the moment of the call; others may take it */
+};
+
+/* The end of a launch or copy. `text` explains a failure, is "" for OK, and lives during the call only.
+ * `run_ns` is what the work itself took. It must not close its own stream; it may submit to it. */
+typedef void tessi_done_fn(void *context, enum tessi_status status, const char *text, int64_t run_ns);
+
+struct tessi_device_kind {
+    const char *name; /* "cpu", "cuda" */
+
+    enum tessi_status (*open)(const struct tessi_device_options *options, struct tessi_device **device,
+                              struct tessi_error *error);
+    void (*close)(struct tessi_device *device); /* its streams, events and memory are gone already; NULL is allowed */
+    void (*memory)(struct tessi_device *device, struct tessi_device_memory *memory);
+
+    /* Memory that kernels of this device read and write, at least 64-byte aligned. NOMEM names the size. */
+    enum tessi_status (*alloc)(struct tessi_device *device, size_t bytes, void **memory, struct tessi_error *error);
+    void (*free)(struct tessi_device *device, void *memory); /* NULL is allowed */
+
+    enum tessi_status (*stream_open)(struct tessi_device *device, const struct tessi_stream_options *options,
+                                     struct tessi_stream **stream, struct tessi_error *error);
+    /* Runs everything that was submitted, callbacks included, then returns. NULL is allowed. */
+    void (*stream_close)(struct tessi_stream *stream);
+
+    /* BUSY: `depth` entries wait already; nothing was taken, no callback will come. `call` is copied; its
+     * layer and blocks stay the caller's and must live until `done`, which may be NULL. */
+    enum tessi_status (*launch)(struct tessi_stream *stream, const struct tessi_kernel_call *call, tessi_done_fn *done,
+                                void *context);
+    /* Between any two of host and device memory; the ranges do not overlap. As `launch`. */
+    enum tessi_status (*copy_async)(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
+                                    tessi_done_fn *done, void *context);
+
+    /* An event is reached when everything before its latest `event_record` has run, its callbacks included;
+     * before any record it is reached. Destroy it when no record of it is outstanding. */
+    enum tessi_status (*event_create)(struct tessi_device *device, struct tessi_event **event,
+                                      struct tessi_error *error);
+    void (*event_destroy)(struct tessi_event *event); /* NULL is allowed */
+    enum tessi_status (*event_record)(struct tessi_stream *stream, struct tessi_event *event); /* BUSY as `launch` */
+    bool (*event_query)(struct tessi_event *event);
+    void (*event_wait)(struct tessi_event *event); /* blocks the calling thread */
+};
+
+/* Host memory and threads; always there. */
+extern const struct tessi_device_kind tessi_device_cpu;
+
+#endif

@@ -1,0 +1,506 @@
+/* Block records: made for a name that somebody here mentions, gone when nobody does. Peers, and the
+ * ties between a peer and a block, by which the loss of a peer finds everything that it touches. */
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "worker/flow/internal.h"
+
+/* --- pools --- */
+
+void tessi_flow_pool_init(struct flow_pool *pool, size_t element_size)
+{
+    *pool = (struct flow_pool){.element_size = (element_size + 7) / 8 * 8};
+}
+
+void tessi_flow_pool_fini(struct flow_pool *pool)
+{
+    for (size_t i = 0; i < pool->chunk_count; i++) {
+        tessi_free(pool->chunks[i]);
+    }
+    tessi_free(pool->chunks);
+    tessi_free(pool->free);
+    *pool = (struct flow_pool){0};
+}
+
+uint32_t tessi_flow_pool_take(struct flow_pool *pool)
+{
+    uint32_t handle;
+    if (pool->free_count > 0) {
+        handle = pool->free[--pool->free_count];
+    } else {
+        handle = pool->count++;
+        TESS_ASSERT(handle != FLOW_NONE);
+        if (handle / FLOW_CHUNK == pool->chunk_count) {
+            tessi_grow(&pool->chunks, &pool->chunk_capacity, pool->chunk_count + 1, sizeof *pool->chunks);
+            pool->chunks[pool->chunk_count++] = tessi_alloc(FLOW_CHUNK * pool->element_size);
+        }
+    }
+    memset(tessi_flow_pool_at(pool, handle), 0, pool->element_size);
+    return handle;
+}
+
+void tessi_flow_pool_give(struct flow_pool *pool, uint32_t handle)
+{
+    memset(tessi_flow_pool_at(pool, handle), 0, pool->element_size);
+    tessi_grow(&pool->free, &pool->free_capacity, pool->free_count + 1, sizeof *pool->free);
+    pool->free[pool->free_count++] = handle;
+}
+
+void tessi_flow_handles_push(struct flow_handles *handles, uint32_t handle)
+{
+    tessi_grow(&handles->items, &handles->capacity, handles->count + 1, sizeof *handles->items);
+    handles->items[handles->count++] = handle;
+}
+
+/* --- records --- */
+
+uint32_t tessi_flow_block_find(const struct tessi_flow *flow, struct tessi_task name)
+{
+    return tessi_map_get(&flow->block_of, tessi_task_key(name.session, name.layer, name.index));
+}
+
+uint32_t tessi_flow_block_create(struct tessi_flow *flow, uint32_t layer, uint64_t index, uint64_t bytes)
+{
+    struct flow_layer *owner = flow_layer(flow, layer);
+    uint32_t handle = tessi_flow_pool_take(&flow->blocks);
+    struct flow_block *block = flow_block(flow, handle);
+    block->live = true;
+    block->layer = layer;
+    block->index = index;
+    block->bytes = bytes;
+    block->state = FLOW_ABSENT;
+    block->fetch = FLOW_FUTURE;
+    block->reclaim = FLOW_KEPT;
+    block->task = FLOW_NONE;
+    block->ties = FLOW_NONE;
+    block->dirty_next = block->dirty_prev = FLOW_NONE;
+    block->layer_prev = FLOW_NONE;
+    block->layer_next = owner->blocks;
+    if (owner->blocks != FLOW_NONE) {
+        flow_block(flow, owner->blocks)->layer_prev = handle;
+    }
+    owner->blocks = handle;
+    owner->block_count++;
+    tessi_map_put(&flow->block_of, tessi_task_key(owner->session, owner->id, index), handle);
+    return handle;
+}
+
+static void unlink_dirty(struct tessi_flow *flow, struct flow_block *block)
+{
+    if (!block->dirty) {
+        return;
+    }
+    block->dirty = false;
+    if (block->dirty_prev != FLOW_NONE) {
+        flow_block(flow, block->dirty_prev)->dirty_next = block->dirty_next;
+    } else {
+        flow->dirty = block->dirty_next;
+    }
+    if (block->dirty_next != FLOW_NONE) {
+        flow_block(flow, block->dirty_next)->dirty_prev = block->dirty_prev;
+    }
+}
+
+static void destroy(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    struct flow_layer *owner = flow_layer(flow, block->layer);
+    uint32_t layer = block->layer;
+    TESS_ASSERT(block->ties == FLOW_NONE && block->users == 0 && block->pins == 0 && !block->held && !block->busy);
+    if (block->copy_known) {
+        tessi_spans_push(&flow->report.dropped, tessi_flow_block_span(flow, block));
+    }
+    unlink_dirty(flow, block);
+    if (block->reclaim != FLOW_KEPT) {
+        (void)tessi_heap_remove(&flow->reclaim[block->reclaim], handle);
+    }
+    if (block->fetch < FLOW_CLASSES) {
+        (void)tessi_heap_remove(&flow->fetch[block->fetch], handle);
+    }
+    if (block->layer_prev != FLOW_NONE) {
+        flow_block(flow, block->layer_prev)->layer_next = block->layer_next;
+    } else {
+        owner->blocks = block->layer_next;
+    }
+    if (block->layer_next != FLOW_NONE) {
+        flow_block(flow, block->layer_next)->layer_prev = block->layer_prev;
+    }
+    owner->block_count--;
+    (void)tessi_map_remove(&flow->block_of, tessi_task_key(owner->session, owner->id, block->index));
+    tessi_flow_pool_give(&flow->blocks, handle);
+    tessi_flow_layer_release(flow, layer);
+}
+
+struct tessi_task tessi_flow_block_name(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    const struct flow_layer *layer = flow_layer(flow, block->layer);
+    return (struct tessi_task){layer->session, layer->id, block->index};
+}
+
+struct tessi_span tessi_flow_block_span(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    const struct flow_layer *layer = flow_layer(flow, block->layer);
+    return (struct tessi_span){.session = layer->session, .layer = layer->id, .first = block->index, .count = 1,
+                               .epoch = block->epoch, .worker = flow->config.self};
+}
+
+/* --- derived state --- */
+
+#define TO(state) (1u << FLOW_##state)
+
+static const uint32_t allowed[FLOW_STATES] = {
+    [FLOW_ABSENT] = TO(LOCATING) | TO(AWAITED) | TO(NOWHERE) | TO(UNASKED) | TO(ASKED) | TO(UNMADE),
+    [FLOW_LOCATING] = TO(ABSENT) | TO(AWAITED) | TO(NOWHERE) | TO(UNASKED) | TO(ASKED) | TO(UNMADE),
+    [FLOW_AWAITED] = TO(ABSENT) | TO(NOWHERE) | TO(UNASKED) | TO(ASKED) | TO(UNMADE),
+    [FLOW_NOWHERE] = TO(ABSENT) | TO(AWAITED) | TO(UNASKED) | TO(ASKED) | TO(UNMADE),
+    [FLOW_UNASKED] = TO(ABSENT) | TO(AWAITED) | TO(NOWHERE) | TO(ASKED) | TO(OFFERED) | TO(UNMADE),
+    [FLOW_ASKED] = TO(ABSENT) | TO(UNASKED) | TO(OFFERED) | TO(MAPPED) | TO(LOCAL) | TO(UNMADE),
+    [FLOW_OFFERED] = TO(ABSENT) | TO(UNASKED) | TO(PULLING) | TO(UNMADE) | TO(ASKED),
+    [FLOW_PULLING] = TO(ABSENT) | TO(UNASKED) | TO(ASKED) | TO(LOCAL) | TO(ABANDONED),
+    [FLOW_MAPPED] = TO(ABSENT) | TO(OFFERED) | TO(ABANDONED),
+    [FLOW_UNMADE] = TO(ABSENT) | TO(MAKING) | TO(UNASKED) | TO(OFFERED),
+    [FLOW_MAKING] = TO(UNMADE) | TO(LOCAL) | TO(ABANDONED),
+    [FLOW_LOCAL] = TO(ABSENT) | TO(OFFERED) | TO(SPILLING) | TO(SPILLED) | TO(ABANDONED),
+    [FLOW_SPILLING] = TO(LOCAL) | TO(SPILLED) | TO(ABANDONED),
+    [FLOW_SPILLED] = TO(LOADING) | TO(ABANDONED),
+    [FLOW_LOADING] = TO(LOCAL) | TO(ABANDONED),
+    [FLOW_ABANDONED] = TO(ABSENT) | TO(UNMADE),
+};
+
+void tessi_flow_block_move(struct tessi_flow *flow, uint32_t handle, enum flow_state state)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    TESS_ASSERT(block->state == state || (allowed[block->state] & (1u << state)) != 0);
+    block->state = state;
+    tessi_flow_block_update(flow, handle);
+}
+
+void tessi_flow_block_touch(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->dirty || (!block->held && block->reclaim == FLOW_KEPT)) {
+        return;
+    }
+    block->dirty = true;
+    block->dirty_prev = FLOW_NONE;
+    block->dirty_next = flow->dirty;
+    if (flow->dirty != FLOW_NONE) {
+        flow_block(flow, flow->dirty)->dirty_prev = handle;
+    }
+    flow->dirty = handle;
+}
+
+/* A RECEIVE task's own block waits in the queue at its task's place; any other at its first user's. */
+static enum flow_class fetch_class(const struct tessi_flow *flow, const struct flow_block *block,
+                                   struct flow_position *at)
+{
+    if (!flow_block_bringable(block)) {
+        return FLOW_FUTURE;
+    }
+    if (block->task != FLOW_NONE) {
+        *at = flow_task_position(flow_task(flow, block->task), 0);
+        return FLOW_WAITING;
+    }
+    for (enum flow_class class = FLOW_STARTED; class < FLOW_CLASSES; class++) {
+        if (block->root[class] != NULL) {
+            *at = block->root[class]->at;
+            return class;
+        }
+    }
+    return FLOW_FUTURE;
+}
+
+void tessi_flow_block_file(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    struct flow_position at = {0, 0};
+    enum flow_class class = fetch_class(flow, block, &at);
+    if (class == block->fetch && at.order == block->filed_at.order && at.second == block->filed_at.second) {
+        return;
+    }
+    if (block->fetch < FLOW_CLASSES) {
+        (void)tessi_heap_remove(&flow->fetch[block->fetch], handle);
+    }
+    if (class < FLOW_CLASSES) {
+        tessi_heap_push(&flow->fetch[class], at.order, at.second, handle);
+    }
+    block->fetch = class;
+    block->filed_at = at;
+}
+
+static void adjust(uint64_t *sum, uint64_t bytes, bool *was, bool is)
+{
+    if (is && !*was) {
+        *sum += bytes;
+    } else if (!is && *was) {
+        *sum -= bytes;
+    }
+    *was = is;
+}
+
+/* Sticky bytes can leave memory only through a spill file; going ones leave it without further ado. */
+void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    bool made_here = block->owned || block->state == FLOW_MAKING ||
+                     (block->state == FLOW_PULLING && block->task != FLOW_NONE);
+    bool sticky = block->held && made_here && !block->regenerable && !block->file && block->state != FLOW_ABANDONED;
+    bool going = block->held &&
+                 (block->state == FLOW_SPILLING || block->state == FLOW_ABANDONED || block->revoking);
+    bool readable = block->state == FLOW_LOCAL || block->state == FLOW_SPILLING ||
+                    (block->state == FLOW_MAPPED && !block->revoked);
+    adjust(&flow->sticky_bytes, block->bytes, &block->sticky, sticky);
+    adjust(&flow->going_bytes, block->bytes, &block->going, going);
+    tessi_flow_block_file(flow, handle);
+    tessi_flow_block_touch(flow, handle);
+    if (readable != block->readable) {
+        block->readable = readable;
+        if (readable) {
+            tessi_flow_users_wake(flow, handle);
+        } else {
+            tessi_flow_users_unwake(flow, handle);
+        }
+    }
+}
+
+void tessi_flow_block_copy_changed(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (!block->copy_changed) {
+        block->copy_changed = true;
+        tessi_flow_handles_push(&flow->copies, handle);
+    }
+}
+
+void tessi_flow_block_abandon(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->leases > 0) {
+        tessi_flow_revoke(flow, handle);
+    }
+    block->owned = false;
+    block->copy_known = false;
+    tessi_flow_block_move(flow, handle, FLOW_ABANDONED);
+    tessi_flow_check(flow, handle);
+}
+
+/* --- settling --- */
+
+void tessi_flow_check(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (!block->checking) {
+        block->checking = true;
+        tessi_flow_handles_push(&flow->checks, handle);
+    }
+}
+
+static void send_release(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->source != 0) {
+        struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_SEND_RELEASE, handle);
+        action->peer = block->source;
+    }
+}
+
+static void settle_abandoned(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->busy || block->pins > 0 || block->leases > 0) {
+        return;
+    }
+    if (block->mapped) {
+        send_release(flow, handle);
+    }
+    tessi_flow_block_empty(flow, handle);
+    tessi_flow_block_set_source(flow, handle, 0);
+    if (block->task != FLOW_NONE) {
+        tessi_flow_block_move(flow, handle, FLOW_UNMADE);
+        tessi_flow_task_unmade(flow, block->task);
+    } else {
+        tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+    }
+}
+
+static void settle_mapped(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->pins > 0 || (block->users > 0 && !block->revoked)) {
+        return;
+    }
+    send_release(flow, handle);
+    tessi_flow_block_empty(flow, handle);
+    if (block->source != 0 && block->users > 0) {
+        tessi_flow_block_move(flow, handle, FLOW_OFFERED);
+    } else {
+        tessi_flow_block_set_source(flow, handle, 0);
+        tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+    }
+}
+
+static void settle_block(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->state == FLOW_ABANDONED) {
+        settle_abandoned(flow, handle);
+    } else if (block->state == FLOW_MAPPED) {
+        settle_mapped(flow, handle);
+    }
+    bool nameless = block->state <= FLOW_UNASKED || block->state == FLOW_OFFERED;
+    if (!nameless || block->task != FLOW_NONE || block->pins > 0) {
+        return;
+    }
+    if (block->users > 0) {
+        if (block->state == FLOW_ABSENT) {
+            (void)tessi_flow_act(flow, TESSI_FLOW_LOCATE, handle);
+            tessi_flow_block_move(flow, handle, FLOW_LOCATING);
+        }
+        return;
+    }
+    tessi_flow_block_set_source(flow, handle, 0);
+    if (block->state != FLOW_ABSENT) {
+        tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+    }
+    if (block->asks == 0 && block->parked == 0 && block->leases == 0) {
+        destroy(flow, handle);
+    }
+}
+
+void tessi_flow_settle(struct tessi_flow *flow)
+{
+    for (size_t i = 0; i < flow->checks.count; i++) {
+        uint32_t handle = flow->checks.items[i];
+        struct flow_block *block = flow_block(flow, handle);
+        if (block->checking) {
+            block->checking = false;
+            settle_block(flow, handle);
+        }
+    }
+    flow->checks.count = 0;
+}
+
+/* --- peers and ties --- */
+
+uint32_t tessi_flow_peer_get(struct tessi_flow *flow, uint32_t id)
+{
+    uint32_t handle = tessi_map_get(&flow->peer_of, (struct tessi_map_key){0, id});
+    if (handle == TESSI_MAP_NONE) {
+        handle = tessi_flow_pool_take(&flow->peers);
+        *flow_peer(flow, handle) = (struct flow_peer){.id = id, .ties = FLOW_NONE, .live = true};
+        tessi_map_put(&flow->peer_of, (struct tessi_map_key){0, id}, handle);
+    }
+    return handle;
+}
+
+uint32_t tessi_flow_tie_find(const struct tessi_flow *flow, uint32_t peer_id, uint32_t block)
+{
+    uint32_t peer = tessi_map_get(&flow->peer_of, (struct tessi_map_key){0, peer_id});
+    return peer == TESSI_MAP_NONE ? FLOW_NONE : tessi_map_get(&flow->tie_of, (struct tessi_map_key){peer, block});
+}
+
+static uint32_t tie_create(struct tessi_flow *flow, uint32_t peer_id, uint32_t block_handle)
+{
+    uint32_t peer_handle = tessi_flow_peer_get(flow, peer_id);
+    struct flow_peer *peer = flow_peer(flow, peer_handle);
+    struct flow_block *block = flow_block(flow, block_handle);
+    uint32_t handle = tessi_flow_pool_take(&flow->ties);
+    struct flow_tie *tie = flow_tie(flow, handle);
+    *tie = (struct flow_tie){.block = block_handle, .peer = peer_handle, .block_next = block->ties,
+                             .block_prev = FLOW_NONE, .peer_next = peer->ties, .peer_prev = FLOW_NONE, .live = true};
+    if (block->ties != FLOW_NONE) {
+        flow_tie(flow, block->ties)->block_prev = handle;
+    }
+    if (peer->ties != FLOW_NONE) {
+        flow_tie(flow, peer->ties)->peer_prev = handle;
+    }
+    block->ties = handle;
+    peer->ties = handle;
+    tessi_map_put(&flow->tie_of, (struct tessi_map_key){peer_handle, block_handle}, handle);
+    return handle;
+}
+
+static void tie_destroy(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_tie *tie = flow_tie(flow, handle);
+    if (tie->block_prev != FLOW_NONE) {
+        flow_tie(flow, tie->block_prev)->block_next = tie->block_next;
+    } else {
+        flow_block(flow, tie->block)->ties = tie->block_next;
+    }
+    if (tie->block_next != FLOW_NONE) {
+        flow_tie(flow, tie->block_next)->block_prev = tie->block_prev;
+    }
+    if (tie->peer_prev != FLOW_NONE) {
+        flow_tie(flow, tie->peer_prev)->peer_next = tie->peer_next;
+    } else {
+        flow_peer(flow, tie->peer)->ties = tie->peer_next;
+    }
+    if (tie->peer_next != FLOW_NONE) {
+        flow_tie(flow, tie->peer_next)->peer_prev = tie->peer_prev;
+    }
+    (void)tessi_map_remove(&flow->tie_of, (struct tessi_map_key){tie->peer, tie->block});
+    tessi_flow_pool_give(&flow->ties, handle);
+}
+
+/* The counts that a change of `flags` bits moves by one, up or down. */
+static void tie_count(struct tessi_flow *flow, const struct flow_tie *tie, uint32_t changed, bool up)
+{
+    struct flow_block *block = flow_block(flow, tie->block);
+    struct flow_peer *peer = flow_peer(flow, tie->peer);
+    uint32_t one = up ? 1 : UINT32_MAX;
+    uint64_t wide_one = up ? 1 : UINT64_MAX;
+    if ((changed & FLOW_TIE_ASKED) != 0) {
+        block->asks += one;
+    }
+    for (uint32_t flag = FLOW_TIE_READ; flag <= FLOW_TIE_PULL; flag <<= 1) {
+        if ((changed & flag) != 0) {
+            block->parked += one;
+            peer->parked += one;
+            flow->parked += wide_one;
+        }
+    }
+    if ((changed & FLOW_TIE_LEASED) != 0) {
+        block->leases += one;
+        flow->leases += wide_one;
+    }
+}
+
+uint32_t tessi_flow_tie_add(struct tessi_flow *flow, uint32_t peer_id, uint32_t block, uint32_t flags)
+{
+    uint32_t handle = tessi_flow_tie_find(flow, peer_id, block);
+    if (handle == FLOW_NONE) {
+        handle = tie_create(flow, peer_id, block);
+    }
+    struct flow_tie *tie = flow_tie(flow, handle);
+    tie_count(flow, tie, flags & ~tie->flags, true);
+    tie->flags |= flags;
+    return handle;
+}
+
+void tessi_flow_tie_clear(struct tessi_flow *flow, uint32_t handle, uint32_t flags)
+{
+    struct flow_tie *tie = flow_tie(flow, handle);
+    tie_count(flow, tie, flags & tie->flags, false);
+    tie->flags &= ~flags;
+    if (tie->flags == 0) {
+        tie_destroy(flow, handle);
+    }
+}
+
+void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t handle, uint32_t peer_id)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->source == peer_id) {
+        return;
+    }
+    if (block->source != 0) {
+        uint32_t tie = tessi_flow_tie_find(flow, block->source, handle);
+        TESS_ASSERT(tie != FLOW_NONE);
+        tessi_flow_tie_clear(flow, tie, FLOW_TIE_SOURCE);
+    }
+    block->source = peer_id;
+    if (peer_id != 0) {
+        (void)tessi_flow_tie_add(flow, peer_id, handle, FLOW_TIE_SOURCE);
+    }
+}

@@ -1,0 +1,166 @@
+/* The worker's planner as a pure state machine: which step may start, what to fetch from whom,
+ * what to drop or spill. It knows no socket, thread, clock or file: `tessi_flow_step` takes one
+ * event and appends actions, which the worker's shell (or the simulator) carries out.
+ *
+ * Names. A block is named by its task. The flow gives each block that it knows of a small handle;
+ * the shell keeps the bytes of handle h wherever it likes. A handle lives from its first ALLOC,
+ * MAP or LOAD action until FREE_BLOCK, and may be reused after that.
+ *
+ * Where a block is. The scheduler names an owner or owner-to-be for every input with the
+ * assignment (`where`). The flow asks that peer at once with READ (once for each block, however
+ * many tasks need it); the peer answers when it has the block: READY with the bytes inside
+ * (INLINE, small ones), READY with a lease on its shared memory (LEASE), or READY as an offer
+ * (OFFER), upon which the reader reserves room and sends PULL; or MOVED to another worker; or
+ * ASK, upon which the reader sends LOCATE to the scheduler, as it does when a peer is lost.
+ *
+ * Memory. The flow is the authority on the worker's budget: every ALLOC is covered by it.
+ * Leases cost the owner, not the reader. Room goes to tasks in their global order. A younger task
+ * may take room only when the footprint of the oldest task still fits beside all that cannot be
+ * taken back. Taken back, in this order: cached copies nobody here needs, copies that only younger
+ * tasks need (asked for again later), owned blocks (spilled, the one needed last first), and, for the
+ * oldest task only, accumulators of younger tasks that have no step at a slot (they restart from
+ * their first step). A lease is given back on REVOKE as soon as no step that runs reads it.
+ * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
+ * never waits for room. Hence the globally oldest task can always run: nothing waits for ever. */
+#ifndef TESSI_FLOW_FLOW_H
+#define TESSI_FLOW_FLOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/graph/layer.h"
+#include "core/graph/report.h"
+#include "core/graph/span.h"
+
+#define TESSI_INLINE_BYTES 65536 /* a block up to this size travels inside READY */
+
+struct tessi_flow_config {
+    uint32_t self;          /* this worker's id */
+    uint32_t slots;         /* ≥ 1 */
+    uint32_t slot_depth;    /* steps handed to a slot ahead of time, ≥ 1 (2 hides the hand-over) */
+    uint32_t window;        /* stream steps whose inputs are brought in ahead, ≥ 2 */
+    uint64_t memory_bytes;  /* budget for blocks */
+    uint64_t spill_bytes;   /* 0: no spilling */
+    uint64_t pull_bytes;    /* bound on bytes asked for with PULL and not yet here (at least one block) */
+};
+
+enum tessi_flow_event_kind {
+    TESSI_FLOW_LAYER,       /* a layer's description; the flow takes ownership */
+    TESSI_FLOW_DROP_LAYER,  /* forget the layer, its tasks and blocks */
+    TESSI_FLOW_ASSIGN,      /* spans with epoch and order; where: owners of their inputs */
+    TESSI_FLOW_FREE,        /* forget these tasks and blocks (owned or copies) */
+    TESSI_FLOW_STEAL,       /* give these up for `worker` unless started */
+    TESSI_FLOW_ADOPT,       /* become owner of these copies under the span's epoch */
+    TESSI_FLOW_LOCATION,    /* answer to LOCATE: owner and epoch; worker 0: it will not come (poisoned or cancelled) */
+    TESSI_FLOW_PEER_UP,     /* peer is reachable; shares_memory: its memory can be mapped */
+    TESSI_FLOW_PEER_LOST,   /* its reads and leases are gone; reads asked of it go to the scheduler */
+    TESSI_FLOW_STEP_DONE,   /* from a slot */
+    TESSI_FLOW_READ,        /* from a peer, as described above */
+    TESSI_FLOW_PULL,
+    TESSI_FLOW_RELEASE,     /* a peer gives back its lease (or withdraws its READ) */
+    TESSI_FLOW_READY_INLINE,/* from a peer: bytes are at hand; the shell stores them on ALLOC, or forgets them
+                               when the step returns without an ALLOC for this block */
+    TESSI_FLOW_READY_LEASE,
+    TESSI_FLOW_READY_OFFER,
+    TESSI_FLOW_MOVED,
+    TESSI_FLOW_ASK,
+    TESSI_FLOW_REVOKE,      /* the owner wants its lease back */
+    TESSI_FLOW_DATA,        /* the bytes pulled from `peer` are complete in the block's memory */
+    TESSI_FLOW_SPILLED,     /* spill file written (or, status ≠ OK, could not be) */
+    TESSI_FLOW_LOADED,      /* block is back in memory (status ≠ OK: its file is damaged: the block is lost) */
+};
+
+struct tessi_flow_event {
+    enum tessi_flow_event_kind kind;
+    int64_t now_ns;
+    uint32_t peer; /* worker id; a client's session id may be a peer too (readers, and sources of RECEIVE layers) */
+    struct tessi_layer *layer;          /* LAYER */
+    uint32_t session, layer_id;         /* DROP_LAYER */
+    const struct tessi_span *spans;     /* ASSIGN, FREE, STEAL, ADOPT, LOCATION; borrowed */
+    size_t span_count;
+    const struct tessi_span *where;     /* ASSIGN */
+    size_t where_count;
+    struct tessi_task task;             /* READ … DATA */
+    uint32_t epoch;                     /* READ, MOVED */
+    uint32_t worker;                    /* MOVED: the new owner */
+    bool lease;                         /* READ: the reader can map our memory */
+    bool shares_memory;                 /* PEER_UP */
+    uint32_t block;                     /* SPILLED, LOADED: handle */
+    uint32_t slot, run;                 /* STEP_DONE: echo of the RUN action */
+    int64_t ran_ns;                     /* STEP_DONE */
+    enum tessi_status status;           /* STEP_DONE, SPILLED, LOADED */
+    const char *text;                   /* STEP_DONE: message of a failure; borrowed */
+};
+
+enum tessi_flow_action_kind {
+    TESSI_FLOW_ALLOC,       /* memory for `block` of `bytes`; always carried out before later actions use it */
+    TESSI_FLOW_MAP,         /* `block` is the peer's memory under the lease of the READY_LEASE event of this step */
+    TESSI_FLOW_FREE_BLOCK,  /* forget the handle: its memory, mapping or spill file; no step and no send uses it (a
+                               send in progress holds its own reference in the shell) */
+    TESSI_FLOW_RUN,         /* hand the step to the slot's FIFO queue */
+    TESSI_FLOW_SPILL,       /* write to disk, then SPILLED; memory is released by the UNALLOC that follows it */
+    TESSI_FLOW_UNALLOC,     /* release the memory of a spilled block; the handle and file stay */
+    TESSI_FLOW_LOAD,        /* memory again and read back, then LOADED; the file is forgotten */
+    TESSI_FLOW_SEND_READ,   /* to peer: task, epoch, lease wanted */
+    TESSI_FLOW_SEND_PULL,   /* to peer; bytes go into `block`, which has been ALLOCed; DATA when complete */
+    TESSI_FLOW_SEND_RELEASE,
+    TESSI_FLOW_SEND_REVOKE,
+    TESSI_FLOW_SEND_INLINE, /* to peer: READY with the bytes of `block` */
+    TESSI_FLOW_SEND_LEASE,  /* to peer: READY with where `block` lies in our shared memory */
+    TESSI_FLOW_SEND_OFFER,
+    TESSI_FLOW_SEND_BLOCK,  /* answer to PULL: the bytes of `block`, from memory or (spilled) from its file */
+    TESSI_FLOW_SEND_MOVED,
+    TESSI_FLOW_SEND_ASK,
+    TESSI_FLOW_LOCATE,      /* to the scheduler: where is `task`? (the shell batches them) */
+};
+
+struct tessi_flow_action {
+    enum tessi_flow_action_kind kind;
+    uint32_t block;
+    uint64_t bytes;                   /* of the block */
+    uint32_t peer;
+    struct tessi_task task;
+    uint32_t epoch;
+    uint32_t worker;                  /* SEND_MOVED */
+    bool lease;                       /* SEND_READ */
+    bool spilled;                     /* SEND_BLOCK, SEND_INLINE: memory is gone, read the file */
+    /* RUN */
+    uint32_t slot, run;
+    const struct tessi_layer *layer;  /* also SPILL and LOAD: how to make a regenerable block again; stays valid
+                                         while the action's step or transfer is under way */
+    uint32_t step, steps;
+    uint32_t out;                     /* handle of the output block; = block */
+    uint32_t in_count;
+    uint32_t in[TESSI_STEP_REFS_MAX]; /* handles in the order of tessi_task_step */
+};
+
+struct tessi_flow_actions { /* reused from step to step; the caller empties it (count = 0) */
+    struct tessi_flow_action *items;
+    size_t count;
+    size_t capacity;
+};
+
+struct tessi_flow;
+
+struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config);
+void tessi_flow_destroy(struct tessi_flow *flow);
+
+/* Take one event; append what is to be done. Unknown or stale events from peers change nothing but a counter. */
+void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *event, struct tessi_flow_actions *actions);
+
+/* Move what is to be reported into `report` (gauges filled) and start a new one. The caller frees it. */
+void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report);
+bool tessi_flow_has_report(const struct tessi_flow *flow);
+
+/* Invariants, for the simulator after every step: ledger = sum of blocks, ≤ budget; pins, users and
+ * leases agree; every waiting task has a reason that can end. Asserts. */
+void tessi_flow_verify(const struct tessi_flow *flow);
+
+struct tessi_flow_stats {
+    uint64_t tasks_waiting, tasks_started, blocks, blocks_spilled, leases;
+    uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
+    uint64_t stale_events, restarted_tasks, evicted_copies;
+};
+void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *stats);
+
+#endif

@@ -1,0 +1,349 @@
+/* What the files of worker/flow share: the records, where they live, and who may change what.
+ *
+ * A block record stands for a name: its users, where its bytes are, who reads it. Its handle is the
+ * one that the shell sees. A task record stands for an assignment that is not done; its output block
+ * points to it. Handlers change the plain fields of a block and then call `tessi_flow_block_update`, which
+ * brings everything derived from them in line: who is woken, the ledger, the queues. Whatever may
+ * destroy a record or needs the whole event to be known first goes through `tessi_flow_check` and is
+ * settled at the end of the event, so no handler sees a record vanish.
+ *
+ *   flow.c    events to handlers, layers, reports, figures
+ *   blocks.c  block records and their derived state, peers and the ties between them
+ *   users.c   which task needs which block at which step
+ *   tasks.c   assignment, steal, start, restart, end
+ *   slots.c   steps to slots, and the order in which room is granted
+ *   memory.c  the ledger, and taking room back
+ *   fetch.c   asking peers and bringing blocks in
+ *   serve.c   answering peers */
+#ifndef TESSI_FLOW_INTERNAL_H
+#define TESSI_FLOW_INTERNAL_H
+
+#include "core/base/assert.h"
+#include "core/base/heap.h"
+#include "core/base/map.h"
+#include "worker/flow/flow.h"
+
+#define FLOW_NONE UINT32_MAX
+#define FLOW_SPILLS_MAX 4            /* files written at a time */
+#define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
+
+/*   ABSENT ─→ LOCATING ─→ UNASKED ─→ ASKED ─→ OFFERED ⇄ PULLING ─→ LOCAL ─→ (evicted) OFFERED
+ *                │            └─────────┴─→ MAPPED ─→ (revoked) OFFERED
+ *                └→ AWAITED, NOWHERE
+ *   UNMADE ⇄ MAKING ─→ LOCAL ─→ SPILLING ─→ SPILLED ─→ LOADING ─→ LOCAL
+ *   anything that holds bytes ─→ ABANDONED ─→ ABSENT, or UNMADE when the task has been assigned again */
+enum flow_state {
+    FLOW_ABSENT,    /* nothing known; looked up at the end of the event if anybody needs it */
+    FLOW_LOCATING,  /* the scheduler has been asked */
+    FLOW_AWAITED,   /* the scheduler says that it is ours: its assignment is to come */
+    FLOW_NOWHERE,   /* the scheduler says that it will not come */
+    FLOW_UNASKED,   /* `source` has or will have it, but cannot be reached yet */
+    FLOW_ASKED,     /* READ sent to `source` */
+    FLOW_OFFERED,   /* `source` has it */
+    FLOW_PULLING,   /* room taken, PULL sent to `source` */
+    FLOW_MAPPED,    /* read in place from `source`'s memory under a lease */
+    FLOW_UNMADE,    /* assigned here, not started */
+    FLOW_MAKING,    /* the accumulator of a started task */
+    FLOW_LOCAL,
+    FLOW_SPILLING,  /* in memory and being written */
+    FLOW_SPILLED,
+    FLOW_LOADING,
+    FLOW_ABANDONED, /* bytes that a step, a transfer or a lease still holds; then they go */
+    FLOW_STATES
+};
+
+/* How much a task wants a block: three queues, and two states outside them. */
+enum flow_class {
+    FLOW_STARTED, /* for the next step of a started task */
+    FLOW_WAITING, /* for the first step of a waiting task */
+    FLOW_AHEAD,   /* for a later step within the window */
+    FLOW_FUTURE,  /* beyond the window */
+    FLOW_GONE     /* its step has been handed to a slot */
+};
+#define FLOW_CLASSES 3
+
+enum flow_reclaim { FLOW_UNNEEDED, FLOW_NEEDED, FLOW_OWNED, FLOW_RESTARTABLE, FLOW_KEPT };
+#define FLOW_RECLAIMS 4
+
+enum flow_grant { FLOW_GRANTED, FLOW_NO_ROOM, FLOW_NO_CREDIT, FLOW_NO_SLOT };
+
+/* Where in the global order something is needed: task order, then assignment and step. Unique. */
+struct flow_position {
+    uint64_t order;
+    uint64_t second;
+};
+
+struct flow_link { /* one input of one step; a node of the block's pairing heap of its class */
+    struct flow_position at;
+    struct flow_link *child, *next, *prev; /* prev: left sibling, or the parent of a first child */
+    uint32_t block, task, step;
+    enum flow_class class;
+};
+
+struct flow_layer {
+    struct tessi_layer *layer; /* NULL: only its name is known */
+    uint32_t session, id;
+    uint32_t blocks;      /* head of the list of its block records */
+    uint32_t block_count;
+    bool dropped, live;
+};
+
+struct flow_block {
+    uint64_t index, bytes;
+    struct flow_link *root[FLOW_CLASSES];
+    struct flow_position filed_at; /* key in the fetch queue */
+    uint64_t last_use;
+    uint32_t layer;       /* of its name */
+    uint32_t layer_next, layer_prev;
+    uint32_t dirty_next, dirty_prev;
+    uint32_t ties;        /* head of the list */
+    uint32_t task;        /* assigned here and not done, or NONE */
+    uint32_t source;      /* peer, 0: none; also of a copy, to ask again when it was evicted */
+    uint32_t epoch;
+    uint32_t users;       /* links that are not GONE */
+    uint32_t pins;        /* references by steps at slots */
+    uint32_t leases;      /* peers that map it */
+    uint32_t asks;        /* READs not answered */
+    uint32_t parked;      /* reads of peers that wait for it */
+    uint32_t spill_failed; /* generation in which its spill failed; 0: it did not */
+    enum flow_state state;
+    enum flow_class fetch;     /* queue it is in; FUTURE: none */
+    enum flow_reclaim reclaim; /* heap it is in; KEPT: none */
+    bool live;
+    bool owned;
+    bool held;         /* its bytes are in the ledger */
+    bool file;         /* a spill file exists or is being written; `file_bytes` are charged */
+    bool regenerable;
+    bool busy;         /* a PULL, SPILL or LOAD is under way */
+    bool mapped;       /* its bytes are a neighbour's */
+    bool revoked;      /* the neighbour wants its lease back, or is gone */
+    bool lost;         /* the neighbour is gone: what steps read meanwhile is not to be trusted */
+    bool revoking;     /* we want our leases back */
+    bool copy_known;   /* the scheduler has been told of this copy */
+    bool copy_changed; /* listed for the next report */
+    bool checking, dirty;
+    bool readable, sticky, going; /* derived; see tessi_flow_block_update */
+};
+
+struct flow_task {
+    uint64_t order;
+    struct flow_link *links; /* of all steps, in their order */
+    int64_t ran_ns;
+    uint32_t block, epoch, seq;
+    uint32_t steps, next_step, done_steps;
+    uint32_t link_count, demand_at, ahead_at; /* first link of next_step; first link beyond the window */
+    uint32_t missing; /* inputs of next_step that cannot be read here */
+    uint32_t slot, queued; /* bound to the slot while queued > 0 */
+    bool live, started, receive;
+    bool told;        /* report.started has named it */
+    bool suspect;     /* a step read memory of a peer that was lost: restart */
+};
+
+enum { FLOW_TIE_SOURCE = 1, FLOW_TIE_ASKED = 2, FLOW_TIE_READ = 4, FLOW_TIE_PULL = 8, FLOW_TIE_LEASED = 16 };
+
+struct flow_tie { /* all that stands between one peer and one block; exists while flags ≠ 0 */
+    uint32_t block, peer; /* handles */
+    uint32_t block_next, block_prev, peer_next, peer_prev;
+    uint32_t flags;
+    bool lease; /* READ: the peer can map our memory */
+    bool live;
+};
+
+struct flow_peer {
+    uint32_t id, ties, parked;
+    bool up, lost, shares_memory, live;
+};
+
+struct flow_run {
+    uint32_t id, task, out, in_count; /* task: NONE when it has been forgotten */
+    uint32_t in[TESSI_STEP_REFS_MAX];
+};
+
+struct flow_slot {
+    struct flow_run *queue; /* slot_depth entries, oldest first */
+    uint32_t count;
+};
+
+struct flow_pool { /* records with stable addresses, named by small handles */
+    char **chunks;
+    size_t chunk_count, chunk_capacity, element_size;
+    uint32_t *free;
+    size_t free_count, free_capacity;
+    uint32_t count; /* handles ever given out */
+};
+#define FLOW_CHUNK 256
+
+struct flow_handles { /* a growing array */
+    uint32_t *items;
+    size_t count, capacity;
+};
+
+struct flow_request {
+    uint64_t bytes;
+    struct flow_position at;
+    bool oldest; /* may restart younger tasks */
+    bool urgent; /* may spill, and use the last eighth of the budget */
+};
+
+struct tessi_flow {
+    struct tessi_flow_config config;
+    struct tessi_flow_actions *actions; /* of the step under way */
+    struct flow_pool blocks, tasks, ties, peers, layers;
+    struct tessi_map block_of, tie_of, peer_of, layer_of;
+    struct tessi_heap all;     /* every task */
+    struct tessi_heap startable, runnable; /* waiting; started, next step has its inputs and a place */
+    struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
+    struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
+    struct tessi_heap idle;    /* slots by queue length */
+    struct flow_slot *slots;
+    struct flow_handles checks, copies, failed_spills;
+    struct tessi_span *where;  /* of the assignment under way, sorted */
+    size_t where_count, where_capacity;
+    struct flow_link *scratch; /* of the task under construction */
+    size_t scratch_capacity;
+    struct tessi_report report;
+    uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
+    uint32_t seq, next_run, started, spilling, spill_generation;
+    uint64_t clock;            /* counts uses, for the order of cached copies */
+    uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
+    uint64_t largest_bytes;    /* largest block that was ever owned here */
+    bool blocked;              /* the oldest task waits for room: nobody else gets any */
+    bool spill_broken;         /* the last spill failed */
+    uint64_t leases, parked, stale_events, restarted_tasks, evicted_copies;
+    uint64_t fetched_bytes, served_bytes, mapped_bytes;
+};
+
+static inline void *tessi_flow_pool_at(const struct flow_pool *pool, uint32_t handle)
+{
+    return pool->chunks[handle / FLOW_CHUNK] + (size_t)(handle % FLOW_CHUNK) * pool->element_size;
+}
+static inline struct flow_block *flow_block(const struct tessi_flow *flow, uint32_t handle)
+{
+    return tessi_flow_pool_at(&flow->blocks, handle);
+}
+static inline struct flow_task *flow_task(const struct tessi_flow *flow, uint32_t handle)
+{
+    return tessi_flow_pool_at(&flow->tasks, handle);
+}
+static inline struct flow_tie *flow_tie(const struct tessi_flow *flow, uint32_t handle)
+{
+    return tessi_flow_pool_at(&flow->ties, handle);
+}
+static inline struct flow_peer *flow_peer(const struct tessi_flow *flow, uint32_t handle)
+{
+    return tessi_flow_pool_at(&flow->peers, handle);
+}
+static inline struct flow_layer *flow_layer(const struct tessi_flow *flow, uint32_t handle)
+{
+    return tessi_flow_pool_at(&flow->layers, handle);
+}
+static inline bool flow_after(struct flow_position a, struct flow_position b)
+{
+    return a.order != b.order ? a.order > b.order : a.second > b.second;
+}
+static inline struct flow_position flow_task_position(const struct flow_task *task, uint32_t step)
+{
+    return (struct flow_position){task->order, (uint64_t)task->seq << 32 | step};
+}
+/* The block's bytes are complete here, in memory or in a file. */
+static inline bool flow_block_servable(const struct flow_block *block)
+{
+    return block->state == FLOW_LOCAL || block->state == FLOW_SPILLING || block->state == FLOW_SPILLED;
+}
+static inline bool flow_block_bringable(const struct flow_block *block)
+{
+    return block->state == FLOW_OFFERED || block->state == FLOW_SPILLED;
+}
+
+/* flow.c */
+struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flow_action_kind kind, uint32_t block);
+uint32_t tessi_flow_layer_find(const struct tessi_flow *flow, uint32_t session, uint32_t id);
+uint32_t tessi_flow_layer_get(struct tessi_flow *flow, uint32_t session, uint32_t id); /* found or made */
+void tessi_flow_layer_release(struct tessi_flow *flow, uint32_t layer); /* destroyed if nothing holds it */
+/* Visit the block records among a span's names, whichever is shorter to walk. */
+typedef void tessi_flow_visit_fn(struct tessi_flow *flow, uint32_t block, const struct tessi_span *span);
+void tessi_flow_span_blocks(struct tessi_flow *flow, const struct tessi_span *span, tessi_flow_visit_fn *visit);
+
+/* blocks.c */
+void tessi_flow_pool_init(struct flow_pool *pool, size_t element_size);
+void tessi_flow_pool_fini(struct flow_pool *pool);
+uint32_t tessi_flow_pool_take(struct flow_pool *pool); /* zeroed */
+void tessi_flow_pool_give(struct flow_pool *pool, uint32_t handle);
+void tessi_flow_handles_push(struct flow_handles *handles, uint32_t handle);
+uint32_t tessi_flow_block_find(const struct tessi_flow *flow, struct tessi_task name);
+uint32_t tessi_flow_block_create(struct tessi_flow *flow, uint32_t layer, uint64_t index, uint64_t bytes);
+struct tessi_task tessi_flow_block_name(const struct tessi_flow *flow, const struct flow_block *block);
+struct tessi_span tessi_flow_block_span(const struct tessi_flow *flow, const struct flow_block *block);
+void tessi_flow_block_move(struct tessi_flow *flow, uint32_t block, enum flow_state state); /* and update */
+void tessi_flow_block_update(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_block_file(struct tessi_flow *flow, uint32_t block);   /* its place in the fetch queues */
+void tessi_flow_block_touch(struct tessi_flow *flow, uint32_t block);  /* its reclaim class may have changed */
+void tessi_flow_block_copy_changed(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_block_abandon(struct tessi_flow *flow, uint32_t block); /* its bytes go as soon as nothing holds them */
+void tessi_flow_check(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_settle(struct tessi_flow *flow); /* all that was checked */
+uint32_t tessi_flow_peer_get(struct tessi_flow *flow, uint32_t id);
+uint32_t tessi_flow_tie_find(const struct tessi_flow *flow, uint32_t peer_id, uint32_t block);
+uint32_t tessi_flow_tie_add(struct tessi_flow *flow, uint32_t peer_id, uint32_t block, uint32_t flags);
+void tessi_flow_tie_clear(struct tessi_flow *flow, uint32_t tie, uint32_t flags);
+void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t block, uint32_t peer_id); /* 0: none */
+
+/* users.c */
+void tessi_flow_link_set(struct tessi_flow *flow, struct flow_link *link, enum flow_class class);
+bool tessi_flow_block_next_use(const struct flow_block *block, struct flow_position *at); /* within a window */
+void tessi_flow_users_wake(struct tessi_flow *flow, uint32_t block);   /* it can be read now */
+void tessi_flow_users_unwake(struct tessi_flow *flow, uint32_t block); /* it no longer can */
+void tessi_flow_task_aim(struct tessi_flow *flow, uint32_t task); /* classes of its links for next_step */
+void tessi_flow_link_walk(const struct flow_link *root, void (*visit)(void *context, const struct flow_link *link),
+                          void *context);
+
+/* tasks.c */
+void tessi_flow_on_assign(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_steal(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_adopt(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_forget(struct tessi_flow *flow, const struct tessi_span *spans, size_t count);
+void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t task);  /* queue it if it can go on */
+void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t task);
+void tessi_flow_task_unmade(struct tessi_flow *flow, uint32_t task); /* its block may be made now */
+void tessi_flow_task_restart(struct tessi_flow *flow, uint32_t task);
+void tessi_flow_task_finish(struct tessi_flow *flow, uint32_t task);
+void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t task);   /* parked readers stay */
+
+/* slots.c */
+void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_advance(struct tessi_flow *flow);
+uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
+
+/* memory.c */
+void tessi_flow_hold(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_unhold(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t block); /* FREE_BLOCK and all that goes with it */
+bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request);
+bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint64_t bytes); /* a younger output of `bytes` may be taken */
+uint64_t tessi_flow_unspillable_bytes(const struct tessi_flow *flow, uint64_t sticky_bytes);
+void tessi_flow_revoke(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_load(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event *event);
+
+/* fetch.c */
+void tessi_flow_ask(struct tessi_flow *flow, uint32_t block, uint32_t peer_id, uint32_t epoch);
+void tessi_flow_await_client(struct tessi_flow *flow, uint32_t block); /* a RECEIVE block may be pulled */
+enum flow_grant tessi_flow_bring(struct tessi_flow *flow, uint32_t block, bool oldest);
+void tessi_flow_on_location(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_answer(struct tessi_flow *flow, const struct tessi_flow_event *event); /* READY_…, MOVED, ASK */
+void tessi_flow_on_revoke(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_data(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_peer_up(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_peer_lost(struct tessi_flow *flow, const struct tessi_flow_event *event);
+
+/* serve.c */
+void tessi_flow_on_read(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_pull(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_release(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_serve_parked(struct tessi_flow *flow, uint32_t block);
+/* Parked readers are sent to `worker`, or back to the scheduler when it is 0. */
+void tessi_flow_turn_away(struct tessi_flow *flow, uint32_t block, uint32_t worker, uint32_t epoch);
+void tessi_flow_lease_end(struct tessi_flow *flow, uint32_t block); /* one lease fewer */
+
+#endif

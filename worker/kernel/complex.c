@@ -1,0 +1,270 @@
+#include "worker/kernel/complex.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "worker/kernel/elementary.h"
+
+/* The first 1280 bits of 2/π after the point. */
+static const uint64_t two_over_pi[] = {
+    UINT64_C(0xa2f9836e4e441529), UINT64_C(0xfc2757d1f534ddc0), UINT64_C(0xdb6295993c439041), UINT64_C(0xfe5163abdebbc561),
+    UINT64_C(0xb7246e3a424dd2e0), UINT64_C(0x06492eea09d1921c), UINT64_C(0xfe1deb1cb129a73e), UINT64_C(0xe88235f52ebb4484),
+    UINT64_C(0xe99c7026b45f7e41), UINT64_C(0x3991d639835339f4), UINT64_C(0x9c845f8bbdf9283b), UINT64_C(0x1ff897ffde05980f),
+    UINT64_C(0xef2f118b5a0a6d1f), UINT64_C(0x6d367ecf27cb09b7), UINT64_C(0x4f463f669e5fea2d), UINT64_C(0x7527bac7ebe5f17b),
+    UINT64_C(0x3d0739f78a5292ea), UINT64_C(0x6bfb5fb11f8d5d08), UINT64_C(0x56033046fc7b6bab), UINT64_C(0xf0cfbc209af4361d),
+};
+enum { WORDS = sizeof two_over_pi / sizeof two_over_pi[0] };
+__extension__ typedef unsigned __int128 wide;
+
+/* Bits [position, position + 64) of 2/π; those before the point are zero. */
+static uint64_t digits(int position)
+{
+    int word = position >= 0 ? position / 64 : -((63 - position) / 64);
+    int shift = position - word * 64;
+    uint64_t first = word >= 0 && word < WORDS ? two_over_pi[word] : 0;
+    uint64_t second = word + 1 >= 0 && word + 1 < WORDS ? two_over_pi[word + 1] : 0;
+    return shift == 0 ? first : first << shift | second >> (64 - shift);
+}
+
+/* x = quadrant·π/2 + (y + tail), |y| ≤ π/4, for finite |x| > π/4, in integer arithmetic: the 256
+ * bits of 2/π that matter times the mantissa leave the quadrant in the top two bits. */
+static unsigned reduce(double x, double *y, double *tail)
+{
+    uint64_t bits = tessi_bits_f64(x) & INT64_MAX;
+    uint64_t mantissa = (bits & UINT64_C(0xfffffffffffff)) | UINT64_C(0x10000000000000);
+    int exponent = (int)(bits >> 52) - 1075;
+    uint64_t product[4]; /* most significant first */
+    uint64_t carry = 0;
+    for (int i = 3; i >= 0; i--) {
+        wide p = (wide)mantissa * digits(exponent - 2 + 64 * i) + carry;
+        product[i] = (uint64_t)p;
+        carry = (uint64_t)(p >> 64);
+    }
+    unsigned quadrant = (unsigned)((product[0] + (UINT64_C(1) << 61)) >> 62) & 3;
+    product[0] -= (uint64_t)quadrant << 62;
+    bool negative = (product[0] >> 63) != 0;
+    if (negative) {
+        carry = 1;
+        for (int i = 3; i >= 0; i--) {
+            product[i] = ~product[i] + carry;
+            carry = carry != 0 && product[i] == 0 ? 1 : 0;
+        }
+    }
+    int scale = -62; /* weight of the low bit of product[0], relative to a quadrant */
+    int first = product[0] != 0 ? 0 : 1;
+    int zeros = product[first] != 0 ? __builtin_clzll(product[first]) : 63;
+    uint64_t fraction = product[first] << zeros | (zeros > 0 ? product[first + 1] >> (64 - zeros) : 0);
+    scale -= 64 * first + zeros;
+    wide angle = (wide)fraction * UINT64_C(0xc90fdaa22168c235); /* π/2 · 2^63 */
+    uint64_t top = (uint64_t)(angle >> 64);
+    double unit = tessi_f64_bits((uint64_t)(scale + 1 + 1023) << 52);
+    double sign = (x < 0) != negative ? -unit : unit;
+    *y = (double)(top & ~UINT64_C(0x7ff)) * sign;
+    *tail = (double)(top & UINT64_C(0x7ff)) * sign;
+    return x < 0 ? (4 - quadrant) & 3 : quadrant;
+}
+
+static void sincos_of(double x, double *sine, double *cosine)
+{
+    double y = x;
+    double tail = 0;
+    unsigned quadrant = 0;
+    if (!isfinite(x)) {
+        *sine = *cosine = x - x;
+        return;
+    }
+    if (fabs(x) > 0.78539816339744828) {
+        quadrant = reduce(x, &y, &tail);
+    }
+    double s = tessi_sin_kernel(y, tail);
+    double c = tessi_cos_kernel(y, tail);
+    *sine = (quadrant & 1) != 0 ? c : s;
+    *cosine = (quadrant & 1) != 0 ? s : c;
+    if ((quadrant & 2) != 0) {
+        *sine = -*sine;
+    }
+    if (((quadrant + 1) & 2) != 0) {
+        *cosine = -*cosine;
+    }
+}
+
+double tessi_sin(double x)
+{
+    double s;
+    double c;
+    sincos_of(x, &s, &c);
+    return x == 0 ? x : s;
+}
+
+double tessi_cos(double x)
+{
+    double s;
+    double c;
+    sincos_of(x, &s, &c);
+    return c;
+}
+
+/* FDLIBM s_atan.c, for x ≥ 0. */
+static double arc_tangent(double x)
+{
+    static const double high[] = {4.63647609000806093515e-01, 7.85398163397448278999e-01, 9.82793723247329054082e-01,
+                                  1.57079632679489655800e+00};
+    static const double low[] = {2.26987774529616870924e-17, 3.06161699786838301793e-17, 1.39033110312309984516e-17,
+                                 6.12323399573676603587e-17};
+    int piece = -1;
+    if (x >= 2.4375) {
+        piece = 3;
+        x = -1.0 / x;
+    } else if (x >= 1.1875) {
+        piece = 2;
+        x = (x - 1.5) / (1.0 + 1.5 * x);
+    } else if (x >= 0.6875) {
+        piece = 1;
+        x = (x - 1.0) / (x + 1.0);
+    } else if (x >= 0.4375) {
+        piece = 0;
+        x = (2.0 * x - 1.0) / (2.0 + x);
+    }
+    double z = x * x;
+    double w = z * z;
+    double odd = z * (3.33333333333329318027e-01 +
+                      w * (1.42857142725034663711e-01 +
+                           w * (9.09088713343650656196e-02 +
+                                w * (6.66107313738753120669e-02 +
+                                     w * (4.97687799461593236017e-02 + w * 1.62858201153657823623e-02)))));
+    double even = w * (-1.99999999998764832476e-01 +
+                       w * (-1.11111104054623557880e-01 +
+                            w * (-7.69187620504482999495e-02 +
+                                 w * (-5.83357013379057348645e-02 + w * -3.65315727442169155270e-02))));
+    return piece < 0 ? x - x * (odd + even) : high[piece] - ((x * (odd + even) - low[piece]) - x);
+}
+
+double tessi_atan2(double y, double x)
+{
+    const double pi = 3.1415926535897931160e+00;
+    const double pi_low = 1.2246467991473531772e-16;
+    if (isnan(x) || isnan(y)) {
+        return x + y;
+    }
+    bool left = signbit(x) != 0;
+    double angle; /* of (|x|, |y|), then mirrored */
+    if (y == 0) {
+        angle = 0;
+    } else if (x == 0 || (isinf(y) && !isinf(x))) {
+        return copysign(0.5 * pi, y);
+    } else if (isinf(x)) {
+        angle = isinf(y) ? 0.25 * pi : 0;
+    } else {
+        angle = arc_tangent(fabs(y / x));
+    }
+    if (left) {
+        angle = pi - (angle - pi_low);
+    }
+    return copysign(angle, y);
+}
+
+struct tessi_c128 tessi_complex_divide(struct tessi_c128 a, struct tessi_c128 b)
+{
+    if (fabs(b.re) >= fabs(b.im)) {
+        if (b.re == 0 && b.im == 0) {
+            return (struct tessi_c128){a.re / fabs(b.re), a.im / fabs(b.re)};
+        }
+        double ratio = b.im / b.re;
+        double scale = 1.0 / (b.re + b.im * ratio);
+        return (struct tessi_c128){(a.re + a.im * ratio) * scale, (a.im - a.re * ratio) * scale};
+    }
+    double ratio = b.re / b.im;
+    double scale = 1.0 / (b.im + b.re * ratio);
+    return (struct tessi_c128){(a.re * ratio + a.im) * scale, (a.im * ratio - a.re) * scale};
+}
+
+double tessi_complex_abs(struct tessi_c128 a)
+{
+    double large = fabs(a.re);
+    double small = fabs(a.im);
+    if (isinf(large) || isinf(small)) {
+        return INFINITY;
+    }
+    if (large < small) {
+        double other = large;
+        large = small;
+        small = other;
+    }
+    if (large > 0x1p500) {
+        return sqrt((large * 0x1p-600) * (large * 0x1p-600) + (small * 0x1p-600) * (small * 0x1p-600)) * 0x1p600;
+    }
+    if (small < 0x1p-500) {
+        return sqrt((large * 0x1p600) * (large * 0x1p600) + (small * 0x1p600) * (small * 0x1p600)) * 0x1p-600;
+    }
+    return sqrt(large * large + small * small);
+}
+
+struct tessi_c128 tessi_complex_sqrt(struct tessi_c128 a)
+{
+    if (a.re == 0 && a.im == 0) {
+        return (struct tessi_c128){0, a.im};
+    }
+    if (isinf(a.im)) {
+        return (struct tessi_c128){INFINITY, a.im};
+    }
+    if (isinf(a.re)) {
+        double zero = isnan(a.im) ? a.im : 0;
+        return a.re > 0 ? (struct tessi_c128){a.re, isnan(a.im) ? a.im : copysign(0, a.im)}
+                        : (struct tessi_c128){zero, copysign(INFINITY, a.im)};
+    }
+    /* Scaled so that neither the sum overflows nor a subnormal loses bits. */
+    double scale = 1;
+    double large = fabs(a.re) > fabs(a.im) ? fabs(a.re) : fabs(a.im);
+    if (large > 0x1p1000) {
+        a = (struct tessi_c128){a.re * 0x1p-4, a.im * 0x1p-4};
+        scale = 4;
+    } else if (large < 0x1p-900) {
+        a = (struct tessi_c128){a.re * 0x1p200, a.im * 0x1p200};
+        scale = 0x1p-100;
+    }
+    double t = sqrt((fabs(a.re) + tessi_complex_abs(a)) * 0.5);
+    double other = a.im / (2 * t);
+    if (a.re >= 0) {
+        return (struct tessi_c128){t * scale, other * scale};
+    }
+    return (struct tessi_c128){fabs(other) * scale, copysign(t, a.im) * scale};
+}
+
+struct tessi_c128 tessi_complex_exp(struct tessi_c128 a)
+{
+    if (a.im == 0) {
+        return (struct tessi_c128){tessi_exp(a.re), a.im};
+    }
+    if (!isfinite(a.im) && isinf(a.re)) {
+        return a.re < 0 ? (struct tessi_c128){0, 0} : (struct tessi_c128){a.re, NAN};
+    }
+    double s;
+    double c;
+    sincos_of(a.im, &s, &c);
+    if (a.re > 709.0 && a.re < 1400.0) { /* e^re may overflow where the product does not */
+        double part = tessi_exp(a.re - 700.0);
+        double rest = tessi_exp(700.0);
+        return (struct tessi_c128){part * c * rest, part * s * rest};
+    }
+    double size = tessi_exp(a.re);
+    return (struct tessi_c128){size * c, size * s};
+}
+
+struct tessi_c128 tessi_complex_log(struct tessi_c128 a)
+{
+    double angle = tessi_atan2(a.im, a.re);
+    double large = fabs(a.re) > fabs(a.im) ? fabs(a.re) : fabs(a.im);
+    double small = fabs(a.re) > fabs(a.im) ? fabs(a.im) : fabs(a.re);
+    double size = tessi_complex_abs(a);
+    if (size > 0.5 && size < 2.0) { /* near 1 the difference from 1 is what counts */
+        double excess = (large - 1) * (large + 1) + small * small;
+        double sum = 1 + excess;
+        return (struct tessi_c128){0.5 * (tessi_log(sum) - ((sum - 1) - excess) / sum), angle};
+    }
+    if (isinf(size) && !isinf(large)) {
+        a = (struct tessi_c128){a.re * 0.5, a.im * 0.5};
+        return (struct tessi_c128){tessi_log(tessi_complex_abs(a)) + 6.93147180559945286227e-01, angle};
+    }
+    return (struct tessi_c128){tessi_log(size), angle};
+}

@@ -1,0 +1,70 @@
+#include "worker/kernel/kernel.h"
+
+#include <stdbool.h>
+
+#include "core/base/assert.h"
+#include "worker/kernel/operations.h"
+
+struct row {
+    tessi_kernel_fn *run;
+    tessi_kernel_fn *reference;
+};
+
+/* One row an operation. RECEIVE has none: its block arrives. Reading a file and the clock's work
+ * have nothing simpler to be compared with. */
+static const struct row rows[TESSI_OP_COUNT] = {
+    [TESSI_OP_FULL] = {tessi_kernel_full, tessi_reference_generate},
+    [TESSI_OP_ARANGE] = {tessi_kernel_arange, tessi_reference_generate},
+    [TESSI_OP_EYE] = {tessi_kernel_eye, tessi_reference_generate},
+    [TESSI_OP_UNIFORM] = {tessi_kernel_random, tessi_reference_random},
+    [TESSI_OP_NORMAL] = {tessi_kernel_random, tessi_reference_random},
+    [TESSI_OP_READ_NPY] = {tessi_kernel_read_npy, tessi_kernel_read_npy},
+    [TESSI_OP_ELEMENTWISE] = {tessi_kernel_elementwise, tessi_reference_elementwise},
+    [TESSI_OP_REDUCE] = {tessi_kernel_reduce, tessi_reference_reduce},
+    [TESSI_OP_TRANSPOSE] = {tessi_kernel_transpose, tessi_reference_transpose},
+    [TESSI_OP_REGRID] = {tessi_kernel_regrid, tessi_reference_regrid},
+    [TESSI_OP_MATMUL] = {tessi_kernel_matmul, tessi_reference_matmul},
+    [TESSI_OP_OPAQUE] = {tessi_kernel_opaque, tessi_kernel_opaque},
+};
+
+void tessi_kernel_block(const struct tessi_grid *grid, uint64_t index, struct tessi_shape *shape, int64_t *lo)
+{
+    uint64_t coords[TESSI_NDIM_MAX];
+    tessi_grid_coords(grid, index, coords);
+    tessi_grid_block_shape(grid, index, shape);
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        lo[d] = tessi_axis_lo(&grid->axis[d], coords[d]);
+    }
+}
+
+static enum tessi_status run(const struct tessi_kernel_call *call, bool reference, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = call->layer;
+    struct tessi_kernel_step step = {.call = call, .layer = layer};
+    TESS_ASSERT(call->step < call->steps && call->index < tessi_layer_tasks(layer));
+    tessi_kernel_fn *function = reference ? rows[layer->op].reference : rows[layer->op].run;
+    enum tessi_status status;
+    if (function == NULL) {
+        status = tessi_fail(error, TESSI_UNSUPPORTED, "this operation has no kernel");
+    } else {
+        tessi_task_step(layer, call->index, call->step, &step.step);
+        tessi_kernel_block(&layer->grid, call->index, &step.shape, step.lo);
+        step.elements = (int64_t)tessi_grid_block_elements(&layer->grid, call->index);
+        status = function(&step, error);
+    }
+    if (status != TESSI_OK) {
+        tessi_error_prefix(error, "%s, layer %u, block %llu", tessi_op_row(layer->op)->name, layer->id,
+                           (unsigned long long)call->index);
+    }
+    return status;
+}
+
+enum tessi_status tessi_kernel_run(const struct tessi_kernel_call *call, struct tessi_error *error)
+{
+    return run(call, false, error);
+}
+
+enum tessi_status tessi_kernel_run_reference(const struct tessi_kernel_call *call, struct tessi_error *error)
+{
+    return run(call, true, error);
+}

@@ -1,0 +1,109 @@
+/* Blocks of a C-order .npy file: rows read in place with pread. */
+#include "worker/kernel/operations.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Linux transfers at most this many bytes a call, whatever was asked. */
+#define READ_MAX ((size_t)0x7ffff000)
+
+static enum tessi_status read_all(int file, const char *path, unsigned char *to, size_t size, uint64_t offset,
+                                  struct tessi_error *error)
+{
+    while (size > 0) {
+        ssize_t n = pread(file, to, size < READ_MAX ? size : READ_MAX, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return tessi_fail(error, TESSI_IO, "%s: %s at byte %llu", path,
+                              n < 0 ? strerror(errno) : "the file ends too early: it was shortened while it was read",
+                              (unsigned long long)offset);
+        }
+        to += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return TESSI_OK;
+}
+
+static enum tessi_status check_file(int file, const char *path, const struct tessi_kernel_step *step,
+                                    struct tessi_error *error)
+{
+    struct stat info;
+    uint64_t need = step->layer->as.npy.offset + tessi_layer_bytes(step->layer);
+    if (fstat(file, &info) != 0) {
+        return tessi_fail(error, TESSI_IO, "%s: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return tessi_fail(error, TESSI_INVALID, "%s is not a regular file", path);
+    }
+    if ((uint64_t)info.st_size != step->layer->as.npy.bytes) {
+        return tessi_fail(error, TESSI_IO,
+                          "%s has %llu bytes here, but had %llu when it was opened: has it changed, or is another file "
+                          "under this name on this machine?",
+                          path, (unsigned long long)info.st_size, (unsigned long long)step->layer->as.npy.bytes);
+    }
+    if (need > (uint64_t)info.st_size) {
+        return tessi_fail(error, TESSI_FORMAT, "%s has %llu bytes, its array needs %llu: the file is damaged", path,
+                          (unsigned long long)info.st_size, (unsigned long long)need);
+    }
+    return TESSI_OK;
+}
+
+static enum tessi_status read_block(int file, const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = step->layer;
+    size_t size = tessi_dtype_size(layer->dtype);
+    struct tessi_shape whole;
+    tessi_grid_shape(&layer->grid, &whole);
+    uint32_t outer = whole.ndim;
+    int64_t run = 1;
+    while (outer > 0) {
+        outer--;
+        run *= step->shape.dim[outer];
+        if (step->shape.dim[outer] != whole.dim[outer]) {
+            break;
+        }
+    }
+    int64_t coords[TESSI_NDIM_MAX] = {0};
+    unsigned char *out = step->call->out;
+    for (int64_t done = 0; done < step->elements; done += run) {
+        uint64_t first = 0;
+        for (uint32_t d = 0; d < whole.ndim; d++) {
+            first = first * (uint64_t)whole.dim[d] + (uint64_t)(step->lo[d] + (d < outer ? coords[d] : 0));
+        }
+        enum tessi_status status = read_all(file, layer->as.npy.path, out + (size_t)done * size, (size_t)run * size,
+                                            layer->as.npy.offset + first * size, error);
+        if (status != TESSI_OK) {
+            return status;
+        }
+        for (uint32_t d = outer; d-- > 0 && ++coords[d] == step->shape.dim[d];) {
+            coords[d] = 0;
+        }
+    }
+    /* A truth value is 0 or 1 everywhere else; a file may hold anything. */
+    for (int64_t i = 0; i < step->elements && layer->dtype == TESSI_BOOL; i++) {
+        out[i] = out[i] != 0;
+    }
+    return TESSI_OK;
+}
+
+enum tessi_status tessi_kernel_read_npy(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const char *path = step->layer->as.npy.path;
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) {
+        return tessi_fail(error, errno == ENOENT ? TESSI_NOT_FOUND : TESSI_IO, "%s cannot be opened: %s", path,
+                          strerror(errno));
+    }
+    enum tessi_status status = check_file(file, path, step, error);
+    if (status == TESSI_OK) {
+        status = read_block(file, step, error);
+    }
+    (void)close(file);
+    return status;
+}

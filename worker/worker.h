@@ -1,0 +1,65 @@
+/* A worker: joins a cluster, runs the tasks that the scheduler gives it, serves their blocks.
+ *
+ * One thread runs the event loop (`tessi_worker_run`); each slot runs steps on a thread of its
+ * own, and one more reads and writes spill files. A program has any number of workers, but
+ * one numerics family for all of them, since a process loads BLAS once.
+ *
+ *     create ──▶ run (connect, HELLO, WELCOME, work … until BYE, SHUTDOWN, stop or an error) ──▶ destroy */
+#ifndef TESSI_WORKER_H
+#define TESSI_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/status.h"
+#include "core/net/context.h"
+
+struct tessi_worker;
+
+/* Called once, on the thread that runs the worker, when the scheduler has taken it in: `scheduler` is
+ * its endpoint ("tcp://host:port"), `id` the worker's id. */
+typedef void tessi_worker_connected_fn(void *context, const char *scheduler, uint32_t id);
+
+/* Zero is the default everywhere; texts are copied. */
+struct tessi_worker_config {
+    const char *scheduler;   /* required: "tcp://host:port" or "inproc://name" */
+    struct tessi_net *net;   /* borrowed, must outlive the worker (inproc needs the server's); NULL: one of its own */
+    const char *keys_dir;    /* for a net of its own; NULL: no encryption */
+    uint32_t threads;        /* CPU slots; 0: the processors that this process may run on */
+    uint64_t memory_bytes;   /* budget for blocks; 0: 60 % of the smaller of physical memory and cgroup limit */
+    uint64_t spill_bytes;    /* bound on spill files; 0: half of what is free in the spill directory */
+    bool no_spill;           /* blocks never go to disk */
+    const char *name;        /* NULL: host name and process id */
+    const char *spill_dir;   /* NULL: $TMPDIR, else /tmp; the worker makes a directory of its own inside */
+    const char *data_dir;    /* files named by clients are read only below it; NULL: anywhere when the scheduler
+                                is on this machine, nowhere otherwise */
+    const char *host_id;     /* workers with equal ids share memory; NULL: the boot id */
+    const char *blas_core;   /* numerics family to offer, and no other; NULL: all that the processor has */
+    const char *listen_host; /* address on which peers connect; NULL: the one that reaches the scheduler */
+    uint32_t connect_timeout_ms; /* 0: 5 000 */
+    bool pin;                /* bind each slot to a processor */
+    tessi_worker_connected_fn *connected; /* NULL: nobody is told */
+    void *context;           /* for `connected` */
+};
+
+/* Check the configuration, start slots, make the arena and the spill directory. INVALID: a setting (the
+ * text names it); IO, NOMEM: what could not be made. `*worker` is NULL on failure. */
+TESSI_MUST_USE enum tessi_status tessi_worker_create(const struct tessi_worker_config *config,
+                                                     struct tessi_worker **worker, struct tessi_error *error);
+
+/* Connect and work until the end, on the calling thread; at most once. OK: the scheduler ended the
+ * cluster, or the worker was stopped. UNREACHABLE, AUTH, VERSION, PROTOCOL, UNSUPPORTED: never taken in;
+ * LOST: the scheduler is gone; CLOSED: the scheduler gave this worker up (the text says why). */
+TESSI_MUST_USE enum tessi_status tessi_worker_run(struct tessi_worker *worker, struct tessi_error *error);
+
+/* Ask a running worker to say goodbye and return, or one that is not running yet never to begin. From any
+ * thread or signal handler; again and again is allowed. */
+void tessi_worker_stop(struct tessi_worker *worker);
+
+/* Not while it runs. Ends the slots (a step that runs is finished), removes spill files. NULL is allowed. */
+void tessi_worker_destroy(struct tessi_worker *worker);
+
+/* What this process would use as the default for memory_bytes. */
+uint64_t tessi_worker_default_memory(void);
+
+#endif
