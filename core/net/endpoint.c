@@ -281,6 +281,12 @@ static struct tessi_frame take_part(zmq_msg_t *part)
     return tessi_frame_wrap(zmq_msg_data(held), zmq_msg_size(held), release_received, held);
 }
 
+zmq_msg_t *tessi_endpoint_part_of(const struct tessi_frame *frame)
+{
+    TESS_ASSERT(frame->release == release_received);
+    return frame->hint;
+}
+
 bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, struct tessi_net_event *event,
                             bool *is_malformed)
 {

@@ -77,6 +77,9 @@ bool tessi_endpoint_has_input(struct tessi_endpoint *endpoint);
 bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, struct tessi_net_event *event,
                             bool *is_malformed);
 
+/* The ZeroMQ message behind a frame just received, which knows its connection (the identity part may not). */
+zmq_msg_t *tessi_endpoint_part_of(const struct tessi_frame *frame);
+
 /* Send [route] header frames…; `route` may be NULL. BUSY takes nothing; on LOST the frames are released. */
 TESSI_MUST_USE enum tessi_status tessi_endpoint_send(struct tessi_endpoint *endpoint, const void *route,
                                                      size_t route_size, const void *header, size_t header_size,

@@ -282,7 +282,7 @@ static bool give_message(struct tessi_server *server, zmq_msg_t *identity, bool 
             return false;
         }
         read_monitor(server); /* so that the state of its connection is known */
-        peer = add_peer(server, route, identity);
+        peer = add_peer(server, route, tessi_endpoint_part_of(&event->frames[0]));
     }
     if (is_goodbye) {
         tessi_net_event_clear(event);

@@ -1,8 +1,7 @@
 /* Submission of layers, and their life until nothing can reach them. */
-#include <stdio.h>
-
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/text.h"
 #include "core/sched/state.h"
 
 static struct tessi_map_key id_key(uint32_t id)
@@ -206,7 +205,7 @@ static void refuse(struct tessi_sched *sched, const struct tessi_sched_event *ev
 {
     struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REFUSED, event->peer);
     char *text = step_memory(sched, sizeof error->text);
-    (void)snprintf(text, sizeof error->text, "%s", error->text);
+    (void)tessi_text_format(text, sizeof error->text, "%s", error->text);
     action->request = event->request;
     action->status = error->status;
     action->text = text;

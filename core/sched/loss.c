@@ -1,8 +1,7 @@
 /* A worker is gone: its unfinished tasks go elsewhere, its blocks are adopted from a copy or made again. */
-#include <stdio.h>
-
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/text.h"
 #include "core/sched/state.h"
 
 /* The block of an UNASSIGNED or HELD record that was done before has no owner any more. */
@@ -49,7 +48,7 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
     task->deaths = (uint8_t)(task->deaths + (blamed && task->deaths < UINT8_MAX));
     if (task->deaths >= sched->config.max_deaths) {
         char text[256];
-        (void)snprintf(text, sizeof text,
+        (void)tessi_text_format(text, sizeof text,
                        "task %u:%llu (%s) was running in %u workers when they died: it may be what kills them",
                        layer->layer->id, (unsigned long long)index, tessi_op_row(layer->layer->op)->name,
                        (unsigned)task->deaths);

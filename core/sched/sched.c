@@ -1,11 +1,11 @@
 /* The step: one event in, actions out. */
 #include "core/sched/sched.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/text.h"
 #include "core/sched/state.h"
 
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
@@ -33,7 +33,7 @@ struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
     sched->config = *config;
     sched->next_check_ns = INT64_MAX;
     sched->order_next = 1;
-    (void)snprintf(sched->family, sizeof sched->family, "%s", config->family);
+    (void)tessi_text_format(sched->family, sizeof sched->family, "%s", config->family);
     return sched;
 }
 
@@ -149,13 +149,13 @@ static bool names_family(const char *names, const char *family)
 static bool agree_on_family(struct tessi_sched *sched, const struct tessi_worker_info *info, uint32_t peer)
 {
     if (sched->family[0] == 0) {
-        (void)snprintf(sched->family, sizeof sched->family, "%.*s", (int)strcspn(info->family, ","), info->family);
+        (void)tessi_text_format(sched->family, sizeof sched->family, "%.*s", (int)strcspn(info->family, ","), info->family);
     }
     if (names_family(info->family, sched->family)) {
         return true;
     }
     char text[512];
-    (void)snprintf(text, sizeof text,
+    (void)tessi_text_format(text, sizeof text,
                    "this cluster computes with the '%s' kernels and this worker can run only '%s': start the scheduler "
                    "with a family that every worker has (--blas-core)",
                    sched->family, info->family);

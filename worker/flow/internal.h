@@ -80,12 +80,17 @@ struct flow_link { /* one input of one step; a node of the block's pairing heap 
     enum flow_class class;
 };
 
+struct flow_ref { /* an input of a step before it is linked */
+    uint64_t index, bytes;
+    uint32_t layer, step;
+};
+
 struct flow_layer {
     struct tessi_layer *layer; /* NULL: only its name is known */
     uint32_t session, id;
     uint32_t blocks;      /* head of the list of its block records */
     uint32_t block_count;
-    bool dropped, live;
+    bool regenerable, dropped, live;
 };
 
 struct flow_block {
@@ -199,8 +204,8 @@ struct tessi_flow {
     struct flow_handles checks, copies, failed_spills;
     struct tessi_span *where;  /* of the assignment under way, sorted */
     size_t where_count, where_capacity;
-    struct flow_link *scratch; /* of the task under construction */
-    size_t scratch_capacity;
+    struct flow_ref *refs;     /* of the task under construction */
+    size_t ref_count, ref_capacity;
     struct tessi_report report;
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t seq, next_run, started, spilling, spill_generation;

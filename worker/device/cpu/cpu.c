@@ -11,7 +11,6 @@
 #include <sys/sysinfo.h>
 
 #include "core/base/alloc.h"
-#include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "worker/device/device.h"
 #include "worker/kernel/blas.h"
@@ -124,17 +123,17 @@ static void *stream_main(void *argument)
 static enum tessi_status submit(struct tessi_stream *stream, const struct entry *entry)
 {
     (void)pthread_mutex_lock(&stream->lock);
-    TESS_ASSERT(!stream->closing);
     bool full = stream->count == stream->depth;
-    bool wake = stream->asleep;
+    bool wake = stream->asleep && !full;
     if (!full) {
         uint32_t place = stream->first + stream->count;
         stream->ring[place < stream->depth ? place : place - stream->depth] = *entry;
         stream->count++;
+        stream->asleep = false; /* one signal is enough */
     }
     (void)pthread_mutex_unlock(&stream->lock);
     /* Signalled after the lock is free, so that the thread does not wake only to wait for it. */
-    if (wake && !full) {
+    if (wake) {
         (void)pthread_cond_signal(&stream->filled);
     }
     return full ? TESSI_BUSY : TESSI_OK;

@@ -1,0 +1,155 @@
+/* Inside the link: what its I/O thread owns. Private to link.c, peer.c, serve.c and transfer.c. */
+#ifndef TESSI_CLIENT_LINK_IO_H
+#define TESSI_CLIENT_LINK_IO_H
+
+#include <pthread.h>
+
+#include "client/link.h"
+#include "client/region.h"
+#include "core/base/map.h"
+#include "core/net/client.h"
+#include "core/net/poller.h"
+
+#define TESSI_FRAME_BYTES (UINT64_C(1) << 20) /* of a block that is sent in pieces */
+
+struct tessi_parcel { /* a message that waits for room in a socket's queue */
+    struct tessi_parcel *next;
+    uint8_t *header; /* owned */
+    size_t header_size;
+    struct tessi_frame frame; /* size 0: none */
+};
+
+struct tessi_outgoing { /* messages in order */
+    struct tessi_parcel *first, *last;
+};
+
+struct tessi_served { /* one RECEIVE layer; guarded by the link's lock */
+    uint32_t id;
+    size_t element_bytes;
+    struct tessi_grid grid; /* owned */
+    struct tessi_blob *blob; /* referenced */
+};
+
+struct tessi_serving { /* a block on its way to a worker */
+    struct tessi_serving *next;
+    struct tessi_task task;
+    struct tessi_region region;
+    struct tessi_blob *blob; /* referenced */
+    uint64_t sent;
+};
+
+struct tessi_peer { /* a worker that the scheduler has told us of */
+    struct tessi_link *link;
+    uint32_t id;
+    char address[TESSI_WIRE_ADDRESS_MAX + 1];
+    struct tessi_client *client; /* NULL: not connected */
+    bool welcomed;
+    bool gone;        /* the connection ended: to be closed after this round */
+    bool lost;        /* the scheduler said so: to be forgotten after this round */
+    bool wanted;      /* connect: there is something to read or to serve */
+    uint32_t failures; /* connections in a row that ended without a welcome */
+    int64_t retry_ns; /* no new connection before */
+    struct tessi_outgoing out;
+    struct tessi_serving *serving, *serving_last;
+};
+
+struct tessi_transfer;
+
+enum tessi_layer_state { TESSI_LAYER_COMPUTING, TESSI_LAYER_COMPLETE, TESSI_LAYER_FAILED };
+
+struct tessi_wanted { /* a layer that the session asked for; guarded by the lock */
+    uint32_t id;
+    uint32_t request;
+    enum tessi_layer_state state;
+    enum tessi_status status; /* FAILED: why */
+    char *text;               /* owned */
+    uint64_t done, total;
+    int64_t elapsed_ns;
+};
+
+struct tessi_link {
+    struct tessi_net *net;
+    uint32_t id;
+    uint64_t run_id;
+    uint32_t heartbeat_ms;
+    char address[TESSI_WIRE_ADDRESS_MAX + 1];
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct tessi_error fatal;        /* status OK: alive */
+    struct tessi_outgoing queued;    /* for the scheduler, from callers */
+    struct tessi_wanted *wanted;
+    size_t wanted_count, wanted_capacity;
+    struct tessi_served *served;
+    size_t served_count, served_capacity;
+    uint32_t next_request;
+    struct tessi_session_counts counts;
+    uint32_t workers;
+    char *document;        /* the last status reply, owned, until somebody takes it */
+    bool closing;
+    struct tessi_transfer *asked;    /* handed over by a caller, not yet begun */
+
+    /* Of the I/O thread alone from here on. */
+    pthread_t thread;
+    struct tessi_poller *poller;
+    struct tessi_client *scheduler;
+    struct tessi_outgoing out;       /* for the scheduler */
+    int64_t sent_ns;                 /* last message to the scheduler */
+    struct tessi_peer **peers;
+    size_t peer_count, peer_capacity;
+    struct tessi_transfer *transfer; /* under way */
+};
+
+/* ---- Messages ---- */
+
+/* Pack and queue; takes the frame (NULL: none). */
+void tessi_outgoing_add(struct tessi_outgoing *out, const struct tessi_message *message, struct tessi_frame *frame);
+void tessi_outgoing_move(struct tessi_outgoing *to, struct tessi_outgoing *from);
+/* Send until the queue is empty (true) or the socket is full. */
+bool tessi_outgoing_flush(struct tessi_outgoing *out, struct tessi_client *client);
+void tessi_outgoing_fini(struct tessi_outgoing *out);
+
+/* A message to the scheduler from the I/O thread. */
+void tessi_link_post(struct tessi_link *link, const struct tessi_message *message);
+
+/* The connection has ended; the first reason stays. Takes the lock. */
+void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const char *text);
+
+/* How a layer has failed, as the scheduler said; OK when it has not. Takes the lock. */
+enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error);
+
+/* ---- Peers (peer.c) ---- */
+
+struct tessi_peer *tessi_peer_find(struct tessi_link *link, uint32_t id); /* NULL: unknown */
+void tessi_peer_up(struct tessi_link *link, uint32_t id, const char *address);
+void tessi_peer_lost(struct tessi_link *link, uint32_t id);
+/* Whether messages can be sent to it now; begins to connect when they cannot. */
+bool tessi_peer_ready(struct tessi_peer *peer, int64_t now_ns);
+void tessi_peer_send(struct tessi_peer *peer, const struct tessi_message *message);
+void tessi_peer_receive(struct tessi_peer *peer);
+/* Connect those that are wanted and may be tried again, close those that ended, flush. Returns when to come again. */
+int64_t tessi_peers_tend(struct tessi_link *link, int64_t now_ns);
+void tessi_peers_fini(struct tessi_link *link);
+
+/* ---- Serving (serve.c) ---- */
+
+void tessi_serve_pull(struct tessi_peer *peer, struct tessi_task task);
+void tessi_serve_flush(struct tessi_peer *peer);
+void tessi_serve_drop(struct tessi_peer *peer);
+void tessi_serve_fini(struct tessi_link *link);
+
+/* ---- Transfers (transfer.c) ---- */
+
+struct tessi_transfer *tessi_transfer_create(uint32_t session, uint32_t layer, const struct tessi_grid *grid,
+                                             size_t element_bytes, tessi_piece_fn *piece, void *context);
+void tessi_transfer_destroy(struct tessi_transfer *transfer);
+void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns); /* ask for what may be asked for now */
+void tessi_transfer_location(struct tessi_link *link, const struct tessi_spans *spans);
+void tessi_transfer_message(struct tessi_link *link, struct tessi_peer *peer, const struct tessi_message *message,
+                            struct tessi_frame *payload, uint32_t payload_count);
+void tessi_transfer_peer_gone(struct tessi_link *link, uint32_t peer);
+void tessi_transfer_fail(struct tessi_transfer *transfer, enum tessi_status status, const char *text);
+/* True when it has ended; `error` says how. */
+bool tessi_transfer_finished(const struct tessi_transfer *transfer, struct tessi_error *error);
+
+#endif

@@ -1,0 +1,66 @@
+/* The deterministic middle of the scheduler process: bytes in, bytes out.
+ *
+ * It knows who is connected (worker, client, stranger), judges each message before the machine sees it,
+ * steps the machine and packs its actions. It reads no clock and opens nothing, so that feeding it the
+ * same inputs again gives the same output bytes: that is what a record is replayed against.
+ *
+ * Every input clears the outbox and fills it anew. */
+#ifndef TESSI_SERVER_RELAY_H
+#define TESSI_SERVER_RELAY_H
+
+#include "core/sched/sched.h"
+#include "core/server/translate.h"
+#include "core/wire/buffer.h"
+
+struct tessi_outgoing {
+    uint32_t peer;
+    enum tessi_msg_type type;
+    size_t offset; /* in the outbox's bytes */
+    size_t size;
+};
+
+struct tessi_outbox {
+    struct tessi_outgoing *items;
+    size_t count;
+    size_t capacity;
+    struct tessi_buffer bytes;
+    int64_t wake_ns; /* give a tick at this time at the latest; INT64_MAX: never */
+};
+
+enum tessi_relay_result {
+    TESSI_RELAY_TAKEN,
+    TESSI_RELAY_DROPPED, /* malformed, stale or out of place; `why` says what */
+    TESSI_RELAY_STATUS,  /* the peer asks for the status, which is the caller's to tell */
+};
+
+struct tessi_relay_counters {
+    uint64_t malformed;   /* not a message, or one that breaks the rules */
+    uint64_t stale;       /* of another run of the scheduler, or from a peer that was ended */
+    uint64_t misplaced;   /* such a peer may not send this */
+    uint64_t refused;     /* hellos turned down: version, settings */
+    uint64_t messages;    /* taken */
+};
+
+struct tessi_relay;
+
+/* `run_id` is random, not 0. */
+struct tessi_relay *tessi_relay_create(const struct tessi_sched_config *config, uint64_t run_id);
+void tessi_relay_destroy(struct tessi_relay *relay);
+
+/* A message of `peer`; its id was never used before by another connection. `why` is filled when it is dropped. */
+enum tessi_relay_result tessi_relay_receive(struct tessi_relay *relay, int64_t now_ns, uint32_t peer, const void *bytes,
+                                            size_t size, struct tessi_error *why);
+void tessi_relay_gone(struct tessi_relay *relay, int64_t now_ns, uint32_t peer); /* its connection has ended */
+void tessi_relay_tick(struct tessi_relay *relay, int64_t now_ns);
+/* Fill the outbox with SHUTDOWN to every worker and client. */
+void tessi_relay_shutdown(struct tessi_relay *relay, const char *text);
+
+const struct tessi_outbox *tessi_relay_outbox(const struct tessi_relay *relay); /* until the next input */
+uint64_t tessi_outbox_digest(const struct tessi_outbox *outbox);
+
+enum tessi_role tessi_relay_role(const struct tessi_relay *relay, uint32_t peer);
+const struct tessi_sched *tessi_relay_sched(const struct tessi_relay *relay);
+const struct tessi_relay_counters *tessi_relay_counters(const struct tessi_relay *relay);
+uint64_t tessi_relay_run_id(const struct tessi_relay *relay);
+
+#endif

@@ -1,0 +1,356 @@
+/* The scheduler machine, driven by hand: one event at a time against an obedient or a failing worker. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/base/alloc.h"
+#include "core/sched/sched.h"
+
+#define CLIENT 1000u
+
+struct world {
+    struct tessi_sched *sched;
+    struct tessi_sched_actions actions;
+    int64_t now_ns;
+    struct tessi_spans pending[8]; /* assigned to worker id and not reported yet */
+    uint32_t done_layer, failed_layer;
+    enum tessi_status failed_status, refused;
+    char text[512];
+    uint64_t freed[8], stolen;
+};
+
+static void take_actions(struct world *world)
+{
+    for (size_t i = 0; i < world->actions.count; i++) {
+        const struct tessi_sched_action *action = &world->actions.items[i];
+        if (action->kind == TESSI_SCHED_ASSIGN) {
+            for (size_t s = 0; s < action->span_count; s++) {
+                tessi_spans_push(&world->pending[action->peer], action->spans[s]);
+            }
+        } else if (action->kind == TESSI_SCHED_DONE) {
+            world->done_layer = action->layer_id;
+        } else if (action->kind == TESSI_SCHED_FAILED) {
+            world->failed_layer = action->layer_id;
+            world->failed_status = action->status;
+            (void)snprintf(world->text, sizeof world->text, "%s", action->text);
+        } else if (action->kind == TESSI_SCHED_REFUSED) {
+            world->refused = action->status;
+            (void)snprintf(world->text, sizeof world->text, "%s", action->text);
+        } else if (action->kind == TESSI_SCHED_FREE) {
+            for (size_t s = 0; s < action->span_count; s++) {
+                world->freed[action->peer] += action->spans[s].count;
+            }
+        } else if (action->kind == TESSI_SCHED_STEAL) {
+            for (size_t s = 0; s < action->span_count; s++) {
+                world->stolen += action->spans[s].count;
+            }
+        }
+    }
+}
+
+static void step(struct world *world, struct tessi_sched_event event)
+{
+    world->now_ns += 1000;
+    event.now_ns = world->now_ns;
+    tessi_sched_step(world->sched, &event, &world->actions);
+    tessi_sched_verify(world->sched);
+    take_actions(world);
+}
+
+static void join(struct world *world, uint32_t id, uint64_t memory_bytes)
+{
+    struct tessi_sched_event event = {.kind = TESSI_SCHED_WORKER_JOIN, .peer = id};
+    event.worker = (struct tessi_worker_info){.slots = 1, .memory_bytes = memory_bytes};
+    (void)snprintf(event.worker.family, sizeof event.worker.family, "plain");
+    step(world, event);
+}
+
+static void start(struct world *world, uint32_t workers)
+{
+    struct tessi_sched_config config = tessi_sched_config_default();
+    *world = (struct world){.sched = tessi_sched_create(&config)};
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_CLIENT_JOIN, .peer = CLIENT});
+    for (uint32_t w = 1; w <= workers; w++) {
+        join(world, w, 1 << 30);
+    }
+}
+
+static void stop(struct world *world)
+{
+    for (size_t w = 0; w < 8; w++) {
+        tessi_spans_fini(&world->pending[w]);
+    }
+    tessi_sched_destroy(world->sched);
+}
+
+static struct tessi_layer *source(uint32_t id, int64_t rows, int64_t columns, int64_t chunk)
+{
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_UNIFORM, TESSI_F64);
+    struct tessi_shape shape = {2, {rows, columns}};
+    int64_t chunks[2] = {chunk, chunk};
+    tessi_grid_regular(&layer->grid, &shape, chunks);
+    layer->as.random.high = 1;
+    return layer;
+}
+
+static void add_input(struct tessi_layer *layer, const struct tessi_layer *input, struct tessi_rule row,
+                      struct tessi_rule column)
+{
+    struct tessi_input *slot = &layer->input[layer->ninputs++];
+    slot->layer = input->id;
+    slot->dtype = input->dtype;
+    tessi_grid_copy(&slot->grid, &input->grid);
+    slot->rules.ndim = 2;
+    slot->rules.rule[0] = row;
+    slot->rules.rule[1] = column;
+}
+
+static struct tessi_layer *product(uint32_t id, const struct tessi_layer *a, const struct tessi_layer *b, int64_t chunk)
+{
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_MATMUL, TESSI_F64);
+    struct tessi_shape shape = {2, {a->grid.axis[0].extent, b->grid.axis[1].extent}};
+    int64_t chunks[2] = {chunk, chunk};
+    tessi_grid_regular(&layer->grid, &shape, chunks);
+    struct tessi_rule all = {.kind = TESSI_RULE_ALL};
+    add_input(layer, a, (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0}, all);
+    add_input(layer, b, all, (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1});
+    layer->as.matmul.segment = a->grid.axis[1].extent;
+    return layer;
+}
+
+static void submit(struct world *world, struct tessi_layer **layers, size_t count, uint32_t wanted)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct tessi_error error = {0};
+        if (tessi_layer_check(layers[i], &error) != TESSI_OK) {
+            fail_msg("%s", error.text);
+        }
+    }
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
+                                           .peer = CLIENT,
+                                           .layers = layers,
+                                           .layer_count = count,
+                                           .ids = &wanted,
+                                           .id_count = 1});
+}
+
+static void submit_product(struct world *world)
+{
+    struct tessi_layer *layers[3];
+    layers[0] = source(1, 40, 30, 10);
+    layers[1] = source(2, 30, 50, 10);
+    layers[2] = product(3, layers[0], layers[1], 10);
+    submit(world, layers, 3, 3);
+}
+
+/* Report the first pending task of a worker done. */
+static bool finish_one(struct world *world, uint32_t id)
+{
+    struct tessi_spans *pending = &world->pending[id];
+    if (pending->count == 0) {
+        return false;
+    }
+    struct tessi_span one = pending->items[0];
+    one.count = 1;
+    one.time_ns = 1000000;
+    struct tessi_report report = {0};
+    tessi_spans_push(&report.started, one);
+    tessi_spans_push(&report.done, one);
+    pending->items[0].first++;
+    if (--pending->items[0].count == 0) {
+        memmove(pending->items, pending->items + 1, --pending->count * sizeof *pending->items);
+    }
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = id, .report = &report});
+    tessi_report_fini(&report);
+    return true;
+}
+
+static void finish_all(struct world *world, uint32_t workers)
+{
+    for (bool any = true; any;) {
+        any = false;
+        for (uint32_t w = 1; w <= workers; w++) {
+            any = finish_one(world, w) || any;
+        }
+    }
+}
+
+static struct tessi_sched_status status_of(const struct world *world)
+{
+    struct tessi_sched_status status;
+    tessi_sched_status(world->sched, &status);
+    return status;
+}
+
+static void test_product_completes(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 2);
+    submit_product(&world);
+    finish_all(&world, 2);
+    assert_int_equal(world.done_layer, 3);
+    struct tessi_sched_status status = status_of(&world);
+    assert_int_equal(status.tasks_done, 12 + 15 + 20);
+    assert_int_equal(status.tasks_rerun, 0);
+    assert_int_equal(status.tasks_waiting, 0);
+    assert_true(world.freed[1] + world.freed[2] >= 27); /* the operands, once nobody reads them */
+    uint32_t all[3] = {1, 2, 3};
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = all, .id_count = 3});
+    assert_int_equal(status_of(&world).layers, 0);
+    stop(&world);
+}
+
+/* A worker dies at every point of the run; what it held is made again and the product completes. */
+static void test_death_at_each_point(void **state)
+{
+    (void)state;
+    for (int point = 0; point < 47; point++) {
+        struct world world;
+        start(&world, 3);
+        submit_product(&world);
+        for (int i = 0; i < point; i++) {
+            (void)finish_one(&world, 1 + (uint32_t)i % 3);
+        }
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVE, .peer = 2});
+        world.pending[2].count = 0;
+        finish_all(&world, 3);
+        assert_int_equal(world.done_layer, 3);
+        assert_int_equal(status_of(&world).workers_lost, 1);
+        stop(&world);
+    }
+}
+
+static void test_stale_report_is_dropped(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 2);
+    submit_product(&world);
+    assert_true(world.pending[1].count > 0);
+    struct tessi_report report = {0};
+    struct tessi_span stale = world.pending[1].items[0];
+    stale.count = 1;
+    stale.epoch++;
+    tessi_spans_push(&report.done, stale);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 1, .report = &report});
+    tessi_report_fini(&report);
+    assert_int_equal(status_of(&world).tasks_done, 0);
+    assert_int_equal(status_of(&world).stale_reports, 1);
+    finish_all(&world, 2);
+    assert_int_equal(world.done_layer, 3);
+    stop(&world);
+}
+
+static void test_running_task_is_blamed_three_times(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 0);
+    struct tessi_layer *layers[1] = {source(1, 10, 10, 10)};
+    submit(&world, layers, 1, 1);
+    for (uint32_t w = 1; w <= 3; w++) {
+        assert_int_equal(world.failed_layer, 0);
+        join(&world, w, 1 << 30);
+        assert_int_equal(world.pending[w].count, 1);
+        struct tessi_report report = {0};
+        tessi_spans_push(&report.started, world.pending[w].items[0]);
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = w, .report = &report});
+        tessi_report_fini(&report);
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVE, .peer = w});
+    }
+    assert_int_equal(world.failed_layer, 1);
+    assert_int_equal(world.failed_status, TESSI_LOST);
+    stop(&world);
+}
+
+static void test_too_big_is_refused(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 0);
+    join(&world, 1, 100 << 10);
+    struct tessi_layer *large_task[1] = {source(1, 200, 200, 200)};
+    submit(&world, large_task, 1, 1);
+    assert_int_equal(world.refused, TESSI_TOO_BIG);
+    assert_non_null(strstr(world.text, "smaller chunks"));
+    struct tessi_layer *large_result[1] = {source(1, 200, 200, 50)};
+    submit(&world, large_result, 1, 1);
+    assert_non_null(strstr(world.text, "results to be held"));
+    assert_int_equal(status_of(&world).layers, 0);
+    stop(&world);
+}
+
+static void test_no_workers_fails_in_time(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 0);
+    struct tessi_layer *layers[1] = {source(1, 10, 10, 10)};
+    submit(&world, layers, 1, 1);
+    for (int second = 0; second < 7; second++) {
+        world.now_ns = world.actions.wake_ns;
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+    assert_int_equal(world.failed_status, TESSI_NO_WORKERS);
+    stop(&world);
+}
+
+static void test_idle_worker_steals(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *layers[1] = {source(1, 100, 100, 10)};
+    submit(&world, layers, 1, 1);
+    join(&world, 2, 1 << 30);
+    (void)finish_one(&world, 1);
+    assert_true(world.pending[2].count > 0 || world.stolen > 0);
+    stop(&world);
+}
+
+static void test_failure_poisons_dependents_only(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    submit_product(&world);
+    struct tessi_layer *other[1] = {source(9, 10, 10, 10)};
+    submit(&world, other, 1, 9);
+    struct tessi_failure failure = {.status = TESSI_IO, .text = "the disk is gone"};
+    struct tessi_span span = world.pending[1].items[0];
+    failure.task = (struct tessi_task){span.session, span.layer, span.first};
+    failure.epoch = span.epoch;
+    struct tessi_report report = {.failures = &failure, .failure_count = 1};
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 1, .report = &report});
+    world.pending[1].items[0].first++;
+    if (--world.pending[1].items[0].count == 0) {
+        memmove(world.pending[1].items, world.pending[1].items + 1,
+                --world.pending[1].count * sizeof *world.pending[1].items);
+    }
+    assert_int_equal(world.failed_layer, 3);
+    assert_string_equal(world.text, "the disk is gone");
+    finish_all(&world, 1);
+    assert_int_equal(world.done_layer, 9);
+    stop(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_product_completes),
+        cmocka_unit_test(test_death_at_each_point),
+        cmocka_unit_test(test_stale_report_is_dropped),
+        cmocka_unit_test(test_running_task_is_blamed_three_times),
+        cmocka_unit_test(test_too_big_is_refused),
+        cmocka_unit_test(test_no_workers_fails_in_time),
+        cmocka_unit_test(test_idle_worker_steals),
+        cmocka_unit_test(test_failure_poisons_dependents_only),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

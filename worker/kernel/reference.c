@@ -1,0 +1,453 @@
+/* The plain references: one element at a time, in the widest type of its kind, then stored in
+ * its dtype. Slow and short, so that it can be read against the definitions. */
+#include <math.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/base/philox.h"
+#include "worker/kernel/complex.h"
+#include "worker/kernel/convert.h"
+#include "worker/kernel/elementary.h"
+#include "worker/kernel/operations.h"
+
+/* One element: `i` for bool, signed and unsigned (modulo 2^64), `z` for floats and complex. */
+struct value {
+    enum tessi_kind kind;
+    uint64_t i;
+    struct tessi_c128 z;
+};
+
+static bool is_float(enum tessi_kind kind)
+{
+    return kind == TESSI_KIND_FLOAT || kind == TESSI_KIND_COMPLEX;
+}
+
+static struct value load(enum tessi_dtype dtype, const void *data, int64_t at)
+{
+    struct value value = {.kind = tessi_dtype_kind(dtype)};
+    const unsigned char *from = (const unsigned char *)data + (size_t)at * tessi_dtype_size(dtype);
+    if (value.kind == TESSI_KIND_COMPLEX) {
+        tessi_convert(TESSI_C128, &value.z, dtype, from, 1);
+    } else if (value.kind == TESSI_KIND_FLOAT) {
+        tessi_convert(TESSI_F64, &value.z.re, dtype, from, 1);
+    } else {
+        tessi_convert(value.kind == TESSI_KIND_SIGNED ? TESSI_I64 : TESSI_U64, &value.i, dtype, from, 1);
+    }
+    return value;
+}
+
+static void store(enum tessi_dtype dtype, void *data, int64_t at, struct value value)
+{
+    unsigned char *to = (unsigned char *)data + (size_t)at * tessi_dtype_size(dtype);
+    if (value.kind == TESSI_KIND_COMPLEX) {
+        tessi_convert(dtype, to, TESSI_C128, &value.z, 1);
+    } else if (value.kind == TESSI_KIND_FLOAT) {
+        tessi_convert(dtype, to, TESSI_F64, &value.z.re, 1);
+    } else {
+        tessi_convert(dtype, to, value.kind == TESSI_KIND_SIGNED ? TESSI_I64 : TESSI_U64, &value.i, 1);
+    }
+}
+
+/* The value rounded to a dtype and read back. */
+static struct value as_dtype(enum tessi_dtype dtype, struct value value)
+{
+    _Alignas(16) unsigned char buffer[16];
+    store(dtype, buffer, 0, value);
+    return load(dtype, buffer, 0);
+}
+
+static struct value of_scalar(const struct tessi_scalar *scalar)
+{
+    _Alignas(16) unsigned char buffer[16];
+    tessi_convert_scalar(scalar->dtype, buffer, scalar);
+    return load(scalar->dtype, buffer, 0);
+}
+
+/* Row-major position to coordinates. */
+static void coords_of(const struct tessi_shape *shape, int64_t at, int64_t *coords)
+{
+    for (uint32_t d = shape->ndim; d-- > 0;) {
+        coords[d] = at % shape->dim[d];
+        at /= shape->dim[d];
+    }
+}
+
+static int64_t position_of(const struct tessi_shape *shape, const int64_t *coords)
+{
+    int64_t at = 0;
+    for (uint32_t d = 0; d < shape->ndim; d++) {
+        at = at * shape->dim[d] + coords[d];
+    }
+    return at;
+}
+
+enum tessi_status tessi_reference_generate(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = step->layer;
+    int64_t coords[TESSI_NDIM_MAX];
+    (void)error;
+    for (int64_t at = 0; at < step->elements; at++) {
+        struct value value = {.kind = TESSI_KIND_SIGNED};
+        coords_of(&step->shape, at, coords);
+        if (layer->op == TESSI_OP_FULL) {
+            value = of_scalar(&layer->as.full);
+        } else if (layer->op == TESSI_OP_EYE) {
+            value.i = step->lo[1] + coords[1] - (step->lo[0] + coords[0]) == layer->as.eye.diagonal ? 1 : 0;
+        } else {
+            struct value start = of_scalar(&layer->as.arange.start);
+            struct value stride = of_scalar(&layer->as.arange.step);
+            enum tessi_kind kind = tessi_dtype_kind(layer->dtype);
+            enum tessi_dtype wide = kind == TESSI_KIND_COMPLEX ? TESSI_C128 : kind == TESSI_KIND_FLOAT ? TESSI_F64 : TESSI_I64;
+            start = as_dtype(wide, start);
+            stride = as_dtype(wide, stride);
+            uint64_t e = (uint64_t)(step->lo[0] + at);
+            value = start;
+            value.i = start.i + e * stride.i;
+            value.z.re = start.z.re + (double)e * stride.z.re;
+            value.z.im = start.z.im + (double)e * stride.z.im;
+        }
+        store(layer->dtype, step->call->out, at, value);
+    }
+    return TESSI_OK;
+}
+
+/* Uniform numbers of the shorter types are drawn as f32; see worker/kernel/random.h. */
+static double draw(const struct tessi_layer *layer, uint64_t e)
+{
+    double low = layer->as.random.low;
+    double high = layer->as.random.high;
+    uint32_t words[4];
+    if (layer->op == TESSI_OP_UNIFORM && layer->dtype == TESSI_F64) {
+        double x = low + (high - low) * tessi_philox_uniform_f64(layer->as.random.seed, e);
+        return x >= high && high > low ? nextafter(high, low) : x;
+    }
+    if (layer->op == TESSI_OP_UNIFORM) {
+        float low32 = (float)low;
+        float x = low32 + ((float)high - low32) * tessi_philox_uniform_f32(layer->as.random.seed, e);
+        return x >= (float)high && (float)high > low32 ? (double)nextafterf((float)high, low32) : (double)x;
+    }
+    double sine;
+    double cosine;
+    tessi_philox_element(layer->as.random.seed, e, 1, words);
+    tessi_sincos_turns(tessi_philox_to_f64(words[2], words[3]), &sine, &cosine);
+    double radius = sqrt(-2.0 * tessi_log(1.0 - tessi_philox_to_f64(words[0], words[1])));
+    return low + high * (radius * cosine);
+}
+
+enum tessi_status tessi_reference_random(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    struct tessi_shape whole;
+    int64_t coords[TESSI_NDIM_MAX];
+    (void)error;
+    tessi_grid_shape(&step->layer->grid, &whole);
+    for (int64_t at = 0; at < step->elements; at++) {
+        struct value value = {.kind = TESSI_KIND_FLOAT};
+        coords_of(&step->shape, at, coords);
+        for (uint32_t d = 0; d < whole.ndim; d++) {
+            coords[d] += step->lo[d];
+        }
+        value.z.re = draw(step->layer, (uint64_t)position_of(&whole, coords));
+        store(step->layer->dtype, step->call->out, at, value);
+    }
+    return TESSI_OK;
+}
+
+static struct tessi_c128 complex_compute(enum tessi_ewise op, struct tessi_c128 x, struct tessi_c128 y, bool single)
+{
+    switch (op) {
+    case TESSI_EWISE_COPY:
+        return x;
+    case TESSI_EWISE_ADD:
+        return (struct tessi_c128){x.re + y.re, x.im + y.im};
+    case TESSI_EWISE_SUBTRACT:
+        return (struct tessi_c128){x.re - y.re, x.im - y.im};
+    case TESSI_EWISE_MULTIPLY:
+        if (single) { /* c64 products and their sums are rounded one by one */
+            return (struct tessi_c128){(double)((float)(x.re * y.re) - (float)(x.im * y.im)),
+                                       (double)((float)(x.re * y.im) + (float)(x.im * y.re))};
+        }
+        return (struct tessi_c128){x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re};
+    case TESSI_EWISE_DIVIDE:
+        return tessi_complex_divide(x, y);
+    case TESSI_EWISE_NEGATIVE:
+        return (struct tessi_c128){-x.re, -x.im};
+    case TESSI_EWISE_ABS:
+        return (struct tessi_c128){tessi_complex_abs(x), 0};
+    case TESSI_EWISE_SQRT:
+        return tessi_complex_sqrt(x);
+    case TESSI_EWISE_EXP:
+        return tessi_complex_exp(x);
+    case TESSI_EWISE_LOG:
+        return tessi_complex_log(x);
+    }
+    return x;
+}
+
+static double real_compute(enum tessi_ewise op, double x, double y)
+{
+    switch (op) {
+    case TESSI_EWISE_COPY:
+        return x;
+    case TESSI_EWISE_ADD:
+        return x + y;
+    case TESSI_EWISE_SUBTRACT:
+        return x - y;
+    case TESSI_EWISE_MULTIPLY:
+        return x * y;
+    case TESSI_EWISE_DIVIDE:
+        return x / y;
+    case TESSI_EWISE_NEGATIVE:
+        return -x;
+    case TESSI_EWISE_ABS:
+        return fabs(x);
+    case TESSI_EWISE_SQRT:
+        return sqrt(x);
+    case TESSI_EWISE_EXP:
+        return tessi_exp(x);
+    case TESSI_EWISE_LOG:
+        return tessi_log(x);
+    }
+    return x;
+}
+
+static uint64_t integer_compute(enum tessi_ewise op, uint64_t x, uint64_t y, bool is_signed)
+{
+    switch (op) {
+    case TESSI_EWISE_COPY:
+        return x;
+    case TESSI_EWISE_ADD:
+        return x + y;
+    case TESSI_EWISE_SUBTRACT:
+        return x - y;
+    case TESSI_EWISE_MULTIPLY:
+        return x * y;
+    case TESSI_EWISE_DIVIDE:
+        if (y == 0) {
+            return 0;
+        }
+        return !is_signed ? x / y : (int64_t)y == -1 ? 0 - x : (uint64_t)((int64_t)x / (int64_t)y);
+    case TESSI_EWISE_NEGATIVE:
+        return 0 - x;
+    case TESSI_EWISE_ABS:
+        return is_signed && (int64_t)x < 0 ? 0 - x : x;
+    case TESSI_EWISE_SQRT:
+    case TESSI_EWISE_EXP:
+    case TESSI_EWISE_LOG:
+        break;
+    }
+    TESS_ASSERT(false); /* refused by tessi_kernel_instruction_check */
+    return 0;
+}
+
+/* The types below f64 are computed in f64 and rounded: the same as computing in them, since f64 has
+ * more than twice their bits (f16 and bf16 pass through f32, which changes nothing either). */
+static struct value compute(const struct tessi_instruction *code, struct value a, struct value b)
+{
+    struct value x = as_dtype(code->dtype, a);
+    struct value y = as_dtype(code->dtype, b);
+    if (x.kind == TESSI_KIND_COMPLEX) {
+        x.z = complex_compute(code->op, x.z, y.z, code->dtype == TESSI_C64);
+    } else if (x.kind == TESSI_KIND_FLOAT) {
+        x.z.re = real_compute(code->op, x.z.re, y.z.re);
+        if (code->dtype == TESSI_F16 || code->dtype == TESSI_BF16) {
+            x = as_dtype(TESSI_F32, x);
+        }
+    } else if (x.kind == TESSI_KIND_BOOLEAN) {
+        x.i = code->op == TESSI_EWISE_ADD ? x.i | y.i : code->op == TESSI_EWISE_MULTIPLY ? x.i & y.i : x.i;
+    } else {
+        x.i = integer_compute(code->op, x.i, y.i, x.kind == TESSI_KIND_SIGNED);
+    }
+    return as_dtype(code->dtype, x);
+}
+
+static struct value input_at(const struct tessi_kernel_step *step, uint32_t r, const int64_t *coords)
+{
+    const struct tessi_block_ref *ref = &step->step.ref[r];
+    const struct tessi_input *input = &step->layer->input[ref->input];
+    struct tessi_shape shape;
+    int64_t own[TESSI_NDIM_MAX];
+    tessi_grid_block_shape(&input->grid, ref->index, &shape);
+    for (uint32_t d = 0; d < shape.ndim; d++) {
+        own[d] = shape.dim[d] == 1 ? 0 : coords[d + step->shape.ndim - shape.ndim];
+    }
+    return load(input->dtype, step->call->in[r], position_of(&shape, own));
+}
+
+enum tessi_status tessi_reference_elementwise(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const struct tessi_program *program = &step->layer->as.program;
+    struct value operand[TESSI_INPUTS_MAX + TESSI_CONSTANTS_MAX + TESSI_PROGRAM_MAX];
+    int64_t coords[TESSI_NDIM_MAX];
+    for (uint32_t i = 0; i < program->count; i++) {
+        enum tessi_status status = tessi_kernel_instruction_check(&program->code[i], error);
+        if (status != TESSI_OK) {
+            return status;
+        }
+    }
+    for (int64_t at = 0; at < step->elements; at++) {
+        uint32_t n = 0;
+        coords_of(&step->shape, at, coords);
+        for (; n < step->layer->ninputs; n++) {
+            operand[n] = input_at(step, n, coords);
+        }
+        for (uint32_t i = 0; i < program->nconstants; i++) {
+            operand[n++] = of_scalar(&program->constants[i]);
+        }
+        for (uint32_t i = 0; i < program->count; i++) {
+            const struct tessi_instruction *code = &program->code[i];
+            uint32_t second = tessi_ewise_arity(code->op) == 2 ? code->b : code->a;
+            operand[n] = compute(code, operand[code->a], operand[second]);
+            n++;
+        }
+        store(step->layer->dtype, step->call->out, at, operand[n - 1]);
+    }
+    return TESSI_OK;
+}
+
+static struct value fold_two(enum tessi_fold fold, struct value a, struct value b)
+{
+    bool less;
+    if (fold == TESSI_FOLD_SUM) {
+        a.i = a.kind == TESSI_KIND_BOOLEAN ? a.i | b.i : a.i + b.i;
+        a.z.re += b.z.re;
+        a.z.im += b.z.im;
+        return a;
+    }
+    if (is_float(a.kind)) {
+        if (isnan(a.z.re) || isnan(b.z.re)) {
+            return isnan(a.z.re) ? a : b;
+        }
+        less = b.z.re < a.z.re;
+    } else {
+        less = a.kind == TESSI_KIND_SIGNED ? (int64_t)b.i < (int64_t)a.i : b.i < a.i;
+    }
+    return less == (fold == TESSI_FOLD_MIN) ? b : a;
+}
+
+/* Folds in row-major order, wide, and rounds at the end of the step. */
+enum tessi_status tessi_reference_reduce(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = step->layer;
+    struct tessi_shape in;
+    int64_t coords[TESSI_NDIM_MAX];
+    int64_t own[TESSI_NDIM_MAX];
+    int64_t elements = 0;
+    tessi_grid_block_shape(&layer->input[0].grid, step->step.ref[0].index, &in);
+    (void)tessi_shape_elements(&in, &elements);
+    struct value *acc = tessi_try_alloc((size_t)(step->elements + 1) * sizeof *acc);
+    bool *begun = tessi_try_alloc((size_t)step->elements + 1);
+    if (acc == NULL || begun == NULL) {
+        tessi_free(acc);
+        tessi_free(begun);
+        return tessi_fail(error, TESSI_NOMEM, "no memory for the reference's accumulators");
+    }
+    for (int64_t at = 0; at < step->elements; at++) {
+        begun[at] = step->call->step > 0;
+        acc[at] = begun[at] ? load(layer->dtype, step->call->out, at)
+                            : (struct value){.kind = tessi_dtype_kind(layer->dtype)};
+    }
+    for (int64_t at = 0; at < elements; at++) {
+        uint32_t n = 0;
+        coords_of(&in, at, coords);
+        for (uint32_t d = 0; d < in.ndim; d++) {
+            if ((layer->as.reduce.axes >> d & 1u) == 0) {
+                own[n++] = coords[d];
+            } else if (layer->as.reduce.keepdims) {
+                own[n++] = 0;
+            }
+        }
+        int64_t to = position_of(&step->shape, own);
+        struct value value = as_dtype(layer->dtype, load(layer->input[0].dtype, step->call->in[0], at));
+        acc[to] = begun[to] ? fold_two(layer->as.reduce.fold, acc[to], value) : value;
+        begun[to] = true;
+    }
+    for (int64_t at = 0; at < step->elements; at++) {
+        store(layer->dtype, step->call->out, at, acc[at]);
+    }
+    tessi_free(acc);
+    tessi_free(begun);
+    return TESSI_OK;
+}
+
+enum tessi_status tessi_reference_transpose(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    size_t size = tessi_dtype_size(step->layer->dtype);
+    struct tessi_shape in;
+    int64_t coords[TESSI_NDIM_MAX];
+    int64_t own[TESSI_NDIM_MAX];
+    (void)error;
+    tessi_grid_block_shape(&step->layer->input[0].grid, step->step.ref[0].index, &in);
+    for (int64_t at = 0; at < step->elements; at++) {
+        coords_of(&step->shape, at, coords);
+        for (uint32_t d = 0; d < in.ndim; d++) {
+            own[step->layer->as.transpose.axis[d]] = coords[d];
+        }
+        memcpy((unsigned char *)step->call->out + (size_t)at * size,
+               (const unsigned char *)step->call->in[0] + (size_t)position_of(&in, own) * size, size);
+    }
+    return TESSI_OK;
+}
+
+enum tessi_status tessi_reference_regrid(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = step->layer;
+    size_t size = tessi_dtype_size(layer->dtype);
+    struct tessi_shape in;
+    int64_t lo[TESSI_NDIM_MAX];
+    int64_t coords[TESSI_NDIM_MAX];
+    int64_t own[TESSI_NDIM_MAX];
+    (void)error;
+    if (step->step.count == 0) {
+        return TESSI_OK;
+    }
+    tessi_kernel_block(&layer->input[0].grid, step->step.ref[0].index, &in, lo);
+    for (int64_t at = 0; at < step->elements; at++) {
+        bool inside = true;
+        coords_of(&step->shape, at, coords);
+        for (uint32_t d = 0; d < in.ndim; d++) {
+            own[d] = layer->as.regrid.start[d] + (step->lo[d] + coords[d]) * layer->as.regrid.step[d] - lo[d];
+            inside = inside && own[d] >= 0 && own[d] < in.dim[d];
+        }
+        if (inside) {
+            memcpy((unsigned char *)step->call->out + (size_t)at * size,
+                   (const unsigned char *)step->call->in[0] + (size_t)position_of(&in, own) * size, size);
+        }
+    }
+    return TESSI_OK;
+}
+
+/* Element of an operand's block: row is the kept index, k counts in the whole array. */
+static struct value matmul_at(const struct tessi_kernel_step *step, uint32_t i, int64_t kept, int64_t k)
+{
+    const struct tessi_input *input = &step->layer->input[i];
+    bool k_first = i == 0 ? step->layer->as.matmul.transpose_a : !step->layer->as.matmul.transpose_b;
+    struct tessi_shape shape;
+    int64_t lo[TESSI_NDIM_MAX];
+    tessi_kernel_block(&input->grid, step->step.ref[i].index, &shape, lo);
+    int64_t coords[2] = {k_first ? k - lo[0] : kept, k_first ? kept : k - lo[1]};
+    return load(input->dtype, step->call->in[i], position_of(&shape, coords));
+}
+
+enum tessi_status tessi_reference_matmul(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    enum tessi_dtype dtype = step->layer->dtype;
+    enum tessi_dtype accumulate = dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype;
+    const struct tessi_instruction multiply = {.op = TESSI_EWISE_MULTIPLY, .dtype = accumulate};
+    const struct tessi_instruction add = {.op = TESSI_EWISE_ADD, .dtype = accumulate};
+    (void)error;
+    for (int64_t at = 0; at < step->elements; at++) {
+        int64_t row = at / step->shape.dim[1];
+        int64_t column = at % step->shape.dim[1];
+        struct value sum = {.kind = tessi_dtype_kind(dtype)};
+        if (step->call->step > 0) {
+            sum = load(dtype, step->call->out, at);
+        }
+        for (int64_t k = step->step.k_lo; k < step->step.k_hi; k++) {
+            struct value product = compute(&multiply, matmul_at(step, 0, row, k), matmul_at(step, 1, column, k));
+            sum = compute(&add, sum, product);
+        }
+        store(dtype, step->call->out, at, sum);
+    }
+    return TESSI_OK;
+}
