@@ -12,15 +12,15 @@
 
 #define TESSI_FRAME_BYTES (UINT64_C(1) << 20) /* of a block that is sent in pieces */
 
-struct tessi_parcel { /* a message that waits for room in a socket's queue */
-    struct tessi_parcel *next;
+struct tessi_letter { /* a message that waits for room in a socket's queue */
+    struct tessi_letter *next;
     uint8_t *header; /* owned */
     size_t header_size;
     struct tessi_frame frame; /* size 0: none */
 };
 
-struct tessi_outgoing { /* messages in order */
-    struct tessi_parcel *first, *last;
+struct tessi_mailbox { /* messages in order */
+    struct tessi_letter *first, *last;
 };
 
 struct tessi_served { /* one RECEIVE layer; guarded by the link's lock */
@@ -49,7 +49,7 @@ struct tessi_peer { /* a worker that the scheduler has told us of */
     bool wanted;      /* connect: there is something to read or to serve */
     uint32_t failures; /* connections in a row that ended without a welcome */
     int64_t retry_ns; /* no new connection before */
-    struct tessi_outgoing out;
+    struct tessi_mailbox out;
     struct tessi_serving *serving, *serving_last;
 };
 
@@ -77,7 +77,7 @@ struct tessi_link {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct tessi_error fatal;        /* status OK: alive */
-    struct tessi_outgoing queued;    /* for the scheduler, from callers */
+    struct tessi_mailbox queued;    /* for the scheduler, from callers */
     struct tessi_wanted *wanted;
     size_t wanted_count, wanted_capacity;
     struct tessi_served *served;
@@ -93,7 +93,7 @@ struct tessi_link {
     pthread_t thread;
     struct tessi_poller *poller;
     struct tessi_client *scheduler;
-    struct tessi_outgoing out;       /* for the scheduler */
+    struct tessi_mailbox out;       /* for the scheduler */
     int64_t sent_ns;                 /* last message to the scheduler */
     struct tessi_peer **peers;
     size_t peer_count, peer_capacity;
@@ -103,11 +103,11 @@ struct tessi_link {
 /* ---- Messages ---- */
 
 /* Pack and queue; takes the frame (NULL: none). */
-void tessi_outgoing_add(struct tessi_outgoing *out, const struct tessi_message *message, struct tessi_frame *frame);
-void tessi_outgoing_move(struct tessi_outgoing *to, struct tessi_outgoing *from);
+void tessi_mailbox_add(struct tessi_mailbox *out, const struct tessi_message *message, struct tessi_frame *frame);
+void tessi_mailbox_move(struct tessi_mailbox *to, struct tessi_mailbox *from);
 /* Send until the queue is empty (true) or the socket is full. */
-bool tessi_outgoing_flush(struct tessi_outgoing *out, struct tessi_client *client);
-void tessi_outgoing_fini(struct tessi_outgoing *out);
+bool tessi_mailbox_flush(struct tessi_mailbox *out, struct tessi_client *client);
+void tessi_mailbox_fini(struct tessi_mailbox *out);
 
 /* A message to the scheduler from the I/O thread. */
 void tessi_link_post(struct tessi_link *link, const struct tessi_message *message);

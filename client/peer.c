@@ -70,7 +70,7 @@ static void disconnect(struct tessi_peer *peer)
         tessi_client_close(peer->client);
         peer->client = NULL;
     }
-    tessi_outgoing_fini(&peer->out);
+    tessi_mailbox_fini(&peer->out);
     tessi_serve_drop(peer);
     peer->welcomed = false;
     peer->gone = false;
@@ -102,8 +102,8 @@ static void connect_peer(struct tessi_peer *peer)
     struct tessi_message hello = {.type = TESSI_MSG_PEER_HELLO, .run_id = link->run_id};
     hello.as.peer_hello.id = link->id;
     hello.as.peer_hello.nonce = (uint64_t)tessi_clock_now();
-    tessi_outgoing_add(&peer->out, &hello, NULL);
-    tessi_outgoing_flush(&peer->out, peer->client);
+    tessi_mailbox_add(&peer->out, &hello, NULL);
+    tessi_mailbox_flush(&peer->out, peer->client);
 }
 
 bool tessi_peer_ready(struct tessi_peer *peer, int64_t now_ns)
@@ -117,8 +117,8 @@ bool tessi_peer_ready(struct tessi_peer *peer, int64_t now_ns)
 
 void tessi_peer_send(struct tessi_peer *peer, const struct tessi_message *message)
 {
-    tessi_outgoing_add(&peer->out, message, NULL);
-    tessi_outgoing_flush(&peer->out, peer->client);
+    tessi_mailbox_add(&peer->out, message, NULL);
+    tessi_mailbox_flush(&peer->out, peer->client);
 }
 
 static void take_message(struct tessi_peer *peer, struct tessi_net_event *event)
@@ -208,7 +208,7 @@ int64_t tessi_peers_tend(struct tessi_link *link, int64_t now_ns)
             }
             next = peer->client == NULL && peer->retry_ns < next ? peer->retry_ns : next;
         }
-        if (peer->client != NULL && tessi_outgoing_flush(&peer->out, peer->client)) {
+        if (peer->client != NULL && tessi_mailbox_flush(&peer->out, peer->client)) {
             tessi_serve_flush(peer);
         }
         i++;

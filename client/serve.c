@@ -160,7 +160,7 @@ static void end_first(struct tessi_peer *peer)
 
 void tessi_serve_flush(struct tessi_peer *peer)
 {
-    while (peer->serving != NULL && tessi_outgoing_flush(&peer->out, peer->client)) {
+    while (peer->serving != NULL && tessi_mailbox_flush(&peer->out, peer->client)) {
         struct tessi_serving *serving = peer->serving;
         struct tessi_frame frame = next_frame(serving);
         struct tessi_message block = {.type = TESSI_MSG_BLOCK, .run_id = peer->link->run_id};
@@ -168,13 +168,13 @@ void tessi_serve_flush(struct tessi_peer *peer)
         block.as.block.offset = serving->sent;
         block.as.block.total = serving->region.bytes;
         serving->sent += frame.size;
-        tessi_outgoing_add(&peer->out, &block, &frame);
+        tessi_mailbox_add(&peer->out, &block, &frame);
         if (serving->sent == serving->region.bytes) {
             end_first(peer);
         }
     }
     if (peer->client != NULL) {
-        (void)tessi_outgoing_flush(&peer->out, peer->client);
+        (void)tessi_mailbox_flush(&peer->out, peer->client);
     }
 }
 

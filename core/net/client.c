@@ -122,12 +122,14 @@ static void ends_by_keys(struct tessi_client *client)
     const char *name = client->remote_name;
     if (tessi_net_is_encrypted(client->endpoint.net)) {
         (void)tessi_fail(&client->end, TESSI_AUTH,
-                         "%s at %s refused our key: check that --keys names the cluster's own keys on both sides", name,
-                         client->text);
+                         "%s at %s refused our key: check that --keys names the same keys on both sides, and that it "
+                         "does not run without keys",
+                         name, client->text);
     } else {
         (void)tessi_fail(&client->end, TESSI_AUTH,
-                         "%s at %s asks for keys and we have none: give the cluster's keys with --keys", name,
-                         client->text);
+                         "%s at %s asks for keys and we have none (or something else listens there): give the "
+                         "cluster's keys with --keys",
+                         name, client->text);
     }
     client_ends(client);
 }
@@ -185,12 +187,8 @@ static void attempt_failed(struct tessi_client *client, enum attempt how, int64_
     }
     client->attempt = how;
     if (how == ATTEMPT_ABRUPT && ++client->abrupt_count >= ABRUPT_ATTEMPTS) {
-        /* A server that cannot read our key exchange closes without a word; so does something quite different. */
-        if (tessi_net_is_encrypted(client->endpoint.net)) {
-            ends_by_keys(client);
-        } else {
-            ends_by_protocol(client);
-        }
+        /* A server that cannot read our key exchange, or expects one, closes without a word. */
+        ends_by_keys(client);
         return;
     }
     client->again_ns = now_ns + RETRY_AFTER_MS * TESSI_NS_PER_MS;
@@ -249,8 +247,12 @@ static void on_connecting(struct tessi_client *client, unsigned event, int value
         handshake_refused(client, value);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-    case ZMQ_EVENT_DISCONNECTED:
         attempt_failed(client, ATTEMPT_ABRUPT, now_ns);
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        if (client->again_ns == TESSI_NEVER) {
+            ends_by_protocol(client); /* Without a failure before it, our side hung up on nonsense. */
+        }
         break;
     case ZMQ_EVENT_CLOSED:
         attempt_failed(client, ATTEMPT_REFUSED, now_ns);

@@ -195,6 +195,8 @@ static void attach_connection(struct tessi_server *server, struct peer *peer, in
         TESS_ASSERT(former != NULL);
         former->fd = -1;
         peer_leaves(server, former);
+    } else {
+        server->connections_unnamed -= server->connections_unnamed > 0 ? 1 : 0;
     }
     connection->peer = peer->handle;
     peer->fd = fd;
@@ -221,7 +223,6 @@ static struct peer *add_peer(struct tessi_server *server, uint32_t route, zmq_ms
     }
     int fd = zmq_msg_get(message, ZMQ_SRCFD);
     if (fd >= 0) { /* over inproc there is none */
-        server->connections_unnamed -= server->connections_unnamed > 0 ? 1 : 0;
         attach_connection(server, peer, fd);
     }
     return peer;

@@ -106,25 +106,13 @@ static void post_action(struct tessi_relay *relay, const struct tessi_sched_acti
     post_action(relay, &second);
 }
 
-static void welcome_client(struct tessi_relay *relay, uint32_t peer)
-{
-    struct tessi_sched_action welcome = {.kind = TESSI_SCHED_WELCOME, .peer = peer, .text = ""};
-    post_action(relay, &welcome);
-}
-
 static void step(struct tessi_relay *relay, const struct tessi_sched_event *event)
 {
     struct tessi_sched_actions actions;
     tessi_sched_step(relay->sched, event, &actions);
     relay->outbox.wake_ns = actions.wake_ns;
-    if (event->kind == TESSI_SCHED_CLIENT_JOIN) {
-        welcome_client(relay, event->peer); /* before all that the machine tells it */
-    }
     for (size_t i = 0; i < actions.count; i++) {
         const struct tessi_sched_action *action = &actions.items[i];
-        if (action->kind == TESSI_SCHED_WELCOME && event->kind == TESSI_SCHED_CLIENT_JOIN) {
-            continue;
-        }
         post_action(relay, action);
         if (action->kind == TESSI_SCHED_REJECT || action->kind == TESSI_SCHED_BYE) {
             set_role(relay, action->peer, TESSI_ROLE_ENDED);

@@ -837,7 +837,7 @@ static void test_huge_frame_headers(void **state)
 {
     (void)state;
     struct stage stage;
-    static const unsigned char ready[] = "\4\x26\5READY\x0bSocket-Type\0\0\0\6DEALER\x08Identity\0\0\0";
+    static const unsigned char ready[] = "\4\x29\5READY\x0bSocket-Type\0\0\0\6DEALER\x08Identity\0\0\0";
     static const unsigned char command[] = {6, 0, 0, 0, 1, 0, 0, 0, 0};
     static const unsigned char message[] = {2, 0, 0, 0, 1, 0, 0, 0, 0};
     unsigned char greeting[64];
@@ -850,7 +850,7 @@ static void test_huge_frame_headers(void **state)
         if (i == 0) {
             send_all(fd, command, sizeof command);
         } else {
-            send_all(fd, ready, 2 + 0x26); /* the last byte of the array is the string's own end */
+            send_all(fd, ready, 2 + 0x29); /* the last byte of the array is the string's own end */
             send_all(fd, "\0\5hello", 7);
             struct tessi_net_event event = server_event(&stage);
             expect_text(&event, 0, "hello"); /* so the handshake had succeeded */

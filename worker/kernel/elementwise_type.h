@@ -121,20 +121,28 @@ static TESSI_AVX2 void NAME(strip_avx2)(STRIP_PARAMETERS)
     NAME(strip_body)(op, n, a, sa, b, sb, out);
 }
 
+#ifndef COMPLEX
 static TESSI_AVX512 void NAME(strip_avx512)(STRIP_PARAMETERS)
 {
     NAME(strip_body)(op, n, a, sa, b, sb, out);
 }
+#endif
 #endif
 
 static strip_fn *NAME(strip_choose)(void)
 {
 #ifdef TESSI_AVX2
     int level = tessi_simd_level();
-    return level == 2 ? NAME(strip_avx512) : level == 1 ? NAME(strip_avx2) : NAME(strip_base);
-#else
-    return NAME(strip_base);
+#ifndef COMPLEX
+    if (level == 2) {
+        return NAME(strip_avx512);
+    }
 #endif
+    if (level >= 1) {
+        return NAME(strip_avx2);
+    }
+#endif
+    return NAME(strip_base);
 }
 
 #undef LOOP

@@ -40,10 +40,20 @@ ROW(row_32, uint32_t, z[j] + x * y[j])
 ROW(row_64, uint64_t, z[j] + x * y[j])
 ROW(row_f32, float, z[j] + x * y[j])
 ROW(row_f64, double, z[j] + x * y[j])
-ROW(row_c64, struct tessi_c64,
-    ((struct tessi_c64){z[j].re + (x.re * y[j].re - x.im * y[j].im), z[j].im + (x.re * y[j].im + x.im * y[j].re)}))
-ROW(row_c128, struct tessi_c128,
-    ((struct tessi_c128){z[j].re + (x.re * y[j].re - x.im * y[j].im), z[j].im + (x.re * y[j].im + x.im * y[j].re)}))
+
+/* For the baseline only; see TESSI_AVX512. */
+#define COMPLEX_ROW(name, T)                                                                               \
+    static void name(void *restrict c, const void *restrict a, const void *restrict b, int64_t n)          \
+    {                                                                                                      \
+        T *restrict z = c;                                                                                 \
+        const T x = *(const T *)a;                                                                         \
+        const T *restrict y = b;                                                                           \
+        for (int64_t j = 0; j < n; j++) {                                                                  \
+            z[j] = (T){z[j].re + (x.re * y[j].re - x.im * y[j].im), z[j].im + (x.re * y[j].im + x.im * y[j].re)}; \
+        }                                                                                                  \
+    }
+COMPLEX_ROW(row_c64, struct tessi_c64)
+COMPLEX_ROW(row_c128, struct tessi_c128)
 
 static row_fn *row_choose(enum tessi_dtype dtype)
 {

@@ -15,7 +15,9 @@
 #define TESSI_BODY static inline __attribute__((always_inline))
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define TESSI_AVX2 __attribute__((target("avx2"), noinline))
+#define TESSI_AVX2 __attribute__((target("avx2,no-fma"), noinline))
+/* Not for complex products: gcc 12 turns (ab − cd, ad + bc) into fused multiply-add-subtract even with
+ * -ffp-contract=off where the target has it, and AVX-512 does. */
 #define TESSI_AVX512 __attribute__((target("avx2,avx512f,avx512cd,avx512dq,avx512bw,avx512vl"), noinline))
 
 static inline int tessi_simd_level(void)

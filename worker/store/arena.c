@@ -551,6 +551,12 @@ void tessi_arena_free(struct tessi_arena *arena, struct tessi_extent *extent)
     }
 }
 
+bool tessi_extent_committed(const struct tessi_extent *extent)
+{
+    const struct tessi_extent *whole = extent->slab != NULL ? extent->slab->extent : extent;
+    return atomic_load_explicit(&whole->committed, memory_order_acquire);
+}
+
 enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_error *error)
 {
     struct tessi_extent *whole = extent->slab != NULL ? extent->slab->extent : extent;

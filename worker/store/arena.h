@@ -44,6 +44,7 @@ void tessi_arena_free(struct tessi_arena *arena, struct tessi_extent *extent);
 
 /* Make the pages of the extent. Must come before the first touch; again it costs nothing. NOMEM. */
 TESSI_MUST_USE enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_error *error);
+bool tessi_extent_committed(const struct tessi_extent *extent);
 
 void *tessi_extent_data(const struct tessi_extent *extent);
 uint64_t tessi_extent_offset(const struct tessi_extent *extent); /* in the arena, for those who map it */

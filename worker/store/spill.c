@@ -60,7 +60,9 @@ struct tessi_spill {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wanted;
+    pthread_cond_t idle;
     struct job *first, **last;
+    bool running; /* a job is with the thread */
     bool ending;
 };
 
@@ -142,6 +144,9 @@ static bool read_all(int fd, void *data, uint64_t bytes, uint64_t offset)
 
 static enum tessi_status write_file(struct tessi_spill *spill, const struct job *job, struct tessi_error *error)
 {
+    if (spill->path == NULL) {
+        return tessi_fail(error, TESSI_UNSUPPORTED, "spilling is off, since there is no spill directory");
+    }
     enum tessi_status status = TESSI_OK;
     char name[32];
     file_name(job->file, name);
@@ -265,7 +270,9 @@ static void job_run(struct tessi_spill *spill, struct job *job)
         break;
     case JOB_REMOVE:
         file_name(job->file, name);
-        (void)unlinkat(spill->dir_fd, name, 0);
+        if (spill->path != NULL) {
+            (void)unlinkat(spill->dir_fd, name, 0);
+        }
         break;
     case JOB_CALL:
         status = job->work(job->context, &error);
@@ -293,9 +300,14 @@ static void *spill_thread(void *argument)
         if (spill->first == NULL) {
             spill->last = &spill->first;
         }
+        spill->running = true;
         (void)pthread_mutex_unlock(&spill->mutex);
         job_run(spill, job);
         (void)pthread_mutex_lock(&spill->mutex);
+        spill->running = false;
+        if (spill->first == NULL) {
+            (void)pthread_cond_broadcast(&spill->idle);
+        }
     }
     (void)pthread_mutex_unlock(&spill->mutex);
     return NULL;
@@ -409,13 +421,17 @@ static enum tessi_status directory_create(struct tessi_spill *spill, const char 
 enum tessi_status tessi_spill_create(const char *dir, struct tessi_spill **out, struct tessi_error *error)
 {
     *out = NULL;
-    (void)tessi_spill_sweep(dir);
     struct tessi_spill *spill = tessi_zalloc(sizeof *spill);
     spill->dir_fd = spill->lock_fd = -1;
     spill->last = &spill->first;
     (void)pthread_mutex_init(&spill->mutex, NULL);
     (void)pthread_cond_init(&spill->wanted, NULL);
-    enum tessi_status status = directory_create(spill, dir, error);
+    (void)pthread_cond_init(&spill->idle, NULL);
+    enum tessi_status status = TESSI_OK;
+    if (dir != NULL) {
+        (void)tessi_spill_sweep(dir);
+        status = directory_create(spill, dir, error);
+    }
     if (status == TESSI_OK) {
         int rc = pthread_create(&spill->thread, NULL, spill_thread, spill);
         if (rc == 0) {
@@ -423,7 +439,9 @@ enum tessi_status tessi_spill_create(const char *dir, struct tessi_spill **out, 
             return TESSI_OK;
         }
         status = tessi_fail(error, TESSI_IO, "spill thread: cannot start it: %s", strerror(rc));
-        (void)directory_remove(AT_FDCWD, spill->path);
+        if (dir != NULL) {
+            (void)directory_remove(AT_FDCWD, spill->path);
+        }
     }
     if (spill->dir_fd >= 0) {
         (void)close(spill->dir_fd);
@@ -447,11 +465,14 @@ void tessi_spill_destroy(struct tessi_spill *spill)
     (void)pthread_mutex_unlock(&spill->mutex);
     (void)pthread_join(spill->thread, NULL);
     TESS_ASSERT(spill->first == NULL);
-    (void)directory_remove(AT_FDCWD, spill->path);
-    (void)close(spill->dir_fd);
-    (void)close(spill->lock_fd);
+    if (spill->path != NULL) {
+        (void)directory_remove(AT_FDCWD, spill->path);
+        (void)close(spill->dir_fd);
+        (void)close(spill->lock_fd);
+    }
     (void)pthread_mutex_destroy(&spill->mutex);
     (void)pthread_cond_destroy(&spill->wanted);
+    (void)pthread_cond_destroy(&spill->idle);
     tessi_free(spill->path);
     tessi_free(spill);
 }
@@ -480,6 +501,15 @@ void tessi_spill_remove(struct tessi_spill *spill, uint64_t file)
 void tessi_spill_call(struct tessi_spill *spill, tessi_spill_work_fn *work, tessi_spill_done_fn *done, void *context)
 {
     job_add(spill, (struct job){.kind = JOB_CALL, .work = work, .done = done, .context = context});
+}
+
+void tessi_spill_drain(struct tessi_spill *spill)
+{
+    (void)pthread_mutex_lock(&spill->mutex);
+    while (spill->first != NULL || spill->running) {
+        (void)pthread_cond_wait(&spill->idle, &spill->mutex);
+    }
+    (void)pthread_mutex_unlock(&spill->mutex);
 }
 
 const char *tessi_spill_path(const struct tessi_spill *spill)

@@ -29,7 +29,8 @@ typedef void tessi_spill_done_fn(void *context, enum tessi_status status, const 
 /* Any work on the spill thread, such as making a block again by its kernel. */
 typedef enum tessi_status tessi_spill_work_fn(void *context, struct tessi_error *error);
 
-/* Sweep `dir`, make our own directory in it, start the thread. IO: the text names the directory. */
+/* Sweep `dir`, make our own directory in it, start the thread. `dir` NULL: no files, only work. IO: the text names
+ * the directory. */
 TESSI_MUST_USE enum tessi_status tessi_spill_create(const char *dir, struct tessi_spill **spill,
                                                     struct tessi_error *error);
 
@@ -37,7 +38,7 @@ TESSI_MUST_USE enum tessi_status tessi_spill_create(const char *dir, struct tess
 void tessi_spill_destroy(struct tessi_spill *spill);
 
 /* Write `bytes` of `data`, which must stay until `done`, as file number `file` (new, or replaced). TOO_BIG: the
- * disk is full; IO. A file that could not be written whole is gone. */
+ * disk is full; IO; UNSUPPORTED: there is no directory. A file that could not be written whole is gone. */
 void tessi_spill_write(struct tessi_spill *spill, uint64_t file, const void *data, uint64_t bytes,
                        tessi_spill_done_fn *done, void *context);
 
@@ -51,7 +52,10 @@ void tessi_spill_remove(struct tessi_spill *spill, uint64_t file);
 /* `done` gets what `work` returned; both get the same context. */
 void tessi_spill_call(struct tessi_spill *spill, tessi_spill_work_fn *work, tessi_spill_done_fn *done, void *context);
 
-/* Our own directory. */
+/* Wait until all jobs given so far are done. */
+void tessi_spill_drain(struct tessi_spill *spill);
+
+/* Our own directory; NULL without files. */
 const char *tessi_spill_path(const struct tessi_spill *spill);
 
 /* Remove the directories of dead processes below `dir`; returns how many. */

@@ -83,12 +83,14 @@ void *tessi_block_data(const struct tessi_block *block);
 uint64_t tessi_block_offset(const struct tessi_block *block); /* in our arena; memory that is ours only */
 /* Make the pages before the first touch, by any thread. */
 TESSI_MUST_USE enum tessi_status tessi_block_commit(struct tessi_block *block, struct tessi_error *error);
+bool tessi_block_committed(const struct tessi_block *block);
 
-/* Called on the owner's thread by tessi_store_next. `data` is from tessi_alloc and passes to the callee; NULL on failure. */
-typedef void tessi_store_piece_fn(void *context, void *data, uint64_t bytes, enum tessi_status status,
+/* Called on the owner's thread by tessi_store_next. `piece` is memory that holds the bytes, a reference that passes
+ * to the callee; NULL on failure. */
+typedef void tessi_store_piece_fn(void *context, struct tessi_block *piece, enum tessi_status status,
                                   const struct tessi_error *error);
-/* Read [offset, offset + at most one spill piece) of a spilled block, for a send; of a block that must be made
- * again everything from 0 on is read at once (`offset` is 0 then). */
+/* Read [offset, offset + at most one spill piece) of a spilled file, for a send; a block that is made again
+ * comes as a whole, whatever the offset. */
 void tessi_store_read(struct tessi_store *store, struct tessi_block *block, uint64_t offset, tessi_store_piece_fn *done,
                       void *context);
 

@@ -1,0 +1,338 @@
+/* What materialises: submit, wait, fetch. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/array.h"
+#include "client/link.h"
+#include "client/npy_io.h"
+#include "client/region.h"
+#include "client/submit.h"
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+
+/* Note a failure in the session, under the name of the function that the user called. */
+static tess_status failed(struct tess_session *session, const char *operation, struct tessi_error *error)
+{
+    tessi_error_prefix(error, "%s", operation);
+    return tessi_session_note(session, error);
+}
+
+/* Whether something can be computed of the array; the poison has been noted already. */
+static enum tessi_status check_array(const struct tess_array *array, struct tessi_error *error)
+{
+    if (array == NULL || array->session == NULL) {
+        return tessi_fail(error, TESSI_INVALID, "%s", tess_array_error(array));
+    }
+    if (array->node == NULL) {
+        return tessi_fail(error, array->status, "%s", array->text);
+    }
+    return tessi_session_check(array->session, error);
+}
+
+/* As check_array; errors are noted under the operation's name unless they are the array's own poison. */
+static tess_status begin(const char *operation, const struct tess_array *array, struct tessi_error *error)
+{
+    enum tessi_status status = check_array(array, error);
+    if (status == TESSI_OK) {
+        return TESS_OK;
+    }
+    if (array == NULL || array->node == NULL) {
+        return (tess_status)status;
+    }
+    return failed(array->session, operation, error);
+}
+
+static void set_id(struct tessi_node *node, uint32_t *field, uint32_t id)
+{
+    pthread_mutex_lock(&node->session->lock);
+    *field = id;
+    pthread_mutex_unlock(&node->session->lock);
+}
+
+/* A hold that has failed is given up, so that the array can be computed again. */
+static void drop_failed_hold(struct tessi_node *node)
+{
+    struct tessi_link *link = node->session->link;
+    if (node->held != 0 && tessi_link_layer_status(link, node->held) != TESSI_OK) {
+        uint32_t id = node->held;
+        set_id(node, &node->held, 0);
+        tessi_link_release(link, &id, 1);
+    }
+}
+
+/* ---- Persisting ---- */
+
+tess_status tess_persist_all(tess_array *const *arrays, size_t count)
+{
+    struct tessi_error error = {0};
+    for (size_t i = 0; i < count; i++) {
+        tess_status status = begin(__func__, arrays[i], &error);
+        if (status != TESS_OK) {
+            return status;
+        }
+        if (arrays[i]->session != arrays[0]->session) {
+            tessi_fail(&error, TESSI_INVALID, "the arrays belong to different sessions: persist those of one at a time");
+            return failed(arrays[0]->session, __func__, &error);
+        }
+    }
+    if (count == 0) {
+        return TESS_OK;
+    }
+    struct tess_session *session = arrays[0]->session;
+    struct tessi_node **nodes = tessi_alloc(count * sizeof(struct tessi_node *));
+    for (size_t i = 0; i < count; i++) {
+        nodes[i] = arrays[i]->node;
+        drop_failed_hold(nodes[i]);
+    }
+    struct tessi_plan plan;
+    tessi_plan_make(session, nodes, count, &plan);
+    enum tessi_status status = tessi_plan_submit(session, &plan, &error);
+    for (size_t i = 0; i < count && status == TESSI_OK; i++) {
+        set_id(nodes[i], &nodes[i]->held, tessi_plan_id(&plan, nodes[i]));
+    }
+    tessi_plan_fini(&plan);
+    tessi_free(nodes);
+    return status == TESSI_OK ? TESS_OK : failed(session, __func__, &error);
+}
+
+tess_status tess_persist(tess_array *array)
+{
+    return tess_persist_all(&array, 1);
+}
+
+/* ---- Waiting ---- */
+
+struct progress_context {
+    struct tess_session *session;
+    int64_t start_ns;
+};
+
+static void tell_progress(void *context, uint64_t done, uint64_t total, bool finished)
+{
+    struct progress_context *progress = context;
+    tess_progress now = {.done = done,
+                         .total = total,
+                         .seconds = (double)(tessi_clock_now() - progress->start_ns) / 1e9,
+                         .finished = finished};
+    progress->session->progress(&now, progress->session->progress_context);
+}
+
+static enum tessi_status wait_for(struct tess_session *session, uint32_t id, int64_t timeout_ns,
+                                  struct tessi_error *error)
+{
+    struct progress_context progress = {session, tessi_clock_now()};
+    int64_t elapsed_ns = 0;
+    enum tessi_status status = tessi_link_wait(session->link, id, timeout_ns,
+                                               session->progress != NULL ? tell_progress : NULL, &progress,
+                                               &elapsed_ns, error);
+    if (status == TESSI_OK) {
+        session->seconds = (double)elapsed_ns / 1e9;
+    }
+    return status;
+}
+
+tess_status tess_wait(tess_array *array, uint64_t timeout_ms)
+{
+    struct tessi_error error = {0};
+    tess_status status = begin(__func__, array, &error);
+    if (status != TESS_OK) {
+        return status;
+    }
+    if (array->node->held == 0) {
+        tessi_fail(&error, TESSI_INVALID, "the array is not being computed: call tess_persist first");
+        return failed(array->session, __func__, &error);
+    }
+    bool forever = timeout_ms == 0 || timeout_ms > (uint64_t)(INT64_MAX / TESSI_NS_PER_MS);
+    int64_t timeout_ns = forever ? INT64_MAX : (int64_t)timeout_ms * TESSI_NS_PER_MS;
+    enum tessi_status waited = wait_for(array->session, array->node->held, timeout_ns, &error);
+    if (waited == TESSI_TIMEOUT) {
+        return TESS_TIMEOUT; /* an answer, not an error */
+    }
+    return waited == TESSI_OK ? TESS_OK : failed(array->session, __func__, &error);
+}
+
+/* ---- Fetching ---- */
+
+/* Compute the node unless it is held, then hand its blocks to `piece`. */
+static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *piece, void *context,
+                                     struct tessi_error *error)
+{
+    struct tess_session *session = node->session;
+    enum tessi_status status = TESSI_OK;
+    drop_failed_hold(node);
+    uint32_t id = node->held;
+    bool transient = id == 0;
+    if (transient) {
+        struct tessi_plan plan;
+        tessi_plan_make(session, &node, 1, &plan);
+        status = tessi_plan_submit(session, &plan, error);
+        id = tessi_plan_id(&plan, node);
+        tessi_plan_fini(&plan);
+        if (status != TESSI_OK) {
+            return status;
+        }
+        set_id(node, &node->pending, id);
+    }
+    status = wait_for(session, id, INT64_MAX, error);
+    if (status == TESSI_OK) {
+        status = tessi_link_fetch(session->link, id, &node->layer->grid, tessi_dtype_size(node->layer->dtype), piece,
+                                  context, error);
+    }
+    if (transient) {
+        set_id(node, &node->pending, 0);
+        tessi_link_release(session->link, &id, 1);
+    }
+    return status;
+}
+
+/* Walk over the runs of a piece of a block that are contiguous in the whole array. */
+struct scatter {
+    const struct tessi_grid *grid;
+    size_t element_bytes;
+    uint64_t index; /* the block that `region` describes, UINT64_MAX: none */
+    struct tessi_region region;
+    uint8_t *memory;                 /* NULL: into the file */
+    struct tessi_npy_writer *writer;
+};
+
+static enum tessi_status scatter_piece(void *context, uint64_t index, uint64_t offset, const void *data, uint64_t size,
+                                       struct tessi_error *error)
+{
+    struct scatter *scatter = context;
+    const uint8_t *bytes = data;
+    if (scatter->index != index) {
+        tessi_region_init(&scatter->region, scatter->grid, index, scatter->element_bytes);
+        scatter->index = index;
+    }
+    for (uint64_t done = 0; done < size;) {
+        uint64_t contiguous;
+        uint64_t position = tessi_region_locate(&scatter->region, offset + done, &contiguous);
+        uint64_t part = contiguous < size - done ? contiguous : size - done;
+        if (scatter->memory != NULL) {
+            memcpy(scatter->memory + position, bytes + done, (size_t)part);
+        } else {
+            enum tessi_status status =
+                tessi_npy_writer_put(scatter->writer, position, bytes + done, part, error);
+            if (status != TESSI_OK) {
+                return status;
+            }
+        }
+        done += part;
+    }
+    return TESSI_OK;
+}
+
+static struct scatter scatter_to(const struct tessi_node *node)
+{
+    return (struct scatter){.grid = &node->layer->grid,
+                            .element_bytes = tessi_dtype_size(node->layer->dtype),
+                            .index = UINT64_MAX};
+}
+
+static enum tessi_status read_into(struct tessi_node *node, void *data, struct tessi_error *error)
+{
+    if (tessi_layer_bytes(node->layer) == 0) {
+        return TESSI_OK;
+    }
+    struct scatter scatter = scatter_to(node);
+    scatter.memory = data;
+    return materialise(node, scatter_piece, &scatter, error);
+}
+
+tess_status tess_read(tess_array *array, void *data, uint64_t bytes)
+{
+    struct tessi_error error = {0};
+    tess_status status = begin(__func__, array, &error);
+    if (status != TESS_OK) {
+        return status;
+    }
+    uint64_t needed = tess_array_bytes(array);
+    if (bytes != needed || (data == NULL && needed > 0)) {
+        tessi_fail(&error, TESSI_INVALID, "the buffer has %" PRIu64 " bytes and the array %" PRIu64 ": give "
+                                          "tess_array_bytes(array)", data == NULL ? 0 : bytes, needed);
+        return failed(array->session, __func__, &error);
+    }
+    if (read_into(array->node, data, &error) != TESSI_OK) {
+        return failed(array->session, __func__, &error);
+    }
+    return TESS_OK;
+}
+
+tess_status tess_read_scalar(tess_array *array, double *value)
+{
+    struct tessi_error error = {0};
+    double number[2] = {NAN, 0.0};
+    if (value == NULL) {
+        return TESS_INVALID;
+    }
+    *value = NAN;
+    tess_status status = begin(__func__, array, &error);
+    if (status != TESS_OK) {
+        return status;
+    }
+    if (tessi_node_elements(array->node) != 1) {
+        tessi_fail(&error, TESSI_INVALID, "the array has %" PRId64 " elements: reduce it to one, or use tess_read",
+                   tessi_node_elements(array->node));
+        return failed(array->session, __func__, &error);
+    }
+    bool complex = tessi_dtype_kind(array->node->layer->dtype) == TESSI_KIND_COMPLEX;
+    struct tessi_node *converted = tessi_node_astype(array->node, complex ? TESSI_C128 : TESSI_F64, &error);
+    enum tessi_status read = converted == NULL ? error.status : read_into(converted, number, &error);
+    tessi_node_unref(converted);
+    if (read != TESSI_OK) {
+        return failed(array->session, __func__, &error);
+    }
+    *value = number[0];
+    return TESS_OK;
+}
+
+static enum tessi_status write_file(struct tessi_node *node, const char *path, struct tessi_error *error)
+{
+    struct tessi_npy_header header = {.dtype = node->layer->dtype};
+    struct tessi_npy_writer *writer = NULL;
+    struct scatter scatter = scatter_to(node);
+    enum tessi_status status;
+    tessi_node_shape(node, &header.shape);
+    TESSI_TRY(tessi_npy_writer_open(path, &header, &writer, error));
+    scatter.writer = writer;
+    if (tessi_layer_bytes(node->layer) > 0) {
+        TESSI_TRY(materialise(node, scatter_piece, &scatter, error));
+    }
+    TESSI_TRY(tessi_npy_writer_commit(writer, error));
+cleanup:
+    tessi_npy_writer_close(writer);
+    return status;
+}
+
+tess_status tess_write_npy(tess_array *array, const char *path)
+{
+    struct tessi_error error = {0};
+    tess_status status = begin(__func__, array, &error);
+    if (status != TESS_OK) {
+        return status;
+    }
+    if (path == NULL || path[0] == 0) {
+        tessi_fail(&error, TESSI_INVALID, "the path is empty: name the file to write");
+        return failed(array->session, __func__, &error);
+    }
+    return write_file(array->node, path, &error) == TESSI_OK ? TESS_OK : failed(array->session, __func__, &error);
+}
+
+void tess_cancel(tess_array *array)
+{
+    if (array == NULL || array->node == NULL || array->session->link == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&array->session->lock);
+    uint32_t held = array->node->held;
+    uint32_t pending = array->node->pending;
+    pthread_mutex_unlock(&array->session->lock);
+    if (held != 0) {
+        tessi_link_cancel(array->session->link, held);
+    }
+    if (pending != 0) {
+        tessi_link_cancel(array->session->link, pending);
+    }
+}

@@ -1,0 +1,633 @@
+#include "client/link.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/link_io.h"
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+
+#define READY_MAX 16
+#define STATUS_TIMEOUT_NS (10 * TESSI_NS_PER_S)
+
+/* ---- What both sides use ---- */
+
+void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const char *text)
+{
+    pthread_mutex_lock(&link->lock);
+    if (link->fatal.status == TESSI_OK) {
+        tessi_fail(&link->fatal, status, "%s", text);
+    }
+    pthread_cond_broadcast(&link->changed);
+    pthread_mutex_unlock(&link->lock);
+}
+
+/* The lock is held. */
+static struct tessi_wanted *find_wanted(struct tessi_link *link, uint32_t id)
+{
+    for (size_t i = 0; i < link->wanted_count; i++) {
+        if (link->wanted[i].id == id) {
+            return &link->wanted[i];
+        }
+    }
+    return NULL;
+}
+
+/* The lock is held. */
+static void fail_wanted(struct tessi_wanted *wanted, enum tessi_status status, const char *text)
+{
+    tessi_free(wanted->text);
+    wanted->text = tessi_strdup(text);
+    wanted->status = status;
+    wanted->state = TESSI_LAYER_FAILED;
+}
+
+/* The lock is held. */
+static enum tessi_status wanted_failure(const struct tessi_wanted *wanted, struct tessi_error *error)
+{
+    if (wanted == NULL || wanted->state != TESSI_LAYER_FAILED) {
+        return TESSI_OK;
+    }
+    const char *text = wanted->text[0] != 0 ? wanted->text : tessi_status_text(wanted->status);
+    return tessi_fail(error, wanted->status, "%s", text);
+}
+
+enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error)
+{
+    pthread_mutex_lock(&link->lock);
+    enum tessi_status status = wanted_failure(find_wanted(link, id), error);
+    pthread_mutex_unlock(&link->lock);
+    return status;
+}
+
+/* ---- The I/O thread ---- */
+
+void tessi_link_post(struct tessi_link *link, const struct tessi_message *message)
+{
+    tessi_mailbox_add(&link->out, message, NULL);
+}
+
+/* A status that came over the wire, where any number can be. */
+static enum tessi_status known_status(uint32_t code)
+{
+    switch ((enum tessi_status)code) {
+#define TESSI_ROW(name, number, text) case TESSI_##name:
+        TESSI_STATUS_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+        return code == TESSI_OK ? TESSI_FAILED : (enum tessi_status)code;
+    }
+    return TESSI_FAILED;
+}
+
+static void take_refused(struct tessi_link *link, const struct tessi_msg_refused *refused)
+{
+    for (size_t i = 0; i < link->wanted_count; i++) {
+        if (link->wanted[i].request == refused->request) {
+            fail_wanted(&link->wanted[i], known_status(refused->status), refused->text);
+        }
+    }
+}
+
+/* What the scheduler says about wanted layers; the lock is held. */
+static void take_news(struct tessi_link *link, const struct tessi_message *message)
+{
+    struct tessi_wanted *wanted;
+    if (message->type == TESSI_MSG_REFUSED) {
+        take_refused(link, &message->as.refused);
+    } else if (message->type == TESSI_MSG_PROGRESS) {
+        wanted = find_wanted(link, message->as.progress.layer);
+        if (wanted != NULL) {
+            wanted->done = message->as.progress.done;
+            wanted->total = message->as.progress.total;
+        }
+    } else if (message->type == TESSI_MSG_DONE) {
+        wanted = find_wanted(link, message->as.done.layer);
+        link->counts = message->as.done.stats;
+        if (wanted != NULL && wanted->state == TESSI_LAYER_COMPUTING) {
+            wanted->state = TESSI_LAYER_COMPLETE;
+            wanted->elapsed_ns = message->as.done.elapsed_ns;
+        }
+    } else if (message->type == TESSI_MSG_FAILED) {
+        wanted = find_wanted(link, message->as.failed.layer);
+        if (wanted != NULL && wanted->state != TESSI_LAYER_FAILED) {
+            fail_wanted(wanted, known_status(message->as.failed.status), message->as.failed.text);
+        }
+    } else if (message->type == TESSI_MSG_STATUS_REPLY) {
+        tessi_free(link->document);
+        link->document = tessi_strdup(message->as.status_reply.json);
+    }
+    pthread_cond_broadcast(&link->changed);
+}
+
+static void take_push(struct tessi_link *link, const struct tessi_msg_push *push)
+{
+    struct tessi_peer *peer = tessi_peer_find(link, push->worker);
+    if (peer != NULL) {
+        (void)tessi_peer_ready(peer, tessi_clock_now()); /* it pulls once it knows us */
+    }
+}
+
+static void take_scheduler_message(struct tessi_link *link, const struct tessi_message *message)
+{
+    if (message->type == TESSI_MSG_PEER_UP) {
+        tessi_peer_up(link, message->as.peer_up.worker, message->as.peer_up.address);
+    } else if (message->type == TESSI_MSG_PEER_LOST) {
+        tessi_peer_lost(link, message->as.peer_lost.worker);
+    } else if (message->type == TESSI_MSG_LOCATION) {
+        if (link->transfer != NULL) {
+            tessi_transfer_location(link, &message->as.location.spans);
+        }
+    } else if (message->type == TESSI_MSG_PUSH) {
+        take_push(link, &message->as.push);
+    } else if (message->type == TESSI_MSG_BYE) {
+        tessi_link_fail(link, TESSI_CLOSED, message->as.bye.text);
+    } else if (message->type == TESSI_MSG_SHUTDOWN) {
+        tessi_link_fail(link, TESSI_CLOSED, message->as.shutdown.text);
+    } else {
+        pthread_mutex_lock(&link->lock);
+        take_news(link, message);
+        pthread_mutex_unlock(&link->lock);
+    }
+}
+
+static void receive_from_scheduler(struct tessi_link *link)
+{
+    struct tessi_net_event event;
+    while (tessi_client_receive(link->scheduler, &event) == TESSI_OK) {
+        struct tessi_message message;
+        struct tessi_error error = {0};
+        if (event.kind == TESSI_NET_GONE) {
+            const struct tessi_error *why = tessi_client_error(link->scheduler);
+            tessi_link_fail(link, why->status == TESSI_OK ? TESSI_LOST : why->status, why->text);
+        } else if (event.kind == TESSI_NET_MESSAGE) {
+            if (tessi_message_unpack(event.frames[0].data, event.frames[0].size, &message, &error) != TESSI_OK) {
+                tessi_log_event(TESSI_LOG_WARN, "message_dropped", "from=scheduler reason=" TESSI_LOG_TEXT, error.text);
+            } else {
+                if (message.run_id == link->run_id) {
+                    take_scheduler_message(link, &message);
+                }
+                tessi_message_fini(&message);
+            }
+        }
+        tessi_net_event_clear(&event);
+    }
+}
+
+/* Take what callers have queued; false when the link is to be closed. */
+static bool take_commands(struct tessi_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    tessi_mailbox_move(&link->out, &link->queued);
+    if (link->asked != NULL && link->transfer == NULL && link->fatal.status == TESSI_OK) {
+        link->transfer = link->asked;
+    }
+    bool closing = link->closing;
+    pthread_mutex_unlock(&link->lock);
+    return !closing;
+}
+
+static void end_transfer(struct tessi_link *link)
+{
+    struct tessi_error error;
+    if (link->transfer != NULL && tessi_transfer_finished(link->transfer, &error)) {
+        pthread_mutex_lock(&link->lock);
+        link->asked = NULL;
+        link->transfer = NULL;
+        pthread_cond_broadcast(&link->changed);
+        pthread_mutex_unlock(&link->lock);
+    }
+}
+
+/* After the end of the connection nothing more can come: whoever waits for blocks is told. */
+static void end_when_dead(struct tessi_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    struct tessi_error fatal = link->fatal;
+    bool waits = link->asked != NULL;
+    if (waits && fatal.status != TESSI_OK) {
+        tessi_transfer_fail(link->asked, fatal.status, fatal.text);
+        link->asked = NULL;
+        link->transfer = NULL;
+        pthread_cond_broadcast(&link->changed);
+    }
+    pthread_mutex_unlock(&link->lock);
+}
+
+static void send_to_scheduler(struct tessi_link *link, int64_t now_ns)
+{
+    int64_t heartbeat_ns = link->heartbeat_ms * TESSI_NS_PER_MS / 2;
+    if (link->out.first == NULL && now_ns - link->sent_ns >= heartbeat_ns) {
+        struct tessi_message heartbeat = {.type = TESSI_MSG_HEARTBEAT, .run_id = link->run_id};
+        tessi_link_post(link, &heartbeat);
+    }
+    if (link->out.first != NULL) {
+        link->sent_ns = now_ns;
+        (void)tessi_mailbox_flush(&link->out, link->scheduler);
+    }
+}
+
+static void *run(void *argument)
+{
+    struct tessi_link *link = argument;
+    struct tessi_ready ready[READY_MAX];
+    while (take_commands(link)) {
+        int64_t now_ns = tessi_clock_now();
+        if (link->transfer != NULL) {
+            tessi_transfer_pump(link, now_ns);
+        }
+        int64_t next_ns = tessi_peers_tend(link, now_ns);
+        end_when_dead(link);
+        end_transfer(link);
+        send_to_scheduler(link, now_ns);
+        int64_t beat_ns = link->sent_ns + link->heartbeat_ms * TESSI_NS_PER_MS / 2;
+        next_ns = beat_ns < next_ns ? beat_ns : next_ns;
+        uint32_t count =
+            tessi_poller_wait(link->poller, next_ns > now_ns ? next_ns - now_ns : 0, ready, READY_MAX);
+        for (uint32_t i = 0; i < count; i++) {
+            if (ready[i].owner == link) {
+                receive_from_scheduler(link);
+            } else if (ready[i].owner != NULL) {
+                tessi_peer_receive(ready[i].owner);
+            }
+        }
+    }
+    struct tessi_message goodbye = {.type = TESSI_MSG_GOODBYE, .run_id = link->run_id};
+    goodbye.as.goodbye.text = "session closed";
+    tessi_link_post(link, &goodbye);
+    (void)tessi_mailbox_flush(&link->out, link->scheduler);
+    return NULL;
+}
+
+/* ---- Opening and closing ---- */
+
+static enum tessi_status take_welcome(struct tessi_link *link, const struct tessi_net_event *event, bool *welcomed,
+                                      struct tessi_error *error)
+{
+    struct tessi_message message;
+    enum tessi_status status = tessi_message_unpack(event->frames[0].data, event->frames[0].size, &message, error);
+    if (status != TESSI_OK) {
+        tessi_error_prefix(error, "the scheduler at %s", link->address);
+        return status;
+    }
+    if (message.type == TESSI_MSG_WELCOME) {
+        *welcomed = true;
+        link->id = message.as.welcome.id;
+        link->run_id = message.run_id;
+        link->heartbeat_ms = message.as.welcome.heartbeat_ms > 10 ? message.as.welcome.heartbeat_ms : 10;
+    } else if (message.type == TESSI_MSG_REJECT) {
+        status = tessi_fail(error, known_status(message.as.reject.status), "the scheduler at %s rejects this client: %s",
+                            link->address, message.as.reject.text);
+    }
+    tessi_message_fini(&message);
+    return status;
+}
+
+static enum tessi_status introduce(struct tessi_link *link, const struct tessi_link_config *config, int64_t deadline_ns,
+                                   struct tessi_error *error)
+{
+    struct tessi_message hello = {.type = TESSI_MSG_HELLO_CLIENT};
+    hello.as.hello_client.name = config->name;
+    tessi_mailbox_add(&link->out, &hello, NULL);
+    (void)tessi_mailbox_flush(&link->out, link->scheduler);
+    enum tessi_status status = TESSI_OK;
+    bool welcomed = false;
+    while (status == TESSI_OK && !welcomed) {
+        struct tessi_net_event event;
+        int64_t left_ns = deadline_ns - tessi_clock_now();
+        if (left_ns <= 0 || tessi_client_wait(link->scheduler, left_ns) == TESSI_TIMEOUT) {
+            return tessi_fail(error, TESSI_UNREACHABLE, "the scheduler at %s accepts the connection but does not answer: "
+                                                        "see whether it is overloaded or stopped", link->address);
+        }
+        enum tessi_status received = tessi_client_receive(link->scheduler, &event);
+        if (received == TESSI_BUSY) {
+            continue;
+        }
+        if (received != TESSI_OK || event.kind == TESSI_NET_GONE) {
+            const struct tessi_error *why = tessi_client_error(link->scheduler);
+            return tessi_fail(error, why->status == TESSI_OK ? TESSI_LOST : why->status, "%s", why->text);
+        }
+        if (event.kind == TESSI_NET_MESSAGE) {
+            status = take_welcome(link, &event, &welcomed, error);
+        }
+        tessi_net_event_clear(&event);
+    }
+    return status;
+}
+
+static void free_link(struct tessi_link *link)
+{
+    tessi_peers_fini(link);
+    if (link->scheduler != NULL) {
+        if (link->poller != NULL) {
+            tessi_poller_remove_client(link->poller, link->scheduler);
+        }
+        tessi_client_close(link->scheduler);
+    }
+    tessi_poller_destroy(link->poller);
+    tessi_mailbox_fini(&link->out);
+    tessi_mailbox_fini(&link->queued);
+    tessi_serve_fini(link);
+    for (size_t i = 0; i < link->wanted_count; i++) {
+        tessi_free(link->wanted[i].text);
+    }
+    tessi_free(link->wanted);
+    tessi_free(link->document);
+    pthread_cond_destroy(&link->changed);
+    pthread_mutex_destroy(&link->lock);
+    tessi_free(link);
+}
+
+static void init_condition(struct tessi_link *link)
+{
+    pthread_condattr_t attributes;
+    pthread_mutex_init(&link->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&link->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+enum tessi_status tessi_link_open(const struct tessi_link_config *config, struct tessi_link **result,
+                                  struct tessi_error *error)
+{
+    struct tessi_link *link = tessi_zalloc(sizeof *link);
+    enum tessi_status status;
+    int64_t deadline_ns = tessi_clock_now() + config->timeout_ms * TESSI_NS_PER_MS;
+    init_condition(link);
+    link->net = config->net;
+    snprintf(link->address, sizeof link->address, "%s", config->address);
+    struct tessi_net_options options = {
+        .frame_bytes_max = TESSI_MESSAGE_MAX + 4096,
+        .connect_timeout_ms = config->timeout_ms,
+        .remote_name = "the scheduler",
+    };
+    TESSI_TRY(tessi_client_connect(link->net, config->address, &options, &link->scheduler, error));
+    /* An answer is due soon even where the connection took its time. */
+    if (deadline_ns < tessi_clock_now() + TESSI_NS_PER_S) {
+        deadline_ns = tessi_clock_now() + TESSI_NS_PER_S;
+    }
+    TESSI_TRY(introduce(link, config, deadline_ns, error));
+    struct tessi_poller *poller;
+    TESSI_TRY(tessi_poller_create(&poller, error));
+    status = tessi_poller_add_client(poller, link->scheduler, link, error);
+    if (status != TESSI_OK) {
+        tessi_poller_destroy(poller);
+        goto cleanup;
+    }
+    link->poller = poller;
+    link->sent_ns = tessi_clock_now();
+    int failed = pthread_create(&link->thread, NULL, run, link);
+    if (failed != 0) {
+        status = tessi_fail(error, TESSI_IO, "no thread for the session: %s; raise the limit on threads",
+                            strerror(failed));
+        goto cleanup;
+    }
+    *result = link;
+    return TESSI_OK;
+cleanup:
+    free_link(link);
+    *result = NULL;
+    return status;
+}
+
+void tessi_link_close(struct tessi_link *link)
+{
+    if (link == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&link->lock);
+    link->closing = true;
+    pthread_mutex_unlock(&link->lock);
+    tessi_poller_wake(link->poller);
+    pthread_join(link->thread, NULL);
+    free_link(link);
+}
+
+/* ---- The callers' side ---- */
+
+uint32_t tessi_link_id(const struct tessi_link *link)
+{
+    return link->id;
+}
+
+/* The lock is held. */
+static enum tessi_status check_fatal(const struct tessi_link *link, struct tessi_error *error)
+{
+    return link->fatal.status == TESSI_OK ? TESSI_OK : tessi_fail(error, link->fatal.status, "%s", link->fatal.text);
+}
+
+enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *error)
+{
+    pthread_mutex_lock(&link->lock);
+    enum tessi_status status = check_fatal(link, error);
+    pthread_mutex_unlock(&link->lock);
+    return status;
+}
+
+static void queue_message(struct tessi_link *link, const struct tessi_message *message)
+{
+    pthread_mutex_lock(&link->lock);
+    tessi_mailbox_add(&link->queued, message, NULL);
+    pthread_mutex_unlock(&link->lock);
+    tessi_poller_wake(link->poller);
+}
+
+enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
+                                    const uint32_t *wanted, size_t wanted_count, struct tessi_error *error)
+{
+    struct tessi_message message = {.type = TESSI_MSG_SUBMIT, .run_id = link->run_id};
+    pthread_mutex_lock(&link->lock);
+    enum tessi_status status = check_fatal(link, error);
+    message.as.submit.request = ++link->next_request;
+    message.as.submit.layers = (struct tessi_layer_list){(struct tessi_layer **)(uintptr_t)layers, layer_count};
+    message.as.submit.wanted = (struct tessi_id_list){wanted, wanted_count};
+    struct tessi_buffer probe = {0};
+    if (status == TESSI_OK && layer_count > TESSI_LAYERS_MAX) {
+        status = tessi_fail(error, TESSI_TOO_BIG, "the expression has %zu operations, at most %u go in one submission: "
+                                                  "persist intermediate arrays", layer_count, TESSI_LAYERS_MAX);
+    }
+    if (status == TESSI_OK) {
+        status = tessi_message_pack(&probe, &message, error);
+    }
+    if (status == TESSI_OK) {
+        struct tessi_letter *letter = tessi_zalloc(sizeof *letter);
+        letter->header = probe.data;
+        letter->header_size = probe.size;
+        tessi_mailbox_move(&link->queued, &(struct tessi_mailbox){letter, letter});
+        probe = (struct tessi_buffer){0};
+        for (size_t i = 0; i < wanted_count; i++) {
+            tessi_grow(&link->wanted, &link->wanted_capacity, link->wanted_count + 1, sizeof *link->wanted);
+            link->wanted[link->wanted_count++] =
+                (struct tessi_wanted){.id = wanted[i], .request = message.as.submit.request};
+        }
+    }
+    pthread_mutex_unlock(&link->lock);
+    tessi_buffer_fini(&probe);
+    tessi_poller_wake(link->poller);
+    return status;
+}
+
+void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t count)
+{
+    if (link == NULL || count == 0) {
+        return;
+    }
+    pthread_mutex_lock(&link->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct tessi_wanted *wanted = find_wanted(link, ids[i]);
+        if (wanted != NULL) {
+            tessi_free(wanted->text);
+            *wanted = link->wanted[--link->wanted_count];
+        }
+    }
+    pthread_mutex_unlock(&link->lock);
+    struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
+    message.as.release.ids = (struct tessi_id_list){ids, count};
+    queue_message(link, &message);
+}
+
+void tessi_link_cancel(struct tessi_link *link, uint32_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    struct tessi_wanted *wanted = find_wanted(link, id);
+    bool running = wanted != NULL && wanted->state == TESSI_LAYER_COMPUTING;
+    if (running) {
+        fail_wanted(wanted, TESSI_CANCELLED, "cancelled by the program");
+        pthread_cond_broadcast(&link->changed);
+    }
+    pthread_mutex_unlock(&link->lock);
+    if (running) {
+        struct tessi_message message = {.type = TESSI_MSG_CANCEL, .run_id = link->run_id};
+        message.as.cancel.ids = (struct tessi_id_list){&id, 1};
+        queue_message(link, &message);
+    }
+}
+
+enum tessi_status tessi_link_layer_status(struct tessi_link *link, uint32_t id)
+{
+    struct tessi_error ignored;
+    return tessi_link_layer_failure(link, id, &ignored);
+}
+
+/* Sleep until something changes or the moment has come; the lock is held. False: it has come. */
+static bool sleep_until(struct tessi_link *link, int64_t deadline_ns)
+{
+    if (deadline_ns == INT64_MAX) {
+        pthread_cond_wait(&link->changed, &link->lock);
+        return true;
+    }
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / TESSI_NS_PER_S),
+                             .tv_nsec = (long)(deadline_ns % TESSI_NS_PER_S)};
+    return pthread_cond_timedwait(&link->changed, &link->lock, &until) != ETIMEDOUT;
+}
+
+static int64_t deadline_after(int64_t timeout_ns)
+{
+    int64_t now_ns = tessi_clock_now();
+    return timeout_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + timeout_ns;
+}
+
+enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t timeout_ns,
+                                  tessi_link_progress_fn *progress, void *context, int64_t *elapsed_ns,
+                                  struct tessi_error *error)
+{
+    int64_t deadline_ns = deadline_after(timeout_ns);
+    uint64_t told = UINT64_MAX;
+    uint64_t done = 0;
+    uint64_t total = 0;
+    enum tessi_status status;
+    pthread_mutex_lock(&link->lock);
+    for (;;) {
+        struct tessi_wanted *wanted = find_wanted(link, id);
+        status = wanted_failure(wanted, error);
+        if (status == TESSI_OK && wanted == NULL) {
+            status = tessi_fail(error, TESSI_INVALID, "the array is not being computed: persist it first");
+        }
+        if (status == TESSI_OK && wanted->state == TESSI_LAYER_COMPLETE) {
+            *elapsed_ns = wanted->elapsed_ns;
+            done = total = wanted->total;
+            break;
+        }
+        if (status == TESSI_OK) {
+            status = check_fatal(link, error);
+        }
+        if (status != TESSI_OK) {
+            break;
+        }
+        done = wanted->done;
+        total = wanted->total;
+        if (progress != NULL && total > 0 && done != told) {
+            told = done;
+            pthread_mutex_unlock(&link->lock);
+            progress(context, done, total, false);
+            pthread_mutex_lock(&link->lock);
+            continue; /* it may have changed meanwhile */
+        }
+        if (!sleep_until(link, deadline_ns)) {
+            status = tessi_fail(error, TESSI_TIMEOUT, "%" PRIu64 " of %" PRIu64 " blocks are ready: it goes on computing",
+                                done, total);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&link->lock);
+    if (progress != NULL && status != TESSI_TIMEOUT) {
+        progress(context, done, total, true);
+    }
+    return status;
+}
+
+enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                   size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                   struct tessi_error *error)
+{
+    struct tessi_transfer *transfer = tessi_transfer_create(link->id, id, grid, element_bytes, piece, context);
+    pthread_mutex_lock(&link->lock);
+    TESS_ASSERT(link->asked == NULL); /* a session is used by one thread at a time */
+    link->asked = transfer;
+    tessi_poller_wake(link->poller);
+    while (link->asked == transfer) {
+        pthread_cond_wait(&link->changed, &link->lock);
+    }
+    pthread_mutex_unlock(&link->lock);
+    struct tessi_error outcome = {0};
+    TESS_ASSERT(tessi_transfer_finished(transfer, &outcome));
+    tessi_transfer_destroy(transfer);
+    return outcome.status == TESSI_OK ? TESSI_OK : tessi_fail(error, outcome.status, "%s", outcome.text);
+}
+
+void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers)
+{
+    pthread_mutex_lock(&link->lock);
+    *counts = link->counts;
+    *workers = link->workers;
+    pthread_mutex_unlock(&link->lock);
+}
+
+enum tessi_status tessi_link_status_document(struct tessi_link *link, char **json, struct tessi_error *error)
+{
+    struct tessi_message message = {.type = TESSI_MSG_STATUS_REQUEST, .run_id = link->run_id};
+    int64_t deadline_ns = deadline_after(STATUS_TIMEOUT_NS);
+    enum tessi_status status = TESSI_OK;
+    pthread_mutex_lock(&link->lock);
+    tessi_free(link->document);
+    link->document = NULL;
+    pthread_mutex_unlock(&link->lock);
+    queue_message(link, &message);
+    pthread_mutex_lock(&link->lock);
+    while (link->document == NULL && status == TESSI_OK) {
+        status = check_fatal(link, error);
+        if (status == TESSI_OK && !sleep_until(link, deadline_ns) && link->document == NULL) {
+            status = tessi_fail(error, TESSI_TIMEOUT, "the scheduler does not answer a question about its status: see "
+                                                      "whether it is overloaded");
+        }
+    }
+    *json = link->document;
+    link->document = NULL;
+    pthread_mutex_unlock(&link->lock);
+    return status;
+}

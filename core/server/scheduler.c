@@ -1,0 +1,431 @@
+#include "core/server/scheduler.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/base/map.h"
+#include "core/net/address.h"
+#include "core/net/poller.h"
+#include "core/net/server.h"
+#include "core/server/record.h"
+#include "core/server/relay.h"
+#include "core/server/status.h"
+
+#define DRAIN_MAX 4096                         /* messages between two looks at the clock's needs */
+#define BACKLOG_MAX ((size_t)512 << 20)        /* bytes that may wait for one peer before it is given up */
+#define LINGER_MS 1000
+
+/* Messages that a peer's full queue did not take, in order, each after its size. */
+struct backlog {
+    uint32_t peer; /* 0: free */
+    struct tessi_buffer bytes;
+    size_t sent; /* bytes at the front that have left */
+};
+
+struct tessi_scheduler {
+    struct tessi_net *net;
+    bool owns_net;
+    struct tessi_server *server;
+    struct tessi_poller *poller;
+    struct tessi_relay *relay;
+    struct tessi_recorder *recorder; /* NULL: not recording */
+    atomic_bool stopping;
+    int64_t started_ns;
+    uint64_t sends_failed;
+    struct backlog *backlogs; /* those with peer 0 are free */
+    size_t backlog_count, backlog_capacity;
+    struct tessi_map backlog_of; /* peer → index */
+    uint32_t *lost; /* peers whose sends failed, not yet told to the relay */
+    size_t lost_count, lost_capacity;
+};
+
+/* ——— sending ——— */
+
+static struct tessi_map_key key(uint32_t peer)
+{
+    return (struct tessi_map_key){0, peer};
+}
+
+static struct backlog *backlog_find(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    uint32_t index = tessi_map_get(&scheduler->backlog_of, key(peer));
+    return index == TESSI_MAP_NONE ? NULL : &scheduler->backlogs[index];
+}
+
+static void backlog_drop(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    struct backlog *backlog = backlog_find(scheduler, peer);
+    if (backlog != NULL) {
+        tessi_buffer_fini(&backlog->bytes);
+        *backlog = (struct backlog){0};
+        tessi_map_remove(&scheduler->backlog_of, key(peer));
+    }
+}
+
+static struct backlog *backlog_make(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    struct backlog *backlog = backlog_find(scheduler, peer);
+    if (backlog != NULL) {
+        return backlog;
+    }
+    size_t index = 0;
+    while (index < scheduler->backlog_count && scheduler->backlogs[index].peer != 0) {
+        index++;
+    }
+    if (index == scheduler->backlog_count) {
+        tessi_grow(&scheduler->backlogs, &scheduler->backlog_capacity, index + 1, sizeof *scheduler->backlogs);
+        scheduler->backlog_count++;
+    }
+    scheduler->backlogs[index] = (struct backlog){.peer = peer};
+    tessi_map_put(&scheduler->backlog_of, key(peer), (uint32_t)index);
+    return &scheduler->backlogs[index];
+}
+
+static void peer_lost(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    scheduler->sends_failed++;
+    backlog_drop(scheduler, peer);
+    tessi_grow(&scheduler->lost, &scheduler->lost_capacity, scheduler->lost_count + 1, sizeof *scheduler->lost);
+    scheduler->lost[scheduler->lost_count++] = peer;
+}
+
+static void send_later(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
+{
+    struct backlog *backlog = backlog_make(scheduler, peer);
+    uint64_t length = size;
+    if (backlog->bytes.size - backlog->sent > BACKLOG_MAX) {
+        tessi_log_event(TESSI_LOG_WARN, "peer_given_up", "peer=%u reason=" TESSI_LOG_TEXT, peer,
+                  "it does not read what it is sent");
+        tessi_server_ignore(scheduler->server, peer);
+        peer_lost(scheduler, peer);
+        return;
+    }
+    tessi_buffer_append(&backlog->bytes, &length, sizeof length);
+    tessi_buffer_append(&backlog->bytes, bytes, size);
+}
+
+static void send_bytes(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
+{
+    if (backlog_find(scheduler, peer) != NULL) {
+        send_later(scheduler, peer, bytes, size);
+        return;
+    }
+    enum tessi_status status = tessi_server_send(scheduler->server, peer, bytes, size, NULL, 0);
+    if (status == TESSI_BUSY) {
+        send_later(scheduler, peer, bytes, size);
+    } else if (status != TESSI_OK) {
+        peer_lost(scheduler, peer);
+    }
+}
+
+static void backlog_flush(struct tessi_scheduler *scheduler, struct backlog *backlog)
+{
+    uint32_t peer = backlog->peer;
+    while (backlog->sent < backlog->bytes.size) {
+        uint64_t length;
+        memcpy(&length, backlog->bytes.data + backlog->sent, sizeof length);
+        const uint8_t *bytes = backlog->bytes.data + backlog->sent + sizeof length;
+        enum tessi_status status = tessi_server_send(scheduler->server, peer, bytes, (size_t)length, NULL, 0);
+        if (status == TESSI_BUSY) {
+            return;
+        }
+        if (status != TESSI_OK) {
+            peer_lost(scheduler, peer);
+            return;
+        }
+        backlog->sent += sizeof length + (size_t)length;
+    }
+    backlog_drop(scheduler, peer);
+}
+
+static void flush_all(struct tessi_scheduler *scheduler)
+{
+    for (size_t i = 0; i < scheduler->backlog_count; i++) {
+        if (scheduler->backlogs[i].peer != 0) {
+            backlog_flush(scheduler, &scheduler->backlogs[i]);
+        }
+    }
+}
+
+/* ——— inputs ——— */
+
+static void log_action(uint32_t peer, enum tessi_msg_type type)
+{
+    if (type == TESSI_MSG_REJECT || type == TESSI_MSG_BYE) {
+        tessi_log_event(TESSI_LOG_WARN, type == TESSI_MSG_REJECT ? "peer_rejected" : "peer_given_up", "peer=%u", peer);
+    }
+}
+
+/* Send what the last input gave, and record its digest. */
+static void deliver(struct tessi_scheduler *scheduler)
+{
+    const struct tessi_outbox *outbox = tessi_relay_outbox(scheduler->relay);
+    if (scheduler->recorder != NULL) {
+        tessi_recorder_digest(scheduler->recorder, tessi_outbox_digest(outbox));
+    }
+    for (size_t i = 0; i < outbox->count; i++) {
+        const struct tessi_outgoing *item = &outbox->items[i];
+        log_action(item->peer, item->type);
+        send_bytes(scheduler, item->peer, outbox->bytes.data + item->offset, item->size);
+    }
+}
+
+static void record(struct tessi_scheduler *scheduler, enum tessi_record_kind kind, uint32_t peer, int64_t now_ns,
+                   const void *bytes, size_t size)
+{
+    struct tessi_error error = {0};
+    if (scheduler->recorder != NULL &&
+        tessi_recorder_input(scheduler->recorder, kind, peer, now_ns, bytes, size, &error) != TESSI_OK) {
+        tessi_log_event(TESSI_LOG_ERROR, "record_ended", "reason=" TESSI_LOG_TEXT, error.text);
+    }
+}
+
+static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    struct tessi_status_facts facts = {.endpoint = tessi_server_endpoint(scheduler->server),
+                                       .started_ns = scheduler->started_ns,
+                                       .now_ns = tessi_clock_now(),
+                                       .encrypted = tessi_net_is_encrypted(scheduler->net),
+                                       .net = tessi_net_counters_read(scheduler->net),
+                                       .sends_failed = scheduler->sends_failed};
+    char *json = tessi_status_json(scheduler->relay, &facts);
+    struct tessi_message message = {.type = TESSI_MSG_STATUS_REPLY,
+                                    .run_id = tessi_relay_run_id(scheduler->relay),
+                                    .as.status_reply.json = json};
+    struct tessi_buffer buffer = {0};
+    if (tessi_message_pack(&buffer, &message, NULL) == TESSI_OK) {
+        send_bytes(scheduler, peer, buffer.data, buffer.size);
+    }
+    tessi_buffer_fini(&buffer);
+    tessi_free(json);
+}
+
+static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
+{
+    struct tessi_error why = {0};
+    int64_t now_ns = tessi_clock_now();
+    enum tessi_role before = tessi_relay_role(scheduler->relay, peer);
+    /* What is longer than any message is not recorded: a record's reader bounds its entries likewise. */
+    size_t kept = size <= TESSI_MESSAGE_MAX ? size : 0;
+    record(scheduler, TESSI_RECORD_MESSAGE, peer, now_ns, bytes, kept);
+    enum tessi_relay_result result = tessi_relay_receive(scheduler->relay, now_ns, peer, bytes, kept, &why);
+    if (result == TESSI_RELAY_DROPPED) {
+        tessi_log_event(TESSI_LOG_DEBUG, "message_dropped", "peer=%u bytes=%zu reason=" TESSI_LOG_TEXT, peer, size, why.text);
+    }
+    enum tessi_role after = tessi_relay_role(scheduler->relay, peer);
+    if (before != after) {
+        static const char *const names[] = {"left", "worker_joined", "client_joined", "peer_ended"};
+        tessi_log_event(TESSI_LOG_INFO, names[after], "peer=%u from=%s", peer,
+                  tessi_server_peer_host(scheduler->server, peer));
+    }
+    deliver(scheduler);
+    if (result == TESSI_RELAY_STATUS) {
+        answer_status(scheduler, peer);
+    }
+}
+
+static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    int64_t now_ns = tessi_clock_now();
+    backlog_drop(scheduler, peer);
+    if (tessi_relay_role(scheduler->relay, peer) == TESSI_ROLE_NONE) {
+        return;
+    }
+    tessi_log_event(TESSI_LOG_INFO, "peer_gone", "peer=%u", peer);
+    record(scheduler, TESSI_RECORD_GONE, peer, now_ns, NULL, 0);
+    tessi_relay_gone(scheduler->relay, now_ns, peer);
+    deliver(scheduler);
+}
+
+/* Peers whose sends failed are gone for the machine at once. Telling it may find further ones. */
+static void take_lost(struct tessi_scheduler *scheduler)
+{
+    while (scheduler->lost_count > 0) {
+        take_gone(scheduler, scheduler->lost[--scheduler->lost_count]);
+    }
+}
+
+static void take_tick(struct tessi_scheduler *scheduler)
+{
+    int64_t now_ns = tessi_clock_now();
+    if (now_ns >= tessi_relay_outbox(scheduler->relay)->wake_ns) {
+        record(scheduler, TESSI_RECORD_TICK, 0, now_ns, NULL, 0);
+        tessi_relay_tick(scheduler->relay, now_ns);
+        deliver(scheduler);
+        take_lost(scheduler);
+    }
+}
+
+static void drain(struct tessi_scheduler *scheduler)
+{
+    for (int i = 0; i < DRAIN_MAX && !atomic_load(&scheduler->stopping); i++) {
+        struct tessi_net_event event;
+        if (tessi_server_receive(scheduler->server, &event) != TESSI_OK) {
+            return;
+        }
+        switch (event.kind) {
+        case TESSI_NET_MESSAGE:
+            /* Payload frames mean nothing here; a message with some is malformed. */
+            take_message(scheduler, event.peer, event.frames[0].data, event.frame_count == 1 ? event.frames[0].size : 0);
+            break;
+        case TESSI_NET_GONE:
+            take_gone(scheduler, event.peer);
+            break;
+        case TESSI_NET_READY:
+            break;
+        }
+        tessi_net_event_clear(&event);
+        take_lost(scheduler);
+    }
+}
+
+/* ——— life ——— */
+
+static struct tessi_sched_config complete(const struct tessi_sched_config *given)
+{
+    struct tessi_sched_config config = tessi_sched_config_default();
+    config.window_ns = given->window_ns != 0 ? given->window_ns : config.window_ns;
+    config.worker_silence_ns = given->worker_silence_ns != 0 ? given->worker_silence_ns : config.worker_silence_ns;
+    config.client_silence_ns = given->client_silence_ns != 0 ? given->client_silence_ns : config.client_silence_ns;
+    config.wait_workers_ns = given->wait_workers_ns != 0 ? given->wait_workers_ns : config.wait_workers_ns;
+    config.max_deaths = given->max_deaths != 0 ? given->max_deaths : config.max_deaths;
+    return config;
+}
+
+static enum tessi_status check_exposure(const struct tessi_scheduler_config *config, const struct tessi_net *net,
+                                        const char *listen, struct tessi_error *error)
+{
+    struct tessi_address address;
+    enum tessi_status status = tessi_address_parse(listen, TESSI_ADDRESS_LISTEN, &address, error);
+    if (status != TESSI_OK || tessi_address_is_loopback(&address) || tessi_net_is_encrypted(net) || config->insecure) {
+        return status;
+    }
+    return tessi_fail(error, TESSI_AUTH,
+                      "%s can be reached from other machines, and without keys anyone there could use the cluster; make "
+                      "keys with `tessera keygen DIR` and give --keys DIR to the scheduler, the workers and the clients "
+                      "(or --insecure on a network that you trust)",
+                      listen);
+}
+
+static uint64_t random_run_id(void)
+{
+    uint64_t id = 0;
+    ssize_t got;
+    do {
+        got = getrandom(&id, sizeof id, 0);
+    } while (id == 0 || (got < 0 && errno == EINTR));
+    return id;
+}
+
+static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struct tessi_scheduler_config *config,
+                                  struct tessi_error *error)
+{
+    const char *listen = config->listen != NULL ? config->listen : TESSI_SCHEDULER_ADDRESS;
+    struct tessi_sched_config sched = complete(&config->sched);
+    struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX,
+                                        .linger_ms = config->linger_ms != 0 ? config->linger_ms : LINGER_MS};
+    uint64_t run_id = random_run_id();
+    enum tessi_status status = TESSI_OK;
+    scheduler->net = config->net;
+    if (scheduler->net == NULL) {
+        TESSI_TRY(tessi_net_create(config->keys_dir, &scheduler->net, error));
+        scheduler->owns_net = true;
+    }
+    TESSI_TRY(check_exposure(config, scheduler->net, listen, error));
+    TESSI_TRY(tessi_poller_create(&scheduler->poller, error));
+    TESSI_TRY(tessi_server_open(scheduler->net, listen, &options, &scheduler->server, error));
+    TESSI_TRY(tessi_poller_add_server(scheduler->poller, scheduler->server, scheduler, error));
+    if (config->record_path != NULL) {
+        TESSI_TRY(tessi_recorder_open(config->record_path, &sched, run_id, &scheduler->recorder, error));
+    }
+    scheduler->relay = tessi_relay_create(&sched, run_id);
+cleanup:
+    return status;
+}
+
+enum tessi_status tessi_scheduler_create(const struct tessi_scheduler_config *config,
+                                         struct tessi_scheduler **scheduler, struct tessi_error *error)
+{
+    struct tessi_scheduler *result = tessi_zalloc(sizeof *result);
+    *scheduler = NULL;
+    tessi_map_init(&result->backlog_of);
+    atomic_init(&result->stopping, false);
+    result->started_ns = tessi_clock_now();
+    enum tessi_status status = open_all(result, config, error);
+    if (status != TESSI_OK) {
+        tessi_scheduler_destroy(result);
+        return status;
+    }
+    *scheduler = result;
+    return TESSI_OK;
+}
+
+const char *tessi_scheduler_endpoint(const struct tessi_scheduler *scheduler)
+{
+    return tessi_server_endpoint(scheduler->server);
+}
+
+void tessi_scheduler_run(struct tessi_scheduler *scheduler)
+{
+    while (!atomic_load(&scheduler->stopping)) {
+        int64_t wake_ns = tessi_relay_outbox(scheduler->relay)->wake_ns;
+        int64_t now_ns = tessi_clock_now();
+        int64_t timeout_ns = wake_ns == INT64_MAX ? TESSI_POLL_FOREVER : wake_ns > now_ns ? wake_ns - now_ns : 0;
+        struct tessi_ready ready[4];
+        uint32_t count = tessi_poller_wait(scheduler->poller, timeout_ns, ready, 4);
+        for (uint32_t i = 0; i < count; i++) {
+            if ((ready[i].events & TESSI_POLL_WRITE) != 0) {
+                flush_all(scheduler);
+                take_lost(scheduler);
+            }
+            if ((ready[i].events & TESSI_POLL_READ) != 0) {
+                drain(scheduler);
+            }
+        }
+        take_tick(scheduler);
+    }
+    tessi_relay_shutdown(scheduler->relay, "the scheduler was stopped");
+    const struct tessi_outbox *outbox = tessi_relay_outbox(scheduler->relay);
+    for (size_t i = 0; i < outbox->count; i++) {
+        const struct tessi_outgoing *item = &outbox->items[i];
+        send_bytes(scheduler, item->peer, outbox->bytes.data + item->offset, item->size);
+    }
+    tessi_log_event(TESSI_LOG_INFO, "scheduler_stopped", "peers=%zu", outbox->count);
+}
+
+void tessi_scheduler_stop(struct tessi_scheduler *scheduler)
+{
+    atomic_store(&scheduler->stopping, true);
+    tessi_poller_wake(scheduler->poller);
+}
+
+void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
+{
+    if (scheduler == NULL) {
+        return;
+    }
+    if (scheduler->server != NULL && scheduler->poller != NULL) {
+        tessi_poller_remove_server(scheduler->poller, scheduler->server);
+    }
+    tessi_server_close(scheduler->server);
+    tessi_poller_destroy(scheduler->poller);
+    tessi_recorder_close(scheduler->recorder);
+    tessi_relay_destroy(scheduler->relay);
+    if (scheduler->owns_net) {
+        tessi_net_destroy(scheduler->net);
+    }
+    for (size_t i = 0; i < scheduler->backlog_count; i++) {
+        tessi_buffer_fini(&scheduler->backlogs[i].bytes);
+    }
+    tessi_free(scheduler->backlogs);
+    tessi_map_fini(&scheduler->backlog_of);
+    tessi_free(scheduler->lost);
+    tessi_free(scheduler);
+}

@@ -1,0 +1,101 @@
+#include "core/server/status.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "core/base/alloc.h"
+#include "core/wire/build.h"
+
+static double seconds(int64_t ns)
+{
+    return (double)ns / 1e9;
+}
+
+static void put(cJSON *object, const char *name, uint64_t value)
+{
+    cJSON_AddNumberToObject(object, name, (double)value);
+}
+
+static cJSON *worker_json(const struct tessi_sched_worker_status *worker, int64_t now_ns)
+{
+    cJSON *object = cJSON_CreateObject();
+    put(object, "id", worker->id);
+    cJSON_AddStringToObject(object, "name", worker->info->name);
+    cJSON_AddStringToObject(object, "host", worker->info->host);
+    cJSON_AddStringToObject(object, "address", worker->info->address);
+    cJSON_AddStringToObject(object, "family", worker->info->family);
+    put(object, "slots", worker->info->slots);
+    put(object, "memory_bytes", worker->info->memory_bytes);
+    put(object, "memory_used_bytes", worker->memory_used_bytes);
+    put(object, "memory_peak_bytes", worker->memory_peak_bytes);
+    put(object, "spill_bytes", worker->info->spill_bytes);
+    put(object, "spilled_bytes", worker->spilled_bytes);
+    put(object, "tasks_assigned", worker->tasks_assigned);
+    put(object, "tasks_done", worker->tasks_done);
+    put(object, "fetched_bytes", worker->fetched_bytes);
+    put(object, "served_bytes", worker->served_bytes);
+    put(object, "mapped_bytes", worker->mapped_bytes);
+    put(object, "dropped_messages", worker->dropped_messages);
+    cJSON_AddNumberToObject(object, "queue_seconds", worker->queue_seconds);
+    cJSON_AddNumberToObject(object, "heard_seconds_ago", seconds(now_ns - worker->heard_ns));
+    return object;
+}
+
+static cJSON *totals_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts,
+                          const struct tessi_sched_status *status)
+{
+    const struct tessi_relay_counters *counters = tessi_relay_counters(relay);
+    cJSON *object = cJSON_CreateObject();
+    put(object, "workers", status->workers);
+    put(object, "sessions", status->sessions);
+    put(object, "layers", status->layers);
+    put(object, "tasks_total", status->tasks_total);
+    put(object, "tasks_done", status->tasks_done);
+    put(object, "tasks_rerun", status->tasks_rerun);
+    put(object, "tasks_failed", status->tasks_failed);
+    put(object, "tasks_waiting", status->tasks_waiting);
+    put(object, "steals", status->steals);
+    put(object, "workers_joined", status->workers_joined);
+    put(object, "workers_lost", status->workers_lost);
+    put(object, "bytes_moved", status->bytes_moved);
+    put(object, "stale_reports", status->stale_reports);
+    put(object, "messages_received", counters->messages);
+    put(object, "messages_dropped", counters->malformed + counters->stale + counters->misplaced +
+                                        facts->net.messages_malformed + facts->net.messages_stale);
+    put(object, "messages_malformed", counters->malformed + facts->net.messages_malformed);
+    put(object, "messages_stale", counters->stale + facts->net.messages_stale);
+    put(object, "messages_misplaced", counters->misplaced);
+    put(object, "sends_failed", facts->sends_failed);
+    put(object, "hellos_refused", counters->refused);
+    put(object, "handshakes_refused", facts->net.handshakes_refused);
+    put(object, "keys_refused", facts->net.keys_refused);
+    return object;
+}
+
+char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts)
+{
+    const struct tessi_sched *sched = tessi_relay_sched(relay);
+    struct tessi_sched_status status;
+    char run_id[32];
+    tessi_sched_status(sched, &status);
+    snprintf(run_id, sizeof run_id, "%016" PRIx64, tessi_relay_run_id(relay));
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "endpoint", facts->endpoint);
+    cJSON_AddStringToObject(root, "version", tessi_build_name());
+    cJSON_AddStringToObject(root, "run_id", run_id);
+    cJSON_AddBoolToObject(root, "encrypted", facts->encrypted);
+    cJSON_AddNumberToObject(root, "uptime_seconds", seconds(facts->now_ns - facts->started_ns));
+    cJSON *workers = cJSON_AddArrayToObject(root, "workers");
+    for (size_t i = 0; i < status.workers; i++) {
+        struct tessi_sched_worker_status worker;
+        tessi_sched_worker_status(sched, i, &worker);
+        cJSON_AddItemToArray(workers, worker_json(&worker, facts->now_ns));
+    }
+    cJSON_AddItemToObject(root, "totals", totals_json(relay, facts, &status));
+    char *printed = cJSON_PrintUnformatted(root);
+    char *text = tessi_strdup(printed == NULL ? "{}" : printed);
+    cJSON_free(printed);
+    cJSON_Delete(root);
+    return text;
+}

@@ -1,0 +1,22 @@
+/* What `tessera status` shows, as JSON. */
+#ifndef TESSI_SERVER_STATUS_H
+#define TESSI_SERVER_STATUS_H
+
+#include <stdint.h>
+
+#include "core/net/context.h"
+#include "core/server/relay.h"
+
+struct tessi_status_facts {
+    const char *endpoint;
+    int64_t started_ns;
+    int64_t now_ns;
+    bool encrypted;
+    struct tessi_net_counters net;
+    uint64_t sends_failed; /* messages that found their peer gone */
+};
+
+/* One JSON object as text, freed by the caller with tessi_free. */
+char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts);
+
+#endif

@@ -1,0 +1,103 @@
+"""Operands of twice the worker's memory, under a cgroup limit; a worker's peak; blocks shared in place."""
+import glob
+import os
+import re
+import tempfile
+import unittest
+
+import numpy
+
+from cluster import Cluster, run_example
+
+MIB = 1 << 20
+
+
+class Cgroup:
+    """A memory cgroup (v2, else v1) for one process; skipped where none can be made."""
+
+    def __init__(self, limit_bytes):
+        self.limit_bytes = limit_bytes
+        name = f"tessera-test-{os.getpid()}"
+        if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+            self.path, self.limit, self.peak = f"/sys/fs/cgroup/{name}", "memory.max", "memory.peak"
+            self.events, self.killed = "memory.events", r"oom_kill (\d+)"
+        else:
+            self.path, self.limit = f"/sys/fs/cgroup/memory/{name}", "memory.limit_in_bytes"
+            self.peak, self.events, self.killed = "memory.max_usage_in_bytes", "memory.oom_control", r"oom_kill (\d+)"
+
+    def __enter__(self):
+        try:
+            os.mkdir(self.path)
+            self.write(self.limit, self.limit_bytes)
+        except OSError as error:
+            raise unittest.SkipTest(f"no memory cgroup can be made here: {error}") from error
+        return self
+
+    def write(self, name, value):
+        with open(os.path.join(self.path, name), "w") as file:
+            file.write(str(value))
+
+    def read(self, name):
+        with open(os.path.join(self.path, name)) as file:
+            return file.read()
+
+    def __exit__(self, *_):
+        try:
+            os.rmdir(self.path)
+        except OSError:
+            pass
+
+
+class Memory(unittest.TestCase):
+    def test_operands_of_twice_the_memory(self):
+        limit = 160 * MIB
+        n = 4608  # 162 MiB an operand, 324 MiB both: twice the limit
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TESSERA_BIG_TMP")) as folder, Cgroup(limit) as group:
+            rng = numpy.random.default_rng(11)
+            a, b = rng.standard_normal((n, n)), rng.standard_normal((n, n))
+            numpy.save(f"{folder}/a.npy", a)
+            numpy.save(f"{folder}/b.npy", b)
+            with Cluster(workers=0, worker=["--spill", folder]) as cluster:
+                # The worker joins the group before it starts: it finds its limit there by itself.
+                starter = ["sh", "-c", f'echo $$ > {group.path}/cgroup.procs && exec "$@"', "sh"]
+                from cluster import TESSERA, Process
+                worker = Process([*starter, TESSERA, "worker", cluster.address, "--threads", "1", "--spill", folder])
+                cluster.workers.append(worker)
+                worker.first_line("connected to ")
+                run_example("matmul", "--scheduler", cluster.address, "--a", f"{folder}/a.npy", "--b", f"{folder}/b.npy",
+                            "--chunk", 256, "--out", f"{folder}/c.npy")
+                memory = cluster.status()["workers"][0]["memory_bytes"]
+                resident = worker.peak_bytes()
+            peak = int(group.read(group.peak))
+            kills = re.search(group.killed, group.read(group.events))
+            print(f"limit {limit / MIB:.0f} MiB, worker's budget {memory / MIB:.0f}, its resident peak "
+                  f"{resident / MIB:.0f}, group's peak {peak / MIB:.0f} MiB (page cache included)")
+            self.assertEqual(int(kills.group(1)) if kills else 0, 0)
+            self.assertLessEqual(resident, limit)
+            self.assertLessEqual(memory, limit)
+            error = numpy.linalg.norm(numpy.load(f"{folder}/c.npy") - a @ b) / numpy.linalg.norm(a @ b)
+            self.assertLess(error, 1e-13)
+            leftovers = [p for p in glob.glob(f"{folder}/*") if not p.endswith(".npy")]
+            self.assertTrue(len(leftovers) <= 1, leftovers)
+
+    def test_peak_of_each_worker(self):
+        n, chunk = 4096, 512
+        with Cluster(workers=2) as cluster:
+            run_example("matmul", "--scheduler", cluster.address, "--n", n, "--chunk", chunk)
+            whole = n * n * 8
+            needed = whole / 2 + whole / 2 + whole  # its half of C, of A, and all of B
+            for worker in cluster.workers:
+                peak = worker.peak_bytes()
+                print(f"resident peak {peak / MIB:.0f} MiB of {needed / MIB:.0f} needed: {peak / needed:.2f}")
+                self.assertLessEqual(peak, 1.25 * needed)
+
+    def test_neighbours_read_in_place(self):
+        with Cluster(workers=2) as cluster:
+            run_example("matmul", "--scheduler", cluster.address, "--n", 2048, "--chunk", 256)
+            workers = cluster.status()["workers"]
+            self.assertGreater(sum(w["mapped_bytes"] for w in workers), 0)
+            self.assertEqual(sum(w["fetched_bytes"] for w in workers), 0, "nothing is copied on one host")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,91 @@
+"""Scheduler, workers and a client as processes of their own: the main job, status, ends, ports."""
+# tests/run: all modes
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import numpy
+
+from cluster import EXAMPLES, SLOW, TESSERA, Cluster, Process, environment, run_example, until
+
+N = 600 if SLOW > 1 else 1500
+
+
+class Processes(unittest.TestCase):
+    def test_matmul_through_two_workers(self):
+        with Cluster(workers=2) as cluster:
+            result, process = run_example("matmul", "--scheduler", cluster.address, "--n", N, "--chunk", 256, "--check",
+                                          "--json")
+            for key in ("m", "n", "k", "chunk", "dtype", "seconds", "gflops", "tasks", "tasks_rerun", "bytes_moved",
+                        "steals", "workers", "peak_worker_bytes"):
+                self.assertIn(key, result)
+            self.assertEqual(result["workers"], 2)
+            self.assertEqual(result["tasks_rerun"], 0)
+            status = cluster.status()
+            self.assertEqual(len(status["workers"]), 2)
+            self.assertNotIn("\r", "".join(process.lines["stderr"]), "no progress bar without a terminal")
+
+    def test_blocks_are_freed_when_the_client_has_gone(self):
+        with Cluster(workers=2) as cluster:
+            run_example("matmul", "--scheduler", cluster.address, "--n", 512, "--chunk", 128)
+            until(lambda: sum(w["memory_used_bytes"] for w in cluster.status()["workers"]) == 0, what="memory is free")
+
+    def test_sigterm_and_sigint_end_each_cleanly(self):
+        with Cluster(workers=2) as cluster:
+            self.assertEqual(cluster.workers[0].stop(signal.SIGTERM), 0, cluster.workers[0].output())
+            until(lambda: len(cluster.status()["workers"]) == 1, what="the scheduler has noticed")
+            self.assertEqual(cluster.scheduler.stop(signal.SIGINT), 0, cluster.scheduler.output())
+            self.assertEqual(cluster.workers[1].wait(20 * SLOW), 0, cluster.workers[1].output())
+
+    def test_taken_port_is_named(self):
+        with Cluster(workers=0) as cluster:
+            second = Process([TESSERA, "scheduler", "--listen", cluster.address])
+            self.assertNotEqual(second.wait(10 * SLOW), 0)
+            text = "\n".join(second.lines["stderr"])
+            self.assertIn(cluster.address.rsplit(":", 1)[1], text)
+
+    def test_other_addresses_need_keys_or_insecure(self):
+        process = Process([TESSERA, "scheduler", "--listen", "tcp://0.0.0.0:0"])
+        self.assertNotEqual(process.wait(10 * SLOW), 0)
+        text = "\n".join(process.lines["stderr"])
+        self.assertIn("--keys", text)
+        self.assertIn("--insecure", text)
+
+    def test_environment_gives_options(self):
+        process = Process([TESSERA, "scheduler"], env={"TESSERA_LISTEN": "tcp://127.0.0.1:0"})
+        self.assertTrue(process.first_line("listening on ").startswith("tcp://127.0.0.1:"))
+        self.assertEqual(process.stop(), 0)
+
+    def test_help_and_version(self):
+        for command in ([TESSERA, "--help"], [TESSERA, "worker", "--help"], [TESSERA, "--version"],
+                        [os.path.join(EXAMPLES, "matmul"), "--help"]):
+            done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=20 * SLOW)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(done.stdout.strip())
+        typo = subprocess.run([TESSERA, "worker", "--thread", "2"], capture_output=True, text=True, env=environment(),
+                              timeout=20 * SLOW)
+        self.assertNotEqual(typo.returncode, 0)
+        self.assertIn("--threads", typo.stderr)
+
+    def test_output_file_agrees_with_numpy(self):
+        with tempfile.TemporaryDirectory() as folder, Cluster(workers=2) as cluster:
+            rng = numpy.random.default_rng(1)
+            a, b = rng.standard_normal((301, 203)), rng.standard_normal((203, 177))
+            numpy.save(f"{folder}/a.npy", a)
+            numpy.save(f"{folder}/b.npy", numpy.asfortranarray(b))
+            run_example("matmul", "--scheduler", cluster.address, "--a", f"{folder}/a.npy", "--b", f"{folder}/b.npy",
+                        "--chunk", 64, "--out", f"{folder}/c.npy")
+            numpy.testing.assert_allclose(numpy.load(f"{folder}/c.npy"), a @ b, rtol=1e-12, atol=1e-12)
+            self.assertEqual(sorted(os.listdir(folder)), ["a.npy", "b.npy", "c.npy"])
+
+    def test_other_examples(self):
+        for name in ("power_iteration", "pca", "twenty_lines"):
+            with self.subTest(name):
+                run_example(name)
+
+
+if __name__ == "__main__":
+    unittest.main()

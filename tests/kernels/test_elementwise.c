@@ -1,0 +1,408 @@
+/* Elementwise programs: every instruction × dtype × layout against the reference and plain C,
+ * fused against unfused, broadcasting, conversions. */
+#include "tests/kernels/whole.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "worker/kernel/convert.h"
+#include "worker/kernel/kernel.h"
+#include "worker/kernel/operations.h"
+
+static void program_set(struct tessi_layer *layer, const struct tessi_instruction *code, uint32_t count,
+                        const struct tessi_scalar *constants, uint32_t nconstants)
+{
+    layer->as.program.count = count;
+    layer->as.program.nconstants = nconstants;
+    layer->as.program.code = tessi_memdup(code, count * sizeof *code);
+    layer->as.program.constants = tessi_memdup(constants, nconstants * sizeof *constants);
+}
+
+static bool checked(const struct tessi_instruction *code)
+{
+    enum tessi_kind kind = tessi_dtype_kind(code->dtype);
+    bool integer = kind == TESSI_KIND_SIGNED || kind == TESSI_KIND_UNSIGNED;
+    return tessi_kernel_instruction_check(code, NULL) == TESSI_OK &&
+           !(code->op == TESSI_EWISE_DIVIDE && integer) &&                        /* the layer check refuses */
+           !(code->op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
+}
+
+/* The whole kernel call without the layer check, for instructions that it refuses today. */
+static void run_unchecked(const struct tessi_layer *layer, const void *const *inputs, void *out, enum whole_with with)
+{
+    struct tessi_error error;
+    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out};
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        call.in[i] = inputs[i];
+    }
+    assert_int_equal(with == WHOLE_KERNEL ? tessi_kernel_run(&call, &error) : tessi_kernel_run_reference(&call, &error),
+                     TESSI_OK);
+}
+
+static void test_every_instruction(void **state)
+{
+    enum { N = 2500 }; /* more than two strips */
+    (void)state;
+    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
+        for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
+            struct tessi_instruction code = {.op = op, .dtype = dtype, .a = 0, .b = 1};
+            struct tessi_shape shape = SHAPE(N);
+            if (tessi_kernel_instruction_check(&code, NULL) != TESSI_OK) {
+                continue;
+            }
+            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, NULL);
+            (void)whole_input(layer, dtype, &shape, NULL);
+            (void)whole_input(layer, dtype, &shape, NULL);
+            program_set(layer, &code, 1, NULL, 0);
+            void *in[2] = {whole_random(dtype, N, op, true), whole_random(dtype, N, op + 100, true)};
+            const void *inputs[2] = {in[0], in[1]};
+            size_t bytes = N * tessi_dtype_size(dtype);
+            void *fast = malloc(bytes);
+            void *plain = malloc(bytes);
+            run_unchecked(layer, inputs, fast, WHOLE_KERNEL);
+            run_unchecked(layer, inputs, plain, WHOLE_REFERENCE);
+            whole_assert_equal(dtype, fast, plain, N);
+            free(fast);
+            free(plain);
+            free(in[0]);
+            free(in[1]);
+            tessi_layer_destroy(layer);
+        }
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
+        struct tessi_instruction code = {.op = TESSI_EWISE_EXP, .dtype = dtype};
+        struct tessi_error error;
+        bool inexact = tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT || tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX;
+        assert_int_equal(tessi_kernel_instruction_check(&code, &error), inexact ? TESSI_OK : TESSI_UNSUPPORTED);
+        code.op = TESSI_EWISE_SUBTRACT;
+        assert_int_equal(tessi_kernel_instruction_check(&code, &error), dtype != TESSI_BOOL ? TESSI_OK : TESSI_UNSUPPORTED);
+    }
+}
+
+/* Against plain C, independent of both kernels. */
+static void test_arithmetic(void **state)
+{
+    enum { N = 1500 };
+    struct tessi_shape shape = SHAPE(N);
+    (void)state;
+    for (uint32_t op = TESSI_EWISE_ADD; op <= TESSI_EWISE_DIVIDE; op++) {
+        struct tessi_instruction code = {.op = op, .dtype = TESSI_F64, .a = 0, .b = 1};
+        struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, TESSI_F64, &shape, NULL);
+        (void)whole_input(layer, TESSI_F64, &shape, NULL);
+        (void)whole_input(layer, TESSI_F64, &shape, NULL);
+        program_set(layer, &code, 1, NULL, 0);
+        double *a = whole_random(TESSI_F64, N, 1, true);
+        double *b = whole_random(TESSI_F64, N, 2, true);
+        double *out = whole_run(layer, (const void *const[]){a, b}, WHOLE_KERNEL);
+        for (int i = 0; i < N; i++) {
+            double want = op == TESSI_EWISE_ADD        ? a[i] + b[i]
+                          : op == TESSI_EWISE_SUBTRACT ? a[i] - b[i]
+                          : op == TESSI_EWISE_MULTIPLY ? a[i] * b[i]
+                                                       : a[i] / b[i];
+            assert_true(memcmp(&want, &out[i], 8) == 0 || (isnan(want) && isnan(out[i])));
+        }
+        free(a);
+        free(b);
+        free(out);
+        tessi_layer_destroy(layer);
+    }
+}
+
+static void test_integers_wrap(void **state)
+{
+    struct tessi_shape shape = SHAPE(4);
+    const int32_t a[4] = {INT32_MAX, INT32_MIN, 7, INT32_MIN};
+    const int32_t b[4] = {1, -1, 0, -1};
+    const int32_t sum[4] = {INT32_MIN, INT32_MAX, 7, INT32_MAX};
+    const int32_t quotient[4] = {INT32_MAX, INT32_MIN, 0, INT32_MIN};
+    (void)state;
+    for (int divide = 0; divide < 2; divide++) {
+        struct tessi_instruction code = {.op = divide != 0 ? TESSI_EWISE_DIVIDE : TESSI_EWISE_ADD, .dtype = TESSI_I32, .b = 1};
+        struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, TESSI_I32, &shape, NULL);
+        int32_t out[4];
+        (void)whole_input(layer, TESSI_I32, &shape, NULL);
+        (void)whole_input(layer, TESSI_I32, &shape, NULL);
+        program_set(layer, &code, 1, NULL, 0);
+        run_unchecked(layer, (const void *const[]){a, b}, out, WHOLE_KERNEL);
+        assert_memory_equal(out, divide != 0 ? quotient : sum, sizeof out);
+        tessi_layer_destroy(layer);
+    }
+}
+
+/* Shapes and chunks with which the inputs broadcast; dim 0 in an input: it has not this dimension. */
+struct layout {
+    struct tessi_shape shape;
+    int64_t chunk[TESSI_NDIM_MAX];
+    struct tessi_shape input[3];
+};
+
+static const struct layout layouts[] = {
+    {{1, {2000}}, {700}, {{1, {2000}}, {1, {1}}, {0, {0}}}},
+    {{2, {5, 3000}}, {2, 1700}, {{2, {5, 3000}}, {1, {3000}}, {2, {5, 1}}}},
+    {{2, {900, 3}}, {400, 3}, {{2, {900, 3}}, {1, {3}}, {2, {900, 1}}}},
+    {{2, {900, 3}}, {400, 2}, {{2, {900, 1}}, {2, {1, 3}}, {2, {1, 1}}}},
+    {{3, {4, 5, 300}}, {3, 2, 290}, {{3, {4, 1, 300}}, {2, {5, 1}}, {3, {4, 5, 300}}}},
+    {{3, {7, 6, 5}}, {7, 6, 5}, {{3, {7, 1, 5}}, {3, {1, 6, 1}}, {1, {5}}}},
+    {{4, {3, 4, 5, 6}}, {2, 4, 3, 6}, {{4, {3, 4, 5, 6}}, {4, {1, 4, 1, 6}}, {3, {4, 1, 1}}}},
+    {{0, {0}}, {0}, {{0, {0}}, {0, {0}}, {0, {0}}}},
+    {{2, {0, 3}}, {1, 3}, {{2, {0, 3}}, {1, {3}}, {0, {0}}}},
+};
+
+static void broadcast_input(struct tessi_layer *layer, enum tessi_dtype dtype, const struct layout *layout,
+                            const struct tessi_shape *shape)
+{
+    int64_t chunk[TESSI_NDIM_MAX];
+    uint32_t missing = layout->shape.ndim - shape->ndim;
+    for (uint32_t d = 0; d < shape->ndim; d++) {
+        bool same = shape->dim[d] == layout->shape.dim[d + missing];
+        chunk[d] = same ? layout->chunk[d + missing] : 1;
+    }
+    struct tessi_input *input = whole_input(layer, dtype, shape, chunk);
+    for (uint32_t d = 0; d < shape->ndim; d++) {
+        bool same = shape->dim[d] == layout->shape.dim[d + missing];
+        input->rules.rule[d] = same ? (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d + missing}
+                                    : (struct tessi_rule){.kind = TESSI_RULE_FIXED};
+    }
+}
+
+/* out = (a + b) · c − 2.5, with inputs of different types, fused and against the reference. */
+static void test_broadcast(void **state)
+{
+    static const enum tessi_dtype types[][4] = {
+        {TESSI_F64, TESSI_F64, TESSI_F64, TESSI_F64},   {TESSI_F32, TESSI_I32, TESSI_F32, TESSI_F32},
+        {TESSI_C128, TESSI_F32, TESSI_BOOL, TESSI_C64}, {TESSI_F16, TESSI_F16, TESSI_I8, TESSI_F64},
+        {TESSI_BF16, TESSI_U16, TESSI_F16, TESSI_BF16}, {TESSI_I64, TESSI_I8, TESSI_U32, TESSI_I64},
+    };
+    const struct tessi_scalar constant = {.dtype = TESSI_F64, .as.f = 2.5};
+    (void)state;
+    for (size_t l = 0; l < sizeof layouts / sizeof layouts[0]; l++) {
+        for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+            enum tessi_dtype dtype = types[t][0];
+            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &layouts[l].shape, layouts[l].chunk);
+            void *in[3];
+            for (uint32_t i = 0; i < 3; i++) {
+                broadcast_input(layer, types[t][i + 1], &layouts[l], &layouts[l].input[i]);
+                in[i] = whole_random(types[t][i + 1], whole_elements(&layouts[l].input[i]), i, true);
+            }
+            program_set(layer,
+                        (struct tessi_instruction[]){{TESSI_EWISE_ADD, dtype, 0, 1},
+                                                     {TESSI_EWISE_MULTIPLY, dtype, 4, 2},
+                                                     {TESSI_EWISE_SUBTRACT, dtype, 5, 3}},
+                        3, &constant, 1);
+            const void *inputs[3] = {in[0], in[1], in[2]};
+            void *fast = whole_run(layer, inputs, WHOLE_KERNEL);
+            void *plain = whole_run(layer, inputs, WHOLE_REFERENCE);
+            whole_assert_equal(dtype, fast, plain, whole_elements(&layouts[l].shape));
+            free(fast);
+            free(plain);
+            for (uint32_t i = 0; i < 3; i++) {
+                free(in[i]);
+            }
+            tessi_layer_destroy(layer);
+        }
+    }
+}
+
+/* A chain in one layer and one layer for each instruction: the same bits. */
+static void test_fused_equals_unfused(void **state)
+{
+    static const enum tessi_dtype types[] = {TESSI_F64, TESSI_F32, TESSI_F16, TESSI_BF16, TESSI_C64};
+    static const enum tessi_ewise chain[] = {TESSI_EWISE_MULTIPLY, TESSI_EWISE_ADD, TESSI_EWISE_EXP,
+                                             TESSI_EWISE_DIVIDE, TESSI_EWISE_LOG, TESSI_EWISE_SQRT};
+    enum { N = 3000, LENGTH = sizeof chain / sizeof chain[0] };
+    struct tessi_shape shape = SHAPE(N);
+    int64_t chunk[1] = {1300};
+    (void)state;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        enum tessi_dtype dtype = types[t];
+        struct tessi_instruction code[LENGTH];
+        void *a = whole_random(dtype, N, 5, true);
+        void *b = whole_random(dtype, N, 6, false);
+        void *unfused = whole_random(dtype, N, 5, true);
+        for (uint32_t i = 0; i < LENGTH; i++) {
+            code[i] = (struct tessi_instruction){chain[i], dtype, i == 0 ? 0 : i + 1, 1};
+            struct tessi_instruction alone = {chain[i], dtype, 0, 1};
+            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, NULL);
+            (void)whole_input(layer, dtype, &shape, NULL);
+            (void)whole_input(layer, dtype, &shape, NULL);
+            program_set(layer, &alone, 1, NULL, 0);
+            void *next = whole_run(layer, (const void *const[]){unfused, b}, WHOLE_KERNEL);
+            free(unfused);
+            unfused = next;
+            tessi_layer_destroy(layer);
+        }
+        struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, chunk);
+        (void)whole_input(layer, dtype, &shape, chunk);
+        (void)whole_input(layer, dtype, &shape, chunk);
+        program_set(layer, code, LENGTH, NULL, 0);
+        void *fused = whole_run(layer, (const void *const[]){a, b}, WHOLE_KERNEL);
+        whole_assert_equal(dtype, fused, unfused, N);
+        free(a);
+        free(b);
+        free(fused);
+        free(unfused);
+        tessi_layer_destroy(layer);
+    }
+}
+
+/* A program of the greatest length, in which every result is read once, much later. */
+static void test_long_program(void **state)
+{
+    enum { N = 1100 };
+    struct tessi_shape shape = SHAPE(N);
+    struct tessi_instruction code[TESSI_PROGRAM_MAX];
+    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, TESSI_I64, &shape, NULL);
+    (void)state;
+    (void)whole_input(layer, TESSI_I64, &shape, NULL);
+    for (uint32_t i = 0; i < TESSI_PROGRAM_MAX; i++) {
+        code[i] = i < 32 ? (struct tessi_instruction){TESSI_EWISE_ADD, TESSI_I64, i, i / 2}
+                         : (struct tessi_instruction){TESSI_EWISE_MULTIPLY, TESSI_I64, i, i - 31};
+    }
+    program_set(layer, code, TESSI_PROGRAM_MAX, NULL, 0);
+    void *in = whole_random(TESSI_I64, N, 3, true);
+    void *fast = whole_run(layer, (const void *const[]){in}, WHOLE_KERNEL);
+    void *plain = whole_run(layer, (const void *const[]){in}, WHOLE_REFERENCE);
+    whole_assert_equal(TESSI_I64, fast, plain, N);
+    free(in);
+    free(fast);
+    free(plain);
+    tessi_layer_destroy(layer);
+}
+
+/* Every conversion through a COPY. */
+static void test_conversions(void **state)
+{
+    enum { N = 1300 };
+    struct tessi_shape shape = SHAPE(N);
+    (void)state;
+    for (uint32_t from = 0; from < TESSI_DTYPE_COUNT; from++) {
+        for (uint32_t to = 0; to < TESSI_DTYPE_COUNT; to++) {
+            if (tessi_dtype_kind(from) == TESSI_KIND_COMPLEX && tessi_dtype_kind(to) != TESSI_KIND_COMPLEX) {
+                continue; /* refused by the layer check */
+            }
+            struct tessi_instruction code = {.op = TESSI_EWISE_COPY, .dtype = to};
+            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, to, &shape, NULL);
+            (void)whole_input(layer, from, &shape, NULL);
+            program_set(layer, &code, 1, NULL, 0);
+            void *in = whole_random(from, N, to, true);
+            void *fast = whole_run(layer, (const void *const[]){in}, WHOLE_KERNEL);
+            /* One element at a time takes other paths through the loops. */
+            size_t from_size = tessi_dtype_size(from);
+            size_t to_size = tessi_dtype_size(to);
+            unsigned char *single = malloc(N * to_size);
+            for (size_t i = 0; i < N; i++) {
+                tessi_convert(to, single + i * to_size, from, (unsigned char *)in + i * from_size, 1);
+            }
+            whole_assert_equal(to, fast, single, N);
+            free(single);
+            free(in);
+            free(fast);
+            tessi_layer_destroy(layer);
+        }
+    }
+}
+
+static void test_conversion_values(void **state)
+{
+    const double in[8] = {1e30, -1e30, NAN, -1.9, 255.5, 65520.0, 65519.999, 0x1p-25};
+    int8_t i8[8];
+    uint64_t u64[8];
+    int64_t i64[8];
+    uint16_t f16[8];
+    uint8_t truth[8];
+    (void)state;
+    tessi_convert(TESSI_I8, i8, TESSI_F64, in, 8);
+    assert_int_equal(i8[0], INT8_MAX);
+    assert_int_equal(i8[1], INT8_MIN);
+    assert_int_equal(i8[2], 0);
+    assert_int_equal(i8[3], -1);
+    assert_int_equal(i8[4], 127);
+    tessi_convert(TESSI_U64, u64, TESSI_F64, in, 8);
+    assert_true(u64[0] == UINT64_MAX && u64[1] == 0 && u64[2] == 0 && u64[3] == 0 && u64[4] == 255);
+    tessi_convert(TESSI_I64, i64, TESSI_F64, in, 8);
+    assert_true(i64[0] == INT64_MAX && i64[1] == INT64_MIN && i64[2] == 0);
+    tessi_convert(TESSI_F16, f16, TESSI_F64, in, 8);
+    assert_int_equal(f16[0], 0x7c00);
+    assert_int_equal(f16[2] & 0x7c00, 0x7c00);
+    assert_int_not_equal(f16[2] & 0x3ff, 0);
+    assert_int_equal(f16[5], 0x7c00); /* half way to the next power rounds to infinity */
+    assert_int_equal(f16[6], 0x7bff); /* and less does not, though f32 would round it there first */
+    assert_int_equal(f16[7], 0);      /* half of the smallest, to even */
+    tessi_convert(TESSI_BOOL, truth, TESSI_F64, in, 8);
+    assert_int_equal(truth[2], 1);
+}
+
+/* All f16 and bf16 there are survive the way through f32 and f64. */
+static void test_short_floats(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 65536; bits++) {
+        uint16_t h = (uint16_t)bits;
+        for (int b = 0; b < 2; b++) {
+            enum tessi_dtype dtype = b != 0 ? TESSI_BF16 : TESSI_F16;
+            double wide;
+            uint16_t back;
+            tessi_convert(TESSI_F64, &wide, dtype, &h, 1);
+            tessi_convert(dtype, &back, TESSI_F64, &wide, 1);
+            if (isnan(wide)) {
+                assert_true((back & 0x7fff) > (b != 0 ? 0x7f80 : 0x7c00));
+                continue;
+            }
+            assert_int_equal(back, h);
+            int exponent = b != 0 ? (h >> 7) & 0xff : (h >> 10) & 0x1f;
+            int mantissa = b != 0 ? h & 0x7f : h & 0x3ff;
+            int places = b != 0 ? 7 : 10;
+            int bias = b != 0 ? 127 : 15;
+            double want = exponent == 0 ? ldexp(mantissa, 1 - bias - places)
+                          : isinf(wide) ? (double)INFINITY
+                                        : ldexp(mantissa + (1 << places), exponent - bias - places);
+            assert_true(fabs(wide) == want && signbit(wide) == (h >> 15));
+        }
+    }
+}
+
+static void test_check_agrees(void **state)
+{
+    (void)state;
+    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
+        for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
+            struct tessi_instruction code = {.op = op, .dtype = dtype};
+            struct tessi_shape shape = SHAPE(1);
+            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, NULL);
+            (void)whole_input(layer, dtype, &shape, NULL);
+            program_set(layer, &code, 1, NULL, 0);
+            /* Whatever the layer check lets through, the kernel can do. */
+            if (tessi_layer_check(layer, NULL) == TESSI_OK) {
+                assert_int_equal(tessi_kernel_instruction_check(&code, NULL), TESSI_OK);
+            } else {
+                assert_false(checked(&code));
+            }
+            tessi_layer_destroy(layer);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_instruction),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_arithmetic),
+        cmocka_unit_test(test_integers_wrap),
+        cmocka_unit_test(test_broadcast),
+        cmocka_unit_test(test_fused_equals_unfused),
+        cmocka_unit_test(test_long_program),
+        cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_conversion_values),
+        cmocka_unit_test(test_short_floats),
+        cmocka_unit_test(test_check_agrees),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
