@@ -166,7 +166,7 @@ void tessi_peer_receive(struct tessi_peer *peer)
 static void give_up(struct tessi_peer *peer)
 {
     struct tessi_link *link = peer->link;
-    char text[512];
+    char text[1024];
     const struct tessi_error *why = peer->client != NULL ? tessi_client_error(peer->client) : NULL;
     snprintf(text, sizeof text, "worker %u at %s cannot be reached from this client%s%s: start it with an address "
                                 "that this host can connect to", peer->id, peer->address,

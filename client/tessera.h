@@ -158,9 +158,9 @@ TESS_API const char *tess_version(void);
 typedef struct tess_session_options {
     /* For the cluster inside the process (address NULL). */
     uint32_t workers;       /* tasks that run at a time; 0: one for each CPU that the process may use */
-    uint64_t memory_bytes;  /* for blocks; 0: half of what the machine has available */
+    uint64_t memory_bytes;  /* for blocks; 0: 60 % of the machine's or cgroup's memory */
     const char *spill_dir;  /* where blocks go that do not fit; NULL: $TMPDIR, else /tmp */
-    uint64_t spill_bytes;   /* 0: four times memory_bytes, as far as the disk has room; UINT64_MAX: never spill */
+    uint64_t spill_bytes;   /* bound on such files; 0: half of what is free there; UINT64_MAX: never spill */
     /* For a cluster on the network. */
     const char *keys_dir;   /* holds the cluster's keys; NULL: not encrypted */
     uint32_t timeout_ms;    /* to reach the scheduler; 0: 8000 */

@@ -18,7 +18,7 @@ struct tessi_report {
     struct tessi_spans copied;  /* now holds a copy that it could be asked to adopt */
     struct tessi_spans dropped; /* no longer holds that copy */
     struct tessi_spans adopted; /* ADOPT: now the owner */
-    struct tessi_spans missing; /* ADOPT: had no copy any more */
+    struct tessi_spans missing; /* ADOPT: had no copy any more; or an owned block was lost with its spill file */
     struct tessi_spans stolen;  /* STEAL: given up, never started; `worker` is the thief */
     struct tessi_spans kept;    /* STEAL: refused: started, done or unknown */
     struct tessi_spans refused; /* ASSIGN: footprint exceeds this worker's budget */

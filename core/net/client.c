@@ -80,8 +80,9 @@ static enum tessi_status start_attempt(struct tessi_client *client, struct tessi
     client->attempt = ATTEMPT_RUNNING;
     client->again_ns = TESSI_NEVER;
     TESSI_TRY(tessi_endpoint_open(&client->endpoint, client->endpoint.net, ZMQ_DEALER, &client->options, error));
-    /* No reconnection behind our back: it would mix what was sent to the former peer into the new connection. */
-    TESSI_TRY(tessi_endpoint_set_int(&client->endpoint, ZMQ_RECONNECT_IVL, -1, error));
+    /* No reconnection behind our back, within days: it would mix what was sent to the former peer into the new
+     * connection. ZeroMQ's own way to say never (−1) throws away what was received and not yet read. */
+    TESSI_TRY(tessi_endpoint_set_int(&client->endpoint, ZMQ_RECONNECT_IVL, 1 << 29, error));
     /* Our own deadline, which knows better what to say, ends a handshake that stalls. */
     TESSI_TRY(tessi_endpoint_set_int(&client->endpoint, ZMQ_HANDSHAKE_IVL, 0, error));
     TESSI_TRY(tessi_endpoint_set_int(&client->endpoint, ZMQ_IPV6, client->is_ipv6 ? 1 : 0, error));

@@ -22,6 +22,7 @@ enum {
     MONITOR_EVERY = 256,    /* messages between two looks at connection events, when traffic never stops */
     HANDSHAKE_MS = 10000,   /* a connection that is silent for so long before it is authenticated is closed */
     HOST_BYTES = 48,
+    CLOSE_NS = 1000 * 1000 * 1000, /* see close_listeners */
 };
 
 struct peer {
@@ -43,6 +44,9 @@ struct connection {
 struct tessi_server {
     struct tessi_endpoint endpoint;
     char text[TESSI_ENDPOINT_MAX];
+    int *listeners; /* descriptors of its tcp listeners, which are ZeroMQ's */
+    size_t listeners_capacity;
+    size_t listeners_count;
     int linger_ms;
 
     struct peer *peers;
@@ -478,7 +482,12 @@ enum tessi_status tessi_server_bind(struct tessi_server *server, const char *add
         errno = zmq_errno();
         TESSI_TRY(listen_failed(text, address.port, error));
     }
-    fd = -1; /* It is ZeroMQ's now. */
+    if (fd >= 0) {
+        tessi_grow(&server->listeners, &server->listeners_capacity, server->listeners_count + 1,
+                   sizeof server->listeners[0]);
+        server->listeners[server->listeners_count++] = fd;
+        fd = -1; /* It is ZeroMQ's now. */
+    }
     if (server->text[0] == '\0') {
         memcpy(server->text, text, sizeof text);
     }
@@ -513,6 +522,39 @@ cleanup:
     return status;
 }
 
+/* ZeroMQ closes listeners some time after the socket. Wait for it, so that the port is free when the server is
+ * closed: whoever connects then is refused, and a successor can take the port. */
+static void close_listeners(struct tessi_server *server)
+{
+    struct tessi_endpoint *endpoint = &server->endpoint;
+    struct sockaddr_storage place;
+    size_t open = server->listeners_count;
+    for (size_t i = 0; i < server->listeners_count; i++) {
+        socklen_t length = sizeof place;
+        struct tessi_address address;
+        char text[TESSI_ENDPOINT_MAX];
+        int rc = getsockname(server->listeners[i], (struct sockaddr *)&place, &length);
+        TESS_ASSERT(rc == 0);
+        tessi_address_from_socket(&place, &address);
+        tessi_address_format(&address, text, sizeof text);
+        if (zmq_unbind(endpoint->socket, text) != 0) {
+            return; /* Then closing the socket does it, later. */
+        }
+    }
+    int64_t until_ns = tessi_clock_now() + CLOSE_NS;
+    for (int64_t left_ns = CLOSE_NS; open > 0 && left_ns > 0; left_ns = until_ns - tessi_clock_now()) {
+        zmq_pollitem_t wait = {.socket = endpoint->monitor, .events = ZMQ_POLLIN};
+        unsigned event = 0;
+        int value = 0;
+        (void)zmq_poll(&wait, 1, left_ns / TESSI_NS_PER_MS + 1);
+        while (open > 0 && tessi_endpoint_monitor_next(endpoint, &event, &value)) {
+            for (size_t i = 0; event == ZMQ_EVENT_CLOSED && i < server->listeners_count; i++) {
+                open -= server->listeners[i] == value ? 1 : 0;
+            }
+        }
+    }
+}
+
 void tessi_server_close(struct tessi_server *server)
 {
     if (server == NULL) {
@@ -527,7 +569,11 @@ void tessi_server_close(struct tessi_server *server)
             tessi_endpoint_send_goodbye(&server->endpoint, route, sizeof route);
         }
     }
+    if (server->endpoint.socket != NULL) {
+        close_listeners(server);
+    }
     tessi_endpoint_close(&server->endpoint, server->linger_ms);
+    tessi_free(server->listeners);
     tessi_map_fini(&server->index);
     tessi_free(server->peers);
     tessi_free(server->slots_free);

@@ -131,16 +131,20 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     }
 }
 
+/* It had no copy to adopt, or a block that it owned was lost with its spill file. */
 static void take_missing(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                          const struct tessi_span *span)
 {
-    struct task_record *task = current(sched, worker, layer, index, span->epoch);
-    if (task == NULL || (task->flags & TASK_ADOPTING) == 0) {
-        return;
+    struct task_record *task = record_peek(layer, index);
+    if (task == NULL || task->owner != worker->index || task->epoch != span->epoch) {
+        sched->stale_reports++;
+    } else if (task->state == TASK_HELD) {
+        recover_block(sched, layer, index);
+    } else if (task->flags & TASK_ADOPTING) {
+        unassign(sched, layer, task);
+        task->flags = TASK_DONE_ONCE;
+        recover_block(sched, layer, index);
     }
-    unassign(sched, layer, task);
-    task->flags = TASK_DONE_ONCE;
-    recover_block(sched, layer, index);
 }
 
 /* The footprint exceeds this worker's budget: another one may be larger. */

@@ -22,7 +22,11 @@ struct file_header {
     int64_t worker_silence_ns;
     int64_t client_silence_ns;
     int64_t wait_workers_ns;
+    char family[TESSI_NAME_MAX];
 };
+/* Whatever configures the machine belongs into the header. */
+_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 8 + TESSI_NAME_MAX,
+               "a setting of the scheduler is missing in the header of records");
 
 struct entry_header {
     uint32_t kind;
@@ -80,6 +84,7 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
                                  .client_silence_ns = config->client_silence_ns,
                                  .wait_workers_ns = config->wait_workers_ns};
     memcpy(header.magic, RECORD_MAGIC, sizeof header.magic);
+    memcpy(header.family, config->family, sizeof header.family);
     *recorder = NULL;
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {
@@ -161,7 +166,9 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
                           "%s: recorded under protocol %u, this build speaks %d; replay it with the build that made it",
                           reader->path, header.protocol, TESSI_PROTOCOL_VERSION);
     }
-    config->max_deaths = header.max_deaths;
+    *config = (struct tessi_sched_config){.max_deaths = header.max_deaths};
+    memcpy(config->family, header.family, sizeof config->family);
+    config->family[sizeof config->family - 1] = 0;
     config->window_ns = header.window_ns;
     config->worker_silence_ns = header.worker_silence_ns;
     config->client_silence_ns = header.client_silence_ns;

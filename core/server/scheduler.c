@@ -295,6 +295,7 @@ static struct tessi_sched_config complete(const struct tessi_sched_config *given
     config.worker_silence_ns = given->worker_silence_ns != 0 ? given->worker_silence_ns : config.worker_silence_ns;
     config.client_silence_ns = given->client_silence_ns != 0 ? given->client_silence_ns : config.client_silence_ns;
     config.wait_workers_ns = given->wait_workers_ns != 0 ? given->wait_workers_ns : config.wait_workers_ns;
+    memcpy(config.family, given->family, sizeof config.family);
     config.max_deaths = given->max_deaths != 0 ? given->max_deaths : config.max_deaths;
     return config;
 }

@@ -239,7 +239,7 @@ bool tessi_scan_text(struct tessi_scan *scan, size_t max, const char **text, siz
     if (length > max) {
         return tessi_scan_fail(scan, "a string is too long");
     }
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     if (!take(scan, length, &bytes, size)) {
         return false;
     }

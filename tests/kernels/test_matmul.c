@@ -18,7 +18,7 @@ struct product {
 static const struct product products[] = {
     {7, 5, 9, 7, 5, 9, 9, 0},       {1, 1, 1, 1, 1, 1, 1, 0},        {33, 29, 41, 16, 10, 8, 8, 0},
     {33, 29, 41, 33, 29, 7, 11, 0}, {70, 1, 300, 40, 1, 100, 64, 0}, {1, 130, 50, 1, 100, 50, 20, 0},
-    {20, 20, 64, 8, 8, 16, 16, 32}, {20, 20, 65, 8, 8, 10, 13, 25},  {90, 140, 150, 90, 140, 150, 150, 0},
+    {20, 20, 64, 8, 8, 16, 16, 32}, {20, 20, 65, 8, 8, 10, 13, 25},
 };
 
 static struct tessi_layer *product_layer(const struct product *p, enum tessi_dtype dtype, bool ta, bool tb)
@@ -150,6 +150,16 @@ static void test_products(void **state)
     }
 }
 
+/* Larger than the tiles of the plain loops in every direction. */
+static void test_tiles(void **state)
+{
+    const struct product p = {66, 130, 131, 66, 130, 131, 131, 0};
+    (void)state;
+    compare(&p, TESSI_I16, false, true);
+    compare(&p, TESSI_BF16, true, false);
+    compare(&p, TESSI_F32, true, true);
+}
+
 /* No k: zeros. No rows: nothing. */
 static void test_empty(void **state)
 {
@@ -189,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_tiles),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_family),
     };

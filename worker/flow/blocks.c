@@ -171,6 +171,8 @@ void tessi_flow_block_move(struct tessi_flow *flow, uint32_t handle, enum flow_s
 {
     struct flow_block *block = flow_block(flow, handle);
     TESS_ASSERT(block->state == state || (allowed[block->state] & (1u << state)) != 0);
+    flow->spilled_blocks -= block->state == FLOW_SPILLED ? 1 : 0;
+    flow->spilled_blocks += state == FLOW_SPILLED ? 1 : 0;
     block->state = state;
     tessi_flow_block_update(flow, handle);
 }

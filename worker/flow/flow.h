@@ -160,6 +160,7 @@ struct tessi_flow_stats {
     uint64_t tasks_waiting, tasks_started, blocks, blocks_spilled, leases;
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
     uint64_t stale_events, restarted_tasks, evicted_copies;
+    uint64_t parked_reads; /* of peers, waiting for a task here */
 };
 void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *stats);
 

@@ -14,7 +14,8 @@
  *   slots.c   steps to slots, and the order in which room is granted
  *   memory.c  the ledger, and taking room back
  *   fetch.c   asking peers and bringing blocks in
- *   serve.c   answering peers */
+ *   serve.c   answering peers
+ *   verify.c  the invariants */
 #ifndef TESSI_FLOW_INTERNAL_H
 #define TESSI_FLOW_INTERNAL_H
 
@@ -132,6 +133,7 @@ struct flow_block {
 
 struct flow_task {
     uint64_t order;
+    uint64_t footprint;
     struct flow_link *links; /* of all steps, in their order */
     int64_t ran_ns;
     uint32_t block, epoch, seq;
@@ -214,7 +216,7 @@ struct tessi_flow {
     uint64_t largest_bytes;    /* largest block that was ever owned here */
     bool blocked;              /* the oldest task waits for room: nobody else gets any */
     bool spill_broken;         /* the last spill failed */
-    uint64_t leases, parked, stale_events, restarted_tasks, evicted_copies;
+    uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
     uint64_t fetched_bytes, served_bytes, mapped_bytes;
 };
 
@@ -321,11 +323,15 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
 
 /* memory.c */
 void tessi_flow_hold(struct tessi_flow *flow, uint32_t block);
-void tessi_flow_unhold(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t block); /* FREE_BLOCK and all that goes with it */
 bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request);
-bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint64_t bytes); /* a younger output of `bytes` may be taken */
+/* An output of `block`, not the oldest task's, may be taken: the oldest task still fits beside what cannot go. */
+bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint32_t block);
+/* What of so many sticky bytes the spill budget surely cannot take. */
 uint64_t tessi_flow_unspillable_bytes(const struct tessi_flow *flow, uint64_t sticky_bytes);
+/* What may be taken back from where, and the key in that heap: the smallest goes first. */
+enum flow_reclaim tessi_flow_classify(const struct tessi_flow *flow, const struct flow_block *block,
+                                      struct flow_position *key);
 void tessi_flow_revoke(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_load(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_event *event);

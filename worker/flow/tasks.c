@@ -218,7 +218,9 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     task->order = span.order;
     task->seq = flow->seq++;
     task->steps = steps;
+    task->footprint = footprint;
     claim(flow, handle);
+    TESS_ASSERT(!block->held || block->bytes == bytes);
     block->bytes = bytes;
     block->regenerable = flow_layer(flow, layer_handle)->regenerable;
     block->epoch = span.epoch;

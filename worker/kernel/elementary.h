@@ -114,10 +114,12 @@ TESSI_ELEMENTARY void tessi_sincos_turns(double turns, double *sine, double *cos
     uint64_t quadrant = tessi_bits_f64(shifted);
     double s = tessi_sin_kernel(x, 0.0);
     double c = tessi_cos_kernel(x, 0.0);
-    double first = (quadrant & 1) != 0 ? c : s;
-    double second = (quadrant & 1) != 0 ? s : c;
-    *sine = tessi_f64_bits(tessi_bits_f64(first) ^ ((quadrant & 2) << 62));
-    *cosine = tessi_f64_bits(tessi_bits_f64(second) ^ (((quadrant + 1) & 2) << 62));
+    /* Selected by masks: compilers make branches of two choices by one condition. */
+    uint64_t swap = (tessi_bits_f64(s) ^ tessi_bits_f64(c)) & (0 - (quadrant & 1));
+    uint64_t first = tessi_bits_f64(s) ^ swap;
+    uint64_t second = tessi_bits_f64(c) ^ swap;
+    *sine = tessi_f64_bits(first ^ ((quadrant & 2) << 62));
+    *cosine = tessi_f64_bits(second ^ (((quadrant + 1) & 2) << 62));
 }
 
 #endif

@@ -16,7 +16,7 @@
 #include "worker/kernel/convert.h"
 #include "worker/kernel/elementary.h"
 
-#define STRIP 1024
+#define STRIP 512
 #define SLOT_BYTES (STRIP * 16)
 
 #define STRIP_PARAMETERS \

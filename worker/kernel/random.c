@@ -6,6 +6,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "worker/kernel/convert.h"
 #include "worker/kernel/random.h"
@@ -16,89 +19,116 @@ struct key {
     uint32_t low, high;
 };
 
-#define ROUND                                                     \
-    {                                                             \
-        uint64_t p = (uint64_t)c0 * UINT64_C(0xd2511f53);         \
-        uint64_t q = (uint64_t)c2 * UINT64_C(0xcd9e8d57);         \
-        c0 = (uint32_t)(q >> 32) ^ c1 ^ k0;                       \
-        c1 = (uint32_t)q;                                         \
-        c2 = (uint32_t)(p >> 32) ^ c3 ^ k1;                       \
-        c3 = (uint32_t)p;                                         \
-        k0 += UINT32_C(0x9e3779b9);                               \
-        k1 += UINT32_C(0xbb67ae85);                               \
+/* Both halves of an element's 128 bits, BATCH of them from `first` on: the same numbers as
+ * tessi_philox_element. */
+#define PHILOX_PARAMETERS \
+    struct key key, uint64_t first, uint32_t stream, uint64_t *restrict low, uint64_t *restrict high
+
+/* Counters sit in the low halves of 64-bit lanes; only the low halves are multiplied, so what is left
+ * in the high ones does no harm. MULTIPLY: the 64-bit product of the low halves. */
+#define PHILOX(name, attributes, lanes, multiply)                                       \
+    static attributes void name(PHILOX_PARAMETERS)                                      \
+    {                                                                                   \
+        typedef uint64_t vector __attribute__((vector_size(8 * (lanes))));              \
+        const vector zero = {0};                                                        \
+        const vector m0 = zero + UINT64_C(0xd2511f53);                                  \
+        const vector m1 = zero + UINT64_C(0xcd9e8d57);                                  \
+        vector index = zero + first;                                                    \
+        for (uint64_t l = 0; l < (lanes); l++) {                                        \
+            index[l] += l;                                                              \
+        }                                                                               \
+        for (size_t i = 0; i < BATCH; i += (lanes), index += (lanes)) {                 \
+            vector c0 = index;                                                          \
+            vector c1 = index >> 32;                                                    \
+            vector c2 = zero + stream;                                                  \
+            vector c3 = zero;                                                           \
+            struct key k = key;                                                         \
+            for (int round = 0; round < 10; round++) {                                  \
+                vector p = (vector)multiply(c0, m0);                                    \
+                vector q = (vector)multiply(c2, m1);                                    \
+                c0 = (q >> 32) ^ c1 ^ (zero + k.low);                                   \
+                c1 = q;                                                                 \
+                c2 = (p >> 32) ^ c3 ^ (zero + k.high);                                  \
+                c3 = p;                                                                 \
+                k.low += UINT32_C(0x9e3779b9);                                          \
+                k.high += UINT32_C(0xbb67ae85);                                         \
+            }                                                                           \
+            c0 = (c0 & UINT64_C(0xffffffff)) | c1 << 32;                                \
+            c2 = (c2 & UINT64_C(0xffffffff)) | c3 << 32;                                \
+            memcpy(low + i, &c0, sizeof c0);                                            \
+            memcpy(high + i, &c2, sizeof c2);                                           \
+        }                                                                               \
     }
 
-/* The words of `n` elements from `first` on, as pairs; the same numbers as tessi_philox_element. */
-TESSI_BODY void philox_body(struct key key, uint64_t first, uint32_t stream, uint32_t *restrict w0, uint32_t *restrict w1,
-                            uint32_t *restrict w2, uint32_t *restrict w3)
+#if defined(TESSI_AVX2)
+#define MULTIPLY_128(x, y) _mm_mul_epu32((__m128i)(x), (__m128i)(y))
+#define MULTIPLY_256(x, y) _mm256_mul_epu32((__m256i)(x), (__m256i)(y))
+#define MULTIPLY_512(x, y) _mm512_mul_epu32((__m512i)(x), (__m512i)(y))
+PHILOX(philox_base, , 2, MULTIPLY_128)
+PHILOX(philox_avx2, TESSI_AVX2, 4, MULTIPLY_256)
+PHILOX(philox_avx512, TESSI_AVX512, 8, MULTIPLY_512)
+
+static void philox(PHILOX_PARAMETERS)
 {
-    for (uint32_t i = 0; i < BATCH; i++) {
-        uint32_t k0 = key.low;
-        uint32_t k1 = key.high;
-        uint32_t c0 = (uint32_t)first + i;
-        uint32_t c1 = (uint32_t)(first >> 32) + (c0 < i ? 1 : 0);
-        uint32_t c2 = stream;
-        uint32_t c3 = 0;
-        ROUND ROUND ROUND ROUND ROUND ROUND ROUND ROUND ROUND ROUND
-        w0[i] = c0;
-        w1[i] = c1;
-        w2[i] = c2;
-        w3[i] = c3;
+    int level = tessi_simd_level();
+    if (level == 2) {
+        philox_avx512(key, first, stream, low, high);
+    } else if (level == 1) {
+        philox_avx2(key, first, stream, low, high);
+    } else {
+        philox_base(key, first, stream, low, high);
     }
 }
-TESSI_MULTIVERSION(philox,
-                   (struct key key, uint64_t first, uint32_t stream, uint32_t *restrict w0, uint32_t *restrict w1,
-                    uint32_t *restrict w2, uint32_t *restrict w3),
-                   (key, first, stream, w0, w1, w2, w3))
+#else
+#define MULTIPLY_ANY(x, y) (((x) & UINT64_C(0xffffffff)) * (y))
+PHILOX(philox, , 2, MULTIPLY_ANY)
+#endif
 
 /* x = a + b·u, at most `last`: the low end and the width, or mean and standard deviation. */
 struct range {
     double a, b, last;
 };
 
-TESSI_BODY void uniform_f64_body(struct range range, const uint32_t *restrict w0, const uint32_t *restrict w1,
-                                 double *restrict out, int64_t n)
+TESSI_BODY void uniform_f64_body(struct range range, const uint64_t *restrict bits, double *restrict out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        double x = range.a + range.b * tessi_random_unit((uint64_t)w1[i] << 32 | w0[i]);
+        double x = range.a + range.b * tessi_random_unit(bits[i]);
         out[i] = x > range.last ? range.last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f64,
-                   (struct range range, const uint32_t *restrict w0, const uint32_t *restrict w1, double *restrict out,
-                    int64_t n),
-                   (range, w0, w1, out, n))
+TESSI_MULTIVERSION(uniform_f64, (struct range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
+                   (range, bits, out, n))
 
-TESSI_BODY void uniform_f32_body(struct range range, const uint32_t *restrict w0, float *restrict out, int64_t n)
+TESSI_BODY void uniform_f32_body(struct range range, const uint64_t *restrict bits, float *restrict out, int64_t n)
 {
     float low = (float)range.a;
     float span = (float)range.b;
     float last = (float)range.last;
     for (int64_t i = 0; i < n; i++) {
-        float x = low + span * ((float)(int32_t)(w0[i] >> 8) * 5.9604644775390625e-08f);
+        float x = low + span * ((float)(int32_t)((uint32_t)bits[i] >> 8) * 5.9604644775390625e-08f);
         out[i] = x > last ? last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f32, (struct range range, const uint32_t *restrict w0, float *restrict out, int64_t n),
-                   (range, w0, out, n))
+TESSI_MULTIVERSION(uniform_f32, (struct range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
+                   (range, bits, out, n))
 
-TESSI_BODY void normal_f64_body(struct range range, const uint32_t *restrict w0, const uint32_t *restrict w1,
-                                const uint32_t *restrict w2, const uint32_t *restrict w3, double *restrict out, int64_t n)
+TESSI_BODY void normal_f64_body(struct range range, const uint64_t *restrict first, const uint64_t *restrict second,
+                                double *restrict out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        double z = tessi_random_normal((uint64_t)w1[i] << 32 | w0[i], (uint64_t)w3[i] << 32 | w2[i]);
-        out[i] = range.a + range.b * z;
+        out[i] = range.a + range.b * tessi_random_normal(first[i], second[i]);
     }
 }
 TESSI_MULTIVERSION(normal_f64,
-                   (struct range range, const uint32_t *restrict w0, const uint32_t *restrict w1,
-                    const uint32_t *restrict w2, const uint32_t *restrict w3, double *restrict out, int64_t n),
-                   (range, w0, w1, w2, w3, out, n))
+                   (struct range range, const uint64_t *restrict first, const uint64_t *restrict second,
+                    double *restrict out, int64_t n),
+                   (range, first, second, out, n))
 
 /* A run of elements that follow each other in the whole array. */
 static void run_fill(const struct tessi_layer *layer, struct range range, uint64_t first, unsigned char *out, int64_t count)
 {
-    _Alignas(64) uint32_t w[4][BATCH];
+    _Alignas(64) uint64_t low[BATCH];
+    _Alignas(64) uint64_t high[BATCH];
     _Alignas(64) double buffer[BATCH];
     struct key key = {(uint32_t)layer->as.random.seed, (uint32_t)(layer->as.random.seed >> 32)};
     bool uniform = layer->op == TESSI_OP_UNIFORM;
@@ -108,13 +138,13 @@ static void run_fill(const struct tessi_layer *layer, struct range range, uint64
         int64_t n = count - e < BATCH ? count - e : BATCH;
         unsigned char *to = out + (size_t)e * size;
         void *numbers = drawn == layer->dtype ? (void *)to : (void *)buffer;
-        philox(key, first + (uint64_t)e, uniform ? TESSI_STREAM_UNIFORM : TESSI_STREAM_NORMAL, w[0], w[1], w[2], w[3]);
+        philox(key, first + (uint64_t)e, uniform ? TESSI_STREAM_UNIFORM : TESSI_STREAM_NORMAL, low, high);
         if (!uniform) {
-            normal_f64(range, w[0], w[1], w[2], w[3], numbers, n);
+            normal_f64(range, low, high, numbers, n);
         } else if (drawn == TESSI_F32) {
-            uniform_f32(range, w[0], numbers, n);
+            uniform_f32(range, low, numbers, n);
         } else {
-            uniform_f64(range, w[0], w[1], numbers, n);
+            uniform_f64(range, low, numbers, n);
         }
         if (numbers != (void *)to) {
             tessi_convert(layer->dtype, to, drawn, numbers, (size_t)n);

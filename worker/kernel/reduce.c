@@ -17,7 +17,7 @@
 #define LANES 32
 #define LEAF 512
 #define LEAF_ROWS 16
-#define TILE 256 /* components of the output that are folded at a time */
+#define TILE 1024 /* components of the output that are folded at a time */
 
 #define ROW_PARAMETERS enum tessi_fold fold, const void *in, size_t n, size_t width, void *out
 #define JOIN_PARAMETERS enum tessi_fold fold, void *acc, const void *in, size_t n

@@ -6,12 +6,6 @@
 #ifndef TESSI_KERNEL_SIMD_H
 #define TESSI_KERNEL_SIMD_H
 
-/* These files are loops over arrays: they want the vectoriser whatever level the build chose. That
- * nobody reads errno or the floating-point flags changes no value, but lets loops vectorise. */
-#if defined(__OPTIMIZE__) && defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3", "no-math-errno", "no-trapping-math")
-#endif
-
 #define TESSI_BODY static inline __attribute__((always_inline))
 
 #if defined(__x86_64__) && defined(__GNUC__)

@@ -1,0 +1,308 @@
+/* Events to handlers; layers; reports and figures. */
+#include "worker/flow/flow.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "worker/flow/internal.h"
+
+struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
+{
+    TESS_ASSERT(config->slots >= 1 && config->slot_depth >= 1 && config->window >= 2);
+    struct tessi_flow *flow = tessi_zalloc(sizeof *flow);
+    flow->config = *config;
+    flow->dirty = FLOW_NONE;
+    flow->spill_generation = 1;
+    tessi_flow_pool_init(&flow->blocks, sizeof(struct flow_block));
+    tessi_flow_pool_init(&flow->tasks, sizeof(struct flow_task));
+    tessi_flow_pool_init(&flow->ties, sizeof(struct flow_tie));
+    tessi_flow_pool_init(&flow->peers, sizeof(struct flow_peer));
+    tessi_flow_pool_init(&flow->layers, sizeof(struct flow_layer));
+    flow->slots = tessi_zalloc(config->slots * sizeof *flow->slots);
+    for (uint32_t i = 0; i < config->slots; i++) {
+        flow->slots[i].queue = tessi_zalloc(config->slot_depth * sizeof *flow->slots[i].queue);
+        tessi_heap_push(&flow->idle, 0, i, i);
+    }
+    return flow;
+}
+
+void tessi_flow_destroy(struct tessi_flow *flow)
+{
+    if (flow == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < flow->tasks.count; i++) {
+        tessi_free(flow_task(flow, i)->links);
+    }
+    for (uint32_t i = 0; i < flow->layers.count; i++) {
+        tessi_layer_destroy(flow_layer(flow, i)->layer);
+    }
+    for (uint32_t i = 0; i < flow->config.slots; i++) {
+        tessi_free(flow->slots[i].queue);
+    }
+    tessi_free(flow->slots);
+    tessi_flow_pool_fini(&flow->blocks);
+    tessi_flow_pool_fini(&flow->tasks);
+    tessi_flow_pool_fini(&flow->ties);
+    tessi_flow_pool_fini(&flow->peers);
+    tessi_flow_pool_fini(&flow->layers);
+    tessi_map_fini(&flow->block_of);
+    tessi_map_fini(&flow->tie_of);
+    tessi_map_fini(&flow->peer_of);
+    tessi_map_fini(&flow->layer_of);
+    tessi_heap_fini(&flow->all);
+    tessi_heap_fini(&flow->startable);
+    tessi_heap_fini(&flow->runnable);
+    tessi_heap_fini(&flow->idle);
+    for (int i = 0; i < FLOW_CLASSES; i++) {
+        tessi_heap_fini(&flow->fetch[i]);
+    }
+    for (int i = 0; i < FLOW_RECLAIMS; i++) {
+        tessi_heap_fini(&flow->reclaim[i]);
+    }
+    tessi_free(flow->checks.items);
+    tessi_free(flow->copies.items);
+    tessi_free(flow->failed_spills.items);
+    tessi_free(flow->where);
+    tessi_free(flow->refs);
+    tessi_report_fini(&flow->report);
+    tessi_free(flow);
+}
+
+struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flow_action_kind kind, uint32_t handle)
+{
+    struct tessi_flow_actions *actions = flow->actions;
+    tessi_grow(&actions->items, &actions->capacity, actions->count + 1, sizeof *actions->items);
+    struct tessi_flow_action *action = &actions->items[actions->count++];
+    memset(action, 0, offsetof(struct tessi_flow_action, in));
+    action->kind = kind;
+    action->block = handle;
+    if (handle != FLOW_NONE) {
+        const struct flow_block *block = flow_block(flow, handle);
+        action->bytes = block->bytes;
+        action->task = tessi_flow_block_name(flow, block);
+        action->epoch = block->epoch;
+    }
+    return action;
+}
+
+/* --- layers --- */
+
+static struct tessi_map_key layer_key(uint32_t session, uint32_t id)
+{
+    return (struct tessi_map_key){session, id};
+}
+
+uint32_t tessi_flow_layer_find(const struct tessi_flow *flow, uint32_t session, uint32_t id)
+{
+    return tessi_map_get(&flow->layer_of, layer_key(session, id));
+}
+
+uint32_t tessi_flow_layer_get(struct tessi_flow *flow, uint32_t session, uint32_t id)
+{
+    uint32_t handle = tessi_flow_layer_find(flow, session, id);
+    if (handle == FLOW_NONE) {
+        handle = tessi_flow_pool_take(&flow->layers);
+        *flow_layer(flow, handle) =
+            (struct flow_layer){.session = session, .id = id, .blocks = FLOW_NONE, .live = true};
+        tessi_map_put(&flow->layer_of, layer_key(session, id), handle);
+    }
+    return handle;
+}
+
+void tessi_flow_layer_release(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_layer *layer = flow_layer(flow, handle);
+    if (layer->block_count > 0 || (layer->layer != NULL && !layer->dropped)) {
+        return;
+    }
+    (void)tessi_map_remove(&flow->layer_of, layer_key(layer->session, layer->id));
+    tessi_layer_destroy(layer->layer);
+    tessi_flow_pool_give(&flow->layers, handle);
+}
+
+static void on_layer(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    struct flow_layer *layer =
+        flow_layer(flow, tessi_flow_layer_get(flow, event->layer->session, event->layer->id));
+    layer->dropped = false;
+    if (layer->layer != NULL) {
+        tessi_layer_destroy(event->layer); /* an id always stands for the same layer */
+        flow->stale_events++;
+        return;
+    }
+    layer->layer = event->layer;
+    layer->regenerable = tessi_layer_regenerable(event->layer);
+}
+
+static void on_drop_layer(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    uint32_t handle = tessi_flow_layer_find(flow, event->session, event->layer_id);
+    if (handle == FLOW_NONE) {
+        flow->stale_events++;
+        return;
+    }
+    struct tessi_span all = {.session = event->session, .layer = event->layer_id, .first = 0, .count = UINT64_MAX};
+    flow_layer(flow, handle)->dropped = true;
+    tessi_flow_forget(flow, &all, 1);
+    tessi_flow_layer_release(flow, handle);
+}
+
+void tessi_flow_span_blocks(struct tessi_flow *flow, const struct tessi_span *span, tessi_flow_visit_fn *visit)
+{
+    uint32_t layer = tessi_flow_layer_find(flow, span->session, span->layer);
+    if (layer == FLOW_NONE) {
+        return;
+    }
+    if (span->count <= flow_layer(flow, layer)->block_count) {
+        for (uint64_t i = 0; i < span->count; i++) {
+            uint32_t handle =
+                tessi_flow_block_find(flow, (struct tessi_task){span->session, span->layer, span->first + i});
+            if (handle != FLOW_NONE) {
+                visit(flow, handle, span);
+            }
+        }
+        return;
+    }
+    uint32_t next;
+    for (uint32_t handle = flow_layer(flow, layer)->blocks; handle != FLOW_NONE; handle = next) {
+        const struct flow_block *block = flow_block(flow, handle);
+        next = block->layer_next;
+        if (block->index >= span->first && block->index - span->first < span->count) {
+            visit(flow, handle, span);
+        }
+    }
+}
+
+/* --- the step --- */
+
+static void handle_event(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    switch (event->kind) {
+    case TESSI_FLOW_LAYER:
+        on_layer(flow, event);
+        break;
+    case TESSI_FLOW_DROP_LAYER:
+        on_drop_layer(flow, event);
+        break;
+    case TESSI_FLOW_ASSIGN:
+        tessi_flow_on_assign(flow, event);
+        break;
+    case TESSI_FLOW_FREE:
+        tessi_flow_forget(flow, event->spans, event->span_count);
+        break;
+    case TESSI_FLOW_STEAL:
+        tessi_flow_on_steal(flow, event);
+        break;
+    case TESSI_FLOW_ADOPT:
+        tessi_flow_on_adopt(flow, event);
+        break;
+    case TESSI_FLOW_LOCATION:
+        tessi_flow_on_location(flow, event);
+        break;
+    case TESSI_FLOW_PEER_UP:
+        tessi_flow_on_peer_up(flow, event);
+        break;
+    case TESSI_FLOW_PEER_LOST:
+        tessi_flow_on_peer_lost(flow, event);
+        break;
+    case TESSI_FLOW_STEP_DONE:
+        tessi_flow_on_step_done(flow, event);
+        break;
+    case TESSI_FLOW_READ:
+        tessi_flow_on_read(flow, event);
+        break;
+    case TESSI_FLOW_PULL:
+        tessi_flow_on_pull(flow, event);
+        break;
+    case TESSI_FLOW_RELEASE:
+        tessi_flow_on_release(flow, event);
+        break;
+    case TESSI_FLOW_READY_INLINE:
+    case TESSI_FLOW_READY_LEASE:
+    case TESSI_FLOW_READY_OFFER:
+    case TESSI_FLOW_MOVED:
+    case TESSI_FLOW_ASK:
+        tessi_flow_on_answer(flow, event);
+        break;
+    case TESSI_FLOW_REVOKE:
+        tessi_flow_on_revoke(flow, event);
+        break;
+    case TESSI_FLOW_DATA:
+        tessi_flow_on_data(flow, event);
+        break;
+    case TESSI_FLOW_SPILLED:
+        tessi_flow_on_spilled(flow, event);
+        break;
+    case TESSI_FLOW_LOADED:
+        tessi_flow_on_loaded(flow, event);
+        break;
+    }
+}
+
+void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *event, struct tessi_flow_actions *actions)
+{
+    flow->actions = actions;
+    handle_event(flow, event);
+    tessi_flow_settle(flow);
+    tessi_flow_advance(flow);
+    flow->actions = NULL;
+}
+
+/* --- reports --- */
+
+/* Copies that came and went within one report are not mentioned. */
+static void report_copies(struct tessi_flow *flow)
+{
+    for (size_t i = 0; i < flow->copies.count; i++) {
+        struct flow_block *block = flow_block(flow, flow->copies.items[i]);
+        if (!block->live || !block->copy_changed) {
+            continue;
+        }
+        bool held = block->state == FLOW_LOCAL && !block->owned;
+        block->copy_changed = false;
+        if (held != block->copy_known) {
+            tessi_spans_push(held ? &flow->report.copied : &flow->report.dropped, tessi_flow_block_span(flow, block));
+        }
+        block->copy_known = held;
+    }
+    flow->copies.count = 0;
+}
+
+void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
+{
+    report_copies(flow);
+    *report = flow->report;
+    report->memory_used_bytes = flow->used_bytes;
+    report->memory_peak_bytes = flow->peak_bytes;
+    report->spilled_bytes = flow->spilled_bytes;
+    report->fetched_bytes = flow->fetched_bytes;
+    report->served_bytes = flow->served_bytes;
+    report->mapped_bytes = flow->mapped_bytes;
+    report->dropped_messages = flow->stale_events;
+    flow->report = (struct tessi_report){0};
+}
+
+bool tessi_flow_has_report(const struct tessi_flow *flow)
+{
+    return flow->copies.count > 0 || !tessi_report_empty(&flow->report);
+}
+
+void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *stats)
+{
+    *stats = (struct tessi_flow_stats){
+        .tasks_waiting = flow->all.count - flow->started,
+        .tasks_started = flow->started,
+        .blocks = flow->block_of.count,
+        .blocks_spilled = flow->spilled_blocks,
+        .leases = flow->leases,
+        .memory_used_bytes = flow->used_bytes,
+        .memory_peak_bytes = flow->peak_bytes,
+        .spilled_bytes = flow->spilled_bytes,
+        .stale_events = flow->stale_events,
+        .restarted_tasks = flow->restarted_tasks,
+        .evicted_copies = flow->evicted_copies,
+        .parked_reads = flow->parked,
+    };
+}

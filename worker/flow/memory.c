@@ -1,0 +1,322 @@
+/* The ledger, and taking room back: copies, spills, revoked leases, restarts. */
+#include "worker/flow/internal.h"
+
+void tessi_flow_hold(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    TESS_ASSERT(!block->held && block->bytes <= flow->config.memory_bytes - flow->used_bytes);
+    block->held = true;
+    flow->used_bytes += block->bytes;
+    flow->peak_bytes = flow->used_bytes > flow->peak_bytes ? flow->used_bytes : flow->peak_bytes;
+}
+
+static void unhold(struct tessi_flow *flow, struct flow_block *block)
+{
+    TESS_ASSERT(block->held && flow->used_bytes >= block->bytes);
+    block->held = false;
+    flow->used_bytes -= block->bytes;
+}
+
+/* Files that could not be written may be tried again: the disk has changed. */
+static void retry_failed_spills(struct tessi_flow *flow)
+{
+    if (flow->failed_spills.count == 0) {
+        return;
+    }
+    flow->spill_generation++;
+    for (size_t i = 0; i < flow->failed_spills.count; i++) {
+        if (flow_block(flow, flow->failed_spills.items[i])->live) {
+            tessi_flow_block_touch(flow, flow->failed_spills.items[i]);
+        }
+    }
+    flow->failed_spills.count = 0;
+}
+
+static void drop_file(struct tessi_flow *flow, struct flow_block *block)
+{
+    if (block->file) {
+        block->file = false;
+        flow->spilled_bytes -= block->regenerable ? 0 : block->bytes;
+        retry_failed_spills(flow);
+    }
+}
+
+void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    TESS_ASSERT(block->pins == 0 && block->leases == 0 && !block->busy);
+    (void)tessi_flow_act(flow, TESSI_FLOW_FREE_BLOCK, handle);
+    if (block->held) {
+        unhold(flow, block);
+    }
+    drop_file(flow, block);
+    block->owned = block->mapped = block->revoked = block->lost = block->revoking = false;
+    block->spill_failed = 0;
+}
+
+/* --- what can be taken back, and in which order --- */
+
+enum flow_reclaim tessi_flow_classify(const struct tessi_flow *flow, const struct flow_block *block,
+                                      struct flow_position *key)
+{
+    struct flow_position at = {UINT64_MAX, UINT64_MAX};
+    if (!block->held || block->busy || block->pins > 0) {
+        return FLOW_KEPT;
+    }
+    if (block->state == FLOW_MAKING) {
+        at = flow_task_position(flow_task(flow, block->task), 0);
+        *key = (struct flow_position){~at.order, ~at.second};
+        return FLOW_RESTARTABLE;
+    }
+    if (block->state != FLOW_LOCAL) {
+        return FLOW_KEPT;
+    }
+    (void)tessi_flow_block_next_use(block, &at);
+    *key = (struct flow_position){~at.order, ~at.second};
+    if (block->owned) {
+        bool stays = block->revoking || (block->spill_failed == flow->spill_generation);
+        return stays ? FLOW_KEPT : FLOW_OWNED;
+    }
+    if (block->users == 0) {
+        *key = (struct flow_position){block->last_use, 0};
+        return FLOW_UNNEEDED;
+    }
+    return FLOW_NEEDED;
+}
+
+/* Bring the heaps up to date. Blocks are only marked as they change, so that a worker with room to
+ * spare pays nothing for the order of eviction. */
+static void sort_dirty(struct tessi_flow *flow)
+{
+    while (flow->dirty != FLOW_NONE) {
+        uint32_t handle = flow->dirty;
+        struct flow_block *block = flow_block(flow, handle);
+        flow->dirty = block->dirty_next;
+        if (flow->dirty != FLOW_NONE) {
+            flow_block(flow, flow->dirty)->dirty_prev = FLOW_NONE;
+        }
+        block->dirty = false;
+        if (block->reclaim != FLOW_KEPT) {
+            (void)tessi_heap_remove(&flow->reclaim[block->reclaim], handle);
+        }
+        struct flow_position key = {0, 0};
+        block->reclaim = tessi_flow_classify(flow, block, &key);
+        if (block->reclaim != FLOW_KEPT) {
+            tessi_heap_push(&flow->reclaim[block->reclaim], key.order, key.second, handle);
+        }
+    }
+}
+
+/* The first of a class that is needed only after `at`. */
+static uint32_t candidate(struct tessi_flow *flow, enum flow_reclaim class, struct flow_position at)
+{
+    sort_dirty(flow);
+    const struct tessi_heap_entry *top = tessi_heap_peek(&flow->reclaim[class]);
+    if (top == NULL) {
+        return FLOW_NONE;
+    }
+    struct flow_position next_use = {~top->first, ~top->second};
+    return class == FLOW_UNNEEDED || flow_after(next_use, at) ? top->value : FLOW_NONE;
+}
+
+static void evict(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    tessi_flow_block_empty(flow, handle);
+    flow->evicted_copies++;
+    tessi_flow_block_copy_changed(flow, handle);
+    tessi_flow_block_move(flow, handle, block->source != 0 && block->users > 0 ? FLOW_OFFERED : FLOW_ABSENT);
+    tessi_flow_check(flow, handle);
+}
+
+static bool can_spill(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    return block->file || block->regenerable ||
+           (flow->spilled_bytes <= flow->config.spill_bytes &&
+            block->bytes <= flow->config.spill_bytes - flow->spilled_bytes && flow->config.spill_bytes > 0);
+}
+
+static void spill(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_SPILL, handle);
+    action->layer = flow_layer(flow, block->layer)->layer;
+    block->file = true;
+    block->busy = true;
+    flow->spilled_bytes += block->regenerable ? 0 : block->bytes;
+    flow->spilling++;
+    tessi_flow_block_move(flow, handle, FLOW_SPILLING);
+}
+
+static void unalloc(struct tessi_flow *flow, uint32_t handle)
+{
+    (void)tessi_flow_act(flow, TESSI_FLOW_UNALLOC, handle);
+    unhold(flow, flow_block(flow, handle));
+    tessi_flow_block_move(flow, handle, FLOW_SPILLED);
+}
+
+void tessi_flow_revoke(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->revoking) {
+        return;
+    }
+    for (uint32_t tie = block->ties; tie != FLOW_NONE; tie = flow_tie(flow, tie)->block_next) {
+        if ((flow_tie(flow, tie)->flags & FLOW_TIE_LEASED) != 0) {
+            tessi_flow_act(flow, TESSI_FLOW_SEND_REVOKE, handle)->peer = flow_peer(flow, flow_tie(flow, tie)->peer)->id;
+        }
+    }
+    block->revoking = true;
+    tessi_flow_block_update(flow, handle);
+}
+
+/* Even when all that is on its way out is gone, there is too little room. */
+static bool still_short(const struct tessi_flow *flow, const struct flow_request *request)
+{
+    return flow->used_bytes - flow->going_bytes + request->bytes > flow->config.memory_bytes;
+}
+
+static void take_owned(struct tessi_flow *flow, const struct flow_request *request)
+{
+    while (still_short(flow, request)) {
+        uint32_t handle = candidate(flow, FLOW_OWNED, request->at);
+        if (handle == FLOW_NONE || !can_spill(flow, flow_block(flow, handle))) {
+            return;
+        }
+        const struct flow_block *block = flow_block(flow, handle);
+        if (block->leases > 0) {
+            tessi_flow_revoke(flow, handle);
+        } else if (block->file) {
+            unalloc(flow, handle);
+        } else if (flow->spilling < FLOW_SPILLS_MAX) {
+            spill(flow, handle);
+        } else {
+            return;
+        }
+    }
+}
+
+bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request)
+{
+    uint64_t limit = flow->config.memory_bytes;
+    if (!request->urgent && !request->oldest) {
+        limit -= limit / 8;
+    }
+    if (request->bytes > limit) {
+        return false;
+    }
+    uint32_t handle;
+    while (flow->used_bytes > limit - request->bytes) {
+        handle = candidate(flow, FLOW_UNNEEDED, request->at);
+        if (handle == FLOW_NONE) {
+            handle = candidate(flow, FLOW_NEEDED, request->at);
+        }
+        if (handle == FLOW_NONE) {
+            break;
+        }
+        evict(flow, handle);
+    }
+    if (flow->used_bytes > limit - request->bytes && (request->urgent || request->oldest)) {
+        take_owned(flow, request);
+        while (request->oldest && still_short(flow, request) &&
+               (handle = candidate(flow, FLOW_RESTARTABLE, request->at)) != FLOW_NONE) {
+            tessi_flow_task_restart(flow, flow_block(flow, handle)->task);
+        }
+    }
+    return flow->used_bytes <= limit - request->bytes;
+}
+
+uint64_t tessi_flow_unspillable_bytes(const struct tessi_flow *flow, uint64_t sticky_bytes)
+{
+    uint64_t left = flow->spill_broken || flow->spilled_bytes > flow->config.spill_bytes
+                        ? 0
+                        : flow->config.spill_bytes - flow->spilled_bytes;
+    /* The last bytes of the budget may be too few for any block that is left. */
+    uint64_t surely = left > flow->largest_bytes ? left - flow->largest_bytes : 0;
+    return sticky_bytes > surely ? sticky_bytes - surely : 0;
+}
+
+bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint32_t handle)
+{
+    const struct flow_block *block = flow_block(flow, handle);
+    const struct flow_task *oldest = flow_task(flow, tessi_flow_oldest(flow));
+    const struct flow_block *oldest_block = flow_block(flow, oldest->block);
+    uint64_t sticky = flow->sticky_bytes - (oldest_block->sticky ? oldest_block->bytes : 0);
+    sticky += block->regenerable ? 0 : block->bytes;
+    uint64_t stays = tessi_flow_unspillable_bytes(flow, sticky);
+    return stays == 0 || (oldest->footprint <= flow->config.memory_bytes &&
+                          stays <= flow->config.memory_bytes - oldest->footprint);
+}
+
+/* --- spill files --- */
+
+void tessi_flow_load(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_LOAD, handle);
+    action->layer = flow_layer(flow, block->layer)->layer;
+    tessi_flow_hold(flow, handle);
+    block->busy = true;
+    flow->incoming_bytes += block->bytes;
+    tessi_flow_block_move(flow, handle, FLOW_LOADING);
+}
+
+static struct flow_block *io_block(struct tessi_flow *flow, const struct tessi_flow_event *event,
+                                   enum flow_state state)
+{
+    struct flow_block *block = event->block < flow->blocks.count ? flow_block(flow, event->block) : NULL;
+    if (block == NULL || !block->live || !block->busy || !block->file ||
+        (block->state != state && block->state != FLOW_ABANDONED)) {
+        flow->stale_events++;
+        return NULL;
+    }
+    block->busy = false;
+    return block;
+}
+
+void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    struct flow_block *block = io_block(flow, event, FLOW_SPILLING);
+    if (block == NULL) {
+        return;
+    }
+    flow->spilling--;
+    flow->spill_broken = event->status != TESSI_OK;
+    if (event->status != TESSI_OK) {
+        drop_file(flow, block);
+        block->spill_failed = flow->spill_generation;
+        tessi_flow_handles_push(&flow->failed_spills, event->block);
+    } else {
+        retry_failed_spills(flow);
+    }
+    if (block->state == FLOW_ABANDONED) {
+        tessi_flow_block_update(flow, event->block);
+        tessi_flow_check(flow, event->block);
+    } else if (event->status == TESSI_OK && block->pins == 0 && block->leases == 0) {
+        unalloc(flow, event->block);
+    } else {
+        tessi_flow_block_move(flow, event->block, FLOW_LOCAL);
+    }
+}
+
+void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    struct flow_block *block = io_block(flow, event, FLOW_LOADING);
+    if (block == NULL) {
+        return;
+    }
+    flow->incoming_bytes -= block->bytes;
+    drop_file(flow, block);
+    if (block->state == FLOW_ABANDONED) {
+        tessi_flow_block_update(flow, event->block);
+        tessi_flow_check(flow, event->block);
+    } else if (event->status == TESSI_OK) {
+        block->last_use = ++flow->clock;
+        tessi_flow_block_move(flow, event->block, FLOW_LOCAL);
+        tessi_flow_serve_parked(flow, event->block);
+    } else {
+        tessi_spans_push(&flow->report.missing, tessi_flow_block_span(flow, block));
+        tessi_flow_block_abandon(flow, event->block);
+        tessi_flow_turn_away(flow, event->block, 0, 0);
+    }
+}

@@ -1,0 +1,212 @@
+/* The invariants that the other files rely on, worked out anew from the records. */
+#include "core/base/alloc.h"
+#include "worker/flow/internal.h"
+
+struct tally { /* of one block, from everything that refers to it */
+    uint32_t users, pins, leases, asks, parked, sources, linked[FLOW_CLASSES];
+};
+
+static void count_link(void *context, const struct flow_link *link)
+{
+    (void)link;
+    ++*(uint32_t *)context;
+}
+
+static void verify_links(const struct tessi_flow *flow, uint32_t handle, struct tally *tallies)
+{
+    const struct flow_task *task = flow_task(flow, handle);
+    uint32_t missing = 0;
+    for (uint32_t i = 0; i < task->link_count; i++) {
+        const struct flow_link *link = &task->links[i];
+        if (link->step < task->next_step) {
+            TESS_ASSERT(link->class == FLOW_GONE);
+            continue;
+        }
+        const struct flow_block *block = flow_block(flow, link->block);
+        TESS_ASSERT(block->live && link->task == handle);
+        tallies[link->block].users++;
+        if (link->class < FLOW_CLASSES) {
+            tallies[link->block].linked[link->class]++;
+        }
+        if (link->step == task->next_step) {
+            TESS_ASSERT(link->class == (task->started ? FLOW_STARTED : FLOW_WAITING));
+            missing += block->readable ? 0 : 1;
+            /* Whatever is missing is on its way, or somebody has been asked for it. */
+            TESS_ASSERT(block->readable || block->state != FLOW_ABSENT);
+        } else {
+            bool near = link->step < (uint64_t)task->next_step + flow->config.window;
+            TESS_ASSERT(link->class == (near ? FLOW_AHEAD : FLOW_FUTURE));
+        }
+    }
+    TESS_ASSERT(missing == task->missing);
+}
+
+static void verify_task(const struct tessi_flow *flow, uint32_t handle, struct tally *tallies)
+{
+    const struct flow_task *task = flow_task(flow, handle);
+    const struct flow_block *block = flow_block(flow, task->block);
+    TESS_ASSERT(block->live && block->task == handle && !block->owned);
+    TESS_ASSERT(tessi_heap_contains(&flow->all, handle));
+    TESS_ASSERT(task->done_steps + task->queued <= task->next_step && task->next_step <= task->steps);
+    verify_links(flow, handle, tallies);
+    bool startable = tessi_heap_contains(&flow->startable, handle);
+    bool runnable = tessi_heap_contains(&flow->runnable, handle);
+    if (task->receive) {
+        TESS_ASSERT(!startable && !runnable && block->state != FLOW_UNMADE);
+    } else if (!task->started) {
+        bool ready = task->missing == 0 && block->state == FLOW_UNMADE;
+        TESS_ASSERT(!runnable && startable == ready);
+        TESS_ASSERT(block->state == FLOW_UNMADE || block->state == FLOW_ABANDONED);
+    } else {
+        bool place = task->queued == 0 || flow->slots[task->slot].count < flow->config.slot_depth;
+        bool ready = task->missing == 0 && !task->suspect && task->next_step < task->steps && place;
+        TESS_ASSERT(!startable && block->state == FLOW_MAKING && runnable == ready);
+        TESS_ASSERT(!task->suspect || task->queued > 0);
+    }
+}
+
+static void verify_ties(const struct tessi_flow *flow, struct tally *tallies)
+{
+    for (uint32_t i = 0; i < flow->ties.count; i++) {
+        const struct flow_tie *tie = flow_tie(flow, i);
+        if (!tie->live) {
+            continue;
+        }
+        const struct flow_peer *peer = flow_peer(flow, tie->peer);
+        struct tally *tally = &tallies[tie->block];
+        TESS_ASSERT(tie->flags != 0 && flow_block(flow, tie->block)->live);
+        tally->asks += (tie->flags & FLOW_TIE_ASKED) != 0 ? 1 : 0;
+        tally->parked += (tie->flags & FLOW_TIE_READ) != 0 ? 1 : 0;
+        tally->parked += (tie->flags & FLOW_TIE_PULL) != 0 ? 1 : 0;
+        tally->leases += (tie->flags & FLOW_TIE_LEASED) != 0 ? 1 : 0;
+        if ((tie->flags & FLOW_TIE_SOURCE) != 0) {
+            tally->sources++;
+            TESS_ASSERT(flow_block(flow, tie->block)->source == peer->id);
+        }
+        TESS_ASSERT(!peer->lost || (tie->flags & ~(uint32_t)FLOW_TIE_SOURCE) == 0);
+    }
+}
+
+static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
+{
+    for (uint32_t s = 0; s < flow->config.slots; s++) {
+        const struct flow_slot *slot = &flow->slots[s];
+        TESS_ASSERT(slot->count <= flow->config.slot_depth);
+        for (uint32_t i = 0; i < slot->count; i++) {
+            const struct flow_run *run = &slot->queue[i];
+            tallies[run->out].pins++;
+            for (uint32_t k = 0; k < run->in_count; k++) {
+                tallies[run->in[k]].pins++;
+            }
+            if (run->task != FLOW_NONE) {
+                const struct flow_task *task = flow_task(flow, run->task);
+                TESS_ASSERT(task->live && task->queued > 0 && task->slot == s && task->block == run->out);
+            }
+        }
+    }
+}
+
+static void verify_state(const struct flow_block *block)
+{
+    bool memory = block->state == FLOW_PULLING || block->state == FLOW_MAKING || block->state == FLOW_LOCAL ||
+                  block->state == FLOW_SPILLING || block->state == FLOW_LOADING;
+    TESS_ASSERT(block->state == FLOW_ABANDONED || block->held == memory);
+    TESS_ASSERT(block->mapped == (block->state == FLOW_MAPPED) || block->state == FLOW_ABANDONED);
+    TESS_ASSERT(block->held || block->mapped || block->pins == 0);
+    TESS_ASSERT(block->leases == 0 || (block->held && (block->owned || block->state == FLOW_ABANDONED)));
+    TESS_ASSERT(!block->revoking || block->leases > 0);
+    TESS_ASSERT(block->parked == 0 || block->task != FLOW_NONE || block->state == FLOW_LOADING);
+    bool moving = block->state == FLOW_PULLING || block->state == FLOW_SPILLING || block->state == FLOW_LOADING;
+    TESS_ASSERT(block->busy == moving || block->state == FLOW_ABANDONED);
+    TESS_ASSERT((block->state != FLOW_SPILLED && block->state != FLOW_SPILLING && block->state != FLOW_LOADING) ||
+                (block->owned && block->file));
+    bool sourced = block->state == FLOW_UNASKED || block->state == FLOW_ASKED || block->state == FLOW_OFFERED ||
+                   block->state == FLOW_PULLING;
+    TESS_ASSERT(!sourced || block->source != 0);
+    TESS_ASSERT(block->state != FLOW_ABANDONED || block->busy || block->pins > 0 || block->leases > 0);
+}
+
+static void verify_block(const struct tessi_flow *flow, uint32_t handle, const struct tally *tally)
+{
+    const struct flow_block *block = flow_block(flow, handle);
+    TESS_ASSERT(tessi_flow_block_find(flow, tessi_flow_block_name(flow, block)) == handle);
+    TESS_ASSERT(block->users == tally->users && block->pins == tally->pins && block->leases == tally->leases);
+    TESS_ASSERT(block->asks == tally->asks && block->parked == tally->parked);
+    TESS_ASSERT(tally->sources == (block->source != 0 ? 1 : 0) && !block->checking);
+    for (int class = 0; class < FLOW_CLASSES; class++) {
+        uint32_t linked = 0;
+        tessi_flow_link_walk(block->root[class], count_link, &linked);
+        TESS_ASSERT(linked == tally->linked[class]);
+    }
+    verify_state(block);
+    bool wanted = flow_block_bringable(block) &&
+                  (block->task != FLOW_NONE || block->root[FLOW_STARTED] != NULL ||
+                   block->root[FLOW_WAITING] != NULL || block->root[FLOW_AHEAD] != NULL);
+    TESS_ASSERT(wanted == (block->fetch < FLOW_CLASSES));
+    for (int class = 0; class < FLOW_CLASSES; class++) {
+        TESS_ASSERT(tessi_heap_contains(&flow->fetch[class], handle) == ((int)block->fetch == class));
+    }
+    struct flow_position key = {0, 0};
+    TESS_ASSERT(block->dirty || block->reclaim == tessi_flow_classify(flow, block, &key));
+    /* A record has a purpose. */
+    TESS_ASSERT(block->users > 0 || block->task != FLOW_NONE || block->held || block->mapped || block->asks > 0 ||
+                block->state == FLOW_SPILLED || block->state == FLOW_ABANDONED);
+}
+
+/* When nothing is under way that could end, the oldest task can have its room, unless what it needs
+ * beside it is more than memory and spill files together. */
+static void verify_progress(const struct tessi_flow *flow, bool quiet)
+{
+    uint32_t oldest = tessi_flow_oldest(flow);
+    if (!quiet || oldest == FLOW_NONE || !flow->blocked) {
+        return;
+    }
+    const struct flow_task *task = flow_task(flow, oldest);
+    const struct flow_block *block = flow_block(flow, task->block);
+    uint64_t sticky = flow->sticky_bytes - (block->sticky ? block->bytes : 0);
+    TESS_ASSERT(tessi_flow_unspillable_bytes(flow, sticky) + task->footprint > flow->config.memory_bytes);
+}
+
+void tessi_flow_verify(const struct tessi_flow *flow)
+{
+    struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
+    uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0;
+    uint32_t tasks = 0, started = 0, blocks = 0;
+    bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0 && flow->leases == 0;
+    for (uint32_t i = 0; i < flow->tasks.count; i++) {
+        if (flow_task(flow, i)->live) {
+            tasks++;
+            started += flow_task(flow, i)->started ? 1 : 0;
+            verify_task(flow, i, tallies);
+        }
+    }
+    verify_ties(flow, tallies);
+    verify_slots(flow, tallies);
+    for (uint32_t s = 0; s < flow->config.slots; s++) {
+        quiet = quiet && flow->slots[s].count == 0;
+    }
+    for (uint32_t i = 0; i < flow->blocks.count; i++) {
+        const struct flow_block *block = flow_block(flow, i);
+        if (!block->live) {
+            continue;
+        }
+        blocks++;
+        verify_block(flow, i, &tallies[i]);
+        used += block->held ? block->bytes : 0;
+        sticky += block->sticky ? block->bytes : 0;
+        going += block->going ? block->bytes : 0;
+        spilled += block->file && !block->regenerable ? block->bytes : 0;
+        bool in = block->state == FLOW_PULLING || block->state == FLOW_LOADING;
+        arriving += in ? block->bytes : 0;
+        leaving += block->state == FLOW_ABANDONED && block->busy ? block->bytes : 0;
+        quiet = quiet && !block->busy;
+    }
+    TESS_ASSERT(used == flow->used_bytes && used <= flow->config.memory_bytes);
+    TESS_ASSERT(sticky == flow->sticky_bytes && going == flow->going_bytes);
+    TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
+    TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);
+    TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_of.count);
+    TESS_ASSERT(flow->checks.count == 0);
+    verify_progress(flow, quiet);
+    tessi_free(tallies);
+}

@@ -1,0 +1,132 @@
+/* What the files of worker/peer share.
+ *
+ *   peer.c     the table of peers, connections, what the loop calls
+ *   talk.c     messages to and from peers
+ *   send.c     blocks on their way out, under byte credits
+ *   receive.c  blocks on their way in */
+#ifndef TESSI_PEER_INTERNAL_H
+#define TESSI_PEER_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "core/base/map.h"
+#include "core/wire/message.h"
+#include "worker/peer/arena_share.h"
+#include "worker/peer/copier.h"
+#include "worker/peer/peer.h"
+
+#define PEER_BOX_MAX 65536 /* messages that wait for one peer; more are dropped, which a sane peer never sees */
+
+struct letter { /* a packed message that waits */
+    struct letter *next;
+    struct tessi_frame payload; /* data NULL: none */
+    size_t size;
+    uint8_t header[];
+};
+
+struct peer_box { /* messages for one connection, in order */
+    struct letter *first, **last;
+    size_t count;
+};
+
+/* Bytes of a peer that ZeroMQ holds. Outlives the peer while there are some. */
+struct peer_credit;
+
+struct neighbour { /* a mapped arena, and how many handles lie in it */
+    struct tessi_mapping *mapping;
+    uint32_t users;
+    bool forgotten; /* by its peer: closed with its last user */
+};
+
+struct outgoing;
+
+struct peer {
+    struct tessi_source source; /* of the connection that we opened */
+    struct tessi_peers *peers;
+    uint32_t id;
+    bool announced; /* by the scheduler: a worker; else it came by itself: a client, or a worker before its announcement */
+    bool lost;      /* removed with the next tessi_peers_work */
+    bool broken;    /* our connection ended: tessi_peers_work tells the flow */
+    bool was_met;   /* the peer has connected to us before */
+    bool touched;   /* it is in the list of those to flush */
+    char address[TESSI_WIRE_ADDRESS_MAX + 1];
+    struct neighbour *neighbour; /* NULL: its memory cannot be mapped */
+    struct tessi_client *out;    /* opened when it is first needed */
+    bool out_welcomed;
+    int64_t retry_ns;
+    uint32_t in;                 /* handle of the connection that the peer opened; 0: none */
+    struct peer_box out_box, in_box;
+    struct tessi_spans reads[2]; /* [lease]: gathered for one message */
+    struct outgoing *sending, **sending_last;
+    struct peer_credit *credit;
+};
+
+struct tessi_peers {
+    struct tessi_source source; /* of the server */
+    struct tessi_peers_config config;
+    struct tessi_server *server;
+    struct tessi_share *share;
+    struct tessi_copier *copier;
+    uint64_t run_id, nonce;
+    uint32_t self;
+    bool begun;
+    struct peer **all;
+    size_t count, capacity;
+    struct tessi_map by_id, by_handle; /* → position in `all`; of `in` */
+    struct peer **touched;
+    size_t touched_count, touched_capacity;
+    struct pull *pulls;
+    size_t pull_count, pull_capacity;
+    uint32_t *free_pulls;
+    size_t free_pull_count, free_pull_capacity;
+    struct tessi_map pull_of; /* task → pull */
+    uint64_t pull_tokens;
+    struct tessi_buffer buffer; /* for packing */
+    struct tessi_peers_gauges gauges;
+};
+
+/* peer.c */
+struct peer *tessi_peer_record(struct tessi_peers *peers, uint32_t id); /* found, or made as one not announced */
+struct peer *tessi_peer_known(const struct tessi_peers *peers, uint32_t id); /* NULL: none, or lost */
+void tessi_peer_touch(struct peer *peer); /* flush it later */
+void tessi_peer_emit(struct peer *peer, enum tessi_flow_event_kind kind); /* PEER_UP, PEER_LOST */
+void tessi_peer_break(struct peer *peer, const char *why); /* it does not keep to the protocol: connect anew */
+bool tessi_peer_connect(struct peer *peer); /* our own connection; false: not now */
+
+/* talk.c */
+void tessi_peer_box_init(struct peer_box *box);
+void tessi_peer_box_clear(struct peer_box *box);
+/* To the peer, as a question (on our own connection if there can be one) or an answer (on the peer's own). */
+void tessi_peer_ask(struct peer *peer, const struct tessi_message *message);
+void tessi_peer_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload);
+/* The same for pieces of blocks; false: nothing was taken, try again later. The payload passes on success only. */
+bool tessi_peer_try_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload);
+void tessi_peer_say_hello(struct peer *peer);
+void tessi_peer_flush(struct peer *peer);
+/* One message from a peer that has said hello. */
+void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct tessi_frame *payload,
+                     uint32_t payload_count);
+
+/* send.c */
+struct peer_credit *tessi_peer_credit_create(struct tessi_poller *poller);
+void tessi_peer_credit_end(struct peer_credit *credit); /* the poller is not woken any more */
+void tessi_peer_send_block(struct peer *peer, struct tessi_task task, uint32_t epoch, struct tessi_block *block, bool whole);
+void tessi_peer_pump(struct peer *peer);
+void tessi_peer_send_cancel(struct peer *peer);
+
+/* receive.c */
+struct pull {
+    struct tessi_task task;
+    uint32_t peer;
+    struct tessi_block *block; /* NULL: a free record */
+    uint64_t received;
+    uint64_t token;
+};
+void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tessi_block *block);
+void tessi_peer_pull_piece(struct peer *peer, const struct tessi_msg_block *message, struct tessi_frame *payload,
+                           uint32_t payload_count);
+void tessi_peer_pull_refused(struct peer *peer, struct tessi_task task);
+void tessi_peer_pull_cancel(struct tessi_peers *peers, uint32_t peer_id); /* 0: all */
+void tessi_peers_pulls_work(struct tessi_peers *peers);
+
+#endif
