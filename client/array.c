@@ -32,7 +32,7 @@ static void replace_by_constant(struct tessi_layer **layer)
 {
     struct tessi_layer *empty = tessi_layer_create(0, RECIPE_ID, TESSI_OP_FULL, (*layer)->dtype);
     tessi_grid_copy(&empty->grid, &(*layer)->grid);
-    empty->as.full = (struct tessi_scalar){.dtype = TESSI_F64};
+    empty->as.full = (struct tessi_scalar){.dtype = TESSI_BOOL}; /* fits every dtype */
     tessi_layer_destroy(*layer);
     *layer = empty;
 }

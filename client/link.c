@@ -126,18 +126,18 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
 
 static void take_push(struct tessi_link *link, const struct tessi_msg_push *push)
 {
-    struct tessi_peer *peer = tessi_peer_find(link, push->worker);
+    struct tessi_remote *peer = tessi_remote_find(link, push->worker);
     if (peer != NULL) {
-        (void)tessi_peer_ready(peer, tessi_clock_now()); /* it pulls once it knows us */
+        (void)tessi_remote_ready(peer, tessi_clock_now()); /* it pulls once it knows us */
     }
 }
 
 static void take_scheduler_message(struct tessi_link *link, const struct tessi_message *message)
 {
     if (message->type == TESSI_MSG_PEER_UP) {
-        tessi_peer_up(link, message->as.peer_up.worker, message->as.peer_up.address);
+        tessi_remote_up(link, message->as.peer_up.worker, message->as.peer_up.address);
     } else if (message->type == TESSI_MSG_PEER_LOST) {
-        tessi_peer_lost(link, message->as.peer_lost.worker);
+        tessi_remote_lost(link, message->as.peer_lost.worker);
     } else if (message->type == TESSI_MSG_LOCATION) {
         if (link->transfer != NULL) {
             tessi_transfer_location(link, &message->as.location.spans);
@@ -240,7 +240,7 @@ static void *run(void *argument)
         if (link->transfer != NULL) {
             tessi_transfer_pump(link, now_ns);
         }
-        int64_t next_ns = tessi_peers_tend(link, now_ns);
+        int64_t next_ns = tessi_remote_tend(link, now_ns);
         end_when_dead(link);
         end_transfer(link);
         send_to_scheduler(link, now_ns);
@@ -252,7 +252,7 @@ static void *run(void *argument)
             if (ready[i].owner == link) {
                 receive_from_scheduler(link);
             } else if (ready[i].owner != NULL) {
-                tessi_peer_receive(ready[i].owner);
+                tessi_remote_receive(ready[i].owner);
             }
         }
     }
@@ -321,7 +321,7 @@ static enum tessi_status introduce(struct tessi_link *link, const struct tessi_l
 
 static void free_link(struct tessi_link *link)
 {
-    tessi_peers_fini(link);
+    tessi_remote_fini(link);
     if (link->scheduler != NULL) {
         if (link->poller != NULL) {
             tessi_poller_remove_client(link->poller, link->scheduler);

@@ -1,4 +1,4 @@
-/* Inside the link: what its I/O thread owns. Private to link.c, peer.c, serve.c and transfer.c. */
+/* Inside the link: what its I/O thread owns. Private to link.c, remote.c, serve.c and transfer.c. */
 #ifndef TESSI_CLIENT_LINK_IO_H
 #define TESSI_CLIENT_LINK_IO_H
 
@@ -38,7 +38,7 @@ struct tessi_serving { /* a block on its way to a worker */
     uint64_t sent;
 };
 
-struct tessi_peer { /* a worker that the scheduler has told us of */
+struct tessi_remote { /* a worker that the scheduler has told us of */
     struct tessi_link *link;
     uint32_t id;
     char address[TESSI_WIRE_ADDRESS_MAX + 1];
@@ -95,7 +95,7 @@ struct tessi_link {
     struct tessi_client *scheduler;
     struct tessi_mailbox out;       /* for the scheduler */
     int64_t sent_ns;                 /* last message to the scheduler */
-    struct tessi_peer **peers;
+    struct tessi_remote **peers;
     size_t peer_count, peer_capacity;
     struct tessi_transfer *transfer; /* under way */
 };
@@ -118,24 +118,24 @@ void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const ch
 /* How a layer has failed, as the scheduler said; OK when it has not. Takes the lock. */
 enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error);
 
-/* ---- Peers (peer.c) ---- */
+/* ---- Peers (remote.c) ---- */
 
-struct tessi_peer *tessi_peer_find(struct tessi_link *link, uint32_t id); /* NULL: unknown */
-void tessi_peer_up(struct tessi_link *link, uint32_t id, const char *address);
-void tessi_peer_lost(struct tessi_link *link, uint32_t id);
+struct tessi_remote *tessi_remote_find(struct tessi_link *link, uint32_t id); /* NULL: unknown */
+void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address);
+void tessi_remote_lost(struct tessi_link *link, uint32_t id);
 /* Whether messages can be sent to it now; begins to connect when they cannot. */
-bool tessi_peer_ready(struct tessi_peer *peer, int64_t now_ns);
-void tessi_peer_send(struct tessi_peer *peer, const struct tessi_message *message);
-void tessi_peer_receive(struct tessi_peer *peer);
+bool tessi_remote_ready(struct tessi_remote *peer, int64_t now_ns);
+void tessi_remote_send(struct tessi_remote *peer, const struct tessi_message *message);
+void tessi_remote_receive(struct tessi_remote *peer);
 /* Connect those that are wanted and may be tried again, close those that ended, flush. Returns when to come again. */
-int64_t tessi_peers_tend(struct tessi_link *link, int64_t now_ns);
-void tessi_peers_fini(struct tessi_link *link);
+int64_t tessi_remote_tend(struct tessi_link *link, int64_t now_ns);
+void tessi_remote_fini(struct tessi_link *link);
 
 /* ---- Serving (serve.c) ---- */
 
-void tessi_serve_pull(struct tessi_peer *peer, struct tessi_task task);
-void tessi_serve_flush(struct tessi_peer *peer);
-void tessi_serve_drop(struct tessi_peer *peer);
+void tessi_serve_pull(struct tessi_remote *peer, struct tessi_task task);
+void tessi_serve_flush(struct tessi_remote *peer);
+void tessi_serve_drop(struct tessi_remote *peer);
 void tessi_serve_fini(struct tessi_link *link);
 
 /* ---- Transfers (transfer.c) ---- */
@@ -145,7 +145,7 @@ struct tessi_transfer *tessi_transfer_create(uint32_t session, uint32_t layer, c
 void tessi_transfer_destroy(struct tessi_transfer *transfer);
 void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns); /* ask for what may be asked for now */
 void tessi_transfer_location(struct tessi_link *link, const struct tessi_spans *spans);
-void tessi_transfer_message(struct tessi_link *link, struct tessi_peer *peer, const struct tessi_message *message,
+void tessi_transfer_message(struct tessi_link *link, struct tessi_remote *peer, const struct tessi_message *message,
                             struct tessi_frame *payload, uint32_t payload_count);
 void tessi_transfer_peer_gone(struct tessi_link *link, uint32_t peer);
 void tessi_transfer_fail(struct tessi_transfer *transfer, enum tessi_status status, const char *text);

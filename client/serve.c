@@ -9,7 +9,7 @@
 struct tessi_blob {
     atomic_uint refs;
     uint64_t bytes;
-    _Alignas(64) uint8_t data[];
+    _Alignas(16) uint8_t data[];
 };
 
 struct tessi_blob *tessi_blob_create(const void *data, uint64_t bytes)
@@ -88,7 +88,7 @@ void tessi_serve_fini(struct tessi_link *link)
 }
 
 /* A pull of data that have been released is dropped: the scheduler has told or will tell the worker so. */
-void tessi_serve_pull(struct tessi_peer *peer, struct tessi_task task)
+void tessi_serve_pull(struct tessi_remote *peer, struct tessi_task task)
 {
     struct tessi_link *link = peer->link;
     pthread_mutex_lock(&link->lock);
@@ -147,7 +147,7 @@ static struct tessi_frame next_frame(const struct tessi_serving *serving)
     return tessi_frame_wrap(copy, (size_t)size, release_copy, NULL);
 }
 
-static void end_first(struct tessi_peer *peer)
+static void end_first(struct tessi_remote *peer)
 {
     struct tessi_serving *serving = peer->serving;
     peer->serving = serving->next;
@@ -158,7 +158,7 @@ static void end_first(struct tessi_peer *peer)
     tessi_free(serving);
 }
 
-void tessi_serve_flush(struct tessi_peer *peer)
+void tessi_serve_flush(struct tessi_remote *peer)
 {
     while (peer->serving != NULL && tessi_mailbox_flush(&peer->out, peer->client)) {
         struct tessi_serving *serving = peer->serving;
@@ -178,7 +178,7 @@ void tessi_serve_flush(struct tessi_peer *peer)
     }
 }
 
-void tessi_serve_drop(struct tessi_peer *peer)
+void tessi_serve_drop(struct tessi_remote *peer)
 {
     while (peer->serving != NULL) {
         end_first(peer);

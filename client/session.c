@@ -13,7 +13,7 @@
 #include "core/base/version.h"
 #include "core/net/context.h"
 
-#define TIMEOUT_MS 8000
+#define TIMEOUT_MS 5000
 
 const char *tess_version(void)
 {

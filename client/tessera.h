@@ -163,7 +163,7 @@ typedef struct tess_session_options {
     uint64_t spill_bytes;   /* bound on such files; 0: half of what is free there; UINT64_MAX: never spill */
     /* For a cluster on the network. */
     const char *keys_dir;   /* holds the cluster's keys; NULL: not encrypted */
-    uint32_t timeout_ms;    /* to reach the scheduler; 0: 8000 */
+    uint32_t timeout_ms;    /* to reach the scheduler; 0: 5000 */
     /* For both. */
     uint64_t chunk_bytes;   /* bound on blocks whose chunks the library chooses; 0: 128 MiB */
 } tess_session_options;

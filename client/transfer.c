@@ -138,7 +138,7 @@ static void begin_blocks(struct tessi_link *link, struct tessi_transfer *transfe
 }
 
 /* READ all that is known to lie at one worker with one message. */
-static void read_from(struct tessi_link *link, struct tessi_transfer *transfer, struct tessi_peer *peer)
+static void read_from(struct tessi_link *link, struct tessi_transfer *transfer, struct tessi_remote *peer)
 {
     struct tessi_spans spans = {0};
     for (uint32_t s = 0; s < WINDOW; s++) {
@@ -150,7 +150,7 @@ static void read_from(struct tessi_link *link, struct tessi_transfer *transfer, 
     }
     struct tessi_message message = {.type = TESSI_MSG_READ, .run_id = link->run_id};
     message.as.read.spans = spans;
-    tessi_peer_send(peer, &message);
+    tessi_remote_send(peer, &message);
     tessi_spans_fini(&spans);
 }
 
@@ -159,14 +159,14 @@ static bool may_pull(const struct tessi_transfer *transfer, uint64_t bytes)
     return transfer->pulled_bytes == 0 || transfer->pulled_bytes + bytes <= PULL_BYTES;
 }
 
-static void pull(struct tessi_link *link, struct tessi_transfer *transfer, struct slot *slot, struct tessi_peer *peer)
+static void pull(struct tessi_link *link, struct tessi_transfer *transfer, struct slot *slot, struct tessi_remote *peer)
 {
     slot->state = SLOT_PULLING;
     slot->received = 0;
     transfer->pulled_bytes += block_bytes(transfer, slot->index);
     struct tessi_message message = {.type = TESSI_MSG_PULL, .run_id = link->run_id};
     message.as.pull.task = (struct tessi_task){transfer->session, transfer->layer, slot->index};
-    tessi_peer_send(peer, &message);
+    tessi_remote_send(peer, &message);
 }
 
 void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns)
@@ -178,14 +178,14 @@ void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns)
         if (slot->state != SLOT_LOCATED && slot->state != SLOT_OFFERED) {
             continue;
         }
-        struct tessi_peer *peer = tessi_peer_find(link, slot->worker);
+        struct tessi_remote *peer = tessi_remote_find(link, slot->worker);
         if (peer == NULL) {
             if (slot->state == SLOT_OFFERED) {
                 locate_again(link, transfer, slot);
             }
             continue; /* the scheduler's word about this worker is on its way */
         }
-        if (!tessi_peer_ready(peer, now_ns)) {
+        if (!tessi_remote_ready(peer, now_ns)) {
             continue;
         }
         if (slot->state == SLOT_LOCATED) {
@@ -263,7 +263,7 @@ static void take(struct tessi_transfer *transfer, struct slot *slot, uint64_t of
 }
 
 /* The slot that a peer's message is about; NULL when it is stale. */
-static struct slot *addressed(struct tessi_transfer *transfer, const struct tessi_peer *peer, struct tessi_task task)
+static struct slot *addressed(struct tessi_transfer *transfer, const struct tessi_remote *peer, struct tessi_task task)
 {
     if (transfer == NULL || transfer->error.status != TESSI_OK || task.session != transfer->session ||
         task.layer != transfer->layer) {
@@ -280,7 +280,7 @@ static void take_moved(struct slot *slot, const struct tessi_msg_moved *moved)
     slot->epoch = moved->epoch;
 }
 
-void tessi_transfer_message(struct tessi_link *link, struct tessi_peer *peer, const struct tessi_message *message,
+void tessi_transfer_message(struct tessi_link *link, struct tessi_remote *peer, const struct tessi_message *message,
                             struct tessi_frame *payload, uint32_t payload_count)
 {
     struct tessi_transfer *transfer = link->transfer;

@@ -42,8 +42,9 @@ struct tessi_worker_config {
     void *context;           /* for `connected` */
 };
 
-/* Check the configuration, start slots, make the arena and the spill directory. INVALID: a setting (the
- * text names it); IO, NOMEM: what could not be made. `*worker` is NULL on failure. */
+/* Check the configuration, make the arena and the spill directory; slots start when the scheduler has said
+ * which numerics it wants. INVALID: a setting (the text names it); IO, NOMEM: what could not be made.
+ * `*worker` is NULL on failure. */
 TESSI_MUST_USE enum tessi_status tessi_worker_create(const struct tessi_worker_config *config,
                                                      struct tessi_worker **worker, struct tessi_error *error);
 

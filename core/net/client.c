@@ -232,11 +232,31 @@ static void handshake_refused(struct tessi_client *client, int reason)
     }
 }
 
+/* ZeroMQ opens the socket itself and only names its descriptor afterwards. By then it may have been closed and be
+ * another's, so it is left alone unless it is a connection to the same place. */
+static void tune_connection(const struct tessi_client *client, int fd)
+{
+    struct sockaddr_storage place;
+    socklen_t length = sizeof place;
+    struct tessi_address address;
+    char text[TESSI_ENDPOINT_MAX];
+    if (fd < 0 || getpeername(fd, (struct sockaddr *)&place, &length) != 0 ||
+        (place.ss_family != AF_INET && place.ss_family != AF_INET6)) {
+        return;
+    }
+    tessi_address_from_socket(&place, &address);
+    tessi_address_format(&address, text, sizeof text);
+    if (tessi_address_is_loopback(&address) && strcmp(text, client->numeric) == 0) {
+        tessi_tune_loopback(fd);
+    }
+}
+
 static void on_connecting(struct tessi_client *client, unsigned event, int value, int64_t now_ns)
 {
     switch (event) {
     case ZMQ_EVENT_CONNECTED:
         client->attempt = ATTEMPT_ACCEPTED;
+        tune_connection(client, value);
         break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         becomes_ready(client);

@@ -22,7 +22,7 @@
 struct tessi_client;
 
 /* Start to connect to `address`, e.g. "tcp://node1:8786"; `options` may be NULL. The outcome comes as a
- * READY or GONE event. INVALID: the address; NOT_FOUND: the host name; IO. */
+ * READY or GONE event; only a host name's look-up blocks. INVALID: the address; NOT_FOUND: the host name; IO. */
 TESSI_MUST_USE enum tessi_status tessi_client_open(struct tessi_net *net, const char *address,
                                                    const struct tessi_net_options *options,
                                                    struct tessi_client **client, struct tessi_error *error);

@@ -1,9 +1,12 @@
 #include "core/net/endpoint.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
@@ -140,6 +143,15 @@ static enum tessi_status open_monitor(struct tessi_endpoint *endpoint, struct te
         return zmq_failed(error, "cannot watch a socket");
     }
     return TESSI_OK;
+}
+
+void tessi_tune_loopback(int fd)
+{
+    char name[16] = {0};
+    socklen_t size = sizeof name - 1;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &size) == 0 && strncmp(name, "bbr", 3) == 0) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4); /* Only speed depends on it. */
+    }
 }
 
 static int descriptor_of(void *socket)
@@ -351,11 +363,12 @@ static bool send_frame(void *socket, struct tessi_frame *frame, int flags)
         tessi_frame_release(frame);
         return sent;
     }
+    struct tessi_frame moved = *frame;
     struct outgoing *outgoing = tessi_alloc(sizeof *outgoing);
-    outgoing->frame = *frame;
+    outgoing->frame = moved;
     *frame = (struct tessi_frame){0};
     atomic_store_explicit(&outgoing->handed_over, 1, memory_order_release);
-    if (zmq_msg_init_data(&message, outgoing->frame.data, outgoing->frame.size, release_sent, outgoing) != 0) {
+    if (zmq_msg_init_data(&message, moved.data, moved.size, release_sent, outgoing) != 0) {
         release_sent(NULL, outgoing);
         return false;
     }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -396,17 +395,6 @@ uint32_t tessi_server_peer_count(const struct tessi_server *server)
     return server->peers_count;
 }
 
-/* BBR paces a loopback stream to half of what it can carry, and a process cannot turn it off for sockets that
- * ZeroMQ opens; so we open the listening one, whose setting every accepted connection inherits. */
-static void tune_loopback(int fd)
-{
-    char name[16] = {0};
-    socklen_t size = sizeof name - 1;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &size) == 0 && strncmp(name, "bbr", 3) == 0) {
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4); /* Only speed depends on it. */
-    }
-}
-
 static enum tessi_status listen_failed(const char *text, uint16_t port, struct tessi_error *error)
 {
     switch (errno) {
@@ -445,7 +433,7 @@ static enum tessi_status open_listener(struct tessi_address *address, int *fd_ou
     struct tessi_address numeric;
     tessi_address_from_socket(&place, &numeric);
     if (tessi_address_is_loopback(&numeric)) {
-        tune_loopback(fd);
+        tessi_tune_loopback(fd); /* Every accepted connection inherits it. */
     }
     length = sizeof place;
     if (bind(fd, (const struct sockaddr *)&place,

@@ -5,7 +5,9 @@
  * TESSI_NET_FRAMES_MAX − 1 payload frames; nothing here looks into them.
  *
  * One thread at a time uses a server. Nothing blocks: BUSY means "would block", and callers
- * bound the bytes in flight by credits of their own, since the queues here count messages. */
+ * bound the bytes in flight by credits of their own, since the queues here count messages. What an
+ * admitted peer can make us hold before we see it is its receive queue's messages; ZeroMQ bounds the
+ * size of a frame, not the number of frames of one message, so only keys keep strangers from that. */
 #ifndef TESSI_NET_SERVER_H
 #define TESSI_NET_SERVER_H
 

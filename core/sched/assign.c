@@ -3,6 +3,8 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
+#define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
+
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
 {
     if (!worker->hungry && worker->alive) {
@@ -22,7 +24,8 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
  * worker's, may be what those wait for. */
 static bool may_take(const struct tessi_sched *sched, const struct worker *worker, uint64_t order)
 {
-    return has_room(sched, worker) || order < worker->youngest;
+    bool sendable = worker->out_where.count < WHERE_MAX;
+    return sendable && (has_room(sched, worker) || order < worker->youngest);
 }
 
 struct input_check {

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/digest.h"
 #include "core/wire/message.h"
 
 #define RECORD_MAGIC "TESSREC1"
@@ -23,6 +25,7 @@ struct file_header {
     int64_t client_silence_ns;
     int64_t wait_workers_ns;
     char family[TESSI_NAME_MAX];
+    uint64_t check; /* digest of all before it */
 };
 /* Whatever configures the machine belongs into the header. */
 _Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 8 + TESSI_NAME_MAX,
@@ -33,6 +36,8 @@ struct entry_header {
     uint32_t peer;
     int64_t now_ns;
     uint64_t size;
+    uint64_t bytes_digest;
+    uint64_t check; /* digest of all before it: so damage is told from a record that was cut short */
 };
 
 struct tessi_recorder {
@@ -56,8 +61,9 @@ static enum tessi_status write_all(struct tessi_recorder *recorder, struct iovec
             continue;
         }
         if (wrote < 0) {
-            return tessi_fail(error, TESSI_IO, "%s: cannot write the record: %s; free some space or choose another file",
-                              recorder->path, strerror(errno));
+            return tessi_fail(error, TESSI_IO,
+                              "%s: cannot write the record: %s; free some space or choose another file", recorder->path,
+                              strerror(errno));
         }
         for (size_t left = (size_t)wrote; left > 0;) {
             size_t part = left < parts->iov_len ? left : parts->iov_len;
@@ -85,11 +91,13 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
                                  .wait_workers_ns = config->wait_workers_ns};
     memcpy(header.magic, RECORD_MAGIC, sizeof header.magic);
     memcpy(header.family, config->family, sizeof header.family);
+    header.check = tessi_digest_bytes(&header, offsetof(struct file_header, check));
     *recorder = NULL;
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {
-        return tessi_fail(error, TESSI_IO, "%s: cannot create the record: %s; name a file in a folder that you may write",
-                          path, strerror(errno));
+        return tessi_fail(error, TESSI_IO,
+                          "%s: cannot create the record: %s; name a file in a folder that you may write", path,
+                          strerror(errno));
     }
     struct tessi_recorder *result = tessi_zalloc(sizeof *result);
     result->fd = fd;
@@ -109,7 +117,8 @@ enum tessi_status tessi_recorder_input(struct tessi_recorder *recorder, enum tes
     if (recorder->fd < 0) {
         return TESSI_OK;
     }
-    struct entry_header header = {(uint32_t)kind, peer, now_ns, size};
+    struct entry_header header = {(uint32_t)kind, peer, now_ns, size, tessi_digest_bytes(bytes, size), 0};
+    header.check = tessi_digest_bytes(&header, offsetof(struct entry_header, check));
     struct iovec parts[3] = {{&recorder->digest, recorder->has_digest ? sizeof recorder->digest : 0},
                              {&header, sizeof header},
                              {(void *)(uintptr_t)bytes, size}};
@@ -158,8 +167,12 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
     struct file_header header;
     if (fread(&header, sizeof header, 1, reader->file) != 1 ||
         memcmp(header.magic, RECORD_MAGIC, sizeof header.magic) != 0 || header.run_id == 0) {
-        return tessi_fail(error, TESSI_FORMAT,
-                          "%s: not a record; make one with `tessera scheduler --record FILE`", reader->path);
+        return tessi_fail(error, TESSI_FORMAT, "%s: not a record; make one with `tessera scheduler --record FILE`",
+                          reader->path);
+    }
+    if (header.check != tessi_digest_bytes(&header, offsetof(struct file_header, check))) {
+        return tessi_fail(error, TESSI_FORMAT, "%s: the head of the record is damaged; record the run again",
+                          reader->path);
     }
     if (header.protocol != TESSI_PROTOCOL_VERSION) {
         return tessi_fail(error, TESSI_VERSION,
@@ -200,9 +213,16 @@ enum tessi_status tessi_record_open(const char *path, struct tessi_record_reader
 
 static bool header_valid(const struct entry_header *header)
 {
-    return header->size <= TESSI_MESSAGE_MAX && header->now_ns >= 0 &&
+    return header->check == tessi_digest_bytes(header, offsetof(struct entry_header, check)) &&
+           header->size <= TESSI_MESSAGE_MAX && header->now_ns >= 0 &&
            (header->kind == TESSI_RECORD_MESSAGE ||
             (header->size == 0 && (header->kind == TESSI_RECORD_GONE || header->kind == TESSI_RECORD_TICK)));
+}
+
+static enum tessi_status damaged(const struct tessi_record_reader *reader, struct tessi_error *error)
+{
+    return tessi_fail(error, TESSI_FORMAT, "%s: entry %" PRIu64 " is damaged; record the run again", reader->path,
+                      reader->entries);
 }
 
 enum tessi_status tessi_record_next(struct tessi_record_reader *reader, struct tessi_record_entry *entry,
@@ -214,13 +234,15 @@ enum tessi_status tessi_record_next(struct tessi_record_reader *reader, struct t
     }
     reader->entries++;
     if (!header_valid(&header)) {
-        return tessi_fail(error, TESSI_FORMAT, "%s: entry %" PRIu64 " is damaged; record the run again", reader->path,
-                          reader->entries);
+        return damaged(reader, error);
     }
     size_t size = (size_t)header.size;
     tessi_grow(&reader->bytes, &reader->capacity, size > 0 ? size : 1, 1);
     if (size > 0 && fread(reader->bytes, size, 1, reader->file) != 1) {
         return TESSI_CLOSED;
+    }
+    if (tessi_digest_bytes(reader->bytes, size) != header.bytes_digest) {
+        return damaged(reader, error);
     }
     *entry = (struct tessi_record_entry){.kind = (enum tessi_record_kind)header.kind,
                                          .peer = header.peer,

@@ -41,7 +41,7 @@ TESSI_MUST_USE enum tessi_status tessi_recorder_input(struct tessi_recorder *rec
                                                       uint32_t peer, int64_t now_ns, const void *bytes, size_t size,
                                                       struct tessi_error *error);
 void tessi_recorder_digest(struct tessi_recorder *recorder, uint64_t digest); /* of what that input gave */
-void tessi_recorder_close(struct tessi_recorder *recorder); /* NULL is allowed */
+void tessi_recorder_close(struct tessi_recorder *recorder);                   /* NULL is allowed */
 
 struct tessi_record_reader;
 
@@ -50,8 +50,8 @@ TESSI_MUST_USE enum tessi_status tessi_record_open(const char *path, struct tess
                                                    struct tessi_sched_config *config, uint64_t *run_id,
                                                    struct tessi_error *error);
 /* The next entry; CLOSED at the end (also when the last entry was cut short); FORMAT: damaged. */
-TESSI_MUST_USE enum tessi_status tessi_record_next(struct tessi_record_reader *reader,
-                                                   struct tessi_record_entry *entry, struct tessi_error *error);
+TESSI_MUST_USE enum tessi_status tessi_record_next(struct tessi_record_reader *reader, struct tessi_record_entry *entry,
+                                                   struct tessi_error *error);
 void tessi_record_close(struct tessi_record_reader *reader);
 
 #endif

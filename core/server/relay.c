@@ -29,8 +29,8 @@ struct tessi_relay *tessi_relay_create(const struct tessi_sched_config *config, 
 {
     TESS_ASSERT(run_id != 0);
     struct tessi_relay *relay = tessi_zalloc(sizeof *relay);
-    int64_t silence_ns = config->worker_silence_ns < config->client_silence_ns ? config->worker_silence_ns
-                                                                               : config->client_silence_ns;
+    int64_t silence_ns =
+        config->worker_silence_ns < config->client_silence_ns ? config->worker_silence_ns : config->client_silence_ns;
     int64_t heartbeat_ms = silence_ns / HEARTBEATS_IN_SILENCE / 1000000;
     relay->sched = tessi_sched_create(config);
     relay->run_id = run_id;
@@ -220,7 +220,9 @@ static enum tessi_relay_result receive_message(struct tessi_relay *relay, int64_
     }
     if (role == TESSI_ROLE_NONE || !tessi_event_from_message(message, role, peer, now_ns, &event)) {
         tessi_fail(why, TESSI_PROTOCOL, "%s is nothing that a %s may send here", tessi_message_name(message->type),
-                   role == TESSI_ROLE_NONE ? "stranger" : role == TESSI_ROLE_WORKER ? "worker" : "client");
+                   role == TESSI_ROLE_NONE     ? "stranger"
+                   : role == TESSI_ROLE_WORKER ? "worker"
+                                               : "client");
         return drop(&relay->counters.misplaced);
     }
     relay->counters.messages++;
@@ -256,10 +258,10 @@ void tessi_relay_gone(struct tessi_relay *relay, int64_t now_ns, uint32_t peer)
     clear(relay);
     tessi_map_remove(&relay->roles, key(peer));
     if (role == TESSI_ROLE_WORKER || role == TESSI_ROLE_CLIENT) {
-        struct tessi_sched_event event = {
-            .kind = role == TESSI_ROLE_WORKER ? TESSI_SCHED_WORKER_LEAVE : TESSI_SCHED_CLIENT_LEAVE,
-            .now_ns = now_ns,
-            .peer = peer};
+        struct tessi_sched_event event = {.kind = role == TESSI_ROLE_WORKER ? TESSI_SCHED_WORKER_LEAVE
+                                                                            : TESSI_SCHED_CLIENT_LEAVE,
+                                          .now_ns = now_ns,
+                                          .peer = peer};
         step(relay, &event);
     }
 }

@@ -34,11 +34,11 @@ enum tessi_relay_result {
 };
 
 struct tessi_relay_counters {
-    uint64_t malformed;   /* not a message, or one that breaks the rules */
-    uint64_t stale;       /* of another run of the scheduler, or from a peer that was ended */
-    uint64_t misplaced;   /* such a peer may not send this */
-    uint64_t refused;     /* hellos turned down: version, settings */
-    uint64_t messages;    /* taken */
+    uint64_t malformed; /* not a message, or one that breaks the rules */
+    uint64_t stale;     /* of another run of the scheduler, or from a peer that was ended */
+    uint64_t misplaced; /* such a peer may not send this */
+    uint64_t refused;   /* hellos turned down: version, settings */
+    uint64_t messages;  /* taken */
 };
 
 struct tessi_relay;

@@ -18,8 +18,8 @@
 #include "core/server/relay.h"
 #include "core/server/status.h"
 
-#define DRAIN_MAX 4096                         /* messages between two looks at the clock's needs */
-#define BACKLOG_MAX ((size_t)512 << 20)        /* bytes that may wait for one peer before it is given up */
+#define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
+#define BACKLOG_MAX ((size_t)512 << 20) /* bytes that may wait for one peer before it is given up */
 #define LINGER_MS 1000
 
 /* Messages that a peer's full queue did not take, in order, each after its size. */
@@ -42,7 +42,7 @@ struct tessi_scheduler {
     struct backlog *backlogs; /* those with peer 0 are free */
     size_t backlog_count, backlog_capacity;
     struct tessi_map backlog_of; /* peer → index */
-    uint32_t *lost; /* peers whose sends failed, not yet told to the relay */
+    uint32_t *lost;              /* peers whose sends failed, not yet told to the relay */
     size_t lost_count, lost_capacity;
 };
 
@@ -102,7 +102,7 @@ static void send_later(struct tessi_scheduler *scheduler, uint32_t peer, const v
     uint64_t length = size;
     if (backlog->bytes.size - backlog->sent > BACKLOG_MAX) {
         tessi_log_event(TESSI_LOG_WARN, "peer_given_up", "peer=%u reason=" TESSI_LOG_TEXT, peer,
-                  "it does not read what it is sent");
+                        "it does not read what it is sent");
         tessi_server_ignore(scheduler->server, peer);
         peer_lost(scheduler, peer);
         return;
@@ -196,9 +196,8 @@ static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
                                        .net = tessi_net_counters_read(scheduler->net),
                                        .sends_failed = scheduler->sends_failed};
     char *json = tessi_status_json(scheduler->relay, &facts);
-    struct tessi_message message = {.type = TESSI_MSG_STATUS_REPLY,
-                                    .run_id = tessi_relay_run_id(scheduler->relay),
-                                    .as.status_reply.json = json};
+    struct tessi_message message = {
+        .type = TESSI_MSG_STATUS_REPLY, .run_id = tessi_relay_run_id(scheduler->relay), .as.status_reply.json = json};
     struct tessi_buffer buffer = {0};
     if (tessi_message_pack(&buffer, &message, NULL) == TESSI_OK) {
         send_bytes(scheduler, peer, buffer.data, buffer.size);
@@ -217,13 +216,14 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
     record(scheduler, TESSI_RECORD_MESSAGE, peer, now_ns, bytes, kept);
     enum tessi_relay_result result = tessi_relay_receive(scheduler->relay, now_ns, peer, bytes, kept, &why);
     if (result == TESSI_RELAY_DROPPED) {
-        tessi_log_event(TESSI_LOG_DEBUG, "message_dropped", "peer=%u bytes=%zu reason=" TESSI_LOG_TEXT, peer, size, why.text);
+        tessi_log_event(TESSI_LOG_DEBUG, "message_dropped", "peer=%u bytes=%zu reason=" TESSI_LOG_TEXT, peer, size,
+                        why.text);
     }
     enum tessi_role after = tessi_relay_role(scheduler->relay, peer);
     if (before != after) {
         static const char *const names[] = {"left", "worker_joined", "client_joined", "peer_ended"};
         tessi_log_event(TESSI_LOG_INFO, names[after], "peer=%u from=%s", peer,
-                  tessi_server_peer_host(scheduler->server, peer));
+                        tessi_server_peer_host(scheduler->server, peer));
     }
     deliver(scheduler);
     if (result == TESSI_RELAY_STATUS) {
@@ -273,7 +273,8 @@ static void drain(struct tessi_scheduler *scheduler)
         switch (event.kind) {
         case TESSI_NET_MESSAGE:
             /* Payload frames mean nothing here; a message with some is malformed. */
-            take_message(scheduler, event.peer, event.frames[0].data, event.frame_count == 1 ? event.frames[0].size : 0);
+            take_message(scheduler, event.peer, event.frames[0].data,
+                         event.frame_count == 1 ? event.frames[0].size : 0);
             break;
         case TESSI_NET_GONE:
             take_gone(scheduler, event.peer);
@@ -308,11 +309,12 @@ static enum tessi_status check_exposure(const struct tessi_scheduler_config *con
     if (status != TESSI_OK || tessi_address_is_loopback(&address) || tessi_net_is_encrypted(net) || config->insecure) {
         return status;
     }
-    return tessi_fail(error, TESSI_AUTH,
-                      "%s can be reached from other machines, and without keys anyone there could use the cluster; make "
-                      "keys with `tessera keygen DIR` and give --keys DIR to the scheduler, the workers and the clients "
-                      "(or --insecure on a network that you trust)",
-                      listen);
+    return tessi_fail(
+        error, TESSI_AUTH,
+        "%s can be reached from other machines, and without keys anyone there could use the cluster; make "
+        "keys with `tessera keygen DIR` and give --keys DIR to the scheduler, the workers and the clients "
+        "(or --insecure on a network that you trust)",
+        listen);
 }
 
 static uint64_t random_run_id(void)

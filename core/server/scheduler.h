@@ -20,20 +20,19 @@ struct tessi_scheduler;
 
 /* Zero is the default everywhere; texts are copied. */
 struct tessi_scheduler_config {
-    const char *listen;      /* NULL: TESSI_SCHEDULER_ADDRESS; port 0 takes a free one */
-    struct tessi_net *net;   /* borrowed, outlives the scheduler; NULL: one of its own with `keys_dir` */
-    const char *keys_dir;    /* NULL: no encryption */
-    bool insecure;           /* listen beyond this machine without keys */
+    const char *listen;              /* NULL: TESSI_SCHEDULER_ADDRESS; port 0 takes a free one */
+    struct tessi_net *net;           /* borrowed, outlives the scheduler; NULL: one of its own with `keys_dir` */
+    const char *keys_dir;            /* NULL: no encryption */
+    bool insecure;                   /* listen beyond this machine without keys */
     struct tessi_sched_config sched; /* fields that are 0: tessi_sched_config_default */
-    const char *record_path; /* NULL: nothing is recorded */
-    uint32_t linger_ms;      /* how long the last messages may take to leave; 0: 1 000 */
+    const char *record_path;         /* NULL: nothing is recorded */
+    uint32_t linger_ms;              /* how long the last messages may take to leave; 0: 1 000 */
 };
 
 /* AUTH: an address beyond this machine without keys; the text says what to do. INVALID, BUSY, NOT_FOUND, IO:
  * as tessi_server_open, tessi_net_create and tessi_recorder_open. */
 TESSI_MUST_USE enum tessi_status tessi_scheduler_create(const struct tessi_scheduler_config *config,
-                                                        struct tessi_scheduler **scheduler,
-                                                        struct tessi_error *error);
+                                                        struct tessi_scheduler **scheduler, struct tessi_error *error);
 
 /* Where peers connect, with the real port; valid until destroy. */
 const char *tessi_scheduler_endpoint(const struct tessi_scheduler *scheduler);

@@ -42,12 +42,8 @@ static cJSON *worker_json(const struct tessi_sched_worker_status *worker, int64_
     return object;
 }
 
-static cJSON *totals_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts,
-                          const struct tessi_sched_status *status)
+static void put_machine(cJSON *object, const struct tessi_sched_status *status)
 {
-    const struct tessi_relay_counters *counters = tessi_relay_counters(relay);
-    cJSON *object = cJSON_CreateObject();
-    put(object, "workers", status->workers);
     put(object, "sessions", status->sessions);
     put(object, "layers", status->layers);
     put(object, "tasks_total", status->tasks_total);
@@ -60,9 +56,16 @@ static cJSON *totals_json(const struct tessi_relay *relay, const struct tessi_st
     put(object, "workers_lost", status->workers_lost);
     put(object, "bytes_moved", status->bytes_moved);
     put(object, "stale_reports", status->stale_reports);
+}
+
+static void put_traffic(cJSON *object, const struct tessi_relay_counters *counters,
+                        const struct tessi_status_facts *facts)
+{
     put(object, "messages_received", counters->messages);
-    put(object, "messages_dropped", counters->malformed + counters->stale + counters->misplaced +
-                                        facts->net.messages_malformed + facts->net.messages_stale);
+    /* All that came in and was thrown away, refused connections included. */
+    put(object, "dropped_messages",
+        counters->malformed + counters->stale + counters->misplaced + facts->net.messages_malformed +
+            facts->net.messages_stale + facts->net.handshakes_refused + facts->net.keys_refused);
     put(object, "messages_malformed", counters->malformed + facts->net.messages_malformed);
     put(object, "messages_stale", counters->stale + facts->net.messages_stale);
     put(object, "messages_misplaced", counters->misplaced);
@@ -70,7 +73,6 @@ static cJSON *totals_json(const struct tessi_relay *relay, const struct tessi_st
     put(object, "hellos_refused", counters->refused);
     put(object, "handshakes_refused", facts->net.handshakes_refused);
     put(object, "keys_refused", facts->net.keys_refused);
-    return object;
 }
 
 char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts)
@@ -86,13 +88,14 @@ char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_stat
     cJSON_AddStringToObject(root, "run_id", run_id);
     cJSON_AddBoolToObject(root, "encrypted", facts->encrypted);
     cJSON_AddNumberToObject(root, "uptime_seconds", seconds(facts->now_ns - facts->started_ns));
+    put_machine(root, &status);
+    put_traffic(root, tessi_relay_counters(relay), facts);
     cJSON *workers = cJSON_AddArrayToObject(root, "workers");
     for (size_t i = 0; i < status.workers; i++) {
         struct tessi_sched_worker_status worker;
         tessi_sched_worker_status(sched, i, &worker);
         cJSON_AddItemToArray(workers, worker_json(&worker, facts->now_ns));
     }
-    cJSON_AddItemToObject(root, "totals", totals_json(relay, facts, &status));
     char *printed = cJSON_PrintUnformatted(root);
     char *text = tessi_strdup(printed == NULL ? "{}" : printed);
     cJSON_free(printed);

@@ -8,10 +8,10 @@
 
 /* Who a connection is. */
 enum tessi_role {
-    TESSI_ROLE_NONE = 0,   /* has not said hello */
+    TESSI_ROLE_NONE = 0, /* has not said hello */
     TESSI_ROLE_WORKER = 1,
     TESSI_ROLE_CLIENT = 2,
-    TESSI_ROLE_ENDED = 3,  /* refused, gone or said goodbye; its connection may still be there */
+    TESSI_ROLE_ENDED = 3, /* refused, gone or said goodbye; its connection may still be there */
 };
 
 /* The event that a message from `peer` means; it borrows from the message, except for layers (see

@@ -65,9 +65,9 @@ static void put_layers(struct sink *sink, const char *name, const struct tessi_l
 
 static void put_report(struct sink *sink, const struct tessi_report *report)
 {
-#define TESSI_ROW(name, columns)                        \
-    if (report->name.count > 0) {                       \
-        put_spans(sink, #name, &report->name);          \
+#define TESSI_ROW(name, columns)                                                                                       \
+    if (report->name.count > 0) {                                                                                      \
+        put_spans(sink, #name, &report->name);                                                                         \
     }
     TESSI_REPORT_LISTS(TESSI_ROW)
 #undef TESSI_ROW

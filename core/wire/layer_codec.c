@@ -318,8 +318,8 @@ static bool unpack_rules(struct tessi_scan *scan, struct tessi_map_rules *rules)
 
 static bool unpack_input(struct tessi_scan *scan, struct tessi_input *input)
 {
-    return tessi_scan_array_of(scan, 4) && tessi_scan_u32(scan, &input->layer) &&
-           unpack_dtype(scan, &input->dtype) && unpack_grid(scan, &input->grid) && unpack_rules(scan, &input->rules);
+    return tessi_scan_array_of(scan, 4) && tessi_scan_u32(scan, &input->layer) && unpack_dtype(scan, &input->dtype) &&
+           unpack_grid(scan, &input->grid) && unpack_rules(scan, &input->rules);
 }
 
 static bool unpack_scalar(struct tessi_scan *scan, struct tessi_scalar *scalar)
@@ -464,8 +464,7 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
         return unpack_regrid(scan, layer);
     case TESSI_OP_MATMUL:
         return tessi_scan_array_of(scan, 3) && tessi_scan_bool(scan, &layer->as.matmul.transpose_a) &&
-               tessi_scan_bool(scan, &layer->as.matmul.transpose_b) &&
-               tessi_scan_i64(scan, &layer->as.matmul.segment);
+               tessi_scan_bool(scan, &layer->as.matmul.transpose_b) && tessi_scan_i64(scan, &layer->as.matmul.segment);
     case TESSI_OP_OPAQUE:
         return tessi_scan_array_of(scan, 2) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
                tessi_scan_bool(scan, &layer->as.opaque.spin);

@@ -18,9 +18,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns on the wire a
 
 /* ——— the table ——— */
 
-#define TESSI_FIELD(message, kind, name, limit) \
+#define TESSI_FIELD(message, kind, name, limit)                                                                        \
     {#name, TESSI_WIRE_##kind, offsetof(struct tessi_msg_##message, name), limit},
-#define TESSI_ROW(NAME, name, code) \
+#define TESSI_ROW(NAME, name, code)                                                                                    \
     static const struct tessi_wire_field fields_##name[] = {TESSI_FIELDS_##name(TESSI_FIELD, name)};
 TESSI_MSG_TABLE(TESSI_ROW)
 #undef TESSI_ROW
@@ -220,9 +220,8 @@ static bool unpack_hello(struct reader *reader, struct tessi_hello *hello)
         return false;
     }
     if (mark_size != sizeof endianness || memcmp(mark, &endianness, sizeof endianness) != 0) {
-        reader->status =
-            tessi_fail(reader->error, TESSI_VERSION, "a big-endian peer of build %s; Tessera needs little-endian hosts",
-                       hello->build);
+        reader->status = tessi_fail(reader->error, TESSI_VERSION,
+                                    "a big-endian peer of build %s; Tessera needs little-endian hosts", hello->build);
         return false;
     }
     if (hello->protocol != TESSI_PROTOCOL_VERSION) {
@@ -286,8 +285,8 @@ static bool unpack_layers(struct reader *reader, struct tessi_layer_list *layers
 
 static bool unpack_task(struct tessi_scan *scan, struct tessi_task *task)
 {
-    return tessi_scan_array_of(scan, 3) && tessi_scan_u32(scan, &task->session) &&
-           tessi_scan_u32(scan, &task->layer) && tessi_scan_u64(scan, &task->index);
+    return tessi_scan_array_of(scan, 3) && tessi_scan_u32(scan, &task->session) && tessi_scan_u32(scan, &task->layer) &&
+           tessi_scan_u64(scan, &task->index);
 }
 
 static bool unpack_stats(struct tessi_scan *scan, struct tessi_session_counts *stats)
@@ -372,8 +371,7 @@ enum tessi_status tessi_message_unpack(const void *bytes, size_t size, struct te
     } else if (unpack_body(&reader, message)) {
         return TESSI_OK;
     }
-    enum tessi_status status =
-        reader.status != TESSI_OK ? reader.status : tessi_scan_status(&reader.scan, error);
+    enum tessi_status status = reader.status != TESSI_OK ? reader.status : tessi_scan_status(&reader.scan, error);
     tessi_message_fini(message);
     return status;
 }
@@ -412,7 +410,7 @@ static void field_fini(const struct tessi_wire_field *field, void *value)
     case TESSI_WIRE_stats:
         return;
     case TESSI_WIRE_text:
-        tessi_free((void *)(uintptr_t)*(const char *const *)value);
+        tessi_free((void *)(uintptr_t) * (const char *const *)value);
         return;
     case TESSI_WIRE_spans:
         tessi_spans_fini(value);

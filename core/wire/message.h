@@ -38,7 +38,7 @@
 
 #define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */
 
-#define TESSI_WIRE_NAME_MAX 63     /* bytes without the final 0, as all limits of texts here */
+#define TESSI_WIRE_NAME_MAX 63 /* bytes without the final 0, as all limits of texts here */
 #define TESSI_WIRE_ADDRESS_MAX 255
 #define TESSI_WIRE_TEXT_MAX 2047
 #define TESSI_WIRE_DOCUMENT_MAX (8 << 20)
@@ -72,78 +72,80 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 };
 
 /* NAME, name, code */
-#define TESSI_MSG_TABLE(ROW)                                                                                   \
-    /* to the scheduler, opening a connection; 1 to 5 are frozen in their first fields */                      \
-    ROW(HELLO_WORKER, hello_worker, 1)                                                                         \
-    ROW(HELLO_CLIENT, hello_client, 2)                                                                         \
-    ROW(STATUS_REQUEST, status_request, 3) /* from anyone, answered by STATUS_REPLY */                         \
-    ROW(PEER_HELLO, peer_hello, 4)         /* to a worker, from a worker or a client */                        \
-    ROW(REJECT, reject, 5)                 /* answer to any hello */                                           \
-    /* from the scheduler */                                                                                   \
-    ROW(WELCOME, welcome, 6)                                                                                   \
-    ROW(PEER_UP, peer_up, 7)                                                                                   \
-    ROW(PEER_LOST, peer_lost, 8)                                                                               \
-    ROW(LAYERS, layers, 9)                                                                                     \
-    ROW(DROP_LAYERS, drop_layers, 10)                                                                          \
-    ROW(ASSIGN, assign, 11)                                                                                    \
-    ROW(STEAL, steal, 12)                                                                                      \
-    ROW(FREE, free, 13)                                                                                        \
-    ROW(ADOPT, adopt, 14)                                                                                      \
-    ROW(LOCATION, location, 15)                                                                                \
-    ROW(PUSH, push, 16)                                                                                        \
-    ROW(ACCEPTED, accepted, 17)                                                                                \
-    ROW(REFUSED, refused, 18)                                                                                  \
-    ROW(PROGRESS, progress, 19)                                                                                \
-    ROW(DONE, done, 20)                                                                                        \
-    ROW(FAILED, failed, 21)                                                                                    \
-    ROW(BYE, bye, 22)                                                                                          \
-    ROW(SHUTDOWN, shutdown, 23)                                                                                \
-    ROW(STATUS_REPLY, status_reply, 24)                                                                        \
-    /* to the scheduler */                                                                                     \
-    ROW(HEARTBEAT, heartbeat, 32) /* nothing else was sent for heartbeat_ms */                                 \
-    ROW(GOODBYE, goodbye, 33)                                                                                  \
-    ROW(REPORT, report, 34)                                                                                    \
-    ROW(LOCATE, locate, 35)                                                                                    \
-    ROW(SUBMIT, submit, 36)                                                                                    \
-    ROW(RELEASE, release, 37)                                                                                  \
-    ROW(CANCEL, cancel, 38)                                                                                    \
-    /* between workers, and between a worker and a client */                                                   \
-    ROW(PEER_WELCOME, peer_welcome, 48)                                                                        \
-    ROW(READ, read, 49)                                                                                        \
-    ROW(READY_INLINE, ready_inline, 50) /* payload: the block */                                               \
-    ROW(READY_LEASE, ready_lease, 51)                                                                          \
-    ROW(READY_OFFER, ready_offer, 52)                                                                          \
-    ROW(PULL, pull, 53)                                                                                        \
-    ROW(BLOCK, block, 54) /* payload: a piece of the block from `offset` on */                                 \
-    ROW(MOVED, moved, 55)                                                                                      \
-    ROW(ASK, ask, 56)                                                                                          \
-    ROW(PEER_RELEASE, peer_release, 57)                                                                        \
+#define TESSI_MSG_TABLE(ROW)                                                                                           \
+    /* to the scheduler, opening a connection; 1 to 5 are frozen in their first fields */                              \
+    ROW(HELLO_WORKER, hello_worker, 1)                                                                                 \
+    ROW(HELLO_CLIENT, hello_client, 2)                                                                                 \
+    ROW(STATUS_REQUEST, status_request, 3) /* from anyone, answered by STATUS_REPLY */                                 \
+    ROW(PEER_HELLO, peer_hello, 4)         /* to a worker, from a worker or a client */                                \
+    ROW(REJECT, reject, 5)                 /* answer to any hello */                                                   \
+    /* from the scheduler */                                                                                           \
+    ROW(WELCOME, welcome, 6)                                                                                           \
+    ROW(PEER_UP, peer_up, 7)                                                                                           \
+    ROW(PEER_LOST, peer_lost, 8)                                                                                       \
+    ROW(LAYERS, layers, 9)                                                                                             \
+    ROW(DROP_LAYERS, drop_layers, 10)                                                                                  \
+    ROW(ASSIGN, assign, 11)                                                                                            \
+    ROW(STEAL, steal, 12)                                                                                              \
+    ROW(FREE, free, 13)                                                                                                \
+    ROW(ADOPT, adopt, 14)                                                                                              \
+    ROW(LOCATION, location, 15)                                                                                        \
+    ROW(PUSH, push, 16)                                                                                                \
+    ROW(ACCEPTED, accepted, 17)                                                                                        \
+    ROW(REFUSED, refused, 18)                                                                                          \
+    ROW(PROGRESS, progress, 19)                                                                                        \
+    ROW(DONE, done, 20)                                                                                                \
+    ROW(FAILED, failed, 21)                                                                                            \
+    ROW(BYE, bye, 22)                                                                                                  \
+    ROW(SHUTDOWN, shutdown, 23)                                                                                        \
+    ROW(STATUS_REPLY, status_reply, 24)                                                                                \
+    /* to the scheduler */                                                                                             \
+    ROW(HEARTBEAT, heartbeat, 32) /* nothing else was sent for heartbeat_ms */                                         \
+    ROW(GOODBYE, goodbye, 33)                                                                                          \
+    ROW(REPORT, report, 34)                                                                                            \
+    ROW(LOCATE, locate, 35)                                                                                            \
+    ROW(SUBMIT, submit, 36)                                                                                            \
+    ROW(RELEASE, release, 37)                                                                                          \
+    ROW(CANCEL, cancel, 38)                                                                                            \
+    /* between workers, and between a worker and a client */                                                           \
+    ROW(PEER_WELCOME, peer_welcome, 48)                                                                                \
+    ROW(READ, read, 49)                                                                                                \
+    ROW(READY_INLINE, ready_inline, 50) /* payload: the block */                                                       \
+    ROW(READY_LEASE, ready_lease, 51)                                                                                  \
+    ROW(READY_OFFER, ready_offer, 52)                                                                                  \
+    ROW(PULL, pull, 53)                                                                                                \
+    ROW(BLOCK, block, 54) /* payload: a piece of the block from `offset` on */                                         \
+    ROW(MOVED, moved, 55)                                                                                              \
+    ROW(ASK, ask, 56)                                                                                                  \
+    ROW(PEER_RELEASE, peer_release, 57)                                                                                \
     ROW(REVOKE, revoke, 58)
 
-#define TESSI_FIELDS_worker_info(F, M)       \
-    F(M, text, name, TESSI_WIRE_NAME_MAX)    \
-    F(M, text, host, TESSI_WIRE_NAME_MAX)    \
-    F(M, text, address, TESSI_WIRE_ADDRESS_MAX) \
-    F(M, u32, slots, 0)                      \
-    F(M, u64, memory_bytes, 0)               \
+#define TESSI_FIELDS_worker_info(F, M)                                                                                 \
+    F(M, text, name, TESSI_WIRE_NAME_MAX)                                                                              \
+    F(M, text, host, TESSI_WIRE_NAME_MAX)                                                                              \
+    F(M, text, address, TESSI_WIRE_ADDRESS_MAX)                                                                        \
+    F(M, u32, slots, 0)                                                                                                \
+    F(M, u64, memory_bytes, 0)                                                                                         \
     F(M, u64, spill_bytes, 0)
 
 #define TESSI_FIELDS_hello_worker(F, M) F(M, hello, hello, 0) TESSI_FIELDS_worker_info(F, M)
 #define TESSI_FIELDS_hello_client(F, M) F(M, hello, hello, 0) F(M, text, name, TESSI_WIRE_NAME_MAX)
 #define TESSI_FIELDS_status_request(F, M) F(M, hello, hello, 0)
-#define TESSI_FIELDS_peer_hello(F, M) F(M, hello, hello, 0) F(M, u32, id, 0) F(M, u64, nonce, 0) /* run id: the cluster's */
+#define TESSI_FIELDS_peer_hello(F, M)                                                                                  \
+    F(M, hello, hello, 0) F(M, u32, id, 0) F(M, u64, nonce, 0) /* run id: the cluster's */
 #define TESSI_FIELDS_reject(F, M) F(M, u32, status, 0) F(M, text, text, TESSI_WIRE_TEXT_MAX)
 
-#define TESSI_FIELDS_welcome(F, M)             \
-    F(M, u32, id, 0)                           \
-    F(M, text, family, TESSI_WIRE_NAME_MAX)    \
+#define TESSI_FIELDS_welcome(F, M)                                                                                     \
+    F(M, u32, id, 0)                                                                                                   \
+    F(M, text, family, TESSI_WIRE_NAME_MAX)                                                                            \
     F(M, u32, heartbeat_ms, 0) /* send something at least so often */
-#define TESSI_FIELDS_peer_up(F, M) F(M, u32, worker, 0) TESSI_FIELDS_worker_info(F, M) F(M, text, family, TESSI_WIRE_NAME_MAX)
+#define TESSI_FIELDS_peer_up(F, M)                                                                                     \
+    F(M, u32, worker, 0) TESSI_FIELDS_worker_info(F, M) F(M, text, family, TESSI_WIRE_NAME_MAX)
 #define TESSI_FIELDS_peer_lost(F, M) F(M, u32, worker, 0)
 #define TESSI_FIELDS_layers(F, M) F(M, layers, layers, 0)
 #define TESSI_FIELDS_drop_layers(F, M) F(M, u32, session, 0) F(M, ids, ids, 0)
-#define TESSI_FIELDS_assign(F, M)                                                \
-    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER)  \
+#define TESSI_FIELDS_assign(F, M)                                                                                      \
+    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER)                                        \
     F(M, spans, where, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_steal(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_free(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
@@ -180,19 +182,19 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_revoke(F, M) F(M, task, task, 0)
 
 /* kind, C type */
-#define TESSI_WIRE_KINDS(ROW)                                                             \
-    ROW(u32, uint32_t)                                                                    \
-    ROW(u64, uint64_t)                                                                    \
-    ROW(i64, int64_t)                                                                     \
-    ROW(f64, double)                                                                      \
-    ROW(flag, bool)                                                                       \
-    ROW(text, const char *)                                                               \
-    ROW(hello, struct tessi_hello)                                                        \
-    ROW(task, struct tessi_task)                                                          \
-    ROW(spans, struct tessi_spans)                                                        \
-    ROW(ids, struct tessi_id_list)                                                        \
-    ROW(layers, struct tessi_layer_list)                                                  \
-    ROW(report, struct tessi_report)                                                      \
+#define TESSI_WIRE_KINDS(ROW)                                                                                          \
+    ROW(u32, uint32_t)                                                                                                 \
+    ROW(u64, uint64_t)                                                                                                 \
+    ROW(i64, int64_t)                                                                                                  \
+    ROW(f64, double)                                                                                                   \
+    ROW(flag, bool)                                                                                                    \
+    ROW(text, const char *)                                                                                            \
+    ROW(hello, struct tessi_hello)                                                                                     \
+    ROW(task, struct tessi_task)                                                                                       \
+    ROW(spans, struct tessi_spans)                                                                                     \
+    ROW(ids, struct tessi_id_list)                                                                                     \
+    ROW(layers, struct tessi_layer_list)                                                                               \
+    ROW(report, struct tessi_report)                                                                                   \
     ROW(stats, struct tessi_session_counts)
 
 #define TESSI_ROW(kind, type) typedef type tessi_wire_type_##kind;
@@ -214,9 +216,9 @@ enum tessi_msg_type {
 
 /* struct tessi_msg_assign { struct tessi_spans spans; struct tessi_spans where; }; … */
 #define TESSI_FIELD(message, kind, name, limit) tessi_wire_type_##kind name;
-#define TESSI_ROW(NAME, name, code)      \
-    struct tessi_msg_##name {            \
-        TESSI_FIELDS_##name(TESSI_FIELD, name) \
+#define TESSI_ROW(NAME, name, code)                                                                                    \
+    struct tessi_msg_##name {                                                                                          \
+        TESSI_FIELDS_##name(TESSI_FIELD, name)                                                                         \
     };
 TESSI_MSG_TABLE(TESSI_ROW)
 #undef TESSI_ROW

@@ -22,7 +22,8 @@ struct tessi_scan {
 };
 
 void tessi_scan_init(struct tessi_scan *scan, const void *bytes, size_t size);
-bool tessi_scan_array(struct tessi_scan *scan, uint32_t *count); /* each element takes a byte at least: count ≤ bytes left */
+bool tessi_scan_array(struct tessi_scan *scan,
+                      uint32_t *count); /* each element takes a byte at least: count ≤ bytes left */
 bool tessi_scan_array_of(struct tessi_scan *scan, uint32_t count); /* exactly that many elements */
 bool tessi_scan_u64(struct tessi_scan *scan, uint64_t *value);
 bool tessi_scan_u32(struct tessi_scan *scan, uint32_t *value);

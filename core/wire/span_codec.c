@@ -10,15 +10,15 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns on the wire a
 
 /* Every column that spans can have, in the order of the wire; ALWAYS is none of the optional ones. */
 #define ALWAYS 0u
-#define COLUMNS(ROW)                                        \
-    ROW(first, ALWAYS) /* in full: it bounds the count */   \
-    ROW(count, ALWAYS)                                      \
-    ROW(session, ALWAYS)                                    \
-    ROW(layer, ALWAYS)                                      \
-    ROW(epoch, TESSI_SPAN_EPOCH)                            \
-    ROW(worker, TESSI_SPAN_WORKER)                          \
-    ROW(order, TESSI_SPAN_ORDER)                            \
-    ROW(order_step, TESSI_SPAN_ORDER)                       \
+#define COLUMNS(ROW)                                                                                                   \
+    ROW(first, ALWAYS) /* in full: it bounds the count */                                                              \
+    ROW(count, ALWAYS)                                                                                                 \
+    ROW(session, ALWAYS)                                                                                               \
+    ROW(layer, ALWAYS)                                                                                                 \
+    ROW(epoch, TESSI_SPAN_EPOCH)                                                                                       \
+    ROW(worker, TESSI_SPAN_WORKER)                                                                                     \
+    ROW(order, TESSI_SPAN_ORDER)                                                                                       \
+    ROW(order_step, TESSI_SPAN_ORDER)                                                                                  \
     ROW(time_ns, TESSI_SPAN_TIME)
 
 struct column {
@@ -203,18 +203,18 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report)
     if (!tessi_scan_array_of(scan, REPORT_ELEMENTS)) {
         return false;
     }
-#define TESSI_ROW(name, columns)                              \
-    if (!tessi_spans_unpack(scan, &report->name, columns)) {  \
-        return false;                                         \
+#define TESSI_ROW(name, columns)                                                                                       \
+    if (!tessi_spans_unpack(scan, &report->name, columns)) {                                                           \
+        return false;                                                                                                  \
     }
     TESSI_REPORT_LISTS(TESSI_ROW)
 #undef TESSI_ROW
     if (!unpack_failures(scan, report)) {
         return false;
     }
-#define TESSI_ROW(name)                              \
-    if (!tessi_scan_u64(scan, &report->name)) {      \
-        return false;                                \
+#define TESSI_ROW(name)                                                                                                \
+    if (!tessi_scan_u64(scan, &report->name)) {                                                                        \
+        return false;                                                                                                  \
     }
     TESSI_REPORT_GAUGES(TESSI_ROW)
 #undef TESSI_ROW

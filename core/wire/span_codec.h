@@ -17,24 +17,24 @@ void tessi_report_pack(struct tessi_buffer *buffer, const struct tessi_report *r
 bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
 
 /* The lists of a report, for whoever walks all of them. */
-#define TESSI_REPORT_LISTS(ROW)                          \
-    ROW(started, TESSI_SPAN_EPOCH)                       \
-    ROW(done, TESSI_SPAN_EPOCH | TESSI_SPAN_TIME)        \
-    ROW(copied, TESSI_SPAN_EPOCH)                        \
-    ROW(dropped, TESSI_SPAN_EPOCH)                       \
-    ROW(adopted, TESSI_SPAN_EPOCH)                       \
-    ROW(missing, TESSI_SPAN_EPOCH)                       \
-    ROW(stolen, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)    \
-    ROW(kept, TESSI_SPAN_EPOCH)                          \
+#define TESSI_REPORT_LISTS(ROW)                                                                                        \
+    ROW(started, TESSI_SPAN_EPOCH)                                                                                     \
+    ROW(done, TESSI_SPAN_EPOCH | TESSI_SPAN_TIME)                                                                      \
+    ROW(copied, TESSI_SPAN_EPOCH)                                                                                      \
+    ROW(dropped, TESSI_SPAN_EPOCH)                                                                                     \
+    ROW(adopted, TESSI_SPAN_EPOCH)                                                                                     \
+    ROW(missing, TESSI_SPAN_EPOCH)                                                                                     \
+    ROW(stolen, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)                                                                  \
+    ROW(kept, TESSI_SPAN_EPOCH)                                                                                        \
     ROW(refused, TESSI_SPAN_EPOCH)
 
-#define TESSI_REPORT_GAUGES(ROW) \
-    ROW(memory_used_bytes)       \
-    ROW(memory_peak_bytes)       \
-    ROW(spilled_bytes)           \
-    ROW(fetched_bytes)           \
-    ROW(served_bytes)            \
-    ROW(mapped_bytes)            \
+#define TESSI_REPORT_GAUGES(ROW)                                                                                       \
+    ROW(memory_used_bytes)                                                                                             \
+    ROW(memory_peak_bytes)                                                                                             \
+    ROW(spilled_bytes)                                                                                                 \
+    ROW(fetched_bytes)                                                                                                 \
+    ROW(served_bytes)                                                                                                  \
+    ROW(mapped_bytes)                                                                                                  \
     ROW(dropped_messages)
 
 #endif

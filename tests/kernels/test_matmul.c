@@ -85,7 +85,7 @@ static void naive(const struct product *p, enum tessi_dtype dtype, bool ta, bool
         int64_t j = at / segments % p->n;
         int64_t i = at / segments / p->n;
         double sum[2] = {0, 0};
-        int64_t count = 0;
+        uint64_t count = 0; /* wraps */
         for (int64_t k = s * length; k < p->k && k < (s + 1) * length; k++) {
             const unsigned char *x = (const unsigned char *)a + (size_t)(ta ? k * p->m + i : i * p->k + k) * size;
             const unsigned char *y = (const unsigned char *)b + (size_t)(tb ? j * p->k + k : k * p->n + j) * size;
@@ -100,7 +100,7 @@ static void naive(const struct product *p, enum tessi_dtype dtype, bool ta, bool
             if (!inexact) {
                 tessi_convert(TESSI_I64, &g, dtype, x, 1);
                 tessi_convert(TESSI_I64, &h, dtype, y, 1);
-                count += g * h;
+                count += (uint64_t)g * (uint64_t)h;
             }
         }
         if (inexact) {

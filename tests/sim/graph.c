@@ -89,7 +89,7 @@ uint64_t sim_graph_bytes(const struct sim_graph *graph)
 
 static struct tessi_axis make_axis_of(struct maker *maker, int64_t extent)
 {
-    int64_t scale = extent >= maker->options->scale ? maker->options->scale : 1;
+    int64_t scale = extent >= maker->options->scale ? maker->options->scale : extent / 4 + 1;
     if (extent < 2 * scale || random_chance(maker->random, 75)) {
         return tessi_axis_regular(extent, scale * random_between(maker->random, 1, 4));
     }
@@ -115,7 +115,7 @@ static void make_grid(struct maker *maker, uint32_t ndim, struct tessi_grid *gri
 {
     *grid = (struct tessi_grid){.ndim = ndim};
     for (uint32_t d = 0; d < ndim; d++) {
-        grid->axis[d] = make_axis(maker, ndim == 1 ? 16 : ndim == 2 ? 9 : 4);
+        grid->axis[d] = make_axis(maker, ndim == 1 ? 16 : ndim == 2 ? 7 : 4);
     }
 }
 

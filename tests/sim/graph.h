@@ -21,6 +21,7 @@ struct sim_task {
     bool broken;   /* it, or something it reads, is scripted to fail */
     bool fails;    /* scripted: its kernel fails */
     uint32_t run_epoch, run_worker;
+    uint32_t settled_epoch; /* the scheduler has been told that this run, or an earlier one, is done */
     uint32_t deaths; /* workers that died while it ran there */
     struct sim_completion *done; /* owned */
     size_t done_count, done_capacity;

@@ -105,8 +105,7 @@ static void fill_regrid(struct sample *sample, struct tessi_layer *layer)
         int64_t extent = layer->grid.axis[d].extent;
         layer->as.regrid.start[d] = start;
         layer->as.regrid.step[d] = step;
-        input->rules.rule[d] =
-            (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start, .step = step};
+        input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start, .step = step};
         input->grid.axis[d] = sample_axis_of(sample, start + extent * step + 1);
     }
 }

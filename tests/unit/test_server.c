@@ -1,10 +1,10 @@
 /* The scheduler's shell: what the relay takes and drops, the live event loop over inproc and tcp, the
  * record of a run and its replay. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +37,10 @@ static struct tessi_relay *new_relay(void)
 
 static struct tessi_message hello_worker(void)
 {
-    struct tessi_message message = {.type = TESSI_MSG_HELLO_WORKER,
-                                    .as.hello_worker = {.name = "w",
-                                                        .host = "host",
-                                                        .address = "tcp://127.0.0.1:1",
-                                                        .slots = 2,
-                                                        .memory_bytes = 1 << 30}};
+    struct tessi_message message = {
+        .type = TESSI_MSG_HELLO_WORKER,
+        .as.hello_worker = {
+            .name = "w", .host = "host", .address = "tcp://127.0.0.1:1", .slots = 2, .memory_bytes = 1 << 30}};
     memcpy(message.as.hello_worker.hello.families, "test", sizeof "test");
     return message;
 }
@@ -65,7 +63,8 @@ static enum tessi_relay_result give(struct tessi_relay *relay, int64_t now_ns, u
 }
 
 /* The first message of `type` to `peer` in the outbox, or a failed test. */
-static void find(const struct tessi_relay *relay, uint32_t peer, enum tessi_msg_type type, struct tessi_message *message)
+static void find(const struct tessi_relay *relay, uint32_t peer, enum tessi_msg_type type,
+                 struct tessi_message *message)
 {
     const struct tessi_outbox *outbox = tessi_relay_outbox(relay);
     for (size_t i = 0; i < outbox->count; i++) {
@@ -473,10 +472,9 @@ static void check_status(const char *json)
     assert_true(number(worker, "slots") == 2.0);
     assert_true(number(worker, "memory_bytes") == (double)(1 << 30));
     assert_true(number(worker, "heard_seconds_ago") >= 0.0);
-    const cJSON *totals = cJSON_GetObjectItemCaseSensitive(root, "totals");
-    assert_true(number(totals, "tasks_done") == 4.0);
-    assert_true(number(totals, "messages_dropped") == 1.0);
-    assert_true(number(totals, "workers_joined") == 1.0);
+    assert_true(number(root, "tasks_done") == 4.0);
+    assert_true(number(root, "dropped_messages") == 1.0);
+    assert_true(number(root, "workers_joined") == 1.0);
     assert_true(number(root, "uptime_seconds") > 0.0);
     cJSON_Delete(root);
 }
@@ -598,7 +596,6 @@ static void write_all(const char *path, const uint8_t *bytes, size_t size)
     fclose(file);
 }
 
-
 static void test_replay_names_the_first_difference(void **state)
 {
     (void)state;
@@ -618,7 +615,7 @@ static void test_replay_names_the_first_difference(void **state)
     unlink(path);
 }
 
-/* A record that ends anywhere (the scheduler was killed) is replayed as far as it goes; damage never crashes. */
+/* A record that ends anywhere (the scheduler was killed) is replayed as far as it goes; damage is always found. */
 static void test_replay_of_cut_and_damaged_records(void **state)
 {
     (void)state;
@@ -629,7 +626,7 @@ static void test_replay_of_cut_and_damaged_records(void **state)
     record_live(path);
     size_t size = read_all(path, bytes, sizeof bytes);
     assert_true(size > 200 && size < sizeof bytes);
-    for (size_t cut = 64; cut < size; cut += 37) {
+    for (size_t cut = 128; cut < size; cut += 37) { /* from the end of the header on */
         write_all(path, bytes, cut);
         assert_int_equal(tessi_replay(path, &counts, NULL), TESSI_OK);
         assert_true(counts.compared + 1 >= counts.steps);
@@ -637,7 +634,7 @@ static void test_replay_of_cut_and_damaged_records(void **state)
     for (size_t at = 0; at < size; at += 41) {
         bytes[at] ^= 0x15;
         write_all(path, bytes, size);
-        (void)!tessi_replay(path, &counts, NULL);
+        assert_int_not_equal(tessi_replay(path, &counts, NULL), TESSI_OK);
         bytes[at] ^= 0x15;
     }
     unlink(path);

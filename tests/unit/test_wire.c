@@ -505,8 +505,8 @@ static void test_texts_are_cut_at_characters(void **state)
 static void test_integers_of_every_width(void **state)
 {
     (void)state;
-    static const int64_t values[] = {0, 1, 127, 128, 255, 256, 65535, 65536, INT32_MAX, INT64_C(1) << 32, INT64_MAX,
-                                     -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN, INT64_MIN};
+    static const int64_t values[] = {0,         1,  127, 128, 255,  256,  65535,  65536,  INT32_MAX, INT64_C(1) << 32,
+                                     INT64_MAX, -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN, INT64_MIN};
     struct tessi_buffer buffer = {0};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         tessi_pack_i64(&buffer, values[i]);

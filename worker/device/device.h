@@ -79,7 +79,4 @@ struct tessi_device_kind {
     void (*event_wait)(struct tessi_event *event); /* blocks the calling thread */
 };
 
-/* Host memory and threads; always there. */
-extern const struct tessi_device_kind tessi_device_cpu;
-
 #endif

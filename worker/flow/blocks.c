@@ -155,7 +155,7 @@ static const uint32_t allowed[FLOW_STATES] = {
     [FLOW_NOWHERE] = TO(ABSENT) | TO(AWAITED) | TO(UNASKED) | TO(ASKED) | TO(UNMADE),
     [FLOW_UNASKED] = TO(ABSENT) | TO(AWAITED) | TO(NOWHERE) | TO(ASKED) | TO(OFFERED) | TO(UNMADE),
     [FLOW_ASKED] = TO(ABSENT) | TO(UNASKED) | TO(OFFERED) | TO(MAPPED) | TO(LOCAL) | TO(UNMADE),
-    [FLOW_OFFERED] = TO(ABSENT) | TO(UNASKED) | TO(PULLING) | TO(UNMADE) | TO(ASKED),
+    [FLOW_OFFERED] = TO(ABSENT) | TO(UNASKED) | TO(PULLING) | TO(LOCAL) | TO(UNMADE) | TO(ASKED),
     [FLOW_PULLING] = TO(ABSENT) | TO(UNASKED) | TO(ASKED) | TO(LOCAL) | TO(ABANDONED),
     [FLOW_MAPPED] = TO(ABSENT) | TO(OFFERED) | TO(ABANDONED),
     [FLOW_UNMADE] = TO(ABSENT) | TO(MAKING) | TO(UNASKED) | TO(OFFERED),
@@ -356,6 +356,7 @@ static void settle_block(struct tessi_flow *flow, uint32_t handle)
     if (block->users > 0) {
         if (block->state == FLOW_ABSENT) {
             (void)tessi_flow_act(flow, TESSI_FLOW_LOCATE, handle);
+            block->located_at = flow->denials;
             tessi_flow_block_move(flow, handle, FLOW_LOCATING);
         }
         return;

@@ -45,14 +45,16 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
     if (oldest) {
         const struct flow_task *task = flow_task(flow, tessi_flow_oldest(flow));
         request.at = flow_task_position(task, task->next_step);
-        request.oldest = request.urgent = true;
+        request.oldest = request.urgent = request.in_line = true;
     } else if (block->task != FLOW_NONE) {
         request.at = flow_task_position(flow_task(flow, block->task), 0);
         request.urgent = idle;
+        request.in_line = true;
     } else {
         for (enum flow_class class = FLOW_STARTED; class < FLOW_CLASSES; class++) {
             if (block->root[class] != NULL) {
                 request.at = block->root[class]->at;
+                request.in_line = class != FLOW_AHEAD;
                 request.urgent = class == FLOW_STARTED || (class == FLOW_WAITING && idle);
                 break;
             }
@@ -61,11 +63,25 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
     return request;
 }
 
+static void arrive(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    flow->fetched_bytes += block->bytes;
+    block->last_use = ++flow->clock;
+    tessi_flow_block_copy_changed(flow, handle);
+    tessi_flow_block_move(flow, handle, FLOW_LOCAL);
+}
+
 static void pull(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
     tessi_flow_hold(flow, handle);
     (void)tessi_flow_act(flow, TESSI_FLOW_ALLOC, handle);
+    if (flow->at_hand == handle) {
+        flow->at_hand = FLOW_NONE;
+        arrive(flow, handle);
+        return;
+    }
     tessi_flow_act(flow, TESSI_FLOW_SEND_PULL, handle)->peer = block->source;
     block->busy = true;
     flow->incoming_bytes += block->bytes;
@@ -93,15 +109,6 @@ enum flow_grant tessi_flow_bring(struct tessi_flow *flow, uint32_t handle, bool 
         pull(flow, handle);
     }
     return FLOW_GRANTED;
-}
-
-static void arrive(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_block *block = flow_block(flow, handle);
-    flow->fetched_bytes += block->bytes;
-    block->last_use = ++flow->clock;
-    tessi_flow_block_copy_changed(flow, handle);
-    tessi_flow_block_move(flow, handle, FLOW_LOCAL);
 }
 
 void tessi_flow_on_data(struct tessi_flow *flow, const struct tessi_flow_event *event)
@@ -159,6 +166,7 @@ static void take_inline(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
     struct flow_request request = request_for(flow, block, false);
+    request.in_line = false;
     uint32_t oldest = tessi_flow_oldest(flow);
     TESS_ASSERT(oldest != FLOW_NONE);
     struct flow_position first = flow_task_position(flow_task(flow, oldest), flow_task(flow, oldest)->next_step);
@@ -166,13 +174,11 @@ static void take_inline(struct tessi_flow *flow, uint32_t handle)
     if (tessi_flow_block_next_use(block, &at) && !flow_after(at, first)) {
         request = request_for(flow, block, true);
     }
-    if ((flow->blocked && !request.oldest) || !tessi_flow_room(flow, &request)) {
-        tessi_flow_block_move(flow, handle, FLOW_OFFERED);
-        return;
+    flow->at_hand = handle;
+    tessi_flow_block_move(flow, handle, FLOW_OFFERED);
+    if ((!flow->blocked || request.oldest) && tessi_flow_room(flow, &request)) {
+        pull(flow, handle);
     }
-    tessi_flow_hold(flow, handle);
-    (void)tessi_flow_act(flow, TESSI_FLOW_ALLOC, handle);
-    arrive(flow, handle);
 }
 
 static void take_lease(struct tessi_flow *flow, uint32_t handle)
@@ -182,6 +188,14 @@ static void take_lease(struct tessi_flow *flow, uint32_t handle)
     block->mapped = true;
     flow->mapped_bytes += block->bytes;
     tessi_flow_block_move(flow, handle, FLOW_MAPPED);
+}
+
+/* A peer may not know yet that the worker it names is gone; the scheduler knows who took over. */
+static uint32_t moved_to(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    bool known = event->kind == TESSI_FLOW_MOVED && event->worker != 0 &&
+                 !flow_peer(flow, tessi_flow_peer_get(flow, event->worker))->lost;
+    return known ? event->worker : 0;
 }
 
 static void answer_read(struct tessi_flow *flow, uint32_t handle, const struct tessi_flow_event *event)
@@ -196,7 +210,7 @@ static void answer_read(struct tessi_flow *flow, uint32_t handle, const struct t
     } else if (event->kind == TESSI_FLOW_READY_OFFER) {
         tessi_flow_block_move(flow, handle, FLOW_OFFERED);
     } else {
-        tessi_flow_ask(flow, handle, event->kind == TESSI_FLOW_MOVED ? event->worker : 0, event->epoch);
+        tessi_flow_ask(flow, handle, moved_to(flow, event), event->epoch);
     }
 }
 
@@ -215,7 +229,7 @@ void tessi_flow_on_answer(struct tessi_flow *flow, const struct tessi_flow_event
         } else if (pulling && event->kind == TESSI_FLOW_MOVED) {
             pull_failed(flow, handle);
             if (block->state == FLOW_ABSENT && block->users > 0) {
-                tessi_flow_ask(flow, handle, event->worker, event->epoch);
+                tessi_flow_ask(flow, handle, moved_to(flow, event), event->epoch);
             }
         } else {
             flow->stale_events++;
@@ -262,7 +276,13 @@ static void locate_one(struct tessi_flow *flow, uint32_t handle, const struct te
     }
     tessi_flow_block_set_source(flow, handle, 0);
     tessi_flow_block_move(flow, handle, FLOW_ABSENT);
-    tessi_flow_block_move(flow, handle, span->worker == 0 ? FLOW_NOWHERE : FLOW_AWAITED);
+    if (span->worker == 0) {
+        tessi_flow_block_move(flow, handle, FLOW_NOWHERE);
+    } else if (block->located_at == flow->denials) {
+        tessi_flow_block_move(flow, handle, FLOW_AWAITED);
+    } else {
+        tessi_flow_check(flow, handle); /* it may have crossed a report that says otherwise */
+    }
 }
 
 void tessi_flow_on_location(struct tessi_flow *flow, const struct tessi_flow_event *event)

@@ -13,6 +13,7 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     struct tessi_flow *flow = tessi_zalloc(sizeof *flow);
     flow->config = *config;
     flow->dirty = FLOW_NONE;
+    flow->at_hand = FLOW_NONE;
     flow->spill_generation = 1;
     tessi_flow_pool_init(&flow->blocks, sizeof(struct flow_block));
     tessi_flow_pool_init(&flow->tasks, sizeof(struct flow_task));
@@ -247,6 +248,7 @@ void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *eve
     handle_event(flow, event);
     tessi_flow_settle(flow);
     tessi_flow_advance(flow);
+    flow->at_hand = FLOW_NONE;
     flow->actions = NULL;
 }
 

@@ -3,8 +3,9 @@
  * event and appends actions, which the worker's shell (or the simulator) carries out.
  *
  * Names. A block is named by its task. The flow gives each block that it knows of a small handle;
- * the shell keeps the bytes of handle h wherever it likes. A handle lives from its first ALLOC,
- * MAP or LOAD action until FREE_BLOCK, and may be reused after that.
+ * the shell keeps the bytes of handle h wherever it likes. A handle lives from an ALLOC or MAP
+ * action until FREE_BLOCK, and may be used again after that, for the same block or another. Actions about
+ * no block held here (SEND_READ, LOCATE, …) are told by `task`; their `block` means nothing to the shell.
  *
  * Where a block is. The scheduler names an owner or owner-to-be for every input with the
  * assignment (`where`). The flow asks that peer at once with READ (once for each block, however
@@ -21,7 +22,16 @@
  * oldest task only, accumulators of younger tasks that have no step at a slot (they restart from
  * their first step). A lease is given back on REVOKE as soon as no step that runs reads it.
  * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
- * never waits for room. Hence the globally oldest task can always run: nothing waits for ever. */
+ * never waits for room. Hence the globally oldest task can always run: nothing waits for ever.
+ *
+ * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same
+ * step, so that the scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler
+ * says so, even if it has done so before on its own account; after it no bytes land in that peer's
+ * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile.
+ *
+ * What the scheduler owes it. LOCATION with this worker's own id promises an ASSIGN, before or after; if
+ * the plan changes it sends LOCATION again, unasked. It reads `dropped` before `copied` in a report. `missing`
+ * may also name a block that this worker owned and whose spill file is damaged. */
 #ifndef TESSI_FLOW_FLOW_H
 #define TESSI_FLOW_FLOW_H
 
@@ -40,7 +50,7 @@ struct tessi_flow_config {
     uint32_t slot_depth;    /* steps handed to a slot ahead of time, ≥ 1 (2 hides the hand-over) */
     uint32_t window;        /* stream steps whose inputs are brought in ahead, ≥ 2 */
     uint64_t memory_bytes;  /* budget for blocks */
-    uint64_t spill_bytes;   /* 0: no spilling */
+    uint64_t spill_bytes;   /* 0: no spill files; regenerable blocks, which need none, are spilled all the same */
     uint64_t pull_bytes;    /* bound on bytes asked for with PULL and not yet here (at least one block) */
 };
 
@@ -58,8 +68,8 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_READ,        /* from a peer, as described above */
     TESSI_FLOW_PULL,
     TESSI_FLOW_RELEASE,     /* a peer gives back its lease (or withdraws its READ) */
-    TESSI_FLOW_READY_INLINE,/* from a peer: bytes are at hand; the shell stores them on ALLOC, or forgets them
-                               when the step returns without an ALLOC for this block */
+    TESSI_FLOW_READY_INLINE,/* from a peer: bytes are at hand; the shell stores them on this step's first ALLOC for
+                               the block, or forgets them when there is none (it is then pulled later) */
     TESSI_FLOW_READY_LEASE,
     TESSI_FLOW_READY_OFFER,
     TESSI_FLOW_MOVED,
@@ -95,7 +105,7 @@ struct tessi_flow_event {
 enum tessi_flow_action_kind {
     TESSI_FLOW_ALLOC,       /* memory for `block` of `bytes`; always carried out before later actions use it */
     TESSI_FLOW_MAP,         /* `block` is the peer's memory under the lease of the READY_LEASE event of this step */
-    TESSI_FLOW_FREE_BLOCK,  /* forget the handle: its memory, mapping or spill file; no step and no send uses it (a
+    TESSI_FLOW_FREE_BLOCK,  /* forget the contents of the handle: its memory, mapping or spill file; no step and no send uses it (a
                                send in progress holds its own reference in the shell) */
     TESSI_FLOW_RUN,         /* hand the step to the slot's FIFO queue */
     TESSI_FLOW_SPILL,       /* write to disk, then SPILLED; memory is released by the UNALLOC that follows it */
@@ -126,8 +136,9 @@ struct tessi_flow_action {
     bool spilled;                     /* SEND_BLOCK, SEND_INLINE: memory is gone, read the file */
     /* RUN */
     uint32_t slot, run;
-    const struct tessi_layer *layer;  /* also SPILL and LOAD: how to make a regenerable block again; stays valid
-                                         while the action's step or transfer is under way */
+    const struct tessi_layer *layer;  /* also SPILL, LOAD and spilled sends: how to make a regenerable block again
+                                         (NULL: unknown, so it is not). Valid until the RUN, SPILL or LOAD has been
+                                         answered; of sends, until the next step */
     uint32_t step, steps;
     uint32_t out;                     /* handle of the output block; = block */
     uint32_t in_count;

@@ -26,6 +26,7 @@
 
 #define FLOW_NONE UINT32_MAX
 #define FLOW_SPILLS_MAX 4            /* files written at a time */
+#define FLOW_VICTIMS_MAX 64          /* copies dropped for a request that does not wait in line */
 #define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
 
 /*   ABSENT ─→ LOCATING ─→ UNASKED ─→ ASKED ─→ OFFERED ⇄ PULLING ─→ LOCAL ─→ (evicted) OFFERED
@@ -111,6 +112,7 @@ struct flow_block {
     uint32_t leases;      /* peers that map it */
     uint32_t asks;        /* READs not answered */
     uint32_t parked;      /* reads of peers that wait for it */
+    uint32_t located_at;  /* flow->denials when the scheduler was asked */
     uint32_t spill_failed; /* generation in which its spill failed; 0: it did not */
     enum flow_state state;
     enum flow_class fetch;     /* queue it is in; FUTURE: none */
@@ -190,6 +192,7 @@ struct flow_request {
     struct flow_position at;
     bool oldest; /* may restart younger tasks */
     bool urgent; /* may spill, and use the last eighth of the budget */
+    bool in_line; /* if there is no room, younger requests wait for this one */
 };
 
 struct tessi_flow {
@@ -210,6 +213,8 @@ struct tessi_flow {
     size_t ref_count, ref_capacity;
     struct tessi_report report;
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
+    uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
+    uint32_t denials;          /* reports that say of some block: not here (stolen, missing, refused, failed) */
     uint32_t seq, next_run, started, spilling, spill_generation;
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
@@ -307,6 +312,8 @@ void tessi_flow_link_walk(const struct flow_link *root, void (*visit)(void *cont
 /* tasks.c */
 void tessi_flow_on_assign(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_steal(struct tessi_flow *flow, const struct tessi_flow_event *event);
+/* A report has just said that `block` (maybe NONE) is not here: what the scheduler says of it may be out of date. */
+void tessi_flow_deny(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_on_adopt(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_forget(struct tessi_flow *flow, const struct tessi_span *spans, size_t count);
 void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t task);  /* queue it if it can go on */

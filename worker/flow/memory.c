@@ -196,6 +196,35 @@ static void take_owned(struct tessi_flow *flow, const struct flow_request *reque
     }
 }
 
+/* Drop copies that are needed later than the request. One that does not wait in line gives the room that
+ * it cannot use back to others, so it must not drop anything unless that is enough. */
+static void take_copies(struct tessi_flow *flow, const struct flow_request *request, uint64_t limit)
+{
+    uint32_t victims[FLOW_VICTIMS_MAX];
+    uint32_t count = 0, handle;
+    uint64_t freed = 0;
+    while (flow->used_bytes - freed > limit - request->bytes && count < FLOW_VICTIMS_MAX &&
+           (handle = candidate(flow, FLOW_NEEDED, request->at)) != FLOW_NONE) {
+        if (request->in_line) {
+            evict(flow, handle);
+            continue;
+        }
+        struct flow_block *block = flow_block(flow, handle);
+        (void)tessi_heap_remove(&flow->reclaim[FLOW_NEEDED], handle);
+        block->reclaim = FLOW_KEPT;
+        freed += block->bytes;
+        victims[count++] = handle;
+    }
+    bool enough = flow->used_bytes - freed <= limit - request->bytes;
+    for (uint32_t i = 0; i < count; i++) {
+        if (enough) {
+            evict(flow, victims[i]);
+        } else {
+            tessi_flow_block_touch(flow, victims[i]);
+        }
+    }
+}
+
 bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request)
 {
     uint64_t limit = flow->config.memory_bytes;
@@ -205,17 +234,15 @@ bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request
     if (request->bytes > limit) {
         return false;
     }
+    if (flow->used_bytes <= limit - request->bytes) {
+        return true;
+    }
     uint32_t handle;
-    while (flow->used_bytes > limit - request->bytes) {
-        handle = candidate(flow, FLOW_UNNEEDED, request->at);
-        if (handle == FLOW_NONE) {
-            handle = candidate(flow, FLOW_NEEDED, request->at);
-        }
-        if (handle == FLOW_NONE) {
-            break;
-        }
+    while (flow->used_bytes > limit - request->bytes &&
+           (handle = candidate(flow, FLOW_UNNEEDED, request->at)) != FLOW_NONE) {
         evict(flow, handle);
     }
+    take_copies(flow, request, limit);
     if (flow->used_bytes > limit - request->bytes && (request->urgent || request->oldest)) {
         take_owned(flow, request);
         while (request->oldest && still_short(flow, request) &&
@@ -316,6 +343,7 @@ void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event
         tessi_flow_serve_parked(flow, event->block);
     } else {
         tessi_spans_push(&flow->report.missing, tessi_flow_block_span(flow, block));
+        tessi_flow_deny(flow, event->block);
         tessi_flow_block_abandon(flow, event->block);
         tessi_flow_turn_away(flow, event->block, 0, 0);
     }

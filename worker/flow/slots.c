@@ -97,7 +97,7 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     if (!oldest && !tessi_flow_reserve_kept(flow, task->block)) {
         return FLOW_NO_ROOM;
     }
-    struct flow_request request = {block->bytes, flow_task_position(task, 0), oldest, true};
+    struct flow_request request = {block->bytes, flow_task_position(task, 0), oldest, true, true};
     if (!tessi_flow_room(flow, &request)) {
         return FLOW_NO_ROOM;
     }
@@ -236,6 +236,7 @@ static void fail(struct tessi_flow *flow, uint32_t handle, const struct tessi_fl
     report->failures[report->failure_count++] =
         (struct tessi_failure){.task = tessi_flow_block_name(flow, block), .epoch = flow_task(flow, handle)->epoch,
                                .status = event->status, .text = tessi_strdup(event->text == NULL ? "" : event->text)};
+    tessi_flow_deny(flow, block_handle);
     tessi_flow_task_drop(flow, handle);
     tessi_flow_turn_away(flow, block_handle, 0, 0);
 }

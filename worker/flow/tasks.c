@@ -170,9 +170,9 @@ static void claim(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
-static void refuse(struct tessi_flow *flow, uint32_t handle, struct tessi_span span)
+void tessi_flow_deny(struct tessi_flow *flow, uint32_t handle)
 {
-    tessi_spans_push(&flow->report.refused, span);
+    flow->denials++;
     if (handle == FLOW_NONE) {
         return;
     }
@@ -201,7 +201,8 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     uint64_t footprint = collect_refs(flow, layer, span.first, steps);
     if (footprint > flow->config.memory_bytes &&
         tessi_task_footprint(layer, span.first) > flow->config.memory_bytes) {
-        refuse(flow, handle, span);
+        tessi_spans_push(&flow->report.refused, span);
+        tessi_flow_deny(flow, handle);
         return;
     }
     uint64_t bytes = tessi_layer_block_bytes(layer, span.first);
@@ -397,6 +398,7 @@ static void steal_one(struct tessi_flow *flow, struct tessi_span span)
     }
     span.epoch = task->epoch;
     tessi_spans_push(&flow->report.stolen, span);
+    tessi_flow_deny(flow, handle);
     tessi_flow_turn_away(flow, handle, span.worker, span.epoch + 1);
     tessi_flow_task_drop(flow, block->task);
     if (block->users > 0 && block->state == FLOW_ABSENT) {
@@ -415,6 +417,7 @@ static void adopt_one(struct tessi_flow *flow, struct tessi_span span)
     struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
     if (block == NULL || !(flow_block_servable(block) || block->state == FLOW_LOADING)) {
         tessi_spans_push(&flow->report.missing, span);
+        tessi_flow_deny(flow, handle);
         return;
     }
     block->owned = true;

@@ -194,7 +194,7 @@ double tessi_complex_abs(struct tessi_c128 a)
     if (large > 0x1p500) {
         return sqrt((large * 0x1p-600) * (large * 0x1p-600) + (small * 0x1p-600) * (small * 0x1p-600)) * 0x1p600;
     }
-    if (small < 0x1p-500) {
+    if (large < 0x1p-500) {
         return sqrt((large * 0x1p600) * (large * 0x1p600) + (small * 0x1p600) * (small * 0x1p600)) * 0x1p-600;
     }
     return sqrt(large * large + small * small);

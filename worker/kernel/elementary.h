@@ -5,9 +5,12 @@
  * from release to release and between processors. Everything is branch-free, so that loops
  * over it vectorise, and plain C, so that a device compiler can include it.
  *
- * Methods and coefficients: FDLIBM 5.3 (Sun Microsystems, 1993; freely distributable with
- * this notice), files e_exp.c, e_log.c, k_sin.c, k_cos.c, s_atan.c, whose error is below 1 ulp;
- * the argument reductions are ours. */
+ * Methods and coefficients are FDLIBM's (e_exp.c, e_log.c, k_sin.c, k_cos.c; s_atan.c and e_atan2.c
+ * in complex.c), whose error is below 1 ulp; the argument reductions are ours. Its notice:
+ *
+ *     Copyright (C) 1993 by Sun Microsystems, Inc. All rights reserved.
+ *     Developed at SunPro, a Sun Microsystems, Inc. business. Permission to use, copy, modify, and
+ *     distribute this software is freely granted, provided that this notice is preserved. */
 #ifndef TESSI_KERNEL_ELEMENTARY_H
 #define TESSI_KERNEL_ELEMENTARY_H
 

@@ -135,6 +135,15 @@ static double draw(const struct tessi_layer *layer, uint64_t e)
     return low + high * (radius * cosine);
 }
 
+/* An f16 or bf16 that was rounded up to the end of the range becomes the number before it. */
+static void below_open_end(const struct tessi_layer *layer, uint16_t *bits)
+{
+    double x = load(layer->dtype, bits, 0).z.re;
+    if (x >= (double)(float)layer->as.random.high && layer->as.random.high > layer->as.random.low) {
+        *bits = (*bits & 0x7fff) == 0 ? 0x8001 : (uint16_t)((*bits & 0x8000) != 0 ? *bits + 1 : *bits - 1);
+    }
+}
+
 enum tessi_status tessi_reference_random(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     struct tessi_shape whole;
@@ -149,6 +158,9 @@ enum tessi_status tessi_reference_random(const struct tessi_kernel_step *step, s
         }
         value.z.re = draw(step->layer, (uint64_t)position_of(&whole, coords));
         store(step->layer->dtype, step->call->out, at, value);
+        if (step->layer->op == TESSI_OP_UNIFORM && tessi_dtype_size(step->layer->dtype) == sizeof(uint16_t)) {
+            below_open_end(step->layer, (uint16_t *)step->call->out + at);
+        }
     }
     return TESSI_OK;
 }

@@ -35,6 +35,7 @@ struct peer_credit;
 struct neighbour { /* a mapped arena, and how many handles lie in it */
     struct tessi_mapping *mapping;
     uint32_t users;
+    struct tessi_peers *peers;
     bool forgotten; /* by its peer: closed with its last user */
 };
 
@@ -46,7 +47,7 @@ struct peer {
     uint32_t id;
     bool announced; /* by the scheduler: a worker; else it came by itself: a client, or a worker before its announcement */
     bool lost;      /* removed with the next tessi_peers_work */
-    bool broken;    /* our connection ended: tessi_peers_work tells the flow */
+    bool broken;    /* a connection that we need has ended: tessi_peers_work tells the flow */
     bool was_met;   /* the peer has connected to us before */
     bool touched;   /* it is in the list of those to flush */
     char address[TESSI_WIRE_ADDRESS_MAX + 1];
@@ -70,9 +71,12 @@ struct tessi_peers {
     uint64_t run_id, nonce;
     uint32_t self;
     bool begun;
+    bool attention; /* some peer is lost or broken, or may be connected to again */
+    int64_t retry_ns; /* when to look again at the latest */
     struct peer **all;
     size_t count, capacity;
-    struct tessi_map by_id, by_handle; /* → position in `all`; of `in` */
+    struct tessi_map by_id;     /* peer → position in `all` */
+    struct tessi_map by_handle; /* connection of the server → peer */
     struct peer **touched;
     size_t touched_count, touched_capacity;
     struct pull *pulls;
@@ -91,12 +95,13 @@ struct peer *tessi_peer_known(const struct tessi_peers *peers, uint32_t id); /* 
 void tessi_peer_touch(struct peer *peer); /* flush it later */
 void tessi_peer_emit(struct peer *peer, enum tessi_flow_event_kind kind); /* PEER_UP, PEER_LOST */
 void tessi_peer_break(struct peer *peer, const char *why); /* it does not keep to the protocol: connect anew */
-bool tessi_peer_connect(struct peer *peer); /* our own connection; false: not now */
+bool tessi_peer_connect(struct peer *peer); /* our own connection, opened if there is none; false: not now */
 
 /* talk.c */
 void tessi_peer_box_init(struct peer_box *box);
 void tessi_peer_box_clear(struct peer_box *box);
-/* To the peer, as a question (on our own connection if there can be one) or an answer (on the peer's own). */
+/* To the peer, as a question (on our own connection if there can be one) or an answer (on the peer's own, else
+ * on ours, else nowhere: the peer has forgotten its question then). The payload passes. */
 void tessi_peer_ask(struct peer *peer, const struct tessi_message *message);
 void tessi_peer_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload);
 /* The same for pieces of blocks; false: nothing was taken, try again later. The payload passes on success only. */

@@ -3,6 +3,8 @@
 #include "core/base/assert.h"
 #include "worker/peer/internal.h"
 
+enum { TOKEN_SHIFT = 24 }; /* a token is a serial number and the place of its pull */
+
 static struct tessi_map_key key_of(struct tessi_task task)
 {
     return tessi_task_key(task.session, task.layer, task.index);
@@ -31,6 +33,7 @@ void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tes
         pull_end(peers, old);
     }
     uint32_t at;
+    TESS_ASSERT(peers->pull_count < (size_t)1 << TOKEN_SHIFT);
     if (peers->free_pull_count > 0) {
         at = peers->free_pulls[--peers->free_pull_count];
     } else {
@@ -38,7 +41,7 @@ void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tes
         tessi_grow(&peers->pulls, &peers->pull_capacity, peers->pull_count, sizeof *peers->pulls);
     }
     peers->pulls[at] = (struct pull){.task = task, .peer = peer->id, .block = tessi_block_ref(block),
-                                     .token = ++peers->pull_tokens};
+                                     .token = ++peers->pull_tokens << TOKEN_SHIFT | at};
     tessi_map_put(&peers->pull_of, key_of(task), at);
 }
 
@@ -90,12 +93,8 @@ void tessi_peer_pull_cancel(struct tessi_peers *peers, uint32_t peer_id)
 
 static struct pull *pull_of_token(const struct tessi_peers *peers, uint64_t token)
 {
-    for (size_t i = 0; i < peers->pull_count; i++) {
-        if (peers->pulls[i].block != NULL && peers->pulls[i].token == token) {
-            return &peers->pulls[i];
-        }
-    }
-    return NULL;
+    struct pull *pull = &peers->pulls[token & ((UINT64_C(1) << TOKEN_SHIFT) - 1)];
+    return pull->block != NULL && pull->token == token ? pull : NULL;
 }
 
 void tessi_peers_pulls_work(struct tessi_peers *peers)

@@ -2,6 +2,8 @@
  *
  * The queue is a ring under one lock. The thread sleeps only when the ring is empty, and is
  * woken only then, so a stream that is kept busy costs no system calls. */
+#include "worker/device/cpu/cpu.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -12,7 +14,6 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
-#include "worker/device/device.h"
 #include "worker/kernel/blas.h"
 
 #define DEPTH_DEFAULT 64

@@ -18,7 +18,7 @@
 /* So many frames of 1 MiB may wait in the socket's queue: beyond that, sending has to wait for the worker. */
 #define SEND_QUEUE_MESSAGES 32
 
-struct tessi_peer *tessi_peer_find(struct tessi_link *link, uint32_t id)
+struct tessi_remote *tessi_remote_find(struct tessi_link *link, uint32_t id)
 {
     for (size_t i = 0; i < link->peer_count; i++) {
         if (link->peers[i]->id == id && !link->peers[i]->lost) {
@@ -39,12 +39,12 @@ static void count_workers(struct tessi_link *link)
     pthread_mutex_unlock(&link->lock);
 }
 
-void tessi_peer_up(struct tessi_link *link, uint32_t id, const char *address)
+void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address)
 {
-    if (tessi_peer_find(link, id) != NULL) {
+    if (tessi_remote_find(link, id) != NULL) {
         return;
     }
-    struct tessi_peer *peer = tessi_zalloc(sizeof *peer);
+    struct tessi_remote *peer = tessi_zalloc(sizeof *peer);
     peer->link = link;
     peer->id = id;
     snprintf(peer->address, sizeof peer->address, "%s", address);
@@ -53,9 +53,9 @@ void tessi_peer_up(struct tessi_link *link, uint32_t id, const char *address)
     count_workers(link);
 }
 
-void tessi_peer_lost(struct tessi_link *link, uint32_t id)
+void tessi_remote_lost(struct tessi_link *link, uint32_t id)
 {
-    struct tessi_peer *peer = tessi_peer_find(link, id);
+    struct tessi_remote *peer = tessi_remote_find(link, id);
     if (peer != NULL) {
         peer->lost = true;
         count_workers(link);
@@ -63,7 +63,7 @@ void tessi_peer_lost(struct tessi_link *link, uint32_t id)
     }
 }
 
-static void disconnect(struct tessi_peer *peer)
+static void disconnect(struct tessi_remote *peer)
 {
     if (peer->client != NULL) {
         tessi_poller_remove_client(peer->link->poller, peer->client);
@@ -76,7 +76,7 @@ static void disconnect(struct tessi_peer *peer)
     peer->gone = false;
 }
 
-static void connect_peer(struct tessi_peer *peer)
+static void connect_peer(struct tessi_remote *peer)
 {
     struct tessi_link *link = peer->link;
     char remote[64];
@@ -106,7 +106,7 @@ static void connect_peer(struct tessi_peer *peer)
     tessi_mailbox_flush(&peer->out, peer->client);
 }
 
-bool tessi_peer_ready(struct tessi_peer *peer, int64_t now_ns)
+bool tessi_remote_ready(struct tessi_remote *peer, int64_t now_ns)
 {
     peer->wanted = true;
     if (peer->client == NULL && !peer->lost && now_ns >= peer->retry_ns) {
@@ -115,13 +115,13 @@ bool tessi_peer_ready(struct tessi_peer *peer, int64_t now_ns)
     return peer->client != NULL && peer->welcomed && !peer->gone && !peer->lost;
 }
 
-void tessi_peer_send(struct tessi_peer *peer, const struct tessi_message *message)
+void tessi_remote_send(struct tessi_remote *peer, const struct tessi_message *message)
 {
     tessi_mailbox_add(&peer->out, message, NULL);
     tessi_mailbox_flush(&peer->out, peer->client);
 }
 
-static void take_message(struct tessi_peer *peer, struct tessi_net_event *event)
+static void take_message(struct tessi_remote *peer, struct tessi_net_event *event)
 {
     struct tessi_message message;
     struct tessi_frame *header = &event->frames[0];
@@ -144,7 +144,7 @@ static void take_message(struct tessi_peer *peer, struct tessi_net_event *event)
     tessi_message_fini(&message);
 }
 
-void tessi_peer_receive(struct tessi_peer *peer)
+void tessi_remote_receive(struct tessi_remote *peer)
 {
     struct tessi_net_event event;
     while (peer->client != NULL && !peer->gone && tessi_client_receive(peer->client, &event) == TESSI_OK) {
@@ -163,7 +163,7 @@ void tessi_peer_receive(struct tessi_peer *peer)
     }
 }
 
-static void give_up(struct tessi_peer *peer)
+static void give_up(struct tessi_remote *peer)
 {
     struct tessi_link *link = peer->link;
     char text[1024];
@@ -179,17 +179,17 @@ static void give_up(struct tessi_peer *peer)
 
 static void remove_peer(struct tessi_link *link, size_t position)
 {
-    struct tessi_peer *peer = link->peers[position];
+    struct tessi_remote *peer = link->peers[position];
     disconnect(peer);
     tessi_free(peer);
     link->peers[position] = link->peers[--link->peer_count];
 }
 
-int64_t tessi_peers_tend(struct tessi_link *link, int64_t now_ns)
+int64_t tessi_remote_tend(struct tessi_link *link, int64_t now_ns)
 {
     int64_t next = INT64_MAX;
     for (size_t i = 0; i < link->peer_count;) {
-        struct tessi_peer *peer = link->peers[i];
+        struct tessi_remote *peer = link->peers[i];
         if (peer->lost) {
             remove_peer(link, i);
             continue;
@@ -216,7 +216,7 @@ int64_t tessi_peers_tend(struct tessi_link *link, int64_t now_ns)
     return next;
 }
 
-void tessi_peers_fini(struct tessi_link *link)
+void tessi_remote_fini(struct tessi_link *link)
 {
     while (link->peer_count > 0) {
         remove_peer(link, link->peer_count - 1);

@@ -1,0 +1,72 @@
+/* `tessera scheduler` */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/cli/cli.h"
+#include "core/server/scheduler.h"
+
+static void stop(void *context)
+{
+    tessi_scheduler_stop(context);
+}
+
+static int serve(const struct tessi_scheduler_config *config)
+{
+    struct tessi_scheduler *scheduler;
+    struct tessi_error error = {0};
+    if (tessi_scheduler_create(config, &scheduler, &error) != TESSI_OK) {
+        return cli_fail(&error);
+    }
+    cli_on_signal(stop, scheduler);
+    printf("listening on %s\n", tessi_scheduler_endpoint(scheduler));
+    fflush(stdout);
+    tessi_scheduler_run(scheduler);
+    cli_signals_default();
+    tessi_scheduler_destroy(scheduler);
+    return CLI_OK;
+}
+
+int cli_scheduler(int argc, char **argv)
+{
+    const char *log = "info", *family = "";
+    struct tessi_scheduler_config config = {.listen = TESSI_SCHEDULER_ADDRESS, .sched = tessi_sched_config_default()};
+    const struct cli_option options[] = {
+        {"listen", "ADDRESS", "where to listen (" TESSI_SCHEDULER_ADDRESS "); port 0 takes a free one", CLI_TEXT,
+         &config.listen},
+        {"keys", "DIR", "encrypt, and let in only who has the same keys", CLI_TEXT, &config.keys_dir},
+        {"insecure", NULL, "listen beyond this machine without keys", CLI_FLAG, &config.insecure},
+        {"wait-workers", "TIME", "how long work waits when there is no worker at all (5s)", CLI_DURATION,
+         &config.sched.wait_workers_ns},
+        {"worker-timeout", "TIME", "a worker silent for so long is lost (10s)", CLI_DURATION,
+         &config.sched.worker_silence_ns},
+        {"client-timeout", "TIME", "a client silent for so long loses its arrays (60s)", CLI_DURATION,
+         &config.sched.client_silence_ns},
+        {"blas-core", "NAME", "numerics family of the cluster (the first worker's best)", CLI_TEXT, &family},
+        {"record", "FILE", "record the run for `tessera replay`", CLI_TEXT, &config.record_path},
+        {"log", "LEVEL", "off, error, warn, info (default) or debug", CLI_TEXT, &log},
+    };
+    const struct cli_command command = {
+        .name = "scheduler",
+        .summary =
+            "Run the scheduler of a cluster until Ctrl-C or SIGTERM. The first line of output is where it listens.",
+        .usage = "[options]",
+        .examples = "  tessera scheduler\n"
+                    "  tessera scheduler --listen tcp://127.0.0.1:0\n"
+                    "  tessera scheduler --listen 'tcp://*:8786' --keys keys\n",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0],
+    };
+    int code = cli_parse(&command, argc, argv, NULL);
+    if (code >= 0) {
+        return code;
+    }
+    if (!cli_log(log)) {
+        return CLI_USAGE;
+    }
+    if (strlen(family) >= sizeof config.sched.family) {
+        fprintf(stderr, "tessera scheduler: --blas-core %s: no family has such a long name\n", family);
+        return CLI_USAGE;
+    }
+    memcpy(config.sched.family, family, strlen(family) + 1);
+    return serve(&config);
+}

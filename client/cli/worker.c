@@ -1,0 +1,74 @@
+/* `tessera worker` */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/cli/cli.h"
+#include "worker/worker.h"
+
+static void stop(void *context)
+{
+    tessi_worker_stop(context);
+}
+
+static void connected(void *context, const char *scheduler, uint32_t id)
+{
+    (void)context;
+    printf("connected to %s as worker %u\n", scheduler, id);
+    fflush(stdout);
+}
+
+static int work(const struct tessi_worker_config *config)
+{
+    struct tessi_worker *worker;
+    struct tessi_error error = {0};
+    if (tessi_worker_create(config, &worker, &error) != TESSI_OK) {
+        return cli_fail(&error);
+    }
+    cli_on_signal(stop, worker);
+    enum tessi_status status = tessi_worker_run(worker, &error);
+    cli_signals_default();
+    tessi_worker_destroy(worker);
+    return status == TESSI_OK ? CLI_OK : cli_fail(&error);
+}
+
+int cli_worker(int argc, char **argv)
+{
+    const char *log = "info";
+    struct tessi_worker_config config = {.connected = connected};
+    const struct cli_option options[] = {
+        {"threads", "N", "CPU slots (the processors that this process may use)", CLI_COUNT, &config.threads},
+        {"memory", "SIZE", "budget for blocks (60 % of the memory)", CLI_BYTES, &config.memory_bytes},
+        {"name", "NAME", "how the cluster calls this worker (host name and process)", CLI_TEXT, &config.name},
+        {"spill", "DIR", "where blocks go that memory cannot hold ($TMPDIR or /tmp); none: nowhere", CLI_TEXT,
+         &config.spill_dir},
+        {"spill-limit", "SIZE", "bound on such files (half of the free space)", CLI_BYTES, &config.spill_bytes},
+        {"data", "DIR", "read files named by clients below this folder only", CLI_TEXT, &config.data_dir},
+        {"host-id", "ID", "workers with equal ids share memory (the boot id)", CLI_TEXT, &config.host_id},
+        {"keys", "DIR", "the cluster's keys", CLI_TEXT, &config.keys_dir},
+        {"blas-core", "NAME", "compute with this numerics family and no other", CLI_TEXT, &config.blas_core},
+        {"listen-host", "HOST", "address on which other workers reach this one", CLI_TEXT, &config.listen_host},
+        {"pin", NULL, "bind each slot to a processor", CLI_FLAG, &config.pin},
+        {"log", "LEVEL", "off, error, warn, info (default) or debug", CLI_TEXT, &log},
+    };
+    const struct cli_command command = {
+        .name = "worker",
+        .summary = "Run a worker until Ctrl-C, SIGTERM or the end of its scheduler.",
+        .usage = "ADDRESS [options]",
+        .examples = "  tessera worker tcp://127.0.0.1:8786\n"
+                    "  tessera worker tcp://node1:8786 --threads 16 --memory 48GiB --spill /scratch\n"
+                    "  TESSERA_SCHEDULER=tcp://node1:8786 TESSERA_KEYS=keys tessera worker\n",
+        .positional = "ADDRESS",
+        .positional_environment = "TESSERA_SCHEDULER",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0],
+    };
+    int code = cli_parse(&command, argc, argv, &config.scheduler);
+    if (code >= 0) {
+        return code;
+    }
+    if (config.spill_dir != NULL && strcmp(config.spill_dir, "none") == 0) {
+        config.spill_dir = NULL;
+        config.no_spill = true;
+    }
+    return cli_log(log) ? work(&config) : CLI_USAGE;
+}

@@ -1,0 +1,347 @@
+/* The CPU behind the device interface: order within a stream, bounds, events, draining. */
+#include "tests/kernels/whole.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/device/cpu/cpu.h"
+
+static const struct tessi_device_kind *const cpu = &tessi_device_cpu;
+
+static struct tessi_device *open_device(void)
+{
+    const struct tessi_device_options options = {0};
+    struct tessi_device *device = NULL;
+    assert_int_equal(cpu->open(&options, &device, NULL), TESSI_OK);
+    return device;
+}
+
+static struct tessi_stream *open_stream(struct tessi_device *device, uint32_t depth)
+{
+    const struct tessi_stream_options options = {.depth = depth};
+    struct tessi_stream *stream = NULL;
+    assert_int_equal(cpu->stream_open(device, &options, &stream, NULL), TESSI_OK);
+    return stream;
+}
+
+/* A gate holds a stream: its callback returns only when the test opens it. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool reached;
+    bool open;
+};
+
+static void gate_init(struct gate *gate)
+{
+    *gate = (struct gate){0};
+    (void)pthread_mutex_init(&gate->lock, NULL);
+    (void)pthread_cond_init(&gate->changed, NULL);
+}
+
+static void gate_fini(struct gate *gate)
+{
+    (void)pthread_cond_destroy(&gate->changed);
+    (void)pthread_mutex_destroy(&gate->lock);
+}
+
+static void gate_hold(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+{
+    struct gate *gate = context;
+    (void)status;
+    (void)text;
+    (void)run_ns;
+    (void)pthread_mutex_lock(&gate->lock);
+    gate->reached = true;
+    (void)pthread_cond_broadcast(&gate->changed);
+    while (!gate->open) {
+        (void)pthread_cond_wait(&gate->changed, &gate->lock);
+    }
+    (void)pthread_mutex_unlock(&gate->lock);
+}
+
+/* Hold the stream, and return when it is held. */
+static void gate_close(struct gate *gate, struct tessi_stream *stream)
+{
+    assert_int_equal(cpu->copy_async(stream, NULL, NULL, 0, gate_hold, gate), TESSI_OK);
+    (void)pthread_mutex_lock(&gate->lock);
+    while (!gate->reached) {
+        (void)pthread_cond_wait(&gate->changed, &gate->lock);
+    }
+    (void)pthread_mutex_unlock(&gate->lock);
+}
+
+static void gate_open(struct gate *gate)
+{
+    (void)pthread_mutex_lock(&gate->lock);
+    gate->open = true;
+    (void)pthread_cond_broadcast(&gate->changed);
+    (void)pthread_mutex_unlock(&gate->lock);
+}
+
+struct log {
+    uint32_t count;
+    uint32_t order[4096];
+};
+struct note {
+    struct log *log;
+    uint32_t number;
+    enum tessi_status status;
+    int64_t run_ns;
+    char text[512];
+};
+
+static void take_note(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+{
+    struct note *note = context;
+    note->log->order[note->log->count++] = note->number;
+    note->status = status;
+    note->run_ns = run_ns;
+    (void)strncpy(note->text, text, sizeof note->text - 1);
+}
+
+static struct tessi_layer *full_layer(double value)
+{
+    struct tessi_shape shape = SHAPE(64);
+    struct tessi_layer *layer = whole_layer(TESSI_OP_FULL, TESSI_F64, &shape, NULL);
+    layer->as.full = (struct tessi_scalar){.dtype = TESSI_F64, .as.f = value};
+    return layer;
+}
+
+static void test_launch(void **state)
+{
+    struct tessi_device *device = open_device();
+    struct tessi_stream *stream = open_stream(device, 0);
+    struct tessi_layer *layer = full_layer(2.5);
+    struct log log = {0};
+    struct note note = {.log = &log, .status = TESSI_FAILED, .run_ns = -1};
+    void *block = NULL;
+    double copy[64] = {0};
+    (void)state;
+    assert_int_equal(cpu->alloc(device, 64 * sizeof(double), &block, NULL), TESSI_OK);
+    assert_int_equal((uintptr_t)block % 64, 0);
+    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = block};
+    assert_int_equal(cpu->launch(stream, &call, take_note, &note), TESSI_OK);
+    memset(&call, 0, sizeof call); /* it was copied */
+    assert_int_equal(cpu->copy_async(stream, copy, block, sizeof copy, NULL, NULL), TESSI_OK);
+    cpu->stream_close(stream);
+    assert_int_equal(note.status, TESSI_OK);
+    assert_string_equal(note.text, "");
+    assert_true(note.run_ns >= 0);
+    for (int i = 0; i < 64; i++) {
+        assert_true(copy[i] == 2.5);
+    }
+    cpu->free(device, block);
+    cpu->close(device);
+    tessi_layer_destroy(layer);
+}
+
+static void test_failure_is_told(void **state)
+{
+    struct tessi_device *device = open_device();
+    struct tessi_stream *stream = open_stream(device, 0);
+    struct tessi_shape shape = SHAPE(4);
+    struct tessi_layer *layer = whole_layer(TESSI_OP_READ_NPY, TESSI_F64, &shape, NULL);
+    char path[] = "/nowhere/at-all.npy";
+    struct log log = {0};
+    struct note note = {.log = &log};
+    double out[4];
+    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out};
+    (void)state;
+    layer->as.npy.path = path;
+    assert_int_equal(cpu->launch(stream, &call, take_note, &note), TESSI_OK);
+    cpu->stream_close(stream);
+    assert_int_equal(note.status, TESSI_NOT_FOUND);
+    assert_non_null(strstr(note.text, path));
+    layer->as.npy.path = NULL;
+    tessi_layer_destroy(layer);
+    cpu->close(device);
+}
+
+/* Entries run in order of submission; a full queue refuses, takes nothing, and takes again later. */
+static void test_order_and_bound(void **state)
+{
+    enum { DEPTH = 5 };
+    struct tessi_device *device = open_device();
+    struct tessi_stream *stream = open_stream(device, DEPTH);
+    struct gate gate;
+    struct log log = {0};
+    struct note notes[DEPTH + 1];
+    (void)state;
+    gate_init(&gate);
+    gate_close(&gate, stream);
+    for (uint32_t i = 0; i <= DEPTH; i++) {
+        notes[i] = (struct note){.log = &log, .number = i};
+        assert_int_equal(cpu->copy_async(stream, NULL, NULL, 0, take_note, &notes[i]), i < DEPTH ? TESSI_OK : TESSI_BUSY);
+    }
+    gate_open(&gate);
+    cpu->stream_close(stream);
+    assert_int_equal(log.count, DEPTH);
+    for (uint32_t i = 0; i < DEPTH; i++) {
+        assert_int_equal(log.order[i], i);
+    }
+    gate_fini(&gate);
+    cpu->close(device);
+}
+
+static void test_events(void **state)
+{
+    struct tessi_device *device = open_device();
+    struct tessi_stream *stream = open_stream(device, 0);
+    struct tessi_event *event = NULL;
+    struct gate gate;
+    struct log log = {0};
+    struct note note = {.log = &log};
+    (void)state;
+    gate_init(&gate);
+    assert_int_equal(cpu->event_create(device, &event, NULL), TESSI_OK);
+    assert_true(cpu->event_query(event)); /* nothing was recorded */
+    gate_close(&gate, stream);
+    assert_int_equal(cpu->copy_async(stream, NULL, NULL, 0, take_note, &note), TESSI_OK);
+    assert_int_equal(cpu->event_record(stream, event), TESSI_OK);
+    assert_false(cpu->event_query(event));
+    gate_open(&gate);
+    cpu->event_wait(event);
+    assert_true(cpu->event_query(event));
+    assert_int_equal(log.count, 1); /* what went before it has run, its callback too */
+    cpu->event_destroy(event);
+    cpu->stream_close(stream);
+    gate_fini(&gate);
+    cpu->close(device);
+}
+
+/* Many entries through a short queue from one thread, while the stream runs; each is run once, in order. */
+static void test_many(void **state)
+{
+    enum { COUNT = 4000 };
+    struct tessi_device *device = open_device();
+    struct tessi_stream *stream = open_stream(device, 7);
+    struct tessi_event *event = NULL;
+    struct log *log = calloc(1, sizeof *log);
+    struct note *notes = calloc(COUNT, sizeof *notes);
+    (void)state;
+    assert_int_equal(cpu->event_create(device, &event, NULL), TESSI_OK);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        notes[i] = (struct note){.log = log, .number = i};
+        while (cpu->copy_async(stream, NULL, NULL, 0, take_note, &notes[i]) == TESSI_BUSY) {
+            if (cpu->event_record(stream, event) == TESSI_OK) {
+                cpu->event_wait(event);
+            }
+            (void)sched_yield();
+        }
+    }
+    cpu->stream_close(stream);
+    assert_int_equal(log->count, COUNT);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_int_equal(log->order[i], i);
+    }
+    cpu->event_destroy(event);
+    free(notes);
+    free(log);
+    cpu->close(device);
+}
+
+/* Two streams do not wait for each other, and each keeps its own results. */
+static void test_two_streams(void **state)
+{
+    struct tessi_device *device = open_device();
+    struct tessi_stream *held = open_stream(device, 0);
+    struct tessi_stream *free_stream = open_stream(device, 0);
+    struct tessi_event *event = NULL;
+    struct gate gate;
+    int from = 7;
+    int to = 0;
+    (void)state;
+    gate_init(&gate);
+    gate_close(&gate, held);
+    assert_int_equal(cpu->event_create(device, &event, NULL), TESSI_OK);
+    assert_int_equal(cpu->copy_async(free_stream, &to, &from, sizeof to, NULL, NULL), TESSI_OK);
+    assert_int_equal(cpu->event_record(free_stream, event), TESSI_OK);
+    cpu->event_wait(event);
+    assert_int_equal(to, 7);
+    gate_open(&gate);
+    cpu->stream_close(held);
+    cpu->stream_close(free_stream);
+    cpu->event_destroy(event);
+    gate_fini(&gate);
+    cpu->close(device);
+}
+
+/* Products from several streams at once give the bits of one. */
+static void test_products_side_by_side(void **state)
+{
+    enum { SIDE = 120, STREAMS = 4 };
+    struct tessi_device *device = open_device();
+    struct tessi_shape shape = SHAPE(SIDE, SIDE);
+    struct tessi_layer *layer = whole_layer(TESSI_OP_MATMUL, TESSI_F64, &shape, NULL);
+    struct tessi_stream *streams[STREAMS];
+    double *out[STREAMS];
+    (void)state;
+    (void)whole_input(layer, TESSI_F64, &shape, NULL);
+    (void)whole_input(layer, TESSI_F64, &shape, NULL);
+    layer->input[0].rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
+    layer->input[1].rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
+    layer->as.matmul.segment = SIDE;
+    double *a = whole_random(TESSI_F64, SIDE * SIDE, 1, false);
+    double *b = whole_random(TESSI_F64, SIDE * SIDE, 2, false);
+    for (int s = 0; s < STREAMS; s++) {
+        streams[s] = open_stream(device, 0);
+        out[s] = malloc(sizeof(double) * SIDE * SIDE);
+        struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out[s]};
+        call.in[0] = a;
+        call.in[1] = b;
+        for (int i = 0; i < 5; i++) {
+            assert_int_equal(cpu->launch(streams[s], &call, NULL, NULL), TESSI_OK);
+        }
+    }
+    for (int s = 0; s < STREAMS; s++) {
+        cpu->stream_close(streams[s]);
+    }
+    double *want = whole_run(layer, (const void *const[]){a, b}, WHOLE_KERNEL);
+    for (int s = 0; s < STREAMS; s++) {
+        assert_memory_equal(out[s], want, sizeof(double) * SIDE * SIDE);
+        free(out[s]);
+    }
+    free(want);
+    free(a);
+    free(b);
+    tessi_layer_destroy(layer);
+    cpu->close(device);
+}
+
+static void test_options(void **state)
+{
+    struct tessi_device *device = open_device();
+    struct tessi_device *other = NULL;
+    struct tessi_stream *stream = NULL;
+    struct tessi_device_memory memory = {0};
+    struct tessi_device_options second = {.ordinal = 1};
+    struct tessi_stream_options options = {.depth = UINT32_MAX};
+    cpu_set_t allowed;
+    (void)state;
+    assert_int_equal(cpu->open(&second, &other, NULL), TESSI_NOT_FOUND);
+    assert_int_equal(cpu->stream_open(device, &options, &stream, NULL), TESSI_INVALID);
+    cpu->memory(device, &memory);
+    assert_true(memory.total_bytes >= memory.free_bytes && memory.free_bytes > 0);
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    options = (struct tessi_stream_options){.pin = true};
+    while (CPU_ISSET(options.core, &allowed) == 0) {
+        options.core++;
+    }
+    assert_int_equal(cpu->stream_open(device, &options, &stream, NULL), TESSI_OK);
+    cpu->stream_close(stream);
+    cpu->stream_close(NULL);
+    cpu->close(device);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_launch),  cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_order_and_bound),
+        cmocka_unit_test(test_events),  cmocka_unit_test(test_many),            cmocka_unit_test(test_two_streams),
+        cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,197 @@
+/* What must hold in the world as a whole, seen from where everything can be seen. */
+#include "tests/sim/world.h"
+
+#include "core/base/alloc.h"
+#include "core/sched/state.h"
+#include "worker/flow/internal.h"
+
+static bool completed(const struct sim_task *task, uint32_t worker, uint32_t epoch)
+{
+    for (size_t d = 0; d < task->done_count; d++) {
+        if (task->done[d].worker == worker && task->done[d].epoch == epoch) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct sched_layer *scheduled(const struct sim_world *world, uint32_t session, uint32_t layer)
+{
+    struct session *found = session_find(world->sched, session);
+    return found == NULL ? NULL : layer_find(found, layer);
+}
+
+/* A block counts as held only if its owner completed it under the very epoch that the scheduler knows. */
+static void check_spans(struct sim_world *world, uint32_t worker, const struct tessi_spans *spans)
+{
+    for (size_t s = 0; s < spans->count; s++) {
+        const struct tessi_span *span = &spans->items[s];
+        struct sched_layer *layer = scheduled(world, span->session, span->layer);
+        const struct sim_graph *graph = sim_graph_of(world, span->session);
+        for (uint64_t i = span->first; i < span->first + span->count; i++) {
+            struct sim_task *task = sim_graph_task(graph, (struct tessi_task){span->session, span->layer, i});
+            if (span->epoch > task->settled_epoch) {
+                task->settled_epoch = span->epoch;
+            }
+            const struct task_record *record = layer == NULL ? NULL : record_peek(layer, i);
+            if (record == NULL || record->state != TASK_HELD) {
+                continue;
+            }
+            uint32_t owner = world->sched->workers[record->owner]->id;
+            if (owner == worker && !completed(task, owner, record->epoch)) {
+                sim_fail(world, "%u:%llu counts as held by worker %u under epoch %u, which has not been completed",
+                         span->layer, (unsigned long long)i, owner, record->epoch);
+            }
+        }
+    }
+}
+
+void sim_check_report(struct sim_world *world, uint32_t worker, const struct tessi_report *report)
+{
+    check_spans(world, worker, &report->done);
+    check_spans(world, worker, &report->adopted);
+}
+
+void sim_check_scheduler(struct sim_world *world)
+{
+    bool adequate = false;
+    for (size_t w = 0; w < world->sched->worker_count; w++) {
+        const struct worker *worker = world->sched->workers[w];
+        adequate = adequate || (worker->alive && worker->info.memory_bytes >= world->footprint_bytes);
+    }
+    if (world->sched->alive_count > 0) {
+        world->ever_inadequate = world->ever_inadequate || !adequate;
+        world->alone_since_ns = -1;
+        return;
+    }
+    if (world->alone_since_ns < 0) {
+        world->alone_since_ns = world->now_ns;
+    }
+    int64_t alone_ns = world->now_ns - world->alone_since_ns;
+    world->alone_longest_ns = alone_ns > world->alone_longest_ns ? alone_ns : world->alone_longest_ns;
+}
+
+static void check_held_block(struct sim_world *world, const struct sched_layer *layer, uint64_t index,
+                             const struct task_record *record)
+{
+    uint32_t owner = world->sched->workers[record->owner]->id;
+    const struct sim_node *node = sim_node(world, owner);
+    if (!node->alive || node->paused || node->to_scheduler > 0 || node->from_scheduler > 0 ||
+        !sim_worker_quiet(node)) {
+        return;
+    }
+    const struct tessi_flow *flow = sim_worker_flow(node);
+    struct tessi_task name = {layer->session->id, layer->layer->id, index};
+    uint32_t handle = tessi_flow_block_find(flow, name);
+    const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
+    if (block == NULL || !block->owned || !(flow_block_servable(block) || block->state == FLOW_LOADING)) {
+        sim_fail(world, "the scheduler believes that worker %u holds %u:%llu, and it does not", owner, name.layer,
+                 (unsigned long long)index);
+    }
+}
+
+void sim_check_held(struct sim_world *world)
+{
+    for (size_t s = 0; s < world->sched->session_count; s++) {
+        const struct session *session = world->sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+            const struct sched_layer *layer = session->layers[l];
+            for (uint64_t i = 0; i < layer->tasks; i++) {
+                const struct task_record *record = record_peek(layer, i);
+                if (record != NULL && record->state == TASK_HELD) {
+                    check_held_block(world, layer, i, record);
+                }
+            }
+        }
+    }
+}
+
+void sim_check_empty(struct sim_world *world)
+{
+    const struct tessi_sched *sched = world->sched;
+    for (size_t s = 0; s < sched->session_count; s++) {
+        if (sched->sessions[s] != NULL && sched->sessions[s]->layer_count > 0) {
+            sim_fail(world, "the scheduler still has %zu layers of session %u at the end",
+                     sched->sessions[s]->layer_count, sched->sessions[s]->id);
+        }
+    }
+    if (sched->copies_by_task.count + sched->parked_by_task.count > 0) {
+        sim_fail(world, "the scheduler still knows %zu copies and %zu waiting readers at the end",
+                 sched->copies_by_task.count, sched->parked_by_task.count);
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct sim_node *node = sim_node(world, sched->workers[w]->id);
+        if (sched->workers[w]->alive && node->alive) {
+            sim_worker_check_empty(world, node);
+        }
+        if (sched->workers[w]->alive && (sched->workers[w]->assigned > 0 || sched->workers[w]->stealing > 0)) {
+            sim_fail(world, "worker %u has %llu tasks and %llu steals under way at the end", sched->workers[w]->id,
+                     (unsigned long long)sched->workers[w]->assigned, (unsigned long long)sched->workers[w]->stealing);
+        }
+    }
+}
+
+/* Only what ran there when it went, as far as the scheduler can know, may be blamed. */
+void sim_count_deaths(struct sim_world *world, struct sim_node *node)
+{
+    if (node->counted || node->is_client) {
+        return;
+    }
+    node->counted = true;
+    for (uint32_t id = 1; id <= world->node_count; id++) {
+        const struct sim_graph *graph = sim_graph_of(world, id);
+        for (size_t l = 0; graph != NULL && l < graph->count; l++) {
+            for (uint64_t i = 0; i < graph->layers[l].task_count; i++) {
+                struct sim_task *task = &graph->layers[l].tasks[i];
+                task->deaths += task->run_worker == node->id && task->run_epoch > task->settled_epoch;
+            }
+        }
+    }
+}
+
+static bool blamed(const struct sim_world *world, const struct sim_graph *graph)
+{
+    for (size_t l = 0; l < graph->count; l++) {
+        for (uint64_t i = 0; i < graph->layers[l].task_count; i++) {
+            if (graph->layers[l].tasks[i].deaths >= world->options.sched.max_deaths) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool sim_loss_possible(const struct sim_world *world, const struct sim_graph *graph)
+{
+    return world->ever_inadequate || blamed(world, graph);
+}
+
+static bool broken(const struct sim_graph *graph, uint32_t layer)
+{
+    for (uint64_t i = 0; i < graph->layers[layer - 1].task_count; i++) {
+        uint64_t value;
+        if (!sim_oracle(graph, layer, i, &value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, uint32_t layer,
+                       enum tessi_status status, const char *text)
+{
+    bool expected = false;
+    if (status == TESSI_FAILED) {
+        expected = broken(graph, layer);
+    } else if (status == TESSI_LOST) {
+        expected = blamed(world, graph);
+    } else if (status == TESSI_NO_WORKERS) {
+        expected = world->alone_longest_ns >= world->options.sched.wait_workers_ns;
+    } else if (status == TESSI_TOO_BIG) {
+        expected = world->ever_inadequate;
+    }
+    if (!expected) {
+        sim_fail(world, "layer %u of client %u is said to have failed, and nothing in the script explains it: %s (%s)",
+                 layer, graph->session, tessi_status_text(status), text);
+    }
+}

@@ -1,0 +1,295 @@
+/* What a world is made of, what its clients will do and what will go wrong: all from the seed. */
+#include "core/base/alloc.h"
+#include "tests/sim/world.h"
+
+const char *const sim_profile_names[SIM_PROFILES] = {
+    [SIM_CALM] = "calm",   [SIM_DEATHS] = "deaths",     [SIM_PAUSES] = "pauses",   [SIM_MEMORY] = "memory",
+    [SIM_DISKS] = "disks", [SIM_FAILURES] = "failures", [SIM_CLIENTS] = "clients", [SIM_CHAOS] = "chaos",
+};
+
+/* --- options --- */
+
+static void choose_size(struct sim_world *world)
+{
+    static const int64_t scales[] = {1, 40, 40, 300};
+    struct sim_options *options = &world->options;
+    struct random *random = &world->random;
+    options->workers = (uint32_t)random_between(random, 2, 6);
+    options->clients = 1;
+    options->hosts = (uint32_t)random_between(random, 1, 4);
+    options->graph.scale = scales[random_below(random, 4)];
+    options->graph.tasks_max = (uint64_t)random_scale(random, 20, 160);
+    options->graph.step_max_ns = random_scale(random, 20000, 20 * SIM_MS);
+    options->latency_ns = random_scale(random, 20000, 2 * SIM_MS);
+    options->spike_percent = random_chance(random, 30) ? 5 : 0;
+    options->spike_ns = random_scale(random, SIM_MS, 200 * SIM_MS);
+    options->bytes_per_ns = (double)random_scale(random, 1, 100) / 10;
+    options->report_delay_ns = random_scale(random, 10000, 5 * SIM_MS);
+    options->slow_percent = random_chance(random, 50) ? 30 : 0;
+    options->peers_notice = random_chance(random, 50);
+    options->sched = tessi_sched_config_default();
+    options->sched.window_ns = random_scale(random, SIM_MS, 500 * SIM_MS);
+    options->sched.worker_silence_ns = SIM_S;
+    options->sched.client_silence_ns = 3 * SIM_S;
+    options->sched.wait_workers_ns = random_scale(random, SIM_S / 2, 20 * SIM_S);
+    options->sched.max_deaths = (uint32_t)random_between(random, 1, 3);
+}
+
+static void add_deaths(struct sim_world *world)
+{
+    struct sim_options *options = &world->options;
+    options->deaths = (uint32_t)random_between(&world->random, 1, 4);
+    options->joins = (uint32_t)random_between(&world->random, 0, 3);
+    options->all_die = random_chance(&world->random, 15);
+    options->silent_percent = random_chance(&world->random, 30) ? 50 : 0;
+}
+
+static void add_pauses(struct sim_world *world)
+{
+    world->options.pauses = (uint32_t)random_between(&world->random, 1, 4);
+    world->options.joins = (uint32_t)random_between(&world->random, 0, 2);
+}
+
+static void add_memory(struct sim_world *world)
+{
+    struct sim_options *options = &world->options;
+    options->small_memory = random_chance(&world->random, 75);
+    options->no_spill = !options->small_memory;
+    options->tiny_percent = random_chance(&world->random, 40) ? 30 : 0;
+    if (options->graph.scale == 1 && random_chance(&world->random, 70)) {
+        options->graph.scale = 40;
+    }
+}
+
+static void add_disks(struct sim_world *world)
+{
+    world->options.small_memory = true;
+    world->options.spill_fail_percent = random_chance(&world->random, 60) ? 25 : 0;
+    world->options.damage_percent = random_chance(&world->random, 60) ? 5 : 0;
+}
+
+static void add_failures(struct sim_world *world)
+{
+    world->options.graph.fail_percent = random_chance(&world->random, 70) ? 8 : 0;
+    world->options.duplicate_percent = random_chance(&world->random, 70) ? 10 : 0;
+    world->options.too_small = random_chance(&world->random, 15);
+    world->options.stranger_percent = random_chance(&world->random, 20) ? 30 : 0;
+}
+
+static void add_clients(struct sim_world *world)
+{
+    struct sim_options *options = &world->options;
+    options->clients = (uint32_t)random_between(&world->random, 1, 3);
+    options->graph.tasks_max /= options->clients;
+    options->client_deaths = random_chance(&world->random, 40) ? 1 : 0;
+    options->client_pauses = random_chance(&world->random, 20) ? 1 : 0;
+}
+
+void sim_options_choose(struct sim_world *world)
+{
+    struct sim_options *options = &world->options;
+    options->profile = (enum sim_profile)(world->seed % SIM_PROFILES);
+    choose_size(world);
+    switch (options->profile) {
+    case SIM_CALM:
+        break;
+    case SIM_DEATHS:
+        add_deaths(world);
+        break;
+    case SIM_PAUSES:
+        add_pauses(world);
+        break;
+    case SIM_MEMORY:
+        add_memory(world);
+        break;
+    case SIM_DISKS:
+        add_disks(world);
+        break;
+    case SIM_FAILURES:
+        add_failures(world);
+        break;
+    case SIM_CLIENTS:
+        add_clients(world);
+        break;
+    case SIM_CHAOS: {
+        void (*const adders[])(struct sim_world *) = {add_pauses, add_memory, add_disks, add_failures, add_clients};
+        add_deaths(world);
+        for (uint32_t a = 0; a < 5; a++) {
+            if (random_chance(&world->random, 50)) {
+                adders[a](world);
+            }
+        }
+        break;
+    }
+    }
+    options->fault_end_ns = random_scale(&world->random, 10 * SIM_MS, 4 * SIM_S);
+}
+
+/* --- faults --- */
+
+static void plan(struct sim_world *world, enum sim_fault_kind kind, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct sim_fault fault = {kind, 0};
+        if (kind == SIM_PAUSE || kind == SIM_PAUSE_CLIENT) {
+            fault.for_ns = random_scale(&world->random, SIM_MS, 6 * SIM_S);
+        }
+        int64_t at_ns = kind == SIM_END ? world->options.fault_end_ns
+                                        : random_between(&world->random, 0, world->options.fault_end_ns);
+        tessi_grow(&world->faults, &world->fault_capacity, world->fault_count + 1, sizeof *world->faults);
+        world->faults[world->fault_count++] = fault;
+        sim_schedule(world, world->now_ns + at_ns,
+                     (struct sim_event){.kind = SIM_FAULT, .a = (uint32_t)world->fault_count - 1});
+    }
+}
+
+void sim_faults_plan(struct sim_world *world)
+{
+    const struct sim_options *options = &world->options;
+    plan(world, SIM_KILL, options->deaths);
+    plan(world, SIM_PAUSE, options->pauses);
+    plan(world, SIM_JOIN, options->joins);
+    plan(world, SIM_KILL_CLIENT, options->client_deaths);
+    plan(world, SIM_PAUSE_CLIENT, options->client_pauses);
+    plan(world, SIM_KILL_ALL, options->all_die ? 1 : 0);
+    plan(world, SIM_END, 1);
+}
+
+/* --- scripts --- */
+
+struct writer {
+    struct sim_world *world;
+    struct sim_graph *graph;
+    struct sim_script *script;
+    uint32_t wanted[256]; /* layers that are wanted, not cancelled and not released */
+    uint32_t wanted_count;
+};
+
+static void push(struct writer *writer, enum sim_op_kind kind, uint32_t number)
+{
+    struct sim_script *script = writer->script;
+    tessi_grow(&script->ops, &script->capacity, script->count + 1, sizeof *script->ops);
+    script->ops[script->count++] = (struct sim_op){kind, number, 0};
+}
+
+static void pause_a_while(struct writer *writer)
+{
+    push(writer, SIM_OP_WAIT, 0);
+    writer->script->ops[writer->script->count - 1].for_ns =
+        random_scale(&writer->world->random, 10000, 300 * SIM_MS);
+}
+
+static bool is_wanted(const struct writer *writer, uint32_t layer)
+{
+    for (uint32_t i = 0; i < writer->wanted_count; i++) {
+        if (writer->wanted[i] == layer) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void want(struct writer *writer, struct sim_submission *submission, uint32_t layer)
+{
+    submission->wanted = tessi_realloc(submission->wanted, (submission->wanted_count + 1) * sizeof layer);
+    submission->wanted[submission->wanted_count++] = layer;
+    if (!is_wanted(writer, layer) && writer->wanted_count < 256) {
+        writer->wanted[writer->wanted_count++] = layer;
+    }
+}
+
+/* A few layers more, some of them to be held; now and then an older one is asked for as well. */
+static void write_submission(struct writer *writer)
+{
+    struct random *random = &writer->world->random;
+    struct sim_script *script = writer->script;
+    struct sim_submission submission = {.first = (uint32_t)writer->graph->count + 1};
+    sim_graph_extend(writer->graph, random, &writer->world->options.graph, (uint32_t)random_between(random, 1, 6));
+    submission.count = (uint32_t)writer->graph->count + 1 - submission.first;
+    for (uint32_t l = submission.first; l < submission.first + submission.count; l++) {
+        if (l + 1 == submission.first + submission.count || random_chance(random, 25)) {
+            want(writer, &submission, l);
+        }
+    }
+    uint32_t older = 1 + random_below(random, submission.first);
+    if (random_chance(random, 25) && older < submission.first && !writer->graph->layers[older - 1].released) {
+        push(writer, SIM_OP_AWAIT, 0);
+        want(writer, &submission, older);
+    }
+    tessi_grow(&script->submissions, &script->submission_capacity, script->submission_count + 1,
+               sizeof *script->submissions);
+    script->submissions[script->submission_count++] = submission;
+    push(writer, SIM_OP_SUBMIT, (uint32_t)script->submission_count - 1);
+}
+
+static void let_go(struct writer *writer, enum sim_op_kind kind, uint32_t layer)
+{
+    push(writer, kind, layer);
+    writer->graph->layers[layer - 1].released = true; /* nothing later names it */
+    for (uint32_t i = 0; i < writer->wanted_count; i++) {
+        if (writer->wanted[i] == layer) {
+            writer->wanted[i] = writer->wanted[--writer->wanted_count];
+        }
+    }
+}
+
+static void write_doings(struct writer *writer)
+{
+    struct random *random = &writer->world->random;
+    uint32_t layers = (uint32_t)writer->graph->count;
+    bool loose = writer->world->options.profile >= SIM_CLIENTS;
+    if (random_chance(random, 40)) {
+        pause_a_while(writer);
+    }
+    if (random_chance(random, 40)) {
+        push(writer, SIM_OP_AWAIT, 0);
+    }
+    for (uint32_t n = random_below(random, 3); n > 0 && writer->wanted_count > 0; n--) {
+        push(writer, SIM_OP_READ, writer->wanted[random_below(random, writer->wanted_count)]);
+    }
+    if (random_chance(random, 30)) {
+        push(writer, SIM_OP_AWAIT_READS, 0);
+    }
+    for (uint32_t n = random_below(random, 4); n > 0; n--) {
+        uint32_t layer = 1 + random_below(random, layers);
+        bool keep = writer->graph->layers[layer - 1].released || (is_wanted(writer, layer) && !loose);
+        if (!keep) {
+            let_go(writer, SIM_OP_RELEASE, layer);
+        }
+    }
+    if (loose && random_chance(random, 20) && writer->wanted_count > 0) {
+        let_go(writer, SIM_OP_CANCEL, writer->wanted[random_below(random, writer->wanted_count)]);
+    }
+}
+
+void sim_script_write(struct sim_world *world, struct sim_graph *graph, struct sim_script *script)
+{
+    struct writer writer = {.world = world, .graph = graph, .script = script};
+    struct random *random = &world->random;
+    uint32_t submissions = (uint32_t)random_between(random, 1, 5);
+    for (uint32_t s = 0; s < submissions && (s == 0 || graph->tasks < world->options.graph.tasks_max); s++) {
+        write_submission(&writer);
+        write_doings(&writer);
+    }
+    if (world->options.profile >= SIM_CLIENTS && random_chance(random, 15)) {
+        pause_a_while(&writer);
+        push(&writer, SIM_OP_LEAVE, 0);
+        return;
+    }
+    push(&writer, SIM_OP_AWAIT, 0);
+    for (uint32_t i = 0; i < writer.wanted_count; i++) {
+        push(&writer, SIM_OP_READ, writer.wanted[i]);
+    }
+    push(&writer, SIM_OP_AWAIT_READS, 0);
+    push(&writer, SIM_OP_RELEASE, 0);
+}
+
+void sim_script_fini(struct sim_script *script)
+{
+    for (size_t s = 0; s < script->submission_count; s++) {
+        tessi_free(script->submissions[s].wanted);
+    }
+    tessi_free(script->submissions);
+    tessi_free(script->ops);
+    *script = (struct sim_script){0};
+}

@@ -1,0 +1,158 @@
+/* The simulator: the scheduler's and the workers' machines against a serial oracle under seeded faults.
+ *
+ *     test_sim                      a few hundred seeds, one test for each kind of world
+ *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors)
+ *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/sim/world.h"
+
+#define SEEDS_EACH 32       /* of an ordinary run, for each profile */
+#define SEED_LIMIT_S 120    /* one seed: beyond it a machine is taken to loop */
+
+static void say_replay(uint64_t seed)
+{
+    (void)fprintf(stderr, "sim: seed %" PRIu64 " fails; once more with: test_sim --seed %" PRIu64 " --verbose\n", seed,
+                  seed);
+}
+
+/* Run seeds first, first + step, … below end in a process of its own, which a failed assertion ends.
+ * The pipe tells which seed is under way. */
+static pid_t start(uint64_t first, uint64_t end, uint64_t step, int *report)
+{
+    int ends[2];
+    (void)fflush(stdout);
+    (void)fflush(stderr);
+    if (pipe(ends) != 0) {
+        return -1;
+    }
+    pid_t child = fork();
+    if (child != 0) {
+        (void)close(ends[1]);
+        *report = ends[0];
+        return child;
+    }
+    (void)close(ends[0]);
+    for (uint64_t seed = first; seed < end; seed += step) {
+        (void)alarm(SEED_LIMIT_S);
+        if (write(ends[1], &seed, sizeof seed) != (ssize_t)sizeof seed) {
+            _exit(2);
+        }
+        sim_run(seed, false, NULL);
+    }
+    (void)close(ends[1]);
+    exit(0);
+}
+
+/* True when all went well; else *failed is the seed that did not. */
+static bool finish(pid_t child, int report, uint64_t *failed)
+{
+    uint64_t seed = 0;
+    int status = 0;
+    while (read(report, &seed, sizeof seed) == (ssize_t)sizeof seed) {
+        *failed = seed;
+    }
+    (void)close(report);
+    return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static int run_seeds(uint64_t first, uint64_t end, uint64_t jobs)
+{
+    pid_t children[64];
+    int reports[64];
+    uint64_t lowest = UINT64_MAX;
+    jobs = jobs > 64 ? 64 : jobs;
+    for (uint64_t j = 0; j < jobs; j++) {
+        children[j] = start(first + j, end, jobs, &reports[j]);
+    }
+    for (uint64_t j = 0; j < jobs; j++) {
+        uint64_t failed = 0;
+        if (!finish(children[j], reports[j], &failed)) {
+            say_replay(failed);
+            lowest = failed < lowest ? failed : lowest;
+        }
+    }
+    if (lowest != UINT64_MAX) {
+        (void)printf("failed at seed %" PRIu64 "\n", lowest);
+        return 1;
+    }
+    (void)printf("seeds %" PRIu64 "..%" PRIu64 ": all passed\n", first, end - 1);
+    return 0;
+}
+
+static void run_profile(void **state)
+{
+    uint64_t profile = *(const uint64_t *)*state, failed = 0;
+    int report = -1;
+    pid_t child = start(profile, profile + (uint64_t)SIM_PROFILES * SEEDS_EACH, SIM_PROFILES, &report);
+    bool good = child > 0 && finish(child, report, &failed);
+    if (!good) {
+        say_replay(failed);
+    }
+    assert_true(good);
+}
+
+static void run_twice(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 2 * SIM_PROFILES; seed++) {
+        uint64_t first = 0, second = 1;
+        sim_run(seed, false, &first);
+        sim_run(seed, false, &second);
+        assert_int_equal(first, second);
+    }
+}
+
+static int run_ordinary(void)
+{
+    static uint64_t numbers[SIM_PROFILES];
+    struct CMUnitTest tests[SIM_PROFILES + 1];
+    for (uint64_t p = 0; p < SIM_PROFILES; p++) {
+        numbers[p] = p;
+        tests[p] = (struct CMUnitTest){.name = sim_profile_names[p], .test_func = run_profile,
+                                       .initial_state = &numbers[p]};
+    }
+    tests[SIM_PROFILES] = (struct CMUnitTest)cmocka_unit_test(run_twice);
+    return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
+}
+
+static int usage(void)
+{
+    (void)fprintf(stderr, "Usage: test_sim [--seeds A..B [--jobs N] | --seed N [--verbose]]\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t first = 0, last = 0, jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    bool range = false, one = false, verbose = false;
+    for (int a = 1; a < argc; a++) {
+        if (strcmp(argv[a], "--seeds") == 0 && a + 1 < argc) {
+            range = sscanf(argv[++a], "%" SCNu64 "..%" SCNu64, &first, &last) == 2 && first <= last;
+        } else if (strcmp(argv[a], "--seed") == 0 && a + 1 < argc) {
+            one = sscanf(argv[++a], "%" SCNu64, &first) == 1;
+        } else if (strcmp(argv[a], "--jobs") == 0 && a + 1 < argc) {
+            jobs = strtoull(argv[++a], NULL, 10);
+        } else if (strcmp(argv[a], "--verbose") == 0) {
+            verbose = true;
+        } else {
+            return usage();
+        }
+    }
+    if (one) {
+        sim_run(first, verbose, NULL);
+        (void)printf("seed %" PRIu64 " passed\n", first);
+        return 0;
+    }
+    return range ? run_seeds(first, last + 1, jobs > 0 ? jobs : 1) : argc == 1 ? run_ordinary() : usage();
+}

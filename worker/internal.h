@@ -1,0 +1,84 @@
+/* What the files of the worker's shell share.
+ *
+ *   worker.c     create, run (the loop), stop, destroy
+ *   scheduler.c  the connection to the scheduler: hello, its messages as events, reports
+ *   actions.c    events into the flow, its actions carried out
+ *   slots.c      steps on CPU slots
+ *   settings.c   what the machine is like */
+#ifndef TESSI_WORKER_INTERNAL_H
+#define TESSI_WORKER_INTERNAL_H
+
+#include "core/net/address.h"
+#include "core/net/client.h"
+#include "core/net/poller.h"
+#include "core/wire/message.h"
+#include "worker/flow/flow.h"
+#include "worker/peer/peer.h"
+#include "worker/slots.h"
+#include "worker/store/store.h"
+#include "worker/worker.h"
+
+enum worker_phase {
+    WORKER_JOINING, /* HELLO_WORKER is on its way */
+    WORKER_WORKING,
+    WORKER_OVER,    /* `status` and `error` say why */
+};
+
+struct tessi_worker {
+    struct tessi_worker_config config; /* its texts are ours */
+    struct tessi_address scheduler;
+    char name[TESSI_WIRE_NAME_MAX + 1];
+    char host_id[TESSI_WIRE_NAME_MAX + 1];
+    char families[TESSI_WIRE_NAME_MAX + 1];
+    char address[TESSI_WIRE_ADDRESS_MAX + 1]; /* where peers reach us */
+    uint32_t threads;
+    uint64_t memory_bytes, spill_bytes;
+
+    struct tessi_net *own_net;
+    struct tessi_net *net;
+    struct tessi_poller *poller;
+    struct tessi_store *store;
+    struct tessi_peers *peers;   /* while it runs */
+    struct tessi_slots *slots;   /* since the welcome, as all that follows */
+    struct tessi_flow *flow;
+
+    struct tessi_client *link; /* to the scheduler */
+    struct tessi_source link_source;
+    bool link_full;            /* `unsent` waits for room */
+    struct tessi_buffer unsent;
+    uint64_t run_id;
+    uint32_t id;
+    int64_t heartbeat_ns, sent_ns, welcome_limit_ns;
+    uint64_t heartbeats;
+    struct tessi_report gauges; /* as last reported; lists are empty */
+    uint32_t quiet_heartbeats;
+    uint64_t dropped_messages;
+    struct tessi_spans locates; /* to be asked for with the next flush */
+
+    struct tessi_flow_actions actions;
+    int64_t now_ns;
+
+    enum worker_phase phase;
+    enum tessi_status status;
+    struct tessi_error error;
+    int stop_fd; /* eventfd */
+    struct tessi_source stop_source;
+};
+
+/* End the loop; the first reason counts. */
+void tessi_worker_end(struct tessi_worker *worker, enum tessi_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* scheduler.c */
+TESSI_MUST_USE enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_error *error);
+/* Send LOCATE, REPORT or a heartbeat, whichever there is to send. */
+void tessi_worker_tell(struct tessi_worker *worker);
+void tessi_worker_say_goodbye(struct tessi_worker *worker);
+
+/* actions.c */
+/* Give the event to the flow and do what it wants. `data`: what came with it, or NULL. */
+void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *event, const struct tessi_peer_data *data);
+/* What slots and transfers have finished. */
+void tessi_worker_take_outcomes(struct tessi_worker *worker);
+
+#endif

@@ -1,0 +1,271 @@
+/* Messages to and from peers. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/base/log.h"
+#include "worker/peer/internal.h"
+
+enum {
+    READ_SPANS_MAX = 8192,       /* of one READ that we send */
+    READ_TASKS_MAX = 1 << 20,    /* of one READ that we take */
+};
+
+/* ——— boxes ——— */
+
+void tessi_peer_box_init(struct peer_box *box)
+{
+    box->first = NULL;
+    box->last = &box->first;
+    box->count = 0;
+}
+
+static void box_pop(struct peer_box *box)
+{
+    struct letter *letter = box->first;
+    box->first = letter->next;
+    if (box->first == NULL) {
+        box->last = &box->first;
+    }
+    box->count--;
+    tessi_free(letter);
+}
+
+void tessi_peer_box_clear(struct peer_box *box)
+{
+    while (box->first != NULL) {
+        tessi_frame_release(&box->first->payload);
+        box_pop(box);
+    }
+}
+
+static void box_add(struct peer *peer, struct peer_box *box, const struct tessi_buffer *packed, struct tessi_frame *payload)
+{
+    if (box->count >= PEER_BOX_MAX) {
+        if (payload != NULL) {
+            tessi_frame_release(payload);
+        }
+        peer->peers->gauges.dropped_messages++;
+        tessi_peer_break(peer, "too many messages wait for it");
+        return;
+    }
+    struct letter *letter = tessi_zalloc(sizeof *letter + packed->size);
+    letter->size = packed->size;
+    memcpy(letter->header, packed->data, packed->size);
+    if (payload != NULL) {
+        letter->payload = *payload;
+        *payload = (struct tessi_frame){0};
+    }
+    *box->last = letter;
+    box->last = &letter->next;
+    box->count++;
+}
+
+/* ——— sending ——— */
+
+/* BUSY leaves the payload with the caller; otherwise it is gone. */
+static enum tessi_status send_now(struct peer *peer, bool own, const void *header, size_t size, struct tessi_frame *payload)
+{
+    bool has_payload = payload != NULL && (payload->data != NULL || payload->release != NULL);
+    uint32_t frames = has_payload ? 1 : 0;
+    if (own) {
+        return tessi_client_send(peer->out, header, size, payload, frames);
+    }
+    return tessi_server_send(peer->peers->server, peer->in, header, size, payload, frames);
+}
+
+static bool can_send(const struct peer *peer, bool own)
+{
+    return own ? peer->out != NULL : peer->in != 0;
+}
+
+static void box_flush(struct peer *peer, bool own)
+{
+    struct peer_box *box = own ? &peer->out_box : &peer->in_box;
+    while (box->first != NULL && can_send(peer, own)) {
+        struct letter *letter = box->first;
+        if (send_now(peer, own, letter->header, letter->size, &letter->payload) == TESSI_BUSY) {
+            return;
+        }
+        box_pop(box);
+    }
+}
+
+static const struct tessi_buffer *pack(struct tessi_peers *peers, const struct tessi_message *message)
+{
+    tessi_buffer_clear(&peers->buffer);
+    /* Nothing that is said between peers comes near the limit. */
+    enum tessi_status status = tessi_message_pack(&peers->buffer, message, NULL);
+    TESS_ASSERT(status == TESSI_OK);
+    return &peers->buffer;
+}
+
+static void send_or_keep(struct peer *peer, bool own, const struct tessi_message *message, struct tessi_frame *payload)
+{
+    struct peer_box *box = own ? &peer->out_box : &peer->in_box;
+    const struct tessi_buffer *packed = pack(peer->peers, message);
+    if (box->first == NULL && can_send(peer, own) &&
+        send_now(peer, own, packed->data, packed->size, payload) != TESSI_BUSY) {
+        return;
+    }
+    box_add(peer, box, packed, payload);
+    if (own && peer->out == NULL) {
+        (void)tessi_peer_connect(peer);
+    }
+}
+
+void tessi_peer_ask(struct peer *peer, const struct tessi_message *message)
+{
+    send_or_keep(peer, peer->announced, message, NULL);
+}
+
+void tessi_peer_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload)
+{
+    if (peer->in != 0 || peer->out != NULL) {
+        send_or_keep(peer, peer->in == 0, message, payload);
+    } else if (payload != NULL) {
+        tessi_frame_release(payload);
+    }
+}
+
+bool tessi_peer_try_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload)
+{
+    bool own = peer->in == 0;
+    struct peer_box *box = own ? &peer->out_box : &peer->in_box;
+    if (!can_send(peer, own)) {
+        tessi_frame_release(payload);
+        return true;
+    }
+    box_flush(peer, own);
+    if (box->first != NULL) {
+        return false;
+    }
+    const struct tessi_buffer *packed = pack(peer->peers, message);
+    return send_now(peer, own, packed->data, packed->size, payload) != TESSI_BUSY;
+}
+
+void tessi_peer_say_hello(struct peer *peer)
+{
+    struct tessi_message message = {.type = TESSI_MSG_PEER_HELLO, .run_id = peer->peers->run_id};
+    message.as.peer_hello.id = peer->peers->self;
+    message.as.peer_hello.nonce = peer->peers->nonce;
+    const struct tessi_buffer *packed = pack(peer->peers, &message);
+    /* The first message of a connection always finds room. */
+    (void)send_now(peer, true, packed->data, packed->size, NULL);
+}
+
+static void flush_reads(struct peer *peer, bool lease)
+{
+    struct tessi_spans *spans = &peer->reads[lease];
+    for (size_t at = 0; at < spans->count; at += READ_SPANS_MAX) {
+        size_t count = spans->count - at < READ_SPANS_MAX ? spans->count - at : READ_SPANS_MAX;
+        struct tessi_message message = {.type = TESSI_MSG_READ, .run_id = peer->peers->run_id};
+        message.as.read.spans = tessi_spans_view(spans->items + at, count);
+        message.as.read.lease = lease;
+        tessi_peer_ask(peer, &message);
+    }
+    spans->count = 0;
+}
+
+void tessi_peer_flush(struct peer *peer)
+{
+    flush_reads(peer, false);
+    flush_reads(peer, true);
+    box_flush(peer, true);
+    box_flush(peer, false);
+    tessi_peer_pump(peer);
+}
+
+/* ——— receiving ——— */
+
+static void emit(struct peer *peer, struct tessi_flow_event event, struct tessi_peer_data data)
+{
+    struct tessi_peers *peers = peer->peers;
+    event.peer = peer->id;
+    peers->config.event(peers->config.context, &event, &data);
+}
+
+static void take_read(struct peer *peer, const struct tessi_msg_read *read)
+{
+    uint64_t tasks = 0;
+    for (size_t i = 0; i < read->spans.count; i++) {
+        const struct tessi_span *span = &read->spans.items[i];
+        if (span->count > READ_TASKS_MAX || (tasks += span->count) > READ_TASKS_MAX) {
+            tessi_peer_break(peer, "it asks for more blocks than one message may");
+            return;
+        }
+    }
+    bool lease = read->lease && peer->peers->share != NULL;
+    for (size_t i = 0; i < read->spans.count; i++) {
+        const struct tessi_span *span = &read->spans.items[i];
+        for (uint64_t k = 0; k < span->count; k++) {
+            struct tessi_task task = {span->session, span->layer, span->first + k};
+            emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_READ, .task = task, .epoch = span->epoch, .lease = lease},
+                 (struct tessi_peer_data){0});
+        }
+    }
+}
+
+static void take_inline(struct peer *peer, const struct tessi_msg_ready_inline *ready, const struct tessi_frame *payload,
+                        uint32_t payload_count)
+{
+    if (payload_count != 1) {
+        tessi_peer_break(peer, "it sends a block without its bytes");
+        return;
+    }
+    emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_READY_INLINE, .task = ready->task, .epoch = ready->epoch},
+         (struct tessi_peer_data){payload->data, payload->size});
+}
+
+static void take_lease(struct peer *peer, const struct tessi_msg_ready_lease *ready)
+{
+    const void *bytes = NULL;
+    if (peer->neighbour != NULL) {
+        bytes = tessi_mapping_at(peer->neighbour->mapping, ready->offset, ready->bytes);
+    }
+    if (bytes == NULL || ready->offset % TESSI_BLOCK_ALIGNMENT != 0) {
+        tessi_peer_break(peer, "it lends memory that it does not have");
+        return;
+    }
+    emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_READY_LEASE, .task = ready->task, .epoch = ready->epoch},
+         (struct tessi_peer_data){bytes, ready->bytes});
+}
+
+static void take_plain(struct peer *peer, enum tessi_flow_event_kind kind, struct tessi_task task)
+{
+    emit(peer, (struct tessi_flow_event){.kind = kind, .task = task}, (struct tessi_peer_data){0});
+}
+
+void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct tessi_frame *payload,
+                     uint32_t payload_count)
+{
+    enum tessi_msg_type type = message->type;
+    if (type == TESSI_MSG_READ) {
+        take_read(peer, &message->as.read);
+    } else if (type == TESSI_MSG_READY_INLINE) {
+        take_inline(peer, &message->as.ready_inline, payload, payload_count);
+    } else if (type == TESSI_MSG_READY_LEASE) {
+        take_lease(peer, &message->as.ready_lease);
+    } else if (type == TESSI_MSG_READY_OFFER) {
+        take_plain(peer, TESSI_FLOW_READY_OFFER, message->as.ready_offer.task);
+    } else if (type == TESSI_MSG_PULL) {
+        take_plain(peer, TESSI_FLOW_PULL, message->as.pull.task);
+    } else if (type == TESSI_MSG_BLOCK) {
+        tessi_peer_pull_piece(peer, &message->as.block, payload, payload_count);
+    } else if (type == TESSI_MSG_MOVED) {
+        const struct tessi_msg_moved *moved = &message->as.moved;
+        tessi_peer_pull_refused(peer, moved->task);
+        emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_MOVED, .task = moved->task, .worker = moved->worker, .epoch = moved->epoch},
+             (struct tessi_peer_data){0});
+    } else if (type == TESSI_MSG_ASK) {
+        tessi_peer_pull_refused(peer, message->as.ask.task);
+        take_plain(peer, TESSI_FLOW_ASK, message->as.ask.task);
+    } else if (type == TESSI_MSG_PEER_RELEASE) {
+        take_plain(peer, TESSI_FLOW_RELEASE, message->as.peer_release.task);
+    } else if (type == TESSI_MSG_REVOKE) {
+        take_plain(peer, TESSI_FLOW_REVOKE, message->as.revoke.task);
+    } else {
+        peer->peers->gauges.dropped_messages++;
+    }
+}

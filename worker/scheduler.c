@@ -1,0 +1,331 @@
+/* The connection to the scheduler. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "worker/internal.h"
+#include "worker/kernel/blas.h"
+
+#define WELCOME_TIMEOUT_NS (10 * TESSI_NS_PER_S)
+#define HEARTBEAT_DEFAULT_MS 1000
+
+enum {
+    SLOT_DEPTH = 4,      /* hides the hand-over between loop and slot, which takes tens of microseconds */
+    STEP_WINDOW = 3,
+    QUIET_HEARTBEATS = 3 /* with nothing to do, before memory kept for use goes back */
+};
+#define PULL_BYTES (UINT64_C(128) << 20)
+
+/* ——— sending ——— */
+
+static void flush_unsent(struct tessi_worker *worker)
+{
+    if (!worker->link_full) {
+        return;
+    }
+    enum tessi_status status = tessi_client_send(worker->link, worker->unsent.data, worker->unsent.size, NULL, 0);
+    worker->link_full = status == TESSI_BUSY;
+}
+
+/* One message at a time: while one waits for room, no other is made. */
+static void send_message(struct tessi_worker *worker, struct tessi_message *message)
+{
+    struct tessi_error error;
+    TESS_ASSERT(!worker->link_full);
+    message->run_id = worker->run_id;
+    tessi_buffer_clear(&worker->unsent);
+    enum tessi_status status = tessi_message_pack(&worker->unsent, message, &error);
+    if (status != TESSI_OK) {
+        tessi_worker_end(worker, status, "%s", error.text);
+        return;
+    }
+    worker->sent_ns = worker->now_ns;
+    worker->link_full = true;
+    flush_unsent(worker);
+}
+
+static void send_locates(struct tessi_worker *worker)
+{
+    enum { SPANS_MAX = 8192 };
+    size_t count = worker->locates.count < SPANS_MAX ? worker->locates.count : SPANS_MAX;
+    struct tessi_message message = {.type = TESSI_MSG_LOCATE};
+    message.as.locate.spans = tessi_spans_view(worker->locates.items, count);
+    send_message(worker, &message);
+    worker->locates.count -= count;
+    memmove(worker->locates.items, worker->locates.items + count, worker->locates.count * sizeof *worker->locates.items);
+}
+
+static bool same_gauges(const struct tessi_report *a, const struct tessi_report *b)
+{
+    return a->memory_used_bytes == b->memory_used_bytes && a->memory_peak_bytes == b->memory_peak_bytes &&
+           a->spilled_bytes == b->spilled_bytes && a->fetched_bytes == b->fetched_bytes &&
+           a->served_bytes == b->served_bytes && a->mapped_bytes == b->mapped_bytes &&
+           a->dropped_messages == b->dropped_messages;
+}
+
+/* What has happened since the last one; a bare heartbeat when that is nothing. */
+static void send_report(struct tessi_worker *worker)
+{
+    struct tessi_message message = {.type = TESSI_MSG_REPORT};
+    struct tessi_report *report = &message.as.report.report;
+    tessi_flow_report(worker->flow, report);
+    report->dropped_messages += worker->dropped_messages + tessi_peers_gauges(worker->peers).dropped_messages;
+    if (tessi_report_empty(report) && same_gauges(report, &worker->gauges)) {
+        tessi_report_fini(report);
+        message = (struct tessi_message){.type = TESSI_MSG_HEARTBEAT};
+        message.as.heartbeat.number = ++worker->heartbeats;
+        send_message(worker, &message);
+        return;
+    }
+    send_message(worker, &message);
+    worker->gauges = (struct tessi_report){
+        .memory_used_bytes = report->memory_used_bytes, .memory_peak_bytes = report->memory_peak_bytes,
+        .spilled_bytes = report->spilled_bytes, .fetched_bytes = report->fetched_bytes,
+        .served_bytes = report->served_bytes, .mapped_bytes = report->mapped_bytes,
+        .dropped_messages = report->dropped_messages,
+    };
+    tessi_report_fini(report);
+}
+
+/* Memory that is kept for the next blocks goes back when there have been none for some time. */
+static void notice_quiet(struct tessi_worker *worker)
+{
+    struct tessi_flow_stats stats;
+    tessi_flow_stats(worker->flow, &stats);
+    if (stats.tasks_waiting > 0 || stats.tasks_started > 0) {
+        worker->quiet_heartbeats = 0;
+    } else if (++worker->quiet_heartbeats == QUIET_HEARTBEATS) {
+        tessi_store_trim(worker->store);
+    }
+}
+
+void tessi_worker_tell(struct tessi_worker *worker)
+{
+    flush_unsent(worker);
+    while (!worker->link_full && worker->locates.count > 0 && worker->phase == WORKER_WORKING) {
+        send_locates(worker);
+    }
+    bool due = worker->now_ns - worker->sent_ns >= worker->heartbeat_ns;
+    if (!worker->link_full && worker->phase == WORKER_WORKING && (due || tessi_flow_has_report(worker->flow))) {
+        send_report(worker);
+    }
+    if (due) {
+        notice_quiet(worker);
+    }
+}
+
+void tessi_worker_say_goodbye(struct tessi_worker *worker)
+{
+    flush_unsent(worker);
+    /* When even that finds no room, the end of the connection says it. */
+    if (!worker->link_full) {
+        struct tessi_message message = {.type = TESSI_MSG_GOODBYE};
+        message.as.goodbye.text = "stopped";
+        send_message(worker, &message);
+    }
+}
+
+/* ——— being taken in ——— */
+
+static void wake_loop(void *context)
+{
+    struct tessi_worker *worker = context;
+    tessi_poller_wake(worker->poller);
+}
+
+/* Open slots with a kernel family that has the numerics the cluster agreed on: the best that the library has. */
+static enum tessi_status open_slots(struct tessi_worker *worker, const char *numerics, struct tessi_error *error)
+{
+    struct tessi_slots_config config = {
+        .count = worker->threads, .depth = SLOT_DEPTH, .pin = worker->config.pin, .data_dir = worker->config.data_dir,
+        .files_allowed = tessi_address_is_loopback(&worker->scheduler),
+        .wake = wake_loop, .context = worker,
+    };
+    const char *list[TESSI_BLAS_FAMILIES_MAX + 1];
+    uint32_t count = tessi_blas_families(list);
+    list[count++] = "plain";
+    if (worker->config.blas_core != NULL) {
+        list[0] = worker->config.blas_core;
+        count = 1;
+    }
+    enum tessi_status status = tessi_fail(error, TESSI_UNSUPPORTED,
+                                          "this cluster computes with BLAS kernels of family '%s', which this processor "
+                                          "cannot run", numerics);
+    for (uint32_t i = 0; i < count && (status == TESSI_UNSUPPORTED || status == TESSI_BUSY); i++) {
+        bool fits = numerics[0] == 0 || strcmp(tessi_blas_numerics_of(list[i]), numerics) == 0;
+        if (fits) {
+            config.blas_family = numerics[0] == 0 ? NULL : list[i];
+            status = tessi_slots_create(&config, &worker->slots, error);
+        }
+    }
+    return status;
+}
+
+static void on_welcome(struct tessi_worker *worker, const struct tessi_message *message)
+{
+    const struct tessi_msg_welcome *welcome = &message->as.welcome;
+    struct tessi_error error = {TESSI_OK, ""};
+    worker->run_id = message->run_id;
+    worker->id = welcome->id;
+    uint32_t heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : HEARTBEAT_DEFAULT_MS;
+    worker->heartbeat_ns = heartbeat_ms * TESSI_NS_PER_MS;
+    enum tessi_status status = open_slots(worker, welcome->family, &error);
+    if (status == TESSI_OK) {
+        status = tessi_peers_begin(worker->peers, worker->run_id, worker->id, &error);
+    }
+    if (status != TESSI_OK) {
+        tessi_worker_say_goodbye(worker);
+        tessi_worker_end(worker, status, "%s", error.text);
+        return;
+    }
+    struct tessi_flow_config flow = {
+        .self = worker->id, .slots = worker->threads, .slot_depth = SLOT_DEPTH, .window = STEP_WINDOW,
+        .memory_bytes = worker->memory_bytes, .spill_bytes = worker->spill_bytes, .pull_bytes = PULL_BYTES,
+    };
+    worker->flow = tessi_flow_create(&flow);
+    worker->phase = WORKER_WORKING;
+    tessi_log_event(TESSI_LOG_INFO, "worker_joined", "worker=%" PRIu32 " blas=%s slots=%" PRIu32 " memory_bytes=%" PRIu64,
+                    worker->id, tessi_blas_family(), worker->threads, worker->memory_bytes);
+    if (worker->config.connected != NULL) {
+        worker->config.connected(worker->config.context, tessi_client_endpoint(worker->link), worker->id);
+    }
+}
+
+/* ——— its messages ——— */
+
+static void step_spans(struct tessi_worker *worker, enum tessi_flow_event_kind kind, const struct tessi_spans *spans,
+                       const struct tessi_spans *where)
+{
+    struct tessi_flow_event event = {.kind = kind, .spans = spans->items, .span_count = spans->count};
+    if (where != NULL) {
+        event.where = where->items;
+        event.where_count = where->count;
+    }
+    tessi_worker_step(worker, &event, NULL);
+}
+
+static void take_layers(struct tessi_worker *worker, struct tessi_msg_layers *layers)
+{
+    for (size_t i = 0; i < layers->layers.count; i++) {
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_LAYER, .layer = layers->layers.items[i]};
+        layers->layers.items[i] = NULL;
+        tessi_worker_step(worker, &event, NULL);
+    }
+}
+
+static void drop_layers(struct tessi_worker *worker, const struct tessi_msg_drop_layers *drop)
+{
+    for (size_t i = 0; i < drop->ids.count; i++) {
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_DROP_LAYER, .session = drop->session,
+                                         .layer_id = drop->ids.items[i]};
+        tessi_worker_step(worker, &event, NULL);
+    }
+}
+
+static void take_work(struct tessi_worker *worker, struct tessi_message *message)
+{
+    enum tessi_msg_type type = message->type;
+    if (type == TESSI_MSG_PEER_UP) {
+        const struct tessi_msg_peer_up *up = &message->as.peer_up;
+        tessi_peers_up(worker->peers, up->worker, up->address, strcmp(up->host, worker->host_id) == 0);
+    } else if (type == TESSI_MSG_PEER_LOST) {
+        tessi_peers_lost(worker->peers, message->as.peer_lost.worker);
+    } else if (type == TESSI_MSG_LAYERS) {
+        take_layers(worker, &message->as.layers);
+    } else if (type == TESSI_MSG_DROP_LAYERS) {
+        drop_layers(worker, &message->as.drop_layers);
+    } else if (type == TESSI_MSG_ASSIGN) {
+        step_spans(worker, TESSI_FLOW_ASSIGN, &message->as.assign.spans, &message->as.assign.where);
+    } else if (type == TESSI_MSG_STEAL) {
+        step_spans(worker, TESSI_FLOW_STEAL, &message->as.steal.spans, NULL);
+    } else if (type == TESSI_MSG_FREE) {
+        step_spans(worker, TESSI_FLOW_FREE, &message->as.free.spans, NULL);
+    } else if (type == TESSI_MSG_ADOPT) {
+        step_spans(worker, TESSI_FLOW_ADOPT, &message->as.adopt.spans, NULL);
+    } else if (type == TESSI_MSG_LOCATION) {
+        step_spans(worker, TESSI_FLOW_LOCATION, &message->as.location.spans, NULL);
+    } else {
+        worker->dropped_messages++;
+    }
+}
+
+static void take_message(struct tessi_worker *worker, struct tessi_message *message)
+{
+    enum tessi_msg_type type = message->type;
+    if (type == TESSI_MSG_REJECT) {
+        tessi_worker_end(worker, message->as.reject.status != 0 ? (enum tessi_status)message->as.reject.status : TESSI_PROTOCOL,
+                         "the scheduler does not take this worker: %s", message->as.reject.text);
+    } else if (type == TESSI_MSG_SHUTDOWN) {
+        tessi_log_event(TESSI_LOG_INFO, "shutdown", "reason=" TESSI_LOG_TEXT, message->as.shutdown.text);
+        tessi_worker_end(worker, TESSI_OK, "%s", message->as.shutdown.text);
+    } else if (type == TESSI_MSG_BYE) {
+        tessi_worker_end(worker, TESSI_CLOSED, "the scheduler has given this worker up: %s", message->as.bye.text);
+    } else if (worker->phase == WORKER_JOINING && type == TESSI_MSG_WELCOME) {
+        on_welcome(worker, message);
+    } else if (worker->phase == WORKER_WORKING && message->run_id == worker->run_id) {
+        take_work(worker, message);
+    } else {
+        worker->dropped_messages++;
+    }
+}
+
+static void link_gone(struct tessi_worker *worker)
+{
+    const struct tessi_error *why = tessi_client_error(worker->link);
+    if (worker->phase == WORKER_JOINING) {
+        tessi_worker_end(worker, why->status != TESSI_OK ? why->status : TESSI_LOST, "%s", why->text);
+    } else {
+        tessi_worker_end(worker, TESSI_LOST, "the scheduler at %s is gone: %s; start it and this worker again",
+                         tessi_client_endpoint(worker->link), why->text);
+    }
+}
+
+static void link_ready(struct tessi_source *source, uint32_t events)
+{
+    struct tessi_worker *worker = (struct tessi_worker *)((char *)source - offsetof(struct tessi_worker, link_source));
+    struct tessi_net_event event;
+    (void)events;
+    while (worker->phase != WORKER_OVER && tessi_client_receive(worker->link, &event) == TESSI_OK) {
+        struct tessi_message message;
+        struct tessi_error error;
+        if (event.kind == TESSI_NET_GONE) {
+            link_gone(worker);
+        } else if (event.kind == TESSI_NET_MESSAGE) {
+            if (tessi_message_unpack(event.frames[0].data, event.frames[0].size, &message, &error) == TESSI_OK) {
+                take_message(worker, &message);
+                tessi_message_fini(&message);
+            } else {
+                /* Without this message we and the scheduler would disagree for ever. */
+                tessi_worker_end(worker, error.status, "the scheduler sent something else than a message: %s", error.text);
+            }
+        }
+        tessi_net_event_clear(&event);
+    }
+}
+
+enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_error *error)
+{
+    struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX,
+                                        .connect_timeout_ms = worker->config.connect_timeout_ms};
+    enum tessi_status status;
+    worker->link_source.ready = link_ready;
+    TESSI_TRY(tessi_client_open(worker->net, worker->config.scheduler, &options, &worker->link, error));
+    TESSI_TRY(tessi_poller_add_client(worker->poller, worker->link, &worker->link_source, error));
+    struct tessi_message message = {.type = TESSI_MSG_HELLO_WORKER};
+    struct tessi_msg_hello_worker *hello = &message.as.hello_worker;
+    memcpy(hello->hello.families, worker->families, sizeof hello->hello.families);
+    hello->name = worker->name;
+    hello->host = worker->host_id;
+    hello->address = worker->address;
+    hello->slots = worker->threads;
+    hello->memory_bytes = worker->memory_bytes;
+    hello->spill_bytes = worker->spill_bytes;
+    uint32_t connect_ms = worker->config.connect_timeout_ms > 0 ? worker->config.connect_timeout_ms : 5000;
+    worker->welcome_limit_ns = worker->now_ns + connect_ms * TESSI_NS_PER_MS + WELCOME_TIMEOUT_NS;
+    send_message(worker, &message);
+cleanup:
+    return status;
+}

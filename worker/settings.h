@@ -1,0 +1,35 @@
+/* What a worker finds out about its machine when it is not told. */
+#ifndef TESSI_WORKER_SETTINGS_H
+#define TESSI_WORKER_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/status.h"
+
+/* Processors that this process may run on; ≥ 1. */
+uint32_t tessi_settings_processors(void);
+/* The number of the nth of them. */
+uint32_t tessi_settings_processor(uint32_t nth);
+
+/* The smaller of physical memory and the limits of our control groups (v1 and v2), in bytes. */
+uint64_t tessi_settings_memory(void);
+
+/* The boot id, or the host's name where there is none. */
+void tessi_settings_host_id(char *text, size_t size);
+/* "host-1234". */
+void tessi_settings_name(char *text, size_t size);
+
+/* Numerics families to offer, comma-separated, best first: those that both processor and OpenBLAS have, tried in a
+ * child process, since a process loads one only. `core` not NULL: this kernel family is loaded, and no other is
+ * offered. `only_us`: the best is loaded at once and offered alone, since nobody else has to agree. */
+TESSI_MUST_USE enum tessi_status tessi_settings_families(const char *core, bool only_us, char *text, size_t size,
+                                                         struct tessi_error *error);
+
+/* May a task read `path`, which a client named? Only below `data_dir` when that is not NULL. `resolved`, to be
+ * freed with tessi_free, has no symbolic links left. AUTH: outside; NOT_FOUND, IO: cannot be resolved. */
+TESSI_MUST_USE enum tessi_status tessi_settings_resolve(const char *data_dir, const char *path, char **resolved,
+                                                        struct tessi_error *error);
+
+#endif

@@ -1,0 +1,352 @@
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "worker/internal.h"
+#include "worker/settings.h"
+#include "worker/store/spill.h"
+
+enum { READY_MAX = 64 };
+
+void tessi_worker_end(struct tessi_worker *worker, enum tessi_status status, const char *format, ...)
+{
+    if (worker->phase == WORKER_OVER) {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(worker->error.text, sizeof worker->error.text, format, arguments);
+    va_end(arguments);
+    worker->error.status = status;
+    worker->status = status;
+    worker->phase = WORKER_OVER;
+}
+
+uint64_t tessi_worker_default_memory(void)
+{
+    return tessi_settings_memory() / 10 * 6;
+}
+
+/* ——— what happens to the worker ——— */
+
+static void on_peer_event(void *context, struct tessi_flow_event *event, const struct tessi_peer_data *data)
+{
+    struct tessi_worker *worker = context;
+    if (worker->phase == WORKER_WORKING) {
+        tessi_worker_step(worker, event, data);
+    }
+}
+
+static void on_broken(void *context, enum tessi_status status, const char *text)
+{
+    tessi_worker_end(context, status, "%s", text);
+}
+
+static void on_store_wake(void *context)
+{
+    struct tessi_worker *worker = context;
+    tessi_poller_wake(worker->poller);
+}
+
+static enum tessi_status on_make(void *context, const struct tessi_layer *layer, uint64_t index, void *out,
+                                 struct tessi_error *error)
+{
+    struct tessi_worker *worker = context;
+    return tessi_slots_make(worker->slots, layer, index, out, error);
+}
+
+static void on_stop(struct tessi_source *source, uint32_t events)
+{
+    struct tessi_worker *worker = (struct tessi_worker *)((char *)source - offsetof(struct tessi_worker, stop_source));
+    (void)events;
+    if (worker->phase == WORKER_WORKING) {
+        tessi_worker_say_goodbye(worker);
+    }
+    tessi_worker_end(worker, TESSI_OK, "stopped");
+}
+
+/* ——— create ——— */
+
+static void copy_config(struct tessi_worker *worker, const struct tessi_worker_config *config)
+{
+    worker->config = *config;
+    worker->config.scheduler = tessi_strdup(config->scheduler);
+    worker->config.keys_dir = tessi_strdup(config->keys_dir);
+    worker->config.spill_dir = tessi_strdup(config->spill_dir);
+    worker->config.data_dir = tessi_strdup(config->data_dir);
+    worker->config.blas_core = tessi_strdup(config->blas_core);
+    worker->config.listen_host = tessi_strdup(config->listen_host);
+    worker->config.name = worker->config.host_id = NULL;
+}
+
+static void free_config(struct tessi_worker_config *config)
+{
+    const char *texts[] = {config->scheduler, config->keys_dir,  config->spill_dir,
+                           config->data_dir,  config->blas_core, config->listen_host};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        tessi_free((void *)(uintptr_t)texts[i]);
+    }
+}
+
+static enum tessi_status take_names(struct tessi_worker *worker, const struct tessi_worker_config *config,
+                                    struct tessi_error *error)
+{
+    const char *given[] = {config->name, config->host_id};
+    char *kept[] = {worker->name, worker->host_id};
+    for (size_t i = 0; i < 2; i++) {
+        if (given[i] != NULL && (given[i][0] == 0 || strlen(given[i]) > TESSI_WIRE_NAME_MAX)) {
+            return tessi_fail(error, TESSI_INVALID, "%s '%.80s': give 1 to %d bytes", i == 0 ? "worker name" : "host id",
+                              given[i], TESSI_WIRE_NAME_MAX);
+        }
+        if (given[i] != NULL) {
+            (void)snprintf(kept[i], TESSI_WIRE_NAME_MAX + 1, "%s", given[i]);
+        }
+    }
+    if (config->name == NULL) {
+        tessi_settings_name(worker->name, sizeof worker->name);
+    }
+    if (config->host_id == NULL) {
+        tessi_settings_host_id(worker->host_id, sizeof worker->host_id);
+    }
+    if (config->data_dir != NULL) {
+        struct stat info;
+        if (stat(config->data_dir, &info) != 0 || !S_ISDIR(info.st_mode)) {
+            return tessi_fail(error, TESSI_INVALID, "data directory %s: %s", config->data_dir,
+                              S_ISDIR(info.st_mode) ? strerror(errno) : "there is no such directory");
+        }
+    }
+    return TESSI_OK;
+}
+
+/* Where to spill, and how much. Memory that is disguised as a disk is taken only when somebody asks for it. */
+static void choose_spill(struct tessi_worker *worker, const char **dir)
+{
+    const struct tessi_worker_config *config = &worker->config;
+    const char *fallback = getenv("TMPDIR");
+    bool in_memory;
+    *dir = NULL;
+    if (config->no_spill) {
+        return;
+    }
+    *dir = config->spill_dir != NULL ? config->spill_dir : fallback != NULL && fallback[0] != 0 ? fallback : "/tmp";
+    uint64_t free_bytes = tessi_spill_free_bytes(*dir, &in_memory);
+    worker->spill_bytes = config->spill_bytes > 0 ? config->spill_bytes : free_bytes / 2;
+    if (in_memory && config->spill_dir == NULL && config->spill_bytes == 0) {
+        tessi_log_event(TESSI_LOG_INFO, "spilling_off", "dir=%s reason=" TESSI_LOG_TEXT, *dir,
+                        "it is in memory; --spill-dir chooses another");
+        worker->spill_bytes = 0;
+        *dir = NULL;
+    }
+}
+
+static enum tessi_status create_parts(struct tessi_worker *worker, const struct tessi_worker_config *config,
+                                      struct tessi_error *error)
+{
+    enum tessi_status status;
+    const char *spill_dir;
+    if (config->scheduler == NULL) {
+        return tessi_fail(error, TESSI_INVALID, "a worker needs the address of its scheduler: tcp://host:port");
+    }
+    TESSI_TRY(tessi_address_parse(config->scheduler, TESSI_ADDRESS_CONNECT, &worker->scheduler, error));
+    TESSI_TRY(take_names(worker, config, error));
+    bool inproc = worker->scheduler.scheme == TESSI_SCHEME_INPROC;
+    TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->families, sizeof worker->families, error));
+    worker->threads = config->threads > 0 ? config->threads : tessi_settings_processors();
+    worker->memory_bytes = config->memory_bytes > 0 ? config->memory_bytes : tessi_worker_default_memory();
+    choose_spill(worker, &spill_dir);
+    worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (worker->stop_fd < 0) {
+        return tessi_fail(error, TESSI_IO, "event descriptor: %s", strerror(errno));
+    }
+    if (config->net == NULL) {
+        TESSI_TRY(tessi_net_create(config->keys_dir, &worker->own_net, error));
+    }
+    worker->net = config->net != NULL ? config->net : worker->own_net;
+    TESSI_TRY(tessi_poller_create(&worker->poller, error));
+    worker->stop_source.ready = on_stop;
+    TESSI_TRY(tessi_poller_add_fd(worker->poller, worker->stop_fd, TESSI_POLL_READ, &worker->stop_source, error));
+    struct tessi_store_config store = {.memory_bytes = worker->memory_bytes, .spill_dir = spill_dir, .anonymous = inproc,
+                                       .wake = on_store_wake, .make = on_make, .context = worker};
+    TESSI_TRY(tessi_store_create(&store, &worker->store, error));
+cleanup:
+    return status;
+}
+
+enum tessi_status tessi_worker_create(const struct tessi_worker_config *config, struct tessi_worker **out,
+                                      struct tessi_error *error)
+{
+    struct tessi_worker *worker = tessi_zalloc(sizeof *worker);
+    worker->stop_fd = -1;
+    copy_config(worker, config);
+    enum tessi_status status = create_parts(worker, config, error);
+    if (status != TESSI_OK) {
+        tessi_worker_destroy(worker);
+        worker = NULL;
+    }
+    *out = worker;
+    return status;
+}
+
+/* ——— run ——— */
+
+/* The address to listen at, and the host that others are told (NULL: the one we listen at). */
+static enum tessi_status choose_address(const struct tessi_worker *worker, struct tessi_address *listen,
+                                        struct tessi_address *told, struct tessi_error *error)
+{
+    static atomic_uint numbers;
+    enum tessi_status status = TESSI_OK;
+    *listen = (struct tessi_address){.scheme = TESSI_SCHEME_TCP};
+    if (worker->scheduler.scheme == TESSI_SCHEME_INPROC) {
+        listen->scheme = TESSI_SCHEME_INPROC;
+        (void)snprintf(listen->host, sizeof listen->host, "tessera-worker-%u", atomic_fetch_add(&numbers, 1));
+    } else if (worker->config.listen_host != NULL) {
+        char text[TESSI_ENDPOINT_MAX];
+        bool bare = strchr(worker->config.listen_host, ':') != NULL && worker->config.listen_host[0] != '[';
+        (void)snprintf(text, sizeof text, bare ? "tcp://[%s]:0" : "tcp://%s:0", worker->config.listen_host);
+        TESSI_TRY(tessi_address_parse(text, TESSI_ADDRESS_LISTEN, listen, error));
+    } else if (worker->scheduler.scheme == TESSI_SCHEME_IPC) {
+        (void)snprintf(listen->host, sizeof listen->host, "127.0.0.1");
+    } else {
+        TESSI_TRY(tessi_address_source(&worker->scheduler, listen, error));
+    }
+    *told = *listen;
+    if (tessi_address_is_wildcard(listen) && worker->scheduler.scheme == TESSI_SCHEME_TCP) {
+        TESSI_TRY(tessi_address_source(&worker->scheduler, told, error));
+    }
+cleanup:
+    return status;
+}
+
+static enum tessi_status open_peers(struct tessi_worker *worker, struct tessi_error *error)
+{
+    struct tessi_address listen, told, bound;
+    char text[TESSI_ENDPOINT_MAX];
+    enum tessi_status status;
+    TESSI_TRY(choose_address(worker, &listen, &told, error));
+    tessi_address_format(&listen, text, sizeof text);
+    struct tessi_peers_config config = {.net = worker->net, .poller = worker->poller, .store = worker->store,
+                                        .listen = text, .event = on_peer_event, .broken = on_broken, .context = worker};
+    TESSI_TRY(tessi_peers_create(&config, &worker->peers, error));
+    TESSI_TRY(tessi_address_parse(tessi_peers_endpoint(worker->peers), TESSI_ADDRESS_LISTEN, &bound, error));
+    told.port = bound.port;
+    tessi_address_format(&told, text, sizeof text);
+    if (strlen(text) > TESSI_WIRE_ADDRESS_MAX) {
+        return tessi_fail(error, TESSI_INVALID, "listening address %s is too long", text);
+    }
+    memcpy(worker->address, text, strlen(text) + 1);
+cleanup:
+    return status;
+}
+
+/* How long the loop may wait. */
+static int64_t time_left(const struct tessi_worker *worker)
+{
+    int64_t until_ns = worker->welcome_limit_ns;
+    if (worker->phase == WORKER_WORKING) {
+        until_ns = worker->sent_ns + worker->heartbeat_ns;
+        int64_t peers_ns = tessi_peers_deadline(worker->peers);
+        until_ns = peers_ns < until_ns ? peers_ns : until_ns;
+    }
+    return until_ns > worker->now_ns ? until_ns - worker->now_ns : 0;
+}
+
+static void loop_once(struct tessi_worker *worker)
+{
+    struct tessi_ready ready[READY_MAX];
+    uint32_t count = tessi_poller_wait(worker->poller, time_left(worker), ready, READY_MAX);
+    worker->now_ns = tessi_clock_now();
+    for (uint32_t i = 0; i < count && worker->phase != WORKER_OVER; i++) {
+        struct tessi_source *source = ready[i].owner;
+        if (source != NULL) {
+            source->ready(source, ready[i].events);
+        }
+    }
+    if (worker->phase == WORKER_JOINING && worker->now_ns >= worker->welcome_limit_ns) {
+        tessi_worker_end(worker, TESSI_TIMEOUT, "the scheduler at %s accepts connections but does not answer",
+                         worker->config.scheduler);
+    }
+    if (worker->phase == WORKER_WORKING) {
+        tessi_worker_take_outcomes(worker);
+        tessi_peers_work(worker->peers, worker->now_ns);
+        tessi_peers_flush(worker->peers);
+        tessi_worker_tell(worker);
+    }
+}
+
+static void close_link(struct tessi_worker *worker)
+{
+    if (worker->link != NULL) {
+        tessi_poller_remove_client(worker->poller, worker->link);
+        tessi_client_close(worker->link);
+        worker->link = NULL;
+    }
+}
+
+enum tessi_status tessi_worker_run(struct tessi_worker *worker, struct tessi_error *error)
+{
+    enum tessi_status status;
+    worker->now_ns = tessi_clock_now();
+    TESSI_TRY(open_peers(worker, error));
+    TESSI_TRY(tessi_worker_join(worker, error));
+    while (worker->phase != WORKER_OVER) {
+        loop_once(worker);
+    }
+    status = worker->status;
+    if (status != TESSI_OK) {
+        (void)tessi_fail(error, status, "%s", worker->error.text);
+    }
+cleanup:
+    close_link(worker); /* what was said last leaves now, not when the last step has ended */
+    return status;
+}
+
+void tessi_worker_stop(struct tessi_worker *worker)
+{
+    int saved = errno;
+    uint64_t one = 1;
+    (void)!write(worker->stop_fd, &one, sizeof one);
+    errno = saved;
+}
+
+void tessi_worker_destroy(struct tessi_worker *worker)
+{
+    if (worker == NULL) {
+        return;
+    }
+    /* Steps and transfers that run use blocks and the flow's layers, so they end first. */
+    close_link(worker);
+    if (worker->slots != NULL) {
+        tessi_slots_stop(worker->slots);
+    }
+    tessi_peers_destroy(worker->peers);
+    tessi_store_destroy(worker->store);
+    tessi_slots_destroy(worker->slots);
+    if (worker->flow != NULL) {
+        tessi_flow_destroy(worker->flow);
+    }
+    if (worker->stop_fd >= 0) {
+        if (worker->poller != NULL) {
+            tessi_poller_remove_fd(worker->poller, worker->stop_fd);
+        }
+        (void)close(worker->stop_fd);
+    }
+    tessi_poller_destroy(worker->poller);
+    tessi_net_destroy(worker->own_net);
+    tessi_spans_fini(&worker->locates);
+    tessi_buffer_fini(&worker->unsent);
+    tessi_free(worker->actions.items);
+    free_config(&worker->config);
+    tessi_free(worker);
+}
