@@ -70,10 +70,38 @@ static void forget(struct backlog *backlog, uint32_t handle)
     backlog->free_spans[backlog->free_count++] = handle;
 }
 
+/* How many tasks follow `first` in the global order as they do in the grid. Along a row the order cannot
+ * go back; from one row to the next it does where the consumer reads the grid transposed. */
+static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, uint64_t count)
+{
+    const struct tessi_grid *grid = &layer->layer->grid;
+    uint64_t row = grid->ndim == 0 ? 1 : grid->axis[grid->ndim - 1].count;
+    if (layer->order_via == NULL) {
+        return count;
+    }
+    for (uint64_t next = (first / row + 1) * row; next < first + count; next += row) {
+        if (order_of(layer, next) < order_of(layer, next - 1)) {
+            return next - first;
+        }
+    }
+    return count;
+}
+
+/* A span is kept by the place of its first task, so it must not hold an older one. */
+static void insert_in_order(struct backlog *backlog, struct backlog_span span)
+{
+    while (span.count > 0) {
+        uint64_t run = run_in_order(span.layer, span.first, span.count);
+        insert(backlog, (struct backlog_span){span.layer, span.first, run});
+        span.first += run;
+        span.count -= run;
+    }
+}
+
 void backlog_push(struct tessi_sched *sched, struct session *session, uint32_t worker, struct sched_layer *layer,
                   uint64_t first, uint64_t count)
 {
-    insert(backlog_of(session, worker), (struct backlog_span){layer, first, count});
+    insert_in_order(backlog_of(session, worker), (struct backlog_span){layer, first, count});
     count_backlog(sched, worker, layer, count, true);
     if (worker != NO_WORKER) {
         make_hungry(sched, sched->workers[worker]);

@@ -74,7 +74,8 @@ static double *element_at(const struct problem *problem, double *matrix, int64_t
  * single process can have. */
 static void *pages_map(size_t bytes, bool is_shared)
 {
-    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, (is_shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+    void *pages =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, (is_shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
         bench_die("%zu MB of memory: %s", bytes >> 20, strerror(errno));
     }
@@ -355,7 +356,8 @@ int main(int argc, char **argv)
         {"--threads", BENCH_NUMBER, &parallel[1], "the loop over blocks in so many threads"},
         {"--direct", BENCH_NUMBER, &parallel[2], "one call with so many threads of the library"},
     };
-    bench_options_parse(argc, argv, "Times a matrix product of f64 without an engine. Without a mode: all three, two wide.",
+    bench_options_parse(argc, argv,
+                        "Times a matrix product of f64 without an engine. Without a mode: all three, two wide.",
                         options, sizeof options / sizeof options[0]);
     bool is_all = parallel[0] + parallel[1] + parallel[2] == 0;
     for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {

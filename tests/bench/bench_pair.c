@@ -241,10 +241,8 @@ static void run_both(const struct settings *settings)
 
 int main(int argc, char **argv)
 {
-    struct settings settings = {.bytes = INT64_C(1) << 30,
-                                .frame_bytes = INT64_C(1) << 20,
-                                .repeats = 3,
-                                .transport = "tcp://127.0.0.1:*"};
+    struct settings settings = {
+        .bytes = INT64_C(1) << 30, .frame_bytes = INT64_C(1) << 20, .repeats = 3, .transport = "tcp://127.0.0.1:*"};
     const struct bench_option options[] = {
         {"--bytes", BENCH_BYTES, &settings.bytes, "to move each time (1GiB)"},
         {"--frame", BENCH_BYTES, &settings.frame_bytes, "of one message (1MiB)"},

@@ -27,9 +27,8 @@ static void check_status(tess_session *session, tess_status status)
 /* Numbers that are not a generator's, which could be made anew instead of fetched. */
 static tess_array *make_numbers(tess_session *session, int64_t blocks, int64_t block_elements)
 {
-    tess_array *numbers = tess_add_scalar(tess_arange(session, 0, (double)(blocks * block_elements), 1, TESS_F64,
-                                                      TESS_CHUNKS(block_elements)),
-                                          0.5);
+    tess_array *numbers = tess_add_scalar(
+        tess_arange(session, 0, (double)(blocks * block_elements), 1, TESS_F64, TESS_CHUNKS(block_elements)), 0.5);
     check_status(session, tess_persist(numbers));
     check_status(session, tess_wait(numbers, 0));
     return numbers;

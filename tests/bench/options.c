@@ -72,7 +72,8 @@ void bench_options_parse(int argc, char **argv, const char *purpose, const struc
         bool has_value = option != NULL && option->kind != BENCH_FLAG;
         const char *text = has_value && i + 1 < argc ? argv[i + 1] : NULL;
         if (option == NULL || (has_value && text == NULL) || !take(option, text)) {
-            fprintf(stderr, "error: %s%s%s: not understood\n\n", argv[i], text != NULL ? " " : "", text != NULL ? text : "");
+            fprintf(stderr, "error: %s%s%s: not understood\n\n", argv[i], text != NULL ? " " : "",
+                    text != NULL ? text : "");
             print_usage(stderr, argv[0], purpose, options, option_count);
             exit(2);
         }

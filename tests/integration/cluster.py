@@ -33,16 +33,17 @@ class Process:
         self.lines = {"stdout": [], "stderr": []}
         self.queue = queue.Queue()
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                      env=environment(env), stdin=subprocess.DEVNULL)
+                                      env=environment(env), stdin=subprocess.DEVNULL, cwd=ROOT)
         self.threads = [threading.Thread(target=self._read, args=(name,), daemon=True) for name in self.lines]
         for thread in self.threads:
             thread.start()
 
     def _read(self, name):
-        for line in getattr(self.child, name):
-            self.lines[name].append(line.rstrip("\n"))
-            if name == "stdout":
-                self.queue.put(line.rstrip("\n"))
+        with getattr(self.child, name) as stream:
+            for line in stream:
+                self.lines[name].append(line.rstrip("\n"))
+                if name == "stdout":
+                    self.queue.put(line.rstrip("\n"))
         if name == "stdout":
             self.queue.put(None)
 

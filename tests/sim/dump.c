@@ -29,6 +29,9 @@ static void dump_records(const struct sim_world *world, const struct sched_layer
     (void)fprintf(stderr, "  layer %u (%s): %" PRIu64 " tasks, %" PRIu64 " held%s%s, failure %d\n", layer->layer->id,
                   tessi_op_row(layer->layer->op)->name, layer->tasks, layer->held, layer->wanted ? ", wanted" : "",
                   layer->handle ? ", handle" : "", (int)layer->failure);
+    (void)fprintf(stderr, "    submission %u, order base %" PRIu64 " depth %" PRIu64 " of %" PRIu64 " via %u\n", layer->submission,
+                  layer->order_base, layer->order_depth, layer->order_levels,
+                  layer->order_via == NULL ? 0 : layer->order_via->layer->id);
     for (uint64_t i = 0; i < layer->tasks; i++) {
         const struct task_record *task = record_peek(layer, i);
         if (task != NULL && task->state != TASK_RELEASED) {
@@ -40,6 +43,20 @@ static void dump_records(const struct sim_world *world, const struct sched_layer
                 tessi_task_inputs(layer->layer, n, i, dump_input, &dump);
             }
             (void)fprintf(stderr, "\n");
+        }
+    }
+}
+
+static void dump_backlogs(const struct sim_world *world, const struct session *session)
+{
+    for (size_t w = 0; w < session->backlog_capacity; w++) {
+        const struct backlog *backlog = &session->backlogs[w];
+        for (size_t i = 0; i < backlog->heap.count; i++) {
+            const struct tessi_heap_entry *entry = &backlog->heap.entries[i];
+            const struct backlog_span *span = &backlog->spans[entry->value];
+            (void)fprintf(stderr, "  backlog of %u: key %" PRIu64 " %u:%" PRIu64 "+%" PRIu64 ", order %" PRIu64 "\n",
+                          world->sched->workers[w]->id, entry->first, span->layer->layer->id, span->first,
+                          span->count, order_of(span->layer, span->first));
         }
     }
 }
@@ -99,6 +116,9 @@ void sim_dump(const struct sim_world *world)
         const struct session *session = world->sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             dump_records(world, session->layers[l]);
+        }
+        if (session != NULL) {
+            dump_backlogs(world, session);
         }
     }
     for (size_t n = 0; n < world->node_count; n++) {

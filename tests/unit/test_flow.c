@@ -752,7 +752,7 @@ static void test_reserve_for_the_oldest(void **state)
     end(&bench);
 }
 
-static void test_oldest_takes_a_younger_accumulator(void **state)
+static void test_younger_accumulator_stays_while_it_can(void **state)
 {
     (void)state;
     struct bench bench = create(3 * LARGE, 0, 1);
@@ -771,7 +771,7 @@ static void test_oldest_takes_a_younger_accumulator(void **state)
     peer_event(&bench, TESSI_FLOW_DATA, OTHER, 1, 0);
     struct tessi_flow_action older = the(&bench, TESSI_FLOW_RUN);
     assert_int_equal(older.task.index, 0);
-    peer_event(&bench, TESSI_FLOW_READY_OFFER, OTHER, 1, 2); /* accumulators 2, inputs 2: one too many */
+    peer_event(&bench, TESSI_FLOW_READY_OFFER, OTHER, 1, 2); /* no room, but the running step will give some */
     assert_int_equal(stats(&bench).restarted_tasks, 0);
     done(&bench, older);
     peer_event(&bench, TESSI_FLOW_DATA, OTHER, 1, 2);
@@ -785,35 +785,34 @@ static void test_oldest_takes_a_younger_accumulator(void **state)
 static void test_restart(void **state)
 {
     (void)state;
-    struct bench bench = create(3 * LARGE, 10 * LARGE, 1);
+    struct bench bench = create(3 * LARGE, 0, 1);
     struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 2, 2, LARGE);
+    struct tessi_layer *also = layer_source(SESSION, 4, TESSI_OP_OPAQUE, 2, 2, LARGE);
     struct tessi_layer *fold = layer_fold(SESSION, 2, from, LARGE);
-    struct tessi_layer *wide = layer_same(SESSION, 3, from, from, LARGE);
+    struct tessi_layer *wide = layer_same(SESSION, 3, from, also, LARGE);
     layer(&bench, fold);
     layer(&bench, wide);
     peer_up(&bench, PEER, false);
     assign(&bench, span(2, 1, 1, 1, 9), at(PEER, 1, 0, 4));
     peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 1);
     peer_event(&bench, TESSI_FLOW_DATA, PEER, 1, 1);
-    done(&bench, the(&bench, TESSI_FLOW_RUN));
-    struct tessi_span elsewhere = at(PEER, 1, 0, 4);
-    assign(&bench, span(3, 2, 1, 1, 0), elsewhere); /* block 2 twice, and an output: 3 with the duplicate */
+    struct tessi_flow_action run = the(&bench, TESSI_FLOW_RUN);
+    done(&bench, run); /* its second input is not there: the accumulator waits */
+    struct tessi_span tasks = span(3, 2, 1, 1, 0), where[2] = {at(PEER, 1, 0, 4), at(PEER, 4, 0, 4)};
+    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1,
+                                           .where = where, .where_count = 2});
     peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 2);
     peer_event(&bench, TESSI_FLOW_DATA, PEER, 1, 2);
-    struct tessi_flow_action run = the(&bench, TESSI_FLOW_RUN);
-    assert_int_equal(run.in_count, 2);
-    assert_int_equal(run.in[0], run.in[1]);
-    struct tessi_span third = span(3, 3, 1, 1, 1);
-    done(&bench, run);
-    assign(&bench, third, elsewhere); /* its input is also what the fold waits for */
-    peer_event(&bench, TESSI_FLOW_READ, OTHER, 3, 3);
-    peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 3);
-    for (int i = 0; i < 4 && count(&bench, TESSI_FLOW_SPILL) > 0; i++) {
-        io_done(&bench, TESSI_FLOW_SPILLED, nth(&bench, TESSI_FLOW_SPILL, 0).block, TESSI_OK);
-    }
-    assert_int_equal(count(&bench, TESSI_FLOW_SEND_PULL), 1);
+    peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 4, 2);
+    peer_event(&bench, TESSI_FLOW_DATA, PEER, 4, 2); /* two inputs and an output: all there is */
+    assert_int_equal(stats(&bench).restarted_tasks, 1);
+    assert_int_equal(nth(&bench, TESSI_FLOW_FREE_BLOCK, 0).block, run.out);
+    assert_int_equal(the(&bench, TESSI_FLOW_RUN).task.layer, 3);
+    scheduler(&bench, TESSI_FLOW_STEAL, at(OTHER, 2, 1, 1)); /* it has been started once */
+    assert_int_equal(report(&bench)->kept.count, 1);
     destroy(&bench);
     tessi_layer_destroy(from);
+    tessi_layer_destroy(also);
     tessi_layer_destroy(fold);
     tessi_layer_destroy(wide);
 }
@@ -846,7 +845,7 @@ int main(void)
         cmocka_unit_test(test_failed_spill_tries_another),
         cmocka_unit_test(test_leases_are_revoked_for_room),
         cmocka_unit_test(test_reserve_for_the_oldest),
-        cmocka_unit_test(test_oldest_takes_a_younger_accumulator),
+        cmocka_unit_test(test_younger_accumulator_stays_while_it_can),
         cmocka_unit_test(test_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,7 +45,8 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
     if (oldest) {
         const struct flow_task *task = flow_task(flow, tessi_flow_oldest(flow));
         request.at = flow_task_position(task, task->next_step);
-        request.oldest = request.urgent = request.in_line = true;
+        request.urgent = request.in_line = true;
+        request.oldest = task->queued == 0; /* a step of its own that runs will give room back */
     } else if (block->task != FLOW_NONE) {
         request.at = flow_task_position(flow_task(flow, block->task), 0);
         request.urgent = idle;

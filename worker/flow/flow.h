@@ -105,8 +105,8 @@ struct tessi_flow_event {
 enum tessi_flow_action_kind {
     TESSI_FLOW_ALLOC,       /* memory for `block` of `bytes`; always carried out before later actions use it */
     TESSI_FLOW_MAP,         /* `block` is the peer's memory under the lease of the READY_LEASE event of this step */
-    TESSI_FLOW_FREE_BLOCK,  /* forget the contents of the handle: its memory, mapping or spill file; no step and no send uses it (a
-                               send in progress holds its own reference in the shell) */
+    TESSI_FLOW_FREE_BLOCK,  /* forget the contents of the handle: its memory, mapping or spill file; no step and no
+                               send uses it (a send in progress holds its own reference in the shell) */
     TESSI_FLOW_RUN,         /* hand the step to the slot's FIFO queue */
     TESSI_FLOW_SPILL,       /* write to disk, then SPILLED; memory is released by the UNALLOC that follows it */
     TESSI_FLOW_UNALLOC,     /* release the memory of a spilled block; the handle and file stay */
