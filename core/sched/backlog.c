@@ -147,16 +147,7 @@ void backlog_hand_on(struct tessi_sched *sched, struct session *session, uint32_
         spans[i] = backlog_take(sched, backlog, worker, tessi_heap_peek(&backlog->heap)->value);
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t to = NO_WORKER;
-        double least = 0;
-        for (size_t w = 0; w < sched->worker_count; w++) {
-            const struct worker *other = sched->workers[w];
-            double load = (other->queue_ns + other->backlog_ns) / (other->info.slots > 0 ? other->info.slots : 1);
-            if (other->alive && other->info.slots > 0 && (to == NO_WORKER || load < least)) {
-                to = other->index;
-                least = load;
-            }
-        }
+        uint32_t to = least_loaded(sched);
         backlog_push(sched, session, to, spans[i].layer, spans[i].first, spans[i].count);
     }
     tessi_free(spans);

@@ -53,7 +53,9 @@ static void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_lay
 {
     struct worker *holder = sched->workers[worker];
     if (holder->alive) {
-        tessi_spans_push(&holder->out_free, (struct tessi_span){.session = layer->session->id,
+        /* A FREE that went before the ASSIGN of the same task would leave it running. */
+        struct tessi_spans *spans = holder->out_assign.count > 0 ? &holder->out_unassign : &holder->out_free;
+        tessi_spans_push(spans, (struct tessi_span){.session = layer->session->id,
                                                                 .layer = layer->layer->id,
                                                                 .first = index,
                                                                 .count = 1});
@@ -88,6 +90,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
         return;
     }
     copies_free(sched, layer, index);
+    answer_parked(sched, layer, index, NO_WORKER, 0);
     if (unfinished && (task->flags & TASK_DONE_ONCE) == 0) {
         layer->first_done++;
         layer->session->submissions[layer->submission].done++;

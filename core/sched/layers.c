@@ -332,6 +332,7 @@ static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, u
             struct let_go walk = {sched, layer->inputs[i]};
             tessi_task_inputs(layer->layer, i, index, let_go_one, &walk);
         }
+        answer_parked(sched, layer, index, NO_WORKER, 0);
         if (task != NULL) {
             task->refs = 0;
             set_released(sched, layer, index, task);

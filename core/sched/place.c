@@ -31,13 +31,13 @@ static uint32_t longest_side(const struct tessi_grid *grid, const struct tessi_b
     return longest;
 }
 
-static uint64_t slots_of(struct worker *const *workers, size_t count)
+static double speed_of(struct worker *const *workers, size_t count)
 {
-    uint64_t slots = 0;
+    double speed = 0;
     for (size_t i = 0; i < count; i++) {
-        slots += workers[i]->info.slots;
+        speed += workers[i]->info.slots / workers[i]->slowness;
     }
-    return slots;
+    return speed;
 }
 
 static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *box, struct worker *const *workers,
@@ -52,8 +52,7 @@ static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *b
     }
     size_t half = count / 2;
     uint64_t length = box->hi[dim] - box->lo[dim];
-    uint64_t before = slots_of(workers, half), all = slots_of(workers, count);
-    uint64_t share = (length * before + all / 2) / all;
+    uint64_t share = (uint64_t)((double)length * speed_of(workers, half) / speed_of(workers, count) + 0.5);
     struct tessi_box low = *box, high = *box;
     low.hi[dim] = high.lo[dim] = box->lo[dim] + share;
     if (share == 0 || share == length) { /* too few chunks for both halves */
@@ -212,16 +211,15 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
     }
 }
 
-static uint32_t least_loaded(const struct tessi_sched *sched)
+uint32_t least_loaded(const struct tessi_sched *sched)
 {
     uint32_t best = NO_WORKER;
     double least = 0;
     for (size_t i = 0; i < sched->worker_count; i++) {
         const struct worker *worker = sched->workers[i];
-        double load = (worker->queue_ns + worker->backlog_ns) / (worker->info.slots > 0 ? worker->info.slots : 1);
-        if (worker->alive && worker->info.slots > 0 && (best == NO_WORKER || load < least)) {
+        if (worker->alive && worker->info.slots > 0 && (best == NO_WORKER || load_of(worker) < least)) {
             best = worker->index;
-            least = load;
+            least = load_of(worker);
         }
     }
     return best;
@@ -280,9 +278,8 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
         tessi_task_inputs(layer->layer, i, index, weigh_holder, &search);
     }
     if (to != NO_WORKER && search.best != NO_WORKER && search.best != to) {
-        const struct worker *holder = sched->workers[search.best], *idle = sched->workers[to];
-        double there = (holder->queue_ns + holder->backlog_ns) / (holder->info.slots + 1e-9);
-        double here = (idle->queue_ns + idle->backlog_ns) / idle->info.slots + (double)search.best_bytes;
+        const struct worker *holder = sched->workers[search.best];
+        double there = load_of(holder), here = load_of(sched->workers[to]) + (double)search.best_bytes;
         to = there <= here && holder->info.slots > 0 ? search.best : to;
     }
     backlog_push(sched, layer->session, to, layer, index, 1);

@@ -14,13 +14,22 @@ static struct sched_layer *layer_of(struct tessi_sched *sched, const struct tess
     return fits ? layer : NULL;
 }
 
-static void each(struct tessi_sched *sched, struct worker *worker, const struct tessi_spans *spans, report_fn *take)
+/* `holds`: the worker says that it holds the blocks. */
+static void each(struct tessi_sched *sched, struct worker *worker, const struct tessi_spans *spans, bool holds,
+                 report_fn *take)
 {
     for (size_t s = 0; s < spans->count; s++) {
         const struct tessi_span *span = &spans->items[s];
         struct sched_layer *layer = layer_of(sched, span);
         if (layer == NULL) {
-            sched->stale_reports++; /* the layer is gone; the worker has been told */
+            sched->stale_reports++;
+            if (holds) { /* a copy that was under way when the layer went: the worker may never have known the layer */
+                tessi_spans_push(&worker->out_free, (struct tessi_span){.session = span->session,
+                                                                        .layer = span->layer,
+                                                                        .first = span->first,
+                                                                        .count = span->count});
+                mark_dirty(worker);
+            }
             continue;
         }
         for (uint64_t i = 0; i < span->count; i++) {
@@ -190,14 +199,19 @@ static void take_failures(struct tessi_sched *sched, struct worker *worker, cons
     }
 }
 
-static void take_times(struct tessi_sched *sched, const struct tessi_report *report)
+static void take_times(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
     for (size_t s = 0; s < report->done.count; s++) {
         const struct tessi_span *span = &report->done.items[s];
         struct sched_layer *layer = layer_of(sched, span);
-        if (layer != NULL && span->time_ns > 0) {
-            history_record(sched, layer, span->first, (double)span->time_ns / (double)span->count);
+        if (layer == NULL || span->time_ns <= 0) {
+            continue;
         }
+        double mean_ns = (double)span->time_ns / (double)span->count;
+        history_record(sched, layer, span->first, mean_ns);
+        double ratio = mean_ns / layer->estimate_ns;
+        ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
+        worker->slowness += 0.1 * (ratio - worker->slowness);
     }
 }
 
@@ -222,15 +236,15 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
     take_gauges(sched, worker, report);
-    take_times(sched, report);
-    each(sched, worker, &report->started, take_started);
-    each(sched, worker, &report->dropped, take_dropped);
-    each(sched, worker, &report->copied, take_copied);
-    each(sched, worker, &report->done, take_done);
-    each(sched, worker, &report->adopted, take_adopted);
-    each(sched, worker, &report->missing, take_missing);
+    take_times(sched, worker, report);
+    each(sched, worker, &report->started, false, take_started);
+    each(sched, worker, &report->dropped, false, take_dropped);
+    each(sched, worker, &report->copied, true, take_copied);
+    each(sched, worker, &report->done, true, take_done);
+    each(sched, worker, &report->adopted, true, take_adopted);
+    each(sched, worker, &report->missing, false, take_missing);
     take_stolen(sched, worker, report);
-    each(sched, worker, &report->refused, take_refused);
+    each(sched, worker, &report->refused, false, take_refused);
     take_failures(sched, worker, report);
     finish_reruns(sched);
     make_hungry(sched, worker);

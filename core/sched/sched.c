@@ -51,6 +51,7 @@ static void worker_destroy(struct worker *worker)
     tessi_spans_fini(&worker->out_assign);
     tessi_spans_fini(&worker->out_where);
     tessi_spans_fini(&worker->out_free);
+    tessi_spans_fini(&worker->out_unassign);
     tessi_spans_fini(&worker->out_steal);
     tessi_spans_fini(&worker->out_adopt);
     tessi_spans_fini(&worker->out_location);
@@ -188,6 +189,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->info = event->worker;
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
+    worker->slowness = 1;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
     sched->alive_count++;
@@ -422,6 +424,7 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     if (!worker->alive) {
         worker->out_layer_count = worker->out_assign.count = worker->out_where.count = worker->out_free.count = 0;
         worker->out_steal.count = worker->out_adopt.count = worker->out_location.count = 0;
+        worker->out_unassign.count = 0;
         return;
     }
     if (worker->out_layer_count > 0) {
@@ -444,6 +447,7 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
         }
         assign->count = where->count = 0;
     }
+    send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_unassign);
     send_spans(sched, worker, TESSI_SCHED_STEAL, &worker->out_steal);
     send_spans(sched, worker, TESSI_SCHED_LOCATION, &worker->out_location);
 }

@@ -151,6 +151,7 @@ struct worker {
     int64_t heard_ns;
     double queue_ns;    /* estimated run time of what is assigned */
     double backlog_ns;
+    double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
     uint64_t assigned, backlog; /* tasks */
     uint64_t youngest;  /* highest order given since it last had nothing */
     uint64_t done;
@@ -169,6 +170,7 @@ struct worker {
     const struct tessi_layer **out_layers; /* owned array */
     size_t out_layer_count, out_layer_capacity;
     struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
+    struct tessi_spans out_unassign; /* FREE of what was, or may have been, assigned earlier in this step */
 };
 
 struct copies { /* workers besides the owner that hold a block */
@@ -291,6 +293,7 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
 uint64_t order_of(const struct sched_layer *layer, uint64_t index);
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
+uint32_t least_loaded(const struct tessi_sched *sched); /* NO_WORKER: nobody is there */
 uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
 
 /* backlog.c */
@@ -306,6 +309,7 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 
 /* assign.c */
 void make_hungry(struct tessi_sched *sched, struct worker *worker);
+double load_of(const struct worker *worker); /* nanoseconds until its slots have done all that is kept for it */
 void feed_workers(struct tessi_sched *sched);
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
 

@@ -8,16 +8,27 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
-static double load_of(const struct worker *worker)
+#define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
+
+double load_of(const struct worker *worker)
 {
-    return (worker->queue_ns + worker->backlog_ns) / worker->info.slots;
+    double slots = worker->info.slots > 0 ? worker->info.slots : 1e-3;
+    return (worker->queue_ns + worker->backlog_ns) * worker->slowness / slots;
 }
 
+/* Runs dry soon: what it has may end before stolen work would arrive. */
 static bool idle(const struct tessi_sched *sched, const struct worker *worker)
 {
     return worker->alive && worker->info.slots > 0 && worker->backlog == 0 && worker->stealing == 0 &&
-           (worker->assigned < worker->info.slots ||
-            worker->queue_ns < 0.25 * (double)sched->config.window_ns * worker->info.slots);
+           (worker->assigned < worker->info.slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
+}
+
+/* Queues that differ by less than a factor of two are in balance: evening them out costs more than
+ * it gains, and would go on for ever. */
+static bool worth_it(const struct worker *thief, const struct worker *victim)
+{
+    double gain_ns = load_of(victim) - load_of(thief);
+    return load_of(thief) < 0.5 * load_of(victim) && (gain_ns > STEAL_GAIN_NS || thief->assigned == 0);
 }
 
 static struct worker *longest_queue(struct tessi_sched *sched, const struct worker *thief, bool backlog_only)
@@ -125,9 +136,12 @@ void balance(struct tessi_sched *sched)
             continue;
         }
         struct worker *victim = longest_queue(sched, thief, true);
-        if (victim != NULL) {
+        if (victim != NULL && worth_it(thief, victim)) {
             take_backlog(sched, thief, victim);
-        } else if ((victim = longest_queue(sched, thief, false)) != NULL && load_of(victim) > load_of(thief)) {
+            continue;
+        }
+        victim = longest_queue(sched, thief, false);
+        if (victim != NULL && worth_it(thief, victim)) {
             ask_back(sched, thief, victim);
         }
     }

@@ -34,13 +34,15 @@ static tess_array *make_numbers(tess_session *session, int64_t blocks, int64_t b
     return numbers;
 }
 
-/* Occupy one slot without using the processor. The public header has no such operation, and needs none. */
+/* Occupy one slot without using the processor: with two tasks, since a slot is handed the next one ahead of time.
+ * The public header has no such operation, and needs none. */
 static void occupy_slot(tess_session *session, int64_t seconds)
 {
     struct tessi_error error = {0};
-    struct tessi_shape one = {.ndim = 1, .dim = {1}};
+    struct tessi_shape shape = {.ndim = 1, .dim = {2}};
+    const int64_t chunk[TESSI_NDIM_MAX] = {1};
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_OPAQUE, TESSI_F64);
-    tessi_grid_regular(&layer->grid, &one, one.dim);
+    tessi_grid_regular(&layer->grid, &shape, chunk);
     layer->as.opaque.nanoseconds = (uint64_t)seconds * UINT64_C(1000000000);
     struct tessi_node *node = tessi_node_build(session, layer, NULL, &error);
     check_status(session, tess_persist(tessi_array_finish(session, "occupy_slot", node, &error)));

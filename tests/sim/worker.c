@@ -402,6 +402,38 @@ static void carry_out(struct sim_world *world, struct sim_node *node, const stru
     }
 }
 
+static void note_completion(struct sim_world *world, struct sim_node *node, const struct tessi_span *span)
+{
+    const struct sim_graph *graph = sim_graph_of(world, span->session);
+    for (uint64_t i = span->first; graph != NULL && i < span->first + span->count; i++) {
+        struct tessi_task name = {span->session, span->layer, i};
+        struct sim_task *task = sim_graph_task(graph, name);
+        tessi_grow(&task->done, &task->done_capacity, task->done_count + 1, sizeof *task->done);
+        task->done[task->done_count++] = (struct sim_completion){node->id, span->epoch};
+        uint32_t block = tessi_flow_block_find(node->worker->flow, name);
+        if (block != FLOW_NONE && flow_block_servable(flow_block(node->worker->flow, block))) {
+            (void)good_value(world, node, place_at(world, node, block), "reported done");
+        }
+    }
+}
+
+static void flush(struct sim_world *world, struct sim_node *node)
+{
+    struct sim_worker *worker = node->worker;
+    if (!tessi_flow_has_report(worker->flow)) {
+        return;
+    }
+    struct sim_message *message = sim_message(SIM_REPORT, node->id, SIM_SCHEDULER);
+    tessi_flow_report(worker->flow, &message->report);
+    for (size_t s = 0; s < message->report.done.count; s++) {
+        note_completion(world, node, &message->report.done.items[s]);
+    }
+    for (size_t s = 0; s < message->report.adopted.count; s++) {
+        note_completion(world, node, &message->report.adopted.items[s]);
+    }
+    sim_send(world, message);
+}
+
 static void step(struct sim_world *world, struct sim_node *node, struct tessi_flow_event *event,
                  const struct sim_message *message)
 {
@@ -420,6 +452,7 @@ static void step(struct sim_world *world, struct sim_node *node, struct tessi_fl
     }
     worker->message = NULL;
     if (worker->locates.count > 0) {
+        flush(world, node); /* so that the answer takes account of it */
         struct sim_message *locate = sim_message(SIM_LOCATE, node->id, SIM_SCHEDULER);
         locate->spans = worker->locates;
         worker->locates = (struct tessi_spans){0};
@@ -496,36 +529,6 @@ static void on_loaded(struct sim_world *world, struct sim_node *node, const stru
                                     .block = event->a,
                                     .status = bad ? TESSI_FORMAT : TESSI_OK},
          NULL);
-}
-
-static void note_completion(struct sim_world *world, struct sim_node *node, const struct tessi_span *span)
-{
-    const struct sim_graph *graph = sim_graph_of(world, span->session);
-    for (uint64_t i = span->first; graph != NULL && i < span->first + span->count; i++) {
-        struct tessi_task name = {span->session, span->layer, i};
-        struct sim_task *task = sim_graph_task(graph, name);
-        tessi_grow(&task->done, &task->done_capacity, task->done_count + 1, sizeof *task->done);
-        task->done[task->done_count++] = (struct sim_completion){node->id, span->epoch};
-        uint32_t block = tessi_flow_block_find(node->worker->flow, name);
-        if (block != FLOW_NONE && flow_block_servable(flow_block(node->worker->flow, block))) {
-            (void)good_value(world, node, place_at(world, node, block), "reported done");
-        }
-    }
-}
-
-static void on_flush(struct sim_world *world, struct sim_node *node)
-{
-    struct sim_worker *worker = node->worker;
-    worker->flushing = false;
-    struct sim_message *message = sim_message(SIM_REPORT, node->id, SIM_SCHEDULER);
-    tessi_flow_report(worker->flow, &message->report);
-    for (size_t s = 0; s < message->report.done.count; s++) {
-        note_completion(world, node, &message->report.done.items[s]);
-    }
-    for (size_t s = 0; s < message->report.adopted.count; s++) {
-        note_completion(world, node, &message->report.adopted.items[s]);
-    }
-    sim_send(world, message);
 }
 
 static void on_beat(struct sim_world *world, struct sim_node *node)
@@ -716,7 +719,10 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
     case SIM_STEP_END: on_step_end(world, node, event->a); break;
     case SIM_SPILLED: on_spilled(world, node, event); break;
     case SIM_LOADED: on_loaded(world, node, event); break;
-    case SIM_FLUSH: on_flush(world, node); break;
+    case SIM_FLUSH:
+        node->worker->flushing = false;
+        flush(world, node);
+        break;
     case SIM_BEAT: on_beat(world, node); break;
     case SIM_TICK:
     case SIM_RESUME:

@@ -31,6 +31,9 @@ void sim_fail(const struct sim_world *world, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
+    if (world->verbose && world->sched != NULL) {
+        sim_dump(world);
+    }
     (void)fflush(stdout);
     (void)fprintf(stderr, "sim: seed %" PRIu64 " (%s), %.6f s, event %" PRIu64 ": ", world->seed,
                   sim_profile_names[world->options.profile], (double)world->now_ns / 1e9, world->steps);
@@ -446,11 +449,9 @@ static bool all_finished(const struct sim_world *world)
 static void watch_progress(const struct sim_world *world)
 {
     if (world->now_ns - world->busy_ns > STUCK_NS) {
-        sim_dump(world);
         sim_fail(world, "stuck: nothing has happened for %d s", (int)(STUCK_NS / SIM_S));
     }
     if (world->steps > STEPS_MAX || world->now_ns > LONG_NS) {
-        sim_dump(world);
         sim_fail(world, "it does not come to an end");
     }
 }

@@ -547,6 +547,26 @@ static void test_free_while_asked_and_pulling(void **state)
     end(&bench);
 }
 
+/* The input's layer goes first, its user later, and the bytes arrive in between: no copy may stay. */
+static void test_freed_copy_is_not_kept(void **state)
+{
+    (void)state;
+    struct bench bench = with_reader(10 * LARGE, 0, LARGE);
+    peer_up(&bench, PEER, false);
+    assign(&bench, span(2, 0, 2, 1, 8), at(PEER, 1, 0, 2));
+    peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 0);
+    peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 1);
+    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_DROP_LAYER, .session = SESSION, .layer_id = 1});
+    peer_event(&bench, TESSI_FLOW_DATA, PEER, 1, 0);
+    struct tessi_flow_action run = the(&bench, TESSI_FLOW_RUN);
+    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_DROP_LAYER, .session = SESSION, .layer_id = 2});
+    peer_event(&bench, TESSI_FLOW_DATA, PEER, 1, 1);
+    done(&bench, run);
+    assert_int_equal(stats(&bench).blocks, 0);
+    assert_int_equal(stats(&bench).memory_used_bytes, 0);
+    end(&bench);
+}
+
 static void test_drop_layer(void **state)
 {
     (void)state;
@@ -836,6 +856,7 @@ int main(void)
         cmocka_unit_test(test_adopt),
         cmocka_unit_test(test_free_of_a_running_task),
         cmocka_unit_test(test_free_while_asked_and_pulling),
+        cmocka_unit_test(test_freed_copy_is_not_kept),
         cmocka_unit_test(test_drop_layer),
         cmocka_unit_test(test_stream_order_and_window),
         cmocka_unit_test(test_receive),

@@ -344,6 +344,10 @@ static void settle_mapped(struct tessi_flow *flow, uint32_t handle)
 static void settle_block(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
+    if (block->discard && block->users == 0 && block->pins == 0 && block->state == FLOW_LOCAL && !block->owned) {
+        tessi_flow_block_empty(flow, handle);
+        tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+    }
     if (block->state == FLOW_ABANDONED) {
         settle_abandoned(flow, handle);
     } else if (block->state == FLOW_MAPPED) {
@@ -356,7 +360,6 @@ static void settle_block(struct tessi_flow *flow, uint32_t handle)
     if (block->users > 0) {
         if (block->state == FLOW_ABSENT) {
             (void)tessi_flow_act(flow, TESSI_FLOW_LOCATE, handle);
-            block->located_at = flow->denials;
             tessi_flow_block_move(flow, handle, FLOW_LOCATING);
         }
         return;

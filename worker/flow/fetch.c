@@ -71,6 +71,9 @@ static void arrive(struct tessi_flow *flow, uint32_t handle)
     block->last_use = ++flow->clock;
     tessi_flow_block_copy_changed(flow, handle);
     tessi_flow_block_move(flow, handle, FLOW_LOCAL);
+    if (block->discard) {
+        tessi_flow_check(flow, handle);
+    }
 }
 
 static void pull(struct tessi_flow *flow, uint32_t handle)
@@ -279,10 +282,10 @@ static void locate_one(struct tessi_flow *flow, uint32_t handle, const struct te
     tessi_flow_block_move(flow, handle, FLOW_ABSENT);
     if (span->worker == 0) {
         tessi_flow_block_move(flow, handle, FLOW_NOWHERE);
-    } else if (block->located_at == flow->denials) {
-        tessi_flow_block_move(flow, handle, FLOW_AWAITED);
     } else {
-        tessi_flow_check(flow, handle); /* it may have crossed a report that says otherwise */
+        /* Its assignment is on the way, or the answer crossed a report of ours, or the plan will change. */
+        (void)tessi_flow_act(flow, TESSI_FLOW_LOCATE, handle);
+        tessi_flow_block_move(flow, handle, FLOW_AWAITED);
     }
 }
 

@@ -29,9 +29,10 @@
  * says so, even if it has done so before on its own account; after it no bytes land in that peer's
  * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile.
  *
- * What the scheduler owes it. LOCATION with this worker's own id promises an ASSIGN, before or after; if
- * the plan changes it sends LOCATION again, unasked. It reads `dropped` before `copied` in a report. `missing`
- * may also name a block that this worker owned and whose spill file is damaged. */
+ * What the scheduler owes it. It answers LOCATE with this worker's own id only when the ASSIGN has been sent
+ * before: the flow asks again until the assignment is there or the answer is another, which would otherwise
+ * be a busy exchange. It reads `dropped` before `copied` in a report. `missing` may also name a block that
+ * this worker owned and whose spill file is damaged. */
 #ifndef TESSI_FLOW_FLOW_H
 #define TESSI_FLOW_FLOW_H
 

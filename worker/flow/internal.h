@@ -37,7 +37,7 @@
 enum flow_state {
     FLOW_ABSENT,    /* nothing known; looked up at the end of the event if anybody needs it */
     FLOW_LOCATING,  /* the scheduler has been asked */
-    FLOW_AWAITED,   /* the scheduler says that it is ours: its assignment is to come */
+    FLOW_AWAITED,   /* the scheduler said that it is ours, which it is not (yet, or any more): asked again */
     FLOW_NOWHERE,   /* the scheduler says that it will not come */
     FLOW_UNASKED,   /* `source` has or will have it, but cannot be reached yet */
     FLOW_ASKED,     /* READ sent to `source` */
@@ -112,7 +112,6 @@ struct flow_block {
     uint32_t leases;      /* peers that map it */
     uint32_t asks;        /* READs not answered */
     uint32_t parked;      /* reads of peers that wait for it */
-    uint32_t located_at;  /* flow->denials when the scheduler was asked */
     uint32_t spill_failed; /* generation in which its spill failed; 0: it did not */
     enum flow_state state;
     enum flow_class fetch;     /* queue it is in; FUTURE: none */
@@ -127,6 +126,7 @@ struct flow_block {
     bool revoked;      /* the neighbour wants its lease back, or is gone */
     bool lost;         /* the neighbour is gone: what steps read meanwhile is not to be trusted */
     bool revoking;     /* we want our leases back */
+    bool discard;      /* freed by the scheduler while tasks here still waited for it: not to be kept as a cache */
     bool copy_known;   /* the scheduler has been told of this copy */
     bool copy_changed; /* listed for the next report */
     bool checking, dirty;
@@ -214,7 +214,6 @@ struct tessi_flow {
     struct tessi_report report;
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
-    uint32_t denials;          /* reports that say of some block: not here (stolen, missing, refused, failed) */
     uint32_t seq, next_run, started, spilling, spill_generation;
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
@@ -312,8 +311,6 @@ void tessi_flow_link_walk(const struct flow_link *root, void (*visit)(void *cont
 /* tasks.c */
 void tessi_flow_on_assign(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_steal(struct tessi_flow *flow, const struct tessi_flow_event *event);
-/* A report has just said that `block` (maybe NONE) is not here: what the scheduler says of it may be out of date. */
-void tessi_flow_deny(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_on_adopt(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_forget(struct tessi_flow *flow, const struct tessi_span *spans, size_t count);
 void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t task);  /* queue it if it can go on */

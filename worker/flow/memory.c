@@ -343,7 +343,6 @@ void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event
         tessi_flow_serve_parked(flow, event->block);
     } else {
         tessi_spans_push(&flow->report.missing, tessi_flow_block_span(flow, block));
-        tessi_flow_deny(flow, event->block);
         tessi_flow_block_abandon(flow, event->block);
         tessi_flow_turn_away(flow, event->block, 0, 0);
     }

@@ -222,7 +222,7 @@ static void unpin(struct tessi_flow *flow, uint32_t handle)
     }
     block->last_use = ++flow->clock;
     tessi_flow_block_touch(flow, handle);
-    if (block->state == FLOW_ABANDONED || block->state == FLOW_MAPPED) {
+    if (block->state == FLOW_ABANDONED || block->state == FLOW_MAPPED || block->discard) {
         tessi_flow_check(flow, handle);
     }
 }
@@ -236,7 +236,6 @@ static void fail(struct tessi_flow *flow, uint32_t handle, const struct tessi_fl
     report->failures[report->failure_count++] =
         (struct tessi_failure){.task = tessi_flow_block_name(flow, block), .epoch = flow_task(flow, handle)->epoch,
                                .status = event->status, .text = tessi_strdup(event->text == NULL ? "" : event->text)};
-    tessi_flow_deny(flow, block_handle);
     tessi_flow_task_drop(flow, handle);
     tessi_flow_turn_away(flow, block_handle, 0, 0);
 }

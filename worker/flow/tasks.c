@@ -87,6 +87,7 @@ static uint32_t input_block(struct tessi_flow *flow, uint32_t session, const str
         handle = tessi_flow_block_create(flow, layer, ref->index, ref->bytes);
     }
     struct flow_block *block = flow_block(flow, handle);
+    block->discard = block->discard && flow->where_count == 0; /* a restart tells nothing new */
     if (block->state <= FLOW_NOWHERE) {
         const struct tessi_span *where = where_find(flow, name);
         if (where != NULL && where->worker != 0 && where->worker != flow->config.self) {
@@ -170,18 +171,6 @@ static void claim(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
-void tessi_flow_deny(struct tessi_flow *flow, uint32_t handle)
-{
-    flow->denials++;
-    if (handle == FLOW_NONE) {
-        return;
-    }
-    if (flow_block(flow, handle)->state == FLOW_AWAITED) {
-        tessi_flow_block_move(flow, handle, FLOW_ABSENT);
-    }
-    tessi_flow_check(flow, handle);
-}
-
 static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct tessi_span span)
 {
     const struct tessi_layer *layer = flow_layer(flow, layer_handle)->layer;
@@ -202,7 +191,6 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     if (footprint > flow->config.memory_bytes &&
         tessi_task_footprint(layer, span.first) > flow->config.memory_bytes) {
         tessi_spans_push(&flow->report.refused, span);
-        tessi_flow_deny(flow, handle);
         return;
     }
     uint64_t bytes = tessi_layer_block_bytes(layer, span.first);
@@ -398,7 +386,6 @@ static void steal_one(struct tessi_flow *flow, struct tessi_span span)
     }
     span.epoch = task->epoch;
     tessi_spans_push(&flow->report.stolen, span);
-    tessi_flow_deny(flow, handle);
     tessi_flow_turn_away(flow, handle, span.worker, span.epoch + 1);
     tessi_flow_task_drop(flow, block->task);
     if (block->users > 0 && block->state == FLOW_ABSENT) {
@@ -417,7 +404,6 @@ static void adopt_one(struct tessi_flow *flow, struct tessi_span span)
     struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
     if (block == NULL || !(flow_block_servable(block) || block->state == FLOW_LOADING)) {
         tessi_spans_push(&flow->report.missing, span);
-        tessi_flow_deny(flow, handle);
         return;
     }
     block->owned = true;
@@ -453,6 +439,8 @@ static void forget_block(struct tessi_flow *flow, uint32_t handle, const struct 
         (block->state == FLOW_PULLING && block->users == 0)) {
         tessi_flow_block_abandon(flow, handle);
         tessi_flow_turn_away(flow, handle, 0, 0);
+    } else {
+        block->discard = true;
     }
     tessi_flow_check(flow, handle);
 }
