@@ -237,6 +237,11 @@ static void client_join(struct tessi_sched *sched, uint32_t peer)
 static void client_leave(struct tessi_sched *sched, struct session *session)
 {
     parked_forget_peer(sched, session->id);
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        if (sched->workers[w]->alive) { /* one may wait for data of a client that has never connected to it */
+            emit(sched, TESSI_SCHED_PEER_LOST, sched->workers[w]->id)->worker = session->id;
+        }
+    }
     session_close(sched, session);
 }
 

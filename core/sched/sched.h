@@ -88,7 +88,7 @@ enum tessi_sched_action_kind {
     TESSI_SCHED_WELCOME = 0,     /* to a worker or client that has joined: the numerics family to load (text) */
     TESSI_SCHED_REJECT = 1,      /* to a worker that cannot take part (text) */
     TESSI_SCHED_PEER_UP = 2,     /* to a worker or client: `worker` has joined; `info` says how to reach it */
-    TESSI_SCHED_PEER_LOST = 3,   /* to a worker or client: `worker` is gone */
+    TESSI_SCHED_PEER_LOST = 3,   /* to a worker or client: `worker` is gone; to a worker: or the client of that id */
     TESSI_SCHED_LAYERS = 4,      /* to a worker: descriptions, before the first span that names them */
     TESSI_SCHED_DROP_LAYERS = 5, /* to a worker: ids of `session` */
     TESSI_SCHED_ASSIGN = 6,      /* to a worker: spans, where */
