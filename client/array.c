@@ -8,11 +8,11 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
-#define TESS_ROW(name, code, text) \
+#define TESS_ROW(name, code, text)                                                                                     \
     _Static_assert((int)TESS_##name == (int)TESSI_##name, "the public status differs from the internal one");
 TESS_STATUS_TABLE(TESS_ROW)
 #undef TESS_ROW
-#define TESS_ROW(NAME, name, code, size) \
+#define TESS_ROW(NAME, name, code, size)                                                                               \
     _Static_assert((int)TESS_##NAME == (int)TESSI_##NAME, "the public dtype differs from the internal one");
 TESS_DTYPE_TABLE(TESS_ROW)
 #undef TESS_ROW
@@ -26,7 +26,7 @@ static const struct tess_array nobody = {.status = TESSI_INVALID};
 static const char nobody_text[] = "an operation was given NULL instead of arrays or a session: "
                                   "pass handles that tess_ functions returned";
 
-/* ---- Nodes ---- */
+/* ——— nodes ——— */
 
 static void replace_by_constant(struct tessi_layer **layer)
 {
@@ -137,7 +137,7 @@ void tessi_layer_set_input(struct tessi_layer *layer, uint32_t i, const struct t
     layer->ninputs = layer->ninputs > i ? layer->ninputs : i + 1;
 }
 
-/* ---- Handles ---- */
+/* ——— handles ——— */
 
 static struct tess_array *new_handle(struct tess_session *session)
 {
@@ -277,7 +277,7 @@ void tessi_array_release(struct tess_array *array)
     tessi_free(array);
 }
 
-/* ---- The public side ---- */
+/* ——— the public side ——— */
 
 void tess_release(tess_array *array)
 {

@@ -20,17 +20,17 @@ struct tessi_blob; /* client/link.h: data of RECEIVE layers */
 
 struct tessi_node {
     struct tess_session *session;
-    uint32_t refs;    /* handles and nodes that read this one */
+    uint32_t refs; /* handles and nodes that read this one */
     uint32_t handles;
-    struct tessi_layer *layer; /* owned; session, id and the inputs' ids are 0 */
+    struct tessi_layer *layer;                  /* owned; session, id and the inputs' ids are 0 */
     struct tessi_node *input[TESSI_INPUTS_MAX]; /* referenced */
-    struct tessi_blob *data;   /* RECEIVE, owned by reference */
-    uint32_t *served;          /* RECEIVE: layer ids under which the link serves the data, owned */
+    struct tessi_blob *data;                    /* RECEIVE, owned by reference */
+    uint32_t *served;                           /* RECEIVE: layer ids under which the link serves the data, owned */
     size_t served_count;
     size_t served_capacity;
-    uint32_t held;    /* id of the layer that the cluster holds for this node; 0: none */
-    uint32_t pending; /* id of the layer that is computed to be read; 0: none */
-    uint32_t mark;    /* walks: equal to the session's mark when visited */
+    uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
+    uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
+    uint32_t mark;     /* walks: equal to the session's mark when visited */
     uint32_t position; /* in the walk's list, when visited */
 };
 
@@ -40,7 +40,7 @@ struct tess_array {
     struct tess_array *next, *prev;
     struct tessi_node *node; /* NULL: poisoned */
     enum tessi_status status;
-    char *text;              /* of the poison, owned; NULL when there is none */
+    char *text;                      /* of the poison, owned; NULL when there is none */
     char name[TESSI_ARRAY_NAME_MAX]; /* "" unless the user gave one */
 };
 

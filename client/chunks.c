@@ -17,8 +17,7 @@ enum tessi_status tessi_dtype_from_user(tess_dtype dtype, enum tessi_dtype *out,
 enum tessi_status tessi_shape_from_user(const tess_shape *shape, struct tessi_shape *out, struct tessi_error *error)
 {
     if (shape->ndim > TESSI_NDIM_MAX) {
-        return tessi_fail(error, TESSI_INVALID, "%u dimensions: at most %d are supported", shape->ndim,
-                          TESSI_NDIM_MAX);
+        return tessi_fail(error, TESSI_INVALID, "%u dimensions: at most %d are supported", shape->ndim, TESSI_NDIM_MAX);
     }
     *out = (struct tessi_shape){.ndim = shape->ndim};
     for (uint32_t d = 0; d < shape->ndim; d++) {
@@ -62,8 +61,10 @@ enum tessi_status tessi_chunks_choose(const struct tess_session *session, const 
                                       struct tessi_error *error)
 {
     if (chunks->ndim != 0 && chunks->ndim != shape->ndim) {
-        return tessi_fail(error, TESSI_INVALID, "chunks for %u dimensions of an array of %u: give one for each, or "
-                                                "TESS_AUTO", chunks->ndim, shape->ndim);
+        return tessi_fail(error, TESSI_INVALID,
+                          "chunks for %u dimensions of an array of %u: give one for each, or "
+                          "TESS_AUTO",
+                          chunks->ndim, shape->ndim);
     }
     uint32_t open_axes = 0;
     double budget = (double)session->chunk_bytes / (double)tessi_dtype_size(dtype);
@@ -71,8 +72,10 @@ enum tessi_status tessi_chunks_choose(const struct tess_session *session, const 
         int64_t wanted = chunks->ndim == 0 ? 0 : chunks->dim[d];
         int64_t extent = shape->dim[d] > 0 ? shape->dim[d] : 1;
         if (wanted < -1) {
-            return tessi_fail(error, TESSI_INVALID, "chunk %" PRId64 " along dimension %u: give a positive length, 0 to "
-                                                    "have it chosen, or -1 for the whole axis", wanted, d);
+            return tessi_fail(error, TESSI_INVALID,
+                              "chunk %" PRId64 " along dimension %u: give a positive length, 0 to "
+                              "have it chosen, or -1 for the whole axis",
+                              wanted, d);
         }
         if (wanted == 0) {
             open_axes |= 1u << d;
@@ -80,8 +83,10 @@ enum tessi_status tessi_chunks_choose(const struct tess_session *session, const 
         }
         chunk[d] = wanted == -1 || wanted > extent ? extent : wanted;
         if (chunk[d] > TESSI_CHUNK_MAX) {
-            return tessi_fail(error, TESSI_TOO_BIG, "a chunk of %" PRId64 " along dimension %u: at most %d, choose "
-                                                    "smaller chunks", chunk[d], d, TESSI_CHUNK_MAX);
+            return tessi_fail(error, TESSI_TOO_BIG,
+                              "a chunk of %" PRId64 " along dimension %u: at most %d, choose "
+                              "smaller chunks",
+                              chunk[d], d, TESSI_CHUNK_MAX);
         }
         budget /= (double)chunk[d];
     }

@@ -62,7 +62,7 @@ static void drop_failed_hold(struct tessi_node *node)
     }
 }
 
-/* ---- Persisting ---- */
+/* ——— persisting ——— */
 
 tess_status tess_persist_all(tess_array *const *arrays, size_t count)
 {
@@ -73,7 +73,8 @@ tess_status tess_persist_all(tess_array *const *arrays, size_t count)
             return status;
         }
         if (arrays[i]->session != arrays[0]->session) {
-            tessi_fail(&error, TESSI_INVALID, "the arrays belong to different sessions: persist those of one at a time");
+            tessi_fail(&error, TESSI_INVALID,
+                       "the arrays belong to different sessions: persist those of one at a time");
             return failed(arrays[0]->session, __func__, &error);
         }
     }
@@ -102,7 +103,7 @@ tess_status tess_persist(tess_array *array)
     return tess_persist_all(&array, 1);
 }
 
-/* ---- Waiting ---- */
+/* ——— waiting ——— */
 
 struct progress_context {
     struct tess_session *session;
@@ -124,9 +125,8 @@ static enum tessi_status wait_for(struct tess_session *session, uint32_t id, int
 {
     struct progress_context progress = {session, tessi_clock_now()};
     int64_t elapsed_ns = 0;
-    enum tessi_status status = tessi_link_wait(session->link, id, timeout_ns,
-                                               session->progress != NULL ? tell_progress : NULL, &progress,
-                                               &elapsed_ns, error);
+    enum tessi_status status = tessi_link_wait(
+        session->link, id, timeout_ns, session->progress != NULL ? tell_progress : NULL, &progress, &elapsed_ns, error);
     if (status == TESSI_OK) {
         session->seconds = (double)elapsed_ns / 1e9;
     }
@@ -153,7 +153,7 @@ tess_status tess_wait(tess_array *array, uint64_t timeout_ms)
     return waited == TESSI_OK ? TESS_OK : failed(array->session, __func__, &error);
 }
 
-/* ---- Fetching ---- */
+/* ——— fetching ——— */
 
 /* Compute the node unless it is held, then hand its blocks to `piece`. */
 static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *piece, void *context,
@@ -193,7 +193,7 @@ struct scatter {
     size_t element_bytes;
     uint64_t index; /* the block that `region` describes, UINT64_MAX: none */
     struct tessi_region region;
-    uint8_t *memory;                 /* NULL: into the file */
+    uint8_t *memory; /* NULL: into the file */
     struct tessi_npy_writer *writer;
 };
 
@@ -213,8 +213,7 @@ static enum tessi_status scatter_piece(void *context, uint64_t index, uint64_t o
         if (scatter->memory != NULL) {
             memcpy(scatter->memory + position, bytes + done, (size_t)part);
         } else {
-            enum tessi_status status =
-                tessi_npy_writer_put(scatter->writer, position, bytes + done, part, error);
+            enum tessi_status status = tessi_npy_writer_put(scatter->writer, position, bytes + done, part, error);
             if (status != TESSI_OK) {
                 return status;
             }
@@ -226,9 +225,8 @@ static enum tessi_status scatter_piece(void *context, uint64_t index, uint64_t o
 
 static struct scatter scatter_to(const struct tessi_node *node)
 {
-    return (struct scatter){.grid = &node->layer->grid,
-                            .element_bytes = tessi_dtype_size(node->layer->dtype),
-                            .index = UINT64_MAX};
+    return (struct scatter){
+        .grid = &node->layer->grid, .element_bytes = tessi_dtype_size(node->layer->dtype), .index = UINT64_MAX};
 }
 
 static enum tessi_status read_into(struct tessi_node *node, void *data, struct tessi_error *error)
@@ -250,8 +248,10 @@ tess_status tess_read(tess_array *array, void *data, uint64_t bytes)
     }
     uint64_t needed = tess_array_bytes(array);
     if (bytes != needed || (data == NULL && needed > 0)) {
-        tessi_fail(&error, TESSI_INVALID, "the buffer has %" PRIu64 " bytes and the array %" PRIu64 ": give "
-                                          "tess_array_bytes(array)", data == NULL ? 0 : bytes, needed);
+        tessi_fail(&error, TESSI_INVALID,
+                   "the buffer has %" PRIu64 " bytes and the array %" PRIu64 ": give "
+                   "tess_array_bytes(array)",
+                   data == NULL ? 0 : bytes, needed);
         return failed(array->session, __func__, &error);
     }
     if (read_into(array->node, data, &error) != TESSI_OK) {

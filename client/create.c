@@ -37,8 +37,8 @@ static double integer_limit(enum tessi_dtype dtype)
     return ldexp(1.0, bits);
 }
 
-static enum tessi_status scalar_for(enum tessi_dtype dtype, double value, const char *what,
-                                    struct tessi_scalar *scalar, struct tessi_error *error)
+static enum tessi_status scalar_for(enum tessi_dtype dtype, double value, const char *what, struct tessi_scalar *scalar,
+                                    struct tessi_error *error)
 {
     if (!is_integer(dtype)) {
         bool boolean = tessi_dtype_kind(dtype) == TESSI_KIND_BOOLEAN;
@@ -157,17 +157,15 @@ tess_array *tess_eye(tess_session *session, int64_t rows, int64_t columns, int64
         return refused;
     }
     struct tessi_error error = {0};
-    struct tessi_layer *layer =
-        generator(session, TESSI_OP_EYE, &TESS_SHAPE(rows, columns), dtype, &chunks, &error);
+    struct tessi_layer *layer = generator(session, TESSI_OP_EYE, &TESS_SHAPE(rows, columns), dtype, &chunks, &error);
     if (layer != NULL) {
         layer->as.eye.diagonal = diagonal;
     }
     return finish_generator(session, __func__, layer, &error);
 }
 
-static struct tess_array *random_array(tess_session *session, const char *operation, enum tessi_op op,
-                                       tess_shape shape, tess_dtype dtype, double low, double high, uint64_t seed,
-                                       tess_shape chunks)
+static struct tess_array *random_array(tess_session *session, const char *operation, enum tessi_op op, tess_shape shape,
+                                       tess_dtype dtype, double low, double high, uint64_t seed, tess_shape chunks)
 {
     struct tess_array *refused = tessi_session_refuse(session, operation);
     if (refused != NULL) {
@@ -189,8 +187,8 @@ tess_array *tess_random_uniform(tess_session *session, tess_shape shape, tess_dt
     return random_array(session, __func__, TESSI_OP_UNIFORM, shape, dtype, low, high, seed, chunks);
 }
 
-tess_array *tess_random_normal(tess_session *session, tess_shape shape, tess_dtype dtype, double mean,
-                               double deviation, uint64_t seed, tess_shape chunks)
+tess_array *tess_random_normal(tess_session *session, tess_shape shape, tess_dtype dtype, double mean, double deviation,
+                               uint64_t seed, tess_shape chunks)
 {
     return random_array(session, __func__, TESSI_OP_NORMAL, shape, dtype, mean, deviation, seed, chunks);
 }
@@ -213,8 +211,10 @@ tess_array *tess_from_memory(tess_session *session, const void *data, tess_shape
     } else if (bytes > 0) {
         node->data = tessi_blob_create(data, bytes);
         if (node->data == NULL) {
-            tessi_fail(&error, TESSI_NOMEM, "no memory for a copy of %" PRIu64 " bytes: write them to a .npy file and "
-                                            "use tess_from_npy", bytes);
+            tessi_fail(&error, TESSI_NOMEM,
+                       "no memory for a copy of %" PRIu64 " bytes: write them to a .npy file and "
+                       "use tess_from_npy",
+                       bytes);
             tessi_node_unref(node);
             node = NULL;
         }

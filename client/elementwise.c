@@ -118,8 +118,8 @@ static struct tessi_node *binary_node(struct tessi_node *a, struct tessi_node *b
     return node;
 }
 
-static struct tess_array *binary(const char *operation, struct tess_array *a, struct tess_array *b,
-                                 enum tessi_ewise op, bool inexact)
+static struct tess_array *binary(const char *operation, struct tess_array *a, struct tess_array *b, enum tessi_ewise op,
+                                 bool inexact)
 {
     struct tess_array *refused = tessi_array_refuse(operation, a, b);
     if (refused != NULL) {
@@ -171,8 +171,7 @@ static struct tess_array *with_scalar(const char *operation, struct tess_array *
         return refused;
     }
     struct tessi_error error = {0};
-    struct tessi_node *node =
-        tessi_node_scalar_op(a->node, op, tessi_dtype_inexact(a->node->layer->dtype), b, &error);
+    struct tessi_node *node = tessi_node_scalar_op(a->node, op, tessi_dtype_inexact(a->node->layer->dtype), b, &error);
     return tessi_array_finish(a->session, operation, node, &error);
 }
 
@@ -241,8 +240,7 @@ tess_array *tess_astype(tess_array *a, tess_dtype dtype)
     }
     struct tessi_error error = {0};
     enum tessi_dtype type;
-    struct tessi_node *node = tessi_dtype_from_user(dtype, &type, &error) == TESSI_OK
-                                  ? tessi_node_astype(a->node, type, &error)
-                                  : NULL;
+    struct tessi_node *node =
+        tessi_dtype_from_user(dtype, &type, &error) == TESSI_OK ? tessi_node_astype(a->node, type, &error) : NULL;
     return tessi_array_finish(a->session, __func__, node, &error);
 }

@@ -49,8 +49,8 @@ static uint32_t add_input(struct fused *fused, uint32_t entry, const struct tess
 /* Where an operand of one of the two programs is found in the fused one. */
 struct renumbering {
     uint32_t input[TESSI_INPUTS_MAX];
-    uint32_t ninputs, nconstants;           /* of the program as it was */
-    uint32_t first_constant, first_result;  /* in the fused one, as operand numbers */
+    uint32_t ninputs, nconstants;          /* of the program as it was */
+    uint32_t first_constant, first_result; /* in the fused one, as operand numbers */
 };
 
 static uint32_t renumber(const struct renumbering *map, uint32_t operand)
@@ -59,8 +59,7 @@ static uint32_t renumber(const struct renumbering *map, uint32_t operand)
         return map->input[operand];
     }
     operand -= map->ninputs;
-    return operand < map->nconstants ? map->first_constant + operand
-                                     : map->first_result + operand - map->nconstants;
+    return operand < map->nconstants ? map->first_constant + operand : map->first_result + operand - map->nconstants;
 }
 
 static void append_program(struct fused *fused, const struct tessi_program *program, const struct renumbering *map)

@@ -5,8 +5,8 @@
 #include "client/array.h"
 
 #define SHAPE_TEXT 200
-#define BLOCKS_WANTED 64  /* tasks that a product should have where k allows it */
-#define STEPS_MIN 2       /* chunks of k that a segment should have */
+#define BLOCKS_WANTED 64 /* tasks that a product should have where k allows it */
+#define STEPS_MIN 2      /* chunks of k that a segment should have */
 
 struct operand {
     struct tessi_node *node; /* referenced */
@@ -134,8 +134,8 @@ static struct tessi_node *matmul_node(struct tess_array *a, struct tess_array *b
                                       struct tessi_error *error)
 {
     enum tessi_dtype dtype = tessi_dtype_promote(a->node->layer->dtype, b->node->layer->dtype);
-    struct tessi_shape shape = {.ndim = 2, .dim = {a->node->layer->grid.axis[0].extent,
-                                                   b->node->layer->grid.axis[1].extent}};
+    struct tessi_shape shape = {.ndim = 2,
+                                .dim = {a->node->layer->grid.axis[0].extent, b->node->layer->grid.axis[1].extent}};
     int64_t chunk[TESSI_NDIM_MAX] = {0};
     if (options->segments < 0) {
         tessi_fail(error, TESSI_INVALID, "%" PRId64 " segments of k: give 1 or more, or 0 to have it chosen",
@@ -176,10 +176,9 @@ static struct tess_array *matmul(const char *operation, struct tess_array *a, st
     if (problem != NULL) {
         char text[2][SHAPE_TEXT];
         char names[2 * TESSI_ARRAY_NAME_MAX + 8];
-        return tessi_array_poison(a->session, operation, TESSI_INVALID, "%s · %s: %s%s",
-                                  tessi_shape_format(&shapes[0], text[0], SHAPE_TEXT),
-                                  tessi_shape_format(&shapes[1], text[1], SHAPE_TEXT), problem,
-                                  tessi_array_names(a, b, names, sizeof names));
+        return tessi_array_poison(
+            a->session, operation, TESSI_INVALID, "%s · %s: %s%s", tessi_shape_format(&shapes[0], text[0], SHAPE_TEXT),
+            tessi_shape_format(&shapes[1], text[1], SHAPE_TEXT), problem, tessi_array_names(a, b, names, sizeof names));
     }
     struct tessi_error error = {0};
     return tessi_array_finish(a->session, operation, matmul_node(a, b, options, &error), &error);

@@ -15,7 +15,7 @@
 #define READY_MAX 16
 #define STATUS_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 
-/* ---- What both sides use ---- */
+/* ——— what both sides use ——— */
 
 void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const char *text)
 {
@@ -65,7 +65,7 @@ enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id,
     return status;
 }
 
-/* ---- The I/O thread ---- */
+/* ——— the I/O thread ——— */
 
 void tessi_link_post(struct tessi_link *link, const struct tessi_message *message)
 {
@@ -246,8 +246,7 @@ static void *run(void *argument)
         send_to_scheduler(link, now_ns);
         int64_t beat_ns = link->sent_ns + link->heartbeat_ms * TESSI_NS_PER_MS / 2;
         next_ns = beat_ns < next_ns ? beat_ns : next_ns;
-        uint32_t count =
-            tessi_poller_wait(link->poller, next_ns > now_ns ? next_ns - now_ns : 0, ready, READY_MAX);
+        uint32_t count = tessi_poller_wait(link->poller, next_ns > now_ns ? next_ns - now_ns : 0, ready, READY_MAX);
         for (uint32_t i = 0; i < count; i++) {
             if (ready[i].owner == link) {
                 receive_from_scheduler(link);
@@ -263,7 +262,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* ---- Opening and closing ---- */
+/* ——— opening and closing ——— */
 
 static enum tessi_status take_welcome(struct tessi_link *link, const struct tessi_net_event *event, bool *welcomed,
                                       struct tessi_error *error)
@@ -280,8 +279,8 @@ static enum tessi_status take_welcome(struct tessi_link *link, const struct tess
         link->run_id = message.run_id;
         link->heartbeat_ms = message.as.welcome.heartbeat_ms > 10 ? message.as.welcome.heartbeat_ms : 10;
     } else if (message.type == TESSI_MSG_REJECT) {
-        status = tessi_fail(error, known_status(message.as.reject.status), "the scheduler at %s rejects this client: %s",
-                            link->address, message.as.reject.text);
+        status = tessi_fail(error, known_status(message.as.reject.status),
+                            "the scheduler at %s rejects this client: %s", link->address, message.as.reject.text);
     }
     tessi_message_fini(&message);
     return status;
@@ -300,8 +299,10 @@ static enum tessi_status introduce(struct tessi_link *link, const struct tessi_l
         struct tessi_net_event event;
         int64_t left_ns = deadline_ns - tessi_clock_now();
         if (left_ns <= 0 || tessi_client_wait(link->scheduler, left_ns) == TESSI_TIMEOUT) {
-            return tessi_fail(error, TESSI_UNREACHABLE, "the scheduler at %s accepts the connection but does not answer: "
-                                                        "see whether it is overloaded or stopped", link->address);
+            return tessi_fail(error, TESSI_UNREACHABLE,
+                              "the scheduler at %s accepts the connection but does not answer: "
+                              "see whether it is overloaded or stopped",
+                              link->address);
         }
         enum tessi_status received = tessi_client_receive(link->scheduler, &event);
         if (received == TESSI_BUSY) {
@@ -383,8 +384,8 @@ enum tessi_status tessi_link_open(const struct tessi_link_config *config, struct
     link->sent_ns = tessi_clock_now();
     int failed = pthread_create(&link->thread, NULL, run, link);
     if (failed != 0) {
-        status = tessi_fail(error, TESSI_IO, "no thread for the session: %s; raise the limit on threads",
-                            strerror(failed));
+        status =
+            tessi_fail(error, TESSI_IO, "no thread for the session: %s; raise the limit on threads", strerror(failed));
         goto cleanup;
     }
     *result = link;
@@ -408,7 +409,7 @@ void tessi_link_close(struct tessi_link *link)
     free_link(link);
 }
 
-/* ---- The callers' side ---- */
+/* ——— the callers' side ——— */
 
 uint32_t tessi_link_id(const struct tessi_link *link)
 {
@@ -448,8 +449,10 @@ enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer 
     message.as.submit.wanted = (struct tessi_id_list){wanted, wanted_count};
     struct tessi_buffer probe = {0};
     if (status == TESSI_OK && layer_count > TESSI_LAYERS_MAX) {
-        status = tessi_fail(error, TESSI_TOO_BIG, "the expression has %zu operations, at most %u go in one submission: "
-                                                  "persist intermediate arrays", layer_count, TESSI_LAYERS_MAX);
+        status = tessi_fail(error, TESSI_TOO_BIG,
+                            "the expression has %zu operations, at most %u go in one submission: "
+                            "persist intermediate arrays",
+                            layer_count, TESSI_LAYERS_MAX);
     }
     if (status == TESSI_OK) {
         status = tessi_message_pack(&probe, &message, error);
@@ -569,8 +572,8 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
             continue; /* it may have changed meanwhile */
         }
         if (!sleep_until(link, deadline_ns)) {
-            status = tessi_fail(error, TESSI_TIMEOUT, "%" PRIu64 " of %" PRIu64 " blocks are ready: it goes on computing",
-                                done, total);
+            status = tessi_fail(error, TESSI_TIMEOUT,
+                                "%" PRIu64 " of %" PRIu64 " blocks are ready: it goes on computing", done, total);
             break;
         }
     }
@@ -622,8 +625,9 @@ enum tessi_status tessi_link_status_document(struct tessi_link *link, char **jso
     while (link->document == NULL && status == TESSI_OK) {
         status = check_fatal(link, error);
         if (status == TESSI_OK && !sleep_until(link, deadline_ns) && link->document == NULL) {
-            status = tessi_fail(error, TESSI_TIMEOUT, "the scheduler does not answer a question about its status: see "
-                                                      "whether it is overloaded");
+            status = tessi_fail(error, TESSI_TIMEOUT,
+                                "the scheduler does not answer a question about its status: see "
+                                "whether it is overloaded");
         }
     }
     *json = link->document;

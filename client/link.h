@@ -19,10 +19,10 @@ struct tessi_link;
 struct tessi_net;
 
 struct tessi_link_config {
-    struct tessi_net *net;   /* borrowed, outlives the link */
-    const char *address;     /* of the scheduler */
-    const char *name;        /* of this client, for the scheduler's status */
-    uint32_t timeout_ms;     /* to connect and to be welcomed */
+    struct tessi_net *net; /* borrowed, outlives the link */
+    const char *address;   /* of the scheduler */
+    const char *name;      /* of this client, for the scheduler's status */
+    uint32_t timeout_ms;   /* to connect and to be welcomed */
 };
 
 enum tessi_status tessi_link_open(const struct tessi_link_config *config, struct tessi_link **link,
@@ -69,7 +69,7 @@ void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *cou
 /* The scheduler's status document; the caller frees it. */
 enum tessi_status tessi_link_status_document(struct tessi_link *link, char **json, struct tessi_error *error);
 
-/* ---- Data that workers pull from this client ---- */
+/* ——— data that workers pull from this client ——— */
 
 /* A copy of the user's elements, counted: the I/O thread may be sending from it. */
 struct tessi_blob;

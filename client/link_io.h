@@ -26,7 +26,7 @@ struct tessi_mailbox { /* messages in order */
 struct tessi_served { /* one RECEIVE layer; guarded by the link's lock */
     uint32_t id;
     size_t element_bytes;
-    struct tessi_grid grid; /* owned */
+    struct tessi_grid grid;  /* owned */
     struct tessi_blob *blob; /* referenced */
 };
 
@@ -44,11 +44,11 @@ struct tessi_remote { /* a worker that the scheduler has told us of */
     char address[TESSI_WIRE_ADDRESS_MAX + 1];
     struct tessi_client *client; /* NULL: not connected */
     bool welcomed;
-    bool gone;        /* the connection ended: to be closed after this round */
-    bool lost;        /* the scheduler said so: to be forgotten after this round */
-    bool wanted;      /* connect: there is something to read or to serve */
+    bool gone;         /* the connection ended: to be closed after this round */
+    bool lost;         /* the scheduler said so: to be forgotten after this round */
+    bool wanted;       /* connect: there is something to read or to serve */
     uint32_t failures; /* connections in a row that ended without a welcome */
-    int64_t retry_ns; /* no new connection before */
+    int64_t retry_ns;  /* no new connection before */
     struct tessi_mailbox out;
     struct tessi_serving *serving, *serving_last;
 };
@@ -76,8 +76,8 @@ struct tessi_link {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct tessi_error fatal;        /* status OK: alive */
-    struct tessi_mailbox queued;    /* for the scheduler, from callers */
+    struct tessi_error fatal;    /* status OK: alive */
+    struct tessi_mailbox queued; /* for the scheduler, from callers */
     struct tessi_wanted *wanted;
     size_t wanted_count, wanted_capacity;
     struct tessi_served *served;
@@ -85,22 +85,22 @@ struct tessi_link {
     uint32_t next_request;
     struct tessi_session_counts counts;
     uint32_t workers;
-    char *document;        /* the last status reply, owned, until somebody takes it */
+    char *document; /* the last status reply, owned, until somebody takes it */
     bool closing;
-    struct tessi_transfer *asked;    /* handed over by a caller, not yet begun */
+    struct tessi_transfer *asked; /* handed over by a caller, not yet begun */
 
     /* Of the I/O thread alone from here on. */
     pthread_t thread;
     struct tessi_poller *poller;
     struct tessi_client *scheduler;
-    struct tessi_mailbox out;       /* for the scheduler */
-    int64_t sent_ns;                 /* last message to the scheduler */
+    struct tessi_mailbox out; /* for the scheduler */
+    int64_t sent_ns;          /* last message to the scheduler */
     struct tessi_remote **peers;
     size_t peer_count, peer_capacity;
     struct tessi_transfer *transfer; /* under way */
 };
 
-/* ---- Messages ---- */
+/* ——— messages ——— */
 
 /* Pack and queue; takes the frame (NULL: none). */
 void tessi_mailbox_add(struct tessi_mailbox *out, const struct tessi_message *message, struct tessi_frame *frame);

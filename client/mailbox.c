@@ -59,8 +59,8 @@ bool tessi_mailbox_flush(struct tessi_mailbox *out, struct tessi_client *client)
     while (out->first != NULL) {
         struct tessi_letter *letter = out->first;
         bool has_frame = letter->frame.size > 0;
-        enum tessi_status status = tessi_client_send(client, letter->header, letter->header_size, &letter->frame,
-                                                     has_frame ? 1 : 0);
+        enum tessi_status status =
+            tessi_client_send(client, letter->header, letter->header_size, &letter->frame, has_frame ? 1 : 0);
         if (status == TESSI_BUSY) {
             return false;
         }

@@ -14,7 +14,7 @@
 
 #define NAMES_TRIED 100
 
-/* ---- Reading ---- */
+/* ——— reading ——— */
 
 static enum tessi_status read_fully(int file, uint8_t *bytes, size_t size, size_t *got, const char *path,
                                     struct tessi_error *error)
@@ -151,7 +151,7 @@ struct tessi_node *tessi_npy_node(struct tess_session *session, const char *path
     return node;
 }
 
-/* ---- Writing ---- */
+/* ——— writing ——— */
 
 struct tessi_npy_writer {
     int file;
@@ -191,8 +191,8 @@ static enum tessi_status create_temporary(struct tessi_npy_writer *writer, struc
         }
     }
     if (writer->file < 0) {
-        enum tessi_status status = tessi_fail(error, TESSI_IO, "%s cannot be created: %s", writer->temporary,
-                                              strerror(errno));
+        enum tessi_status status =
+            tessi_fail(error, TESSI_IO, "%s cannot be created: %s", writer->temporary, strerror(errno));
         tessi_free(writer->temporary);
         writer->temporary = NULL;
         return status;

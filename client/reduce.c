@@ -61,8 +61,8 @@ static struct tessi_node *level(struct tessi_node *a, enum tessi_fold fold, enum
     return tessi_node_build(a->session, layer, &a, error);
 }
 
-static struct tessi_node *last_level(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype,
-                                     uint32_t axes, bool keepdims, struct tessi_error *error)
+static struct tessi_node *last_level(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype, uint32_t axes,
+                                     bool keepdims, struct tessi_error *error)
 {
     const struct tessi_grid *in = &a->layer->grid;
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_REDUCE, dtype);
@@ -105,8 +105,7 @@ struct tessi_node *tessi_node_fold(struct tessi_node *a, enum tessi_fold fold, e
         tessi_node_unref(current);
         current = next;
     }
-    struct tessi_node *result =
-        current == NULL ? NULL : last_level(current, fold, dtype, axes, keepdims, error);
+    struct tessi_node *result = current == NULL ? NULL : last_level(current, fold, dtype, axes, keepdims, error);
     tessi_node_unref(current);
     return result;
 }
@@ -162,7 +161,7 @@ tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims)
     struct tessi_node *node = NULL;
     if (check_axes(a->node, &axes, &error) == TESSI_OK) {
         enum tessi_dtype dtype = tessi_dtype_sum(a->node->layer->dtype);
-        node = axes == 0                     ? tessi_node_astype(a->node, dtype, &error)
+        node = axes == 0                      ? tessi_node_astype(a->node, dtype, &error)
                : folds_nothing(a->node, axes) ? fold_of_nothing(a->node, dtype, axes, keepdims, 0.0, &error)
                                               : tessi_node_fold(a->node, TESSI_FOLD_SUM, dtype, axes, keepdims, &error);
     }

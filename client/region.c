@@ -1,7 +1,6 @@
 #include "client/region.h"
 
-void tessi_region_init(struct tessi_region *region, const struct tessi_grid *grid, uint64_t index,
-                       size_t element_bytes)
+void tessi_region_init(struct tessi_region *region, const struct tessi_grid *grid, uint64_t index, size_t element_bytes)
 {
     uint64_t coords[TESSI_NDIM_MAX];
     uint64_t length[TESSI_NDIM_MAX];

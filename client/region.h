@@ -7,11 +7,11 @@
 
 #include "core/array/shape.h"
 
-struct tessi_region { /* of one block */
-    uint64_t bytes;    /* of the block */
-    uint64_t run;      /* bytes that are contiguous in both */
-    uint64_t first;    /* offset of the block's first byte in the array */
-    uint32_t ndim;     /* outer dimensions, those not inside a run */
+struct tessi_region {                /* of one block */
+    uint64_t bytes;                  /* of the block */
+    uint64_t run;                    /* bytes that are contiguous in both */
+    uint64_t first;                  /* offset of the block's first byte in the array */
+    uint32_t ndim;                   /* outer dimensions, those not inside a run */
     uint64_t count[TESSI_NDIM_MAX];  /* their extents */
     uint64_t stride[TESSI_NDIM_MAX]; /* and strides in the array, bytes */
 };

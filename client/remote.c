@@ -10,6 +10,7 @@
 
 #define RETRY_NS (500 * TESSI_NS_PER_MS)
 #define FAILURES_MAX 3 /* connections in a row that failed though the scheduler still knows the worker */
+#define CONNECT_TIMEOUT_MS 2000
 
 /* Pieces of blocks come in frames of any size up to a block, between threads of one process; a worker is an
  * authenticated member of the cluster. */
@@ -84,6 +85,7 @@ static void connect_peer(struct tessi_remote *peer)
     struct tessi_net_options options = {
         .frame_bytes_max = PEER_FRAME_BYTES_MAX,
         .send_queue_messages = SEND_QUEUE_MESSAGES,
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .remote_name = remote,
     };
     struct tessi_error error = {0};
@@ -168,9 +170,10 @@ static void give_up(struct tessi_remote *peer)
     struct tessi_link *link = peer->link;
     char text[1024];
     const struct tessi_error *why = peer->client != NULL ? tessi_client_error(peer->client) : NULL;
-    snprintf(text, sizeof text, "worker %u at %s cannot be reached from this client%s%s: start it with an address "
-                                "that this host can connect to", peer->id, peer->address,
-             why != NULL && why->text[0] != 0 ? ": " : "", why != NULL ? why->text : "");
+    snprintf(text, sizeof text,
+             "worker %u at %s cannot be reached from this client%s%s: start it with an address "
+             "that this host can connect to",
+             peer->id, peer->address, why != NULL && why->text[0] != 0 ? ": " : "", why != NULL ? why->text : "");
     if (link->transfer != NULL) {
         tessi_transfer_fail(link->transfer, TESSI_UNREACHABLE, text);
     }

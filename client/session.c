@@ -53,8 +53,9 @@ static enum tessi_status open_embedded(struct tess_session *session, const tess_
                                        const char **address, struct tessi_error *error)
 {
     if (options->keys_dir != NULL) {
-        return tessi_fail(error, TESSI_INVALID, "keys_dir without an address: a cluster inside the process needs no "
-                                                "keys, or give the scheduler's address");
+        return tessi_fail(error, TESSI_INVALID,
+                          "keys_dir without an address: a cluster inside the process needs no "
+                          "keys, or give the scheduler's address");
     }
     struct tessi_embedded_config config = {
         .net = session->net,

@@ -18,14 +18,14 @@ struct tessi_net;
 
 struct tess_scope {
     struct tess_session *session;
-    struct tess_scope *outer; /* NULL: the session's own */
-    struct tess_scope *inner; /* opened inside this one, NULL when innermost */
+    struct tess_scope *outer;  /* NULL: the session's own */
+    struct tess_scope *inner;  /* opened inside this one, NULL when innermost */
     struct tess_array *arrays; /* a list through next and prev */
 };
 
 struct tess_session {
-    struct tessi_error first;  /* status OK: no error yet */
-    struct tessi_error fatal;  /* why it could not be opened; status OK: it was */
+    struct tessi_error first; /* status OK: no error yet */
+    struct tessi_error fatal; /* why it could not be opened; status OK: it was */
     uint64_t chunk_bytes;
     struct tess_scope root;
     struct tess_scope *innermost;
@@ -36,7 +36,7 @@ struct tess_session {
     uint32_t mark;                   /* of the last walk over the graph */
     tess_progress_fn *progress;
     void *progress_context;
-    double seconds; /* of the last computation waited for */
+    double seconds;       /* of the last computation waited for */
     pthread_mutex_t lock; /* guards the `held` and `pending` fields of nodes, which tess_cancel reads */
 };
 

@@ -170,8 +170,8 @@ static struct tessi_node *slice_node(struct tessi_node *a, const tess_ranges *ra
         int64_t length = stop > start[d] ? (stop - start[d] - 1) / step[d] + 1 : 0;
         step[d] = length <= 1 ? 1 : step[d];
         whole = whole && length == extent;
-        grid.axis[d] = length == extent ? tessi_axis_copy(&in->axis[d])
-                                        : slice_axis(&in->axis[d], start[d], length, step[d]);
+        grid.axis[d] =
+            length == extent ? tessi_axis_copy(&in->axis[d]) : slice_axis(&in->axis[d], start[d], length, step[d]);
     }
     struct tessi_node *node = whole ? tessi_node_ref(a) : regrid(a, &grid, start, step, error);
     tessi_grid_fini(&grid);

@@ -7,8 +7,7 @@
 /* Whether the cluster has the node's blocks or is making them. */
 static bool is_held(const struct tess_session *session, const struct tessi_node *node)
 {
-    return node->held != 0 &&
-           (session->link == NULL || tessi_link_layer_status(session->link, node->held) == TESSI_OK);
+    return node->held != 0 && (session->link == NULL || tessi_link_layer_status(session->link, node->held) == TESSI_OK);
 }
 
 static uint32_t add_entry(struct tessi_plan *plan, struct tess_session *session, struct tessi_node *node)
@@ -132,9 +131,9 @@ enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_p
             serve(session, entry->node, entry->id);
         }
     }
-    enum tessi_status status =
-        wanted_count == 0 ? TESSI_OK
-                          : tessi_link_submit(session->link, layers, layer_count, wanted, wanted_count, error);
+    enum tessi_status status = wanted_count == 0
+                                   ? TESSI_OK
+                                   : tessi_link_submit(session->link, layers, layer_count, wanted, wanted_count, error);
     tessi_free(layers);
     tessi_free(wanted);
     return status;

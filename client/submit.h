@@ -6,13 +6,13 @@
 
 /* One layer to be. Entries are in topological order: inputs come before who reads them. */
 struct tessi_plan_entry {
-    struct tessi_node *node;    /* borrowed; of a fused chain the last */
-    struct tessi_layer *layer;  /* owned; NULL: the cluster holds it under `id` */
+    struct tessi_node *node;          /* borrowed; of a fused chain the last */
+    struct tessi_layer *layer;        /* owned; NULL: the cluster holds it under `id` */
     uint32_t input[TESSI_INPUTS_MAX]; /* entries */
-    uint32_t consumers;         /* entries that read this one */
+    uint32_t consumers;               /* entries that read this one */
     uint32_t id;
     bool wanted;
-    bool gone;                  /* fused into its reader */
+    bool gone; /* fused into its reader */
 };
 
 struct tessi_plan {

@@ -42,7 +42,7 @@ extern "C" {
 
 #define TESS_API __attribute__((visibility("default")))
 
-/* ---- Types ---------------------------------------------------------------------------------- */
+/* ——— types ——— */
 
 typedef struct tess_session tess_session;
 typedef struct tess_scope tess_scope;
@@ -153,7 +153,7 @@ TESS_API tess_status tess_dtype_parse(const char *name, tess_dtype *dtype);
 /* The library's version, "major.minor.patch". Any thread. */
 TESS_API const char *tess_version(void);
 
-/* ---- Sessions ------------------------------------------------------------------------------- */
+/* ——— sessions ——— */
 
 typedef struct tess_session_options {
     /* For the cluster inside the process (address NULL). */
@@ -200,7 +200,8 @@ typedef struct tess_stats {
                                    block was ready on the workers */
 } tess_stats;
 
-/* Counters of the session and of its cluster; asks the scheduler. Statuses: those of a lost connection. */
+/* Counters of the session, as they were when its last computation was complete, and facts about its cluster, for which
+ * the scheduler is asked. Statuses: those of a lost connection. */
 TESS_API tess_status tess_session_stats(tess_session *session, tess_stats *stats);
 
 typedef struct tess_progress {
@@ -220,7 +221,7 @@ TESS_API void tess_session_on_progress(tess_session *session, tess_progress_fn *
 /* A ready-made one: a bar on standard error where that is a terminal, nothing elsewhere. */
 TESS_API void tess_progress_bar(const tess_progress *progress, void *context);
 
-/* ---- Scopes --------------------------------------------------------------------------------- */
+/* ——— scopes ——— */
 
 /* Open a scope inside the innermost open one; handles made from now on belong to it. Never NULL, except for a
  * session that is NULL. */
@@ -236,7 +237,7 @@ TESS_API tess_array *tess_keep(tess_array *array);
 /* Release one handle before its scope ends. Arrays computed from it stay as they are. NULL is allowed. */
 TESS_API void tess_release(tess_array *array);
 
-/* ---- Making arrays -------------------------------------------------------------------------- */
+/* ——— making arrays ——— */
 
 /* Each returns a lazy array of the session's innermost scope, poisoned with INVALID for a shape, dtype or
  * chunks that cannot be. `chunks` as told at tess_shape. */
@@ -276,7 +277,7 @@ TESS_API tess_array *tess_from_memory(tess_session *session, const void *data, t
  * change meanwhile. Poisoned with NOT_FOUND, IO, FORMAT or UNSUPPORTED, the text naming the path. */
 TESS_API tess_array *tess_from_npy(tess_session *session, const char *path, tess_shape chunks);
 
-/* ---- Element by element --------------------------------------------------------------------- */
+/* ——— element by element ——— */
 
 /* Shapes broadcast and dtypes promote as in NumPy (numpy.broadcast, numpy.promote_types; bf16 with f16 gives
  * f32). Chunks of the result are those of the largest operand; the others are rechunked where theirs differ.
@@ -307,7 +308,7 @@ TESS_API tess_array *tess_log(tess_array *a);
 /* Convert: float to integer drops the fraction; anything but zero is true. UNSUPPORTED from complex to real. */
 TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);
 
-/* ---- Reductions ----------------------------------------------------------------------------- */
+/* ——— reductions ——— */
 
 /* Fold the axes of the set `axes` (TESS_AXIS(0) | TESS_AXIS(1), TESS_ALL). Folded axes vanish, or stay with
  * extent 1 when `keepdims`. Blocks are combined by a tree that depends on the shape and chunks only, so
@@ -322,7 +323,7 @@ TESS_API tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims);
 TESS_API tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims);
 TESS_API tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims);
 
-/* ---- Structure ------------------------------------------------------------------------------ */
+/* ——— structure ——— */
 
 /* The axes in reverse order: the transpose of a matrix. As an operand of tess_matmul it costs nothing. */
 TESS_API tess_array *tess_transpose(tess_array *a);
@@ -333,7 +334,7 @@ TESS_API tess_array *tess_slice(tess_array *a, tess_ranges ranges);
 /* The same elements in other chunks. */
 TESS_API tess_array *tess_rechunk(tess_array *a, tess_shape chunks);
 
-/* ---- Linear algebra ------------------------------------------------------------------------- */
+/* ——— linear algebra ——— */
 
 /* (m, k) · (k, n) → (m, n) in the promoted dtype. The operands may have any chunks; rows of the result are
  * chunked as a's, columns as b's. Where few blocks would come out of a long k, k is cut into segments whose
@@ -348,7 +349,7 @@ typedef struct tess_matmul_options {
 
 TESS_API tess_array *tess_matmul_with(tess_array *a, tess_array *b, const tess_matmul_options *options);
 
-/* ---- Questions about an array --------------------------------------------------------------- */
+/* ——— questions about an array ——— */
 
 /* Give the handle a name for messages: "tess_matmul: (20000, 512) · (20000, 1): inner dimensions differ [w]" names
  * the operands that have one. Copied; at most 31 bytes. Returns `array`. */
@@ -364,7 +365,7 @@ TESS_API uint64_t tess_array_bytes(const tess_array *array); /* of all its eleme
 TESS_API uint64_t tess_array_chunks(const tess_array *array, uint32_t axis);
 TESS_API int64_t tess_array_chunk(const tess_array *array, uint32_t axis, uint64_t position);
 
-/* ---- Computing ------------------------------------------------------------------------------ */
+/* ——— computing ——— */
 
 /* All of these return the poison of a poisoned array; else, besides what they say: NO_WORKERS when the cluster
  * had none for some seconds; TOO_BIG when a task or the results exceed the memory of all workers; FAILED when a

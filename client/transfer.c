@@ -206,15 +206,16 @@ void tessi_transfer_location(struct tessi_link *link, const struct tessi_spans *
         }
         for (uint32_t s = 0; s < WINDOW; s++) {
             struct slot *slot = &transfer->slots[s];
-            if (slot->state != SLOT_LOCATING || slot->index < span->first ||
-                slot->index - span->first >= span->count) {
+            if (slot->state != SLOT_LOCATING || slot->index < span->first || slot->index - span->first >= span->count) {
                 continue;
             }
             if (span->worker == 0) {
                 struct tessi_error error = {0};
                 if (tessi_link_layer_failure(link, transfer->layer, &error) == TESSI_OK) {
-                    tessi_fail(&error, TESSI_LOST, "block %" PRIu64 " of the result was cancelled or is lost: compute "
-                                                   "it again", slot->index);
+                    tessi_fail(&error, TESSI_LOST,
+                               "block %" PRIu64 " of the result was cancelled or is lost: compute "
+                               "it again",
+                               slot->index);
                 }
                 tessi_transfer_fail(transfer, error.status, error.text);
                 return;
@@ -295,7 +296,8 @@ void tessi_transfer_message(struct tessi_link *link, struct tessi_remote *peer, 
         if (slot != NULL && slot->state == SLOT_READING) {
             slot->state = SLOT_OFFERED;
             if (message->as.ready_offer.bytes != block_bytes(transfer, slot->index)) {
-                tessi_transfer_fail(transfer, TESSI_PROTOCOL, "a worker offers a block of another size than the graph's");
+                tessi_transfer_fail(transfer, TESSI_PROTOCOL,
+                                    "a worker offers a block of another size than the graph's");
             }
         }
     } else if (message->type == TESSI_MSG_BLOCK) {

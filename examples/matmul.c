@@ -46,7 +46,7 @@ struct job {
     double seconds;
 };
 
-/* ---- Options ---- */
+/* ——— options ——— */
 
 static int usage_error(const char *option, const char *value, const char *problem)
 {
@@ -72,10 +72,14 @@ static int take_value(struct options *options, const char *option, const char *v
         int64_t *number;
         int64_t least;
     } known[] = {
-        {"--scheduler", &options->scheduler, NULL, 0}, {"--keys", &options->keys, NULL, 0},
-        {"--a", &options->a, NULL, 0},                 {"--b", &options->b, NULL, 0},
-        {"--out", &options->out, NULL, 0},             {"--n", NULL, &options->n, 1},
-        {"--chunk", NULL, &options->chunk, 1},         {"--seed", NULL, &options->seed, 0},
+        {"--scheduler", &options->scheduler, NULL, 0},
+        {"--keys", &options->keys, NULL, 0},
+        {"--a", &options->a, NULL, 0},
+        {"--b", &options->b, NULL, 0},
+        {"--out", &options->out, NULL, 0},
+        {"--n", NULL, &options->n, 1},
+        {"--chunk", NULL, &options->chunk, 1},
+        {"--seed", NULL, &options->seed, 0},
         {"--workers", NULL, &options->workers, 1},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -92,8 +96,9 @@ static int take_value(struct options *options, const char *option, const char *v
         options->has_chunk = options->has_chunk || known[i].number == &options->chunk;
         return parse_number(value, known[i].least, known[i].number)
                    ? -1
-                   : usage_error(option, value, known[i].least == 0 ? "give a whole number from 0 on"
-                                                                    : "give a whole number from 1 on");
+                   : usage_error(option, value,
+                                 known[i].least == 0 ? "give a whole number from 0 on"
+                                                     : "give a whole number from 1 on");
     }
     if (strcmp(option, "--dtype") != 0) {
         return usage_error(option, NULL, "unknown option");
@@ -138,7 +143,7 @@ static int parse(int argc, char **argv, struct options *options)
     return -1;
 }
 
-/* ---- The product ---- */
+/* ——— the product ——— */
 
 static int failure(const struct job *job)
 {
@@ -212,7 +217,7 @@ static int multiply(const struct options *options, struct job *job)
     return 0;
 }
 
-/* ---- The check: everything in f64, from the blocks that the cluster holds ---- */
+/* ——— the check: everything in f64, from the blocks that the cluster holds ——— */
 
 static double *allocate(int64_t count)
 {
@@ -277,7 +282,7 @@ static double relative(const double *a, const double *exact, int64_t count)
 }
 
 struct check {
-    double *x;              /* ±1, for C x = A (B x): Freivalds, "Fast probabilistic algorithms", 1979 */
+    double *x; /* ±1, for C x = A (B x): Freivalds, "Fast probabilistic algorithms", 1979 */
     double *bx, *abx, *cx;
     double *a_rows, *exact_rows, *c_rows;
 };
@@ -339,8 +344,9 @@ static int check_product(const struct job *job, double *error)
     if (status != TESS_OK) {
         return failure(job);
     }
-    double epsilon = tess_array_dtype(job->c) == TESS_F64 ? 2.2e-16 : tess_array_dtype(job->c) == TESS_F32 ? 1.2e-7
-                                                                                                          : 1e-3;
+    double epsilon = tess_array_dtype(job->c) == TESS_F64   ? 2.2e-16
+                     : tess_array_dtype(job->c) == TESS_F32 ? 1.2e-7
+                                                            : 1e-3;
     double bound = 16 * epsilon * sqrt((double)(job->k > 1 ? job->k : 1));
     fprintf(stderr, "relative error %.2e (bound %.2e)\n", *error, bound);
     if (!(*error <= bound)) {
@@ -351,7 +357,7 @@ static int check_product(const struct job *job, double *error)
     return 0;
 }
 
-/* ---- The report ---- */
+/* ——— the report ——— */
 
 static void report(const struct options *options, const struct job *job, double error)
 {
@@ -368,9 +374,9 @@ static void report(const struct options *options, const struct job *job, double 
     printf("\"seconds\": %.9f, \"gflops\": %.3f, \"tasks\": %" PRIu64 ", \"tasks_rerun\": %" PRIu64
            ", \"bytes_moved\": %" PRIu64 ", \"steals\": %" PRIu64 ", \"workers\": %" PRIu32
            ", \"peak_worker_bytes\": %" PRIu64,
-           job->seconds, gflops, job->after.tasks - job->before.tasks,
-           job->after.tasks_rerun - job->before.tasks_rerun, job->after.bytes_moved - job->before.bytes_moved,
-           job->after.steals - job->before.steals, job->after.workers, job->after.peak_worker_bytes);
+           job->seconds, gflops, job->after.tasks - job->before.tasks, job->after.tasks_rerun - job->before.tasks_rerun,
+           job->after.bytes_moved - job->before.bytes_moved, job->after.steals - job->before.steals, job->after.workers,
+           job->after.peak_worker_bytes);
     if (options->check) {
         printf(", \"relative_error\": %.3e", error);
     }

@@ -145,8 +145,7 @@ int main(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    tess_session *session =
-        tess_session_open(options.scheduler, &(tess_session_options){.keys_dir = options.keys});
+    tess_session *session = tess_session_open(options.scheduler, &(tess_session_options){.keys_dir = options.keys});
     code = run(session, &options);
     tess_session_close(session);
     return code;

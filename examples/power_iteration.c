@@ -49,7 +49,9 @@ static int parse(int argc, char **argv, struct options *options)
         if ((!number && !text) || value == NULL || (number && positive(value) == 0)) {
             fprintf(stderr, "power_iteration: %s%s%s: %s; see power_iteration --help\n", argv[i],
                     value != NULL ? " " : "", value != NULL ? value : "",
-                    number ? "give a whole number from 1 on" : text ? "give a value" : "unknown option");
+                    number ? "give a whole number from 1 on"
+                    : text ? "give a value"
+                           : "unknown option");
             return 2;
         }
         if (number) {
@@ -105,15 +107,14 @@ int main(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    tess_session *session =
-        tess_session_open(options.scheduler, &(tess_session_options){.keys_dir = options.keys});
+    tess_session *session = tess_session_open(options.scheduler, &(tess_session_options){.keys_dir = options.keys});
     double eigenvalue;
     double residual = INFINITY;
     if (run(session, &options, &eigenvalue, &residual) != TESS_OK) {
         fprintf(stderr, "power_iteration: %s\n", tess_session_error(session));
     } else {
-        printf("largest eigenvalue %.6f (n/2 = %.1f), |A x - l x| / l = %.2e\n", eigenvalue,
-               (double)options.n / 2, residual);
+        printf("largest eigenvalue %.6f (n/2 = %.1f), |A x - l x| / l = %.2e\n", eigenvalue, (double)options.n / 2,
+               residual);
     }
     tess_session_close(session);
     return residual < 1e-6 ? 0 : 1;

@@ -1,6 +1,6 @@
 /* Least squares on twenty lines: fits y = X·w by solving the normal equations with gradient steps. */
-#include <stdio.h>
 #include "tessera.h"
+#include <stdio.h>
 
 int main(void)
 {

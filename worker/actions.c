@@ -33,8 +33,8 @@ static bool length_agrees(struct tessi_worker *worker, const struct tessi_flow_e
     if (data->byte_count == action->bytes) {
         return true;
     }
-    tessi_worker_end(worker, TESSI_PROTOCOL, "peer %" PRIu32 " sent %" PRIu64 " bytes for a block of %" PRIu64, event->peer,
-                     data->byte_count, action->bytes);
+    tessi_worker_end(worker, TESSI_PROTOCOL, "peer %" PRIu32 " sent %" PRIu64 " bytes for a block of %" PRIu64,
+                     event->peer, data->byte_count, action->bytes);
     return false;
 }
 
@@ -69,8 +69,10 @@ static void do_load(struct tessi_worker *worker, const struct tessi_flow_action 
 
 static void do_locate(struct tessi_worker *worker, const struct tessi_flow_action *action)
 {
-    tessi_spans_push(&worker->locates, (struct tessi_span){.session = action->task.session, .layer = action->task.layer,
-                                                           .first = action->task.index, .count = 1,
+    tessi_spans_push(&worker->locates, (struct tessi_span){.session = action->task.session,
+                                                           .layer = action->task.layer,
+                                                           .first = action->task.index,
+                                                           .count = 1,
                                                            .epoch = action->epoch});
 }
 
@@ -154,8 +156,11 @@ void tessi_worker_take_outcomes(struct tessi_worker *worker)
 {
     struct tessi_slot_outcome step;
     while (worker->phase == WORKER_WORKING && tessi_slots_take(worker->slots, &step)) {
-        struct tessi_flow_event event = {.kind = TESSI_FLOW_STEP_DONE, .slot = step.slot, .run = step.run,
-                                         .ran_ns = step.ran_ns, .status = step.status,
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_STEP_DONE,
+                                         .slot = step.slot,
+                                         .run = step.run,
+                                         .ran_ns = step.ran_ns,
+                                         .status = step.status,
                                          .text = step.text != NULL ? step.text : ""};
         tessi_worker_step(worker, &event, NULL);
         tessi_free(step.text);
@@ -163,7 +168,8 @@ void tessi_worker_take_outcomes(struct tessi_worker *worker)
     struct tessi_store_outcome transfer;
     while (worker->phase == WORKER_WORKING && tessi_store_next(worker->store, &transfer)) {
         struct tessi_flow_event event = {.kind = transfer.loaded ? TESSI_FLOW_LOADED : TESSI_FLOW_SPILLED,
-                                         .block = transfer.handle, .status = transfer.status};
+                                         .block = transfer.handle,
+                                         .status = transfer.status};
         if (transfer.status != TESSI_OK) {
             tessi_log_event(TESSI_LOG_WARN, transfer.loaded ? "load_failed" : "spill_failed", "reason=" TESSI_LOG_TEXT,
                             transfer.error.text);

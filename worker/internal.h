@@ -21,7 +21,7 @@
 enum worker_phase {
     WORKER_JOINING, /* HELLO_WORKER is on its way */
     WORKER_WORKING,
-    WORKER_OVER,    /* `status` and `error` say why */
+    WORKER_OVER, /* `status` and `error` say why */
 };
 
 struct tessi_worker {
@@ -38,13 +38,13 @@ struct tessi_worker {
     struct tessi_net *net;
     struct tessi_poller *poller;
     struct tessi_store *store;
-    struct tessi_peers *peers;   /* while it runs */
-    struct tessi_slots *slots;   /* since the welcome, as all that follows */
+    struct tessi_peers *peers; /* while it runs */
+    struct tessi_slots *slots; /* since the welcome, as all that follows */
     struct tessi_flow *flow;
 
     struct tessi_client *link; /* to the scheduler */
     struct tessi_source link_source;
-    bool link_full;            /* `unsent` waits for room */
+    bool link_full; /* `unsent` waits for room */
     struct tessi_buffer unsent;
     uint64_t run_id;
     uint32_t id;
@@ -73,6 +73,7 @@ void tessi_worker_end(struct tessi_worker *worker, enum tessi_status status, con
 TESSI_MUST_USE enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_error *error);
 /* Send LOCATE, REPORT or a heartbeat, whichever there is to send. */
 void tessi_worker_tell(struct tessi_worker *worker);
+int64_t tessi_worker_tell_deadline(const struct tessi_worker *worker); /* when there will be something at the latest */
 void tessi_worker_say_goodbye(struct tessi_worker *worker);
 
 /* actions.c */

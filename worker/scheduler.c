@@ -11,9 +11,10 @@
 
 #define WELCOME_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 #define HEARTBEAT_DEFAULT_MS 1000
+#define GAUGES_STALE_NS (100 * TESSI_NS_PER_MS) /* freed memory is no event, but somebody may be looking */
 
 enum {
-    SLOT_DEPTH = 4,      /* hides the hand-over between loop and slot, which takes tens of microseconds */
+    SLOT_DEPTH = 4, /* hides the hand-over between loop and slot, which takes tens of microseconds */
     STEP_WINDOW = 3,
     QUIET_HEARTBEATS = 3 /* with nothing to do, before memory kept for use goes back */
 };
@@ -55,7 +56,8 @@ static void send_locates(struct tessi_worker *worker)
     message.as.locate.spans = tessi_spans_view(worker->locates.items, count);
     send_message(worker, &message);
     worker->locates.count -= count;
-    memmove(worker->locates.items, worker->locates.items + count, worker->locates.count * sizeof *worker->locates.items);
+    memmove(worker->locates.items, worker->locates.items + count,
+            worker->locates.count * sizeof *worker->locates.items);
 }
 
 static bool same_gauges(const struct tessi_report *a, const struct tessi_report *b)
@@ -82,9 +84,12 @@ static void send_report(struct tessi_worker *worker)
     }
     send_message(worker, &message);
     worker->gauges = (struct tessi_report){
-        .memory_used_bytes = report->memory_used_bytes, .memory_peak_bytes = report->memory_peak_bytes,
-        .spilled_bytes = report->spilled_bytes, .fetched_bytes = report->fetched_bytes,
-        .served_bytes = report->served_bytes, .mapped_bytes = report->mapped_bytes,
+        .memory_used_bytes = report->memory_used_bytes,
+        .memory_peak_bytes = report->memory_peak_bytes,
+        .spilled_bytes = report->spilled_bytes,
+        .fetched_bytes = report->fetched_bytes,
+        .served_bytes = report->served_bytes,
+        .mapped_bytes = report->mapped_bytes,
         .dropped_messages = report->dropped_messages,
     };
     tessi_report_fini(report);
@@ -109,12 +114,25 @@ void tessi_worker_tell(struct tessi_worker *worker)
         send_locates(worker);
     }
     bool due = worker->now_ns - worker->sent_ns >= worker->heartbeat_ns;
-    if (!worker->link_full && worker->phase == WORKER_WORKING && (due || tessi_flow_has_report(worker->flow))) {
+    bool wanted = due || worker->now_ns >= tessi_worker_tell_deadline(worker) || tessi_flow_has_report(worker->flow);
+    if (!worker->link_full && worker->phase == WORKER_WORKING && wanted) {
         send_report(worker);
     }
     if (due) {
         notice_quiet(worker);
     }
+}
+
+int64_t tessi_worker_tell_deadline(const struct tessi_worker *worker)
+{
+    if (worker->link_full) {
+        return INT64_MAX; /* the poller tells when there is room again */
+    }
+    struct tessi_flow_stats stats;
+    tessi_flow_stats(worker->flow, &stats);
+    bool stale = stats.memory_used_bytes != worker->gauges.memory_used_bytes;
+    int64_t after_ns = stale && worker->heartbeat_ns > GAUGES_STALE_NS ? GAUGES_STALE_NS : worker->heartbeat_ns;
+    return worker->sent_ns + after_ns;
 }
 
 void tessi_worker_say_goodbye(struct tessi_worker *worker)
@@ -140,9 +158,13 @@ static void wake_loop(void *context)
 static enum tessi_status open_slots(struct tessi_worker *worker, const char *numerics, struct tessi_error *error)
 {
     struct tessi_slots_config config = {
-        .count = worker->threads, .depth = SLOT_DEPTH, .pin = worker->config.pin, .data_dir = worker->config.data_dir,
+        .count = worker->threads,
+        .depth = SLOT_DEPTH,
+        .pin = worker->config.pin,
+        .data_dir = worker->config.data_dir,
         .files_allowed = tessi_address_is_loopback(&worker->scheduler),
-        .wake = wake_loop, .context = worker,
+        .wake = wake_loop,
+        .context = worker,
     };
     const char *list[TESSI_BLAS_FAMILIES_MAX + 1];
     uint32_t count = tessi_blas_families(list);
@@ -151,9 +173,11 @@ static enum tessi_status open_slots(struct tessi_worker *worker, const char *num
         list[0] = worker->config.blas_core;
         count = 1;
     }
-    enum tessi_status status = tessi_fail(error, TESSI_UNSUPPORTED,
-                                          "this cluster computes with BLAS kernels of family '%s', which this processor "
-                                          "cannot run", numerics);
+    enum tessi_status status =
+        tessi_fail(error, TESSI_UNSUPPORTED,
+                   "this cluster computes with BLAS kernels of family '%s', which this processor "
+                   "cannot run",
+                   numerics);
     for (uint32_t i = 0; i < count && (status == TESSI_UNSUPPORTED || status == TESSI_BUSY); i++) {
         bool fits = numerics[0] == 0 || strcmp(tessi_blas_numerics_of(list[i]), numerics) == 0;
         if (fits) {
@@ -182,13 +206,19 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
         return;
     }
     struct tessi_flow_config flow = {
-        .self = worker->id, .slots = worker->threads, .slot_depth = SLOT_DEPTH, .window = STEP_WINDOW,
-        .memory_bytes = worker->memory_bytes, .spill_bytes = worker->spill_bytes, .pull_bytes = PULL_BYTES,
+        .self = worker->id,
+        .slots = worker->threads,
+        .slot_depth = SLOT_DEPTH,
+        .window = STEP_WINDOW,
+        .memory_bytes = worker->memory_bytes,
+        .spill_bytes = worker->spill_bytes,
+        .pull_bytes = PULL_BYTES,
     };
     worker->flow = tessi_flow_create(&flow);
     worker->phase = WORKER_WORKING;
-    tessi_log_event(TESSI_LOG_INFO, "worker_joined", "worker=%" PRIu32 " blas=%s slots=%" PRIu32 " memory_bytes=%" PRIu64,
-                    worker->id, tessi_blas_family(), worker->threads, worker->memory_bytes);
+    tessi_log_event(TESSI_LOG_INFO, "worker_joined",
+                    "worker=%" PRIu32 " blas=%s slots=%" PRIu32 " memory_bytes=%" PRIu64, worker->id,
+                    tessi_blas_family(), worker->threads, worker->memory_bytes);
     if (worker->config.connected != NULL) {
         worker->config.connected(worker->config.context, tessi_client_endpoint(worker->link), worker->id);
     }
@@ -219,8 +249,8 @@ static void take_layers(struct tessi_worker *worker, struct tessi_msg_layers *la
 static void drop_layers(struct tessi_worker *worker, const struct tessi_msg_drop_layers *drop)
 {
     for (size_t i = 0; i < drop->ids.count; i++) {
-        struct tessi_flow_event event = {.kind = TESSI_FLOW_DROP_LAYER, .session = drop->session,
-                                         .layer_id = drop->ids.items[i]};
+        struct tessi_flow_event event = {
+            .kind = TESSI_FLOW_DROP_LAYER, .session = drop->session, .layer_id = drop->ids.items[i]};
         tessi_worker_step(worker, &event, NULL);
     }
 }
@@ -256,7 +286,8 @@ static void take_message(struct tessi_worker *worker, struct tessi_message *mess
 {
     enum tessi_msg_type type = message->type;
     if (type == TESSI_MSG_REJECT) {
-        tessi_worker_end(worker, message->as.reject.status != 0 ? (enum tessi_status)message->as.reject.status : TESSI_PROTOCOL,
+        tessi_worker_end(worker,
+                         message->as.reject.status != 0 ? (enum tessi_status)message->as.reject.status : TESSI_PROTOCOL,
                          "the scheduler does not take this worker: %s", message->as.reject.text);
     } else if (type == TESSI_MSG_SHUTDOWN) {
         tessi_log_event(TESSI_LOG_INFO, "shutdown", "reason=" TESSI_LOG_TEXT, message->as.shutdown.text);
@@ -278,8 +309,9 @@ static void link_gone(struct tessi_worker *worker)
     if (worker->phase == WORKER_JOINING) {
         tessi_worker_end(worker, why->status != TESSI_OK ? why->status : TESSI_LOST, "%s", why->text);
     } else {
-        tessi_worker_end(worker, TESSI_LOST, "the scheduler at %s is gone: %s; start it and this worker again",
-                         tessi_client_endpoint(worker->link), why->text);
+        tessi_worker_end(worker, TESSI_LOST,
+                         "the scheduler at %s is gone: its connection has ended; start it and this worker again",
+                         tessi_client_endpoint(worker->link));
     }
 }
 
@@ -299,7 +331,8 @@ static void link_ready(struct tessi_source *source, uint32_t events)
                 tessi_message_fini(&message);
             } else {
                 /* Without this message we and the scheduler would disagree for ever. */
-                tessi_worker_end(worker, error.status, "the scheduler sent something else than a message: %s", error.text);
+                tessi_worker_end(worker, error.status, "the scheduler sent something else than a message: %s",
+                                 error.text);
             }
         }
         tessi_net_event_clear(&event);

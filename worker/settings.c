@@ -235,8 +235,10 @@ enum tessi_status tessi_settings_resolve(const char *data_dir, const char *path,
         size_t length = root == NULL ? 0 : strlen(root);
         bool all = length == 1; /* "/" */
         if (root == NULL || strncmp(found, root, length) != 0 || (!all && found[length] != '/')) {
-            status = tessi_fail(error, TESSI_AUTH, "%s is not below this worker's --data directory %s: start the worker with "
-                                "--data for the directory that holds it", path, data_dir);
+            status = tessi_fail(error, TESSI_AUTH,
+                                "%s is not below this worker's --data directory %s: start the worker with "
+                                "--data for the directory that holds it",
+                                path, data_dir);
             goto cleanup;
         }
     }

@@ -77,8 +77,10 @@ static enum tessi_status find_file(const struct tessi_slots *slots, const struct
 {
     char *path;
     if (slots->data_dir == NULL && !slots->config.files_allowed) {
-        return tessi_fail(error, TESSI_AUTH, "%s: this worker reads no files for clients on other machines: start it with "
-                          "--data for the directory that holds it", layer->as.npy.path);
+        return tessi_fail(error, TESSI_AUTH,
+                          "%s: this worker reads no files for clients on other machines: start it with "
+                          "--data for the directory that holds it",
+                          layer->as.npy.path);
     }
     enum tessi_status status = tessi_settings_resolve(slots->data_dir, layer->as.npy.path, &path, error);
     if (status == TESSI_OK) {
@@ -129,8 +131,8 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     TESSI_TRY(tessi_device_cpu.open(&device, &slots->device, error));
     uint32_t processors = tessi_settings_processors();
     for (uint32_t i = 0; i < config->count; i++) {
-        struct tessi_stream_options options = {.depth = 2 * config->depth + 2, .pin = config->pin,
-                                               .core = tessi_settings_processor(i % processors)};
+        struct tessi_stream_options options = {
+            .depth = 2 * config->depth + 2, .pin = config->pin, .core = tessi_settings_processor(i % processors)};
         TESSI_TRY(tessi_device_cpu.stream_open(slots->device, &options, &slots->all[i].stream, error));
     }
     *out = slots;
@@ -171,8 +173,11 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
 {
     struct slot *slot = &slots->all[action->slot];
     struct tessi_block *out = tessi_store_block(store, action->out, false);
-    struct tessi_kernel_call call = {.layer = action->layer, .index = action->task.index, .step = action->step,
-                                     .steps = action->steps, .out = tessi_block_data(out)};
+    struct tessi_kernel_call call = {.layer = action->layer,
+                                     .index = action->task.index,
+                                     .step = action->step,
+                                     .steps = action->steps,
+                                     .out = tessi_block_data(out)};
     for (uint32_t i = 0; i < action->in_count; i++) {
         call.in[i] = tessi_block_data(tessi_store_block(store, action->in[i], false));
     }
@@ -216,12 +221,13 @@ bool tessi_slots_take(struct tessi_slots *slots, struct tessi_slot_outcome *outc
     return true;
 }
 
-enum tessi_status tessi_slots_make(struct tessi_slots *slots, const struct tessi_layer *layer, uint64_t index, void *out,
-                                   struct tessi_error *error)
+enum tessi_status tessi_slots_make(struct tessi_slots *slots, const struct tessi_layer *layer, uint64_t index,
+                                   void *out, struct tessi_error *error)
 {
     enum tessi_status status = TESSI_OK;
     struct tessi_layer *found = NULL;
-    struct tessi_kernel_call call = {.layer = layer, .index = index, .steps = tessi_task_steps(layer, index), .out = out};
+    struct tessi_kernel_call call = {
+        .layer = layer, .index = index, .steps = tessi_task_steps(layer, index), .out = out};
     if (layer->op == TESSI_OP_READ_NPY) {
         TESSI_TRY(find_file(slots, layer, &found, error));
         call.layer = found;

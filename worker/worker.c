@@ -107,8 +107,8 @@ static enum tessi_status take_names(struct tessi_worker *worker, const struct te
     char *kept[] = {worker->name, worker->host_id};
     for (size_t i = 0; i < 2; i++) {
         if (given[i] != NULL && (given[i][0] == 0 || strlen(given[i]) > TESSI_WIRE_NAME_MAX)) {
-            return tessi_fail(error, TESSI_INVALID, "%s '%.80s': give 1 to %d bytes", i == 0 ? "worker name" : "host id",
-                              given[i], TESSI_WIRE_NAME_MAX);
+            return tessi_fail(error, TESSI_INVALID, "%s '%.80s': give 1 to %d bytes",
+                              i == 0 ? "worker name" : "host id", given[i], TESSI_WIRE_NAME_MAX);
         }
         if (given[i] != NULL) {
             (void)snprintf(kept[i], TESSI_WIRE_NAME_MAX + 1, "%s", given[i]);
@@ -177,8 +177,12 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     TESSI_TRY(tessi_poller_create(&worker->poller, error));
     worker->stop_source.ready = on_stop;
     TESSI_TRY(tessi_poller_add_fd(worker->poller, worker->stop_fd, TESSI_POLL_READ, &worker->stop_source, error));
-    struct tessi_store_config store = {.memory_bytes = worker->memory_bytes, .spill_dir = spill_dir, .anonymous = inproc,
-                                       .wake = on_store_wake, .make = on_make, .context = worker};
+    struct tessi_store_config store = {.memory_bytes = worker->memory_bytes,
+                                       .spill_dir = spill_dir,
+                                       .anonymous = inproc,
+                                       .wake = on_store_wake,
+                                       .make = on_make,
+                                       .context = worker};
     TESSI_TRY(tessi_store_create(&store, &worker->store, error));
 cleanup:
     return status;
@@ -236,8 +240,13 @@ static enum tessi_status open_peers(struct tessi_worker *worker, struct tessi_er
     enum tessi_status status;
     TESSI_TRY(choose_address(worker, &listen, &told, error));
     tessi_address_format(&listen, text, sizeof text);
-    struct tessi_peers_config config = {.net = worker->net, .poller = worker->poller, .store = worker->store,
-                                        .listen = text, .event = on_peer_event, .broken = on_broken, .context = worker};
+    struct tessi_peers_config config = {.net = worker->net,
+                                        .poller = worker->poller,
+                                        .store = worker->store,
+                                        .listen = text,
+                                        .event = on_peer_event,
+                                        .broken = on_broken,
+                                        .context = worker};
     TESSI_TRY(tessi_peers_create(&config, &worker->peers, error));
     TESSI_TRY(tessi_address_parse(tessi_peers_endpoint(worker->peers), TESSI_ADDRESS_LISTEN, &bound, error));
     told.port = bound.port;
@@ -255,7 +264,7 @@ static int64_t time_left(const struct tessi_worker *worker)
 {
     int64_t until_ns = worker->welcome_limit_ns;
     if (worker->phase == WORKER_WORKING) {
-        until_ns = worker->sent_ns + worker->heartbeat_ns;
+        until_ns = tessi_worker_tell_deadline(worker);
         int64_t peers_ns = tessi_peers_deadline(worker->peers);
         until_ns = peers_ns < until_ns ? peers_ns : until_ns;
     }

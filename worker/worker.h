@@ -36,10 +36,10 @@ struct tessi_worker_config {
     const char *host_id;     /* workers with equal ids share memory; NULL: the boot id */
     const char *blas_core;   /* numerics family to offer, and no other; NULL: all that the processor has */
     const char *listen_host; /* address on which peers connect; NULL: the one that reaches the scheduler */
-    uint32_t connect_timeout_ms; /* 0: 5 000 */
-    bool pin;                /* bind each slot to a processor */
+    uint32_t connect_timeout_ms;          /* 0: 5 000 */
+    bool pin;                             /* bind each slot to a processor */
     tessi_worker_connected_fn *connected; /* NULL: nobody is told */
-    void *context;           /* for `connected` */
+    void *context;                        /* for `connected` */
 };
 
 /* Check the configuration, make the arena and the spill directory; slots start when the scheduler has said

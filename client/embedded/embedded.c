@@ -27,8 +27,8 @@ struct tessi_embedded {
     bool scheduler_runs, worker_runs;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    enum worker_state state;      /* guarded by the lock */
-    struct tessi_error ended;     /* why the worker ended; guarded by the lock */
+    enum worker_state state;  /* guarded by the lock */
+    struct tessi_error ended; /* why the worker ended; guarded by the lock */
 };
 
 static void *run_scheduler(void *argument)
@@ -88,8 +88,9 @@ static enum tessi_status wait_joined(struct tessi_embedded *embedded, struct tes
     pthread_mutex_lock(&embedded->lock);
     while (embedded->state == WORKER_STARTING && status == TESSI_OK) {
         if (pthread_cond_timedwait(&embedded->changed, &embedded->lock, &until) == ETIMEDOUT) {
-            status = tessi_fail(error, TESSI_TIMEOUT, "the embedded worker did not start in time: the machine is "
-                                                      "overloaded, try again");
+            status = tessi_fail(error, TESSI_TIMEOUT,
+                                "the embedded worker did not start in time: the machine is "
+                                "overloaded, try again");
         }
     }
     if (embedded->state == WORKER_ENDED) {

@@ -11,9 +11,9 @@
 
 struct tessi_embedded;
 
-struct tessi_embedded_config {  /* zero is the default, as in struct tessi_worker_config */
-    struct tessi_net *net; /* required; borrowed, outlives the cluster */
-    uint32_t threads;      /* slots of the worker */
+struct tessi_embedded_config { /* zero is the default, as in struct tessi_worker_config */
+    struct tessi_net *net;     /* required; borrowed, outlives the cluster */
+    uint32_t threads;          /* slots of the worker */
     uint64_t memory_bytes;
     const char *spill_dir;
     uint64_t spill_bytes;

@@ -268,6 +268,55 @@ void tessi_rules_outputs(const struct tessi_map_rules *rules, const struct tessi
     }
 }
 
+/* The first chunk of the rule's output dimension that reads chunk `c` of the input or a later one. */
+static uint64_t first_reader(const struct tessi_rule *rule, const struct tessi_axis *in, const struct tessi_axis *out,
+                             uint64_t c)
+{
+    switch (rule->kind) {
+    case TESSI_RULE_SAME:
+        return c;
+    case TESSI_RULE_FIXED:
+        return (int64_t)c <= rule->value ? 0 : UINT64_MAX;
+    case TESSI_RULE_ALL:
+        return 0;
+    case TESSI_RULE_GROUP:
+        return c / (uint64_t)rule->value;
+    case TESSI_RULE_SLICE: {
+        int64_t beyond = tessi_axis_lo(in, c) - rule->start;
+        int64_t element = beyond <= 0 ? 0 : (beyond - 1) / rule->step + 1;
+        return element == 0 ? 0 : element < out->extent ? tessi_axis_find(out, element) : UINT64_MAX;
+    }
+    case TESSI_RULE_SEGMENT:
+        return (uint64_t)(tessi_axis_lo(in, c) / rule->value);
+    case TESSI_RULE_OFFSET:
+        return (int64_t)c <= rule->value ? 0 : (uint64_t)((int64_t)c - rule->value);
+    }
+    TESS_ASSERT(false);
+    return 0;
+}
+
+bool tessi_rules_first_output(const struct tessi_map_rules *rules, const struct tessi_grid *in,
+                              const struct tessi_grid *out, const uint64_t *in_coords, uint64_t *out_coords)
+{
+    TESS_ASSERT(rules->table == NULL && rules->ndim == in->ndim);
+    for (uint32_t o = 0; o < out->ndim; o++) {
+        out_coords[o] = 0;
+    }
+    for (uint32_t d = 0; d < rules->ndim; d++) {
+        const struct tessi_rule *rule = &rules->rule[d];
+        bool follows = rule->kind != TESSI_RULE_FIXED && rule->kind != TESSI_RULE_ALL;
+        const struct tessi_axis *axis = follows ? &out->axis[rule->dim] : NULL;
+        uint64_t first = first_reader(rule, &in->axis[d], axis, in_coords[d]);
+        if (first >= (follows ? axis->count : 1)) {
+            return false;
+        }
+        if (follows && first > out_coords[rule->dim]) {
+            out_coords[rule->dim] = first;
+        }
+    }
+    return true;
+}
+
 static int64_t shortest_interior(const struct tessi_axis *axis)
 {
     if (axis->bounds == NULL) {

@@ -64,6 +64,12 @@ void tessi_rules_inputs(const struct tessi_map_rules *rules, const struct tessi_
 void tessi_rules_outputs(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                          const struct tessi_grid *out, const uint64_t *in_coords, struct tessi_box *box);
 
+/* The lowest output chunk of each dimension that reads the input block, or a later one along some
+ * dimension: monotone in every coordinate, also where nobody reads the block itself. False when every output
+ * block reads earlier ones only. Rule maps only. */
+bool tessi_rules_first_output(const struct tessi_map_rules *rules, const struct tessi_grid *in,
+                              const struct tessi_grid *out, const uint64_t *in_coords, uint64_t *out_coords);
+
 /* An upper bound, for checked rules or tables, on the blocks that any one task reads; UINT64_MAX at most. */
 uint64_t tessi_rules_width(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                            const struct tessi_grid *out);

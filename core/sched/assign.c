@@ -73,7 +73,7 @@ static void name_owner(void *context, uint64_t index)
     }
 }
 
-static void tell_layer(struct worker *worker, struct sched_layer *layer)
+void tell_layer(struct worker *worker, struct sched_layer *layer)
 {
     struct layer_on_worker *on = on_worker(layer, worker->index);
     if (!on->told) {

@@ -142,6 +142,13 @@ void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
     place_task(sched, layer, index);
 }
 
+/* A layer that was cancelled, or that no worker was there for, may still see a task of its own fail;
+ * that is what its readers must be told. */
+static bool task_failed(const struct sched_layer *layer)
+{
+    return layer->failure != TESSI_OK && layer->failure != TESSI_CANCELLED && layer->failure != TESSI_NO_WORKERS;
+}
+
 struct spread {
     struct tessi_sched *sched;
     struct sched_layer *from, *layer;
@@ -162,7 +169,8 @@ static void poison_one(void *context, uint64_t index)
         unassign(spread->sched, layer, task);
     }
     task->state = TASK_POISONED;
-    if (layer->failure == TESSI_OK) {
+    if (!task_failed(layer)) {
+        tessi_free(layer->failure_text);
         layer->failure = spread->from->failure;
         layer->failure_index = index;
         layer->failure_text = tessi_strdup(spread->from->failure_text);
@@ -182,7 +190,7 @@ void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
     }
     task->state = TASK_FAILED;
     sched->tasks_failed++;
-    if (layer->failure == TESSI_OK || index < layer->failure_index) {
+    if (!task_failed(layer) || index < layer->failure_index) {
         tessi_free(layer->failure_text);
         layer->failure = status;
         layer->failure_index = index;

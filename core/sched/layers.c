@@ -324,6 +324,7 @@ static void let_go_one(void *context, uint64_t index)
 static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record_peek(layer, index);
+    copies_free(sched, layer, index);
     if (task != NULL && (task->state == TASK_HELD || task->state == TASK_ASSIGNED)) {
         TESS_ASSERT(task->refs == 0 && !layer->wanted);
         consider_idle(sched, layer, index);

@@ -25,6 +25,7 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     on_worker(layer, holder)->assigned++;
     worker->assigned++;
     worker->queue_ns += layer->estimate_ns;
+    tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
     tessi_spans_push(&worker->out_adopt, (struct tessi_span){.session = layer->session->id,
                                                              .layer = layer->layer->id,
                                                              .first = index,

@@ -4,38 +4,28 @@
  * root that has none or several. Groups follow each other; within a group a task comes right
  * before the first root task that needs it, so that work proceeds depth first and inputs do not
  * pile up. Rules are monotone in each coordinate, so following the lowest corner of the
- * dependents' box gives a lower bound of every dependent's place. */
+ * dependents' box gives a lower bound of every dependent's place. A task that no root task needs may be
+ * wanted itself: it comes before the next one that is needed, or at the end. */
+#include <string.h>
+
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
-static bool follow(const struct sched_layer *layer, uint64_t *coords)
-{
-    const struct sched_layer *via = layer->order_via;
-    const struct tessi_input *input = &via->layer->input[layer->order_input];
-    struct tessi_box box;
-    tessi_rules_outputs(&input->rules, &input->grid, &via->layer->grid, coords, &box);
-    bool any = true;
-    for (uint32_t d = 0; d < box.ndim; d++) {
-        any = any && box.lo[d] < box.hi[d];
-        coords[d] = box.lo[d];
-    }
-    return any;
-}
-
 uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 {
-    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
     const struct sched_layer *at = layer;
     uint64_t place = index;
     if (at->order_via != NULL) {
         bool any = true;
         tessi_grid_coords(&at->layer->grid, index, coords);
         while (any && at->order_via != NULL) {
-            any = follow(at, coords);
+            const struct tessi_input *input = &at->order_via->layer->input[at->order_input];
             at = at->order_via;
+            any = tessi_rules_first_output(&input->rules, &input->grid, &at->layer->grid, coords, reader);
+            memcpy(coords, reader, sizeof coords);
         }
-        /* A block that nobody reads is never run; any place will do. */
-        place = any ? tessi_grid_index(&at->layer->grid, coords) : 0;
+        place = any ? tessi_grid_index(&at->layer->grid, coords) : layer->order_end;
     }
     return layer->order_base + place * layer->order_levels + (layer->order_levels - 1 - layer->order_depth);
 }
@@ -78,9 +68,10 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
                 } else {
                     layers[i]->order_levels = levels;
                     layers[i]->order_base = sched->order_next;
+                    layers[i]->order_end = widest;
                 }
             }
         }
-        sched->order_next += widest * levels;
+        sched->order_next += (widest + 1) * levels;
     }
 }

@@ -94,7 +94,7 @@ struct sched_layer {
     /* global order */
     struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
     uint32_t order_input;
-    uint64_t order_base, order_depth, order_levels;
+    uint64_t order_base, order_depth, order_levels, order_end;
     /* placement */
     enum placement placement;
     uint32_t place_input;              /* WITH_INPUT: its number; WITH_CONSUMER: the consumer's input that we are */
@@ -311,6 +311,7 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 void make_hungry(struct tessi_sched *sched, struct worker *worker);
 double load_of(const struct worker *worker); /* nanoseconds until its slots have done all that is kept for it */
 void feed_workers(struct tessi_sched *sched);
+void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
 
 /* demand.c: references, release, re-runs, failures */

@@ -23,6 +23,11 @@ def say(text=""):
     print(text, file=sys.stderr, flush=True)
 
 
+def clean_up_on_signal():
+    """Let SIGTERM end the program as an exception does, so that what was started is stopped."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def program(name):
     path = BUILD / name
     if not path.exists():

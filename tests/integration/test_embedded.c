@@ -120,8 +120,8 @@ static void check(tess_session *s, tess_array *array, tess_shape shape, double *
     tess_array *as_f64 = tess_astype(array, TESS_F64);
     ok(s, tess_read(as_f64, data, (uint64_t)count * sizeof *data));
     for (int64_t i = 0; i < count; i++) {
-        bool same = isnan(expected[i]) ? isnan(data[i])
-                                       : fabs(data[i] - expected[i]) <= tolerance * (1 + fabs(expected[i]));
+        bool same =
+            isnan(expected[i]) ? isnan(data[i]) : fabs(data[i] - expected[i]) <= tolerance * (1 + fabs(expected[i]));
         if (!same) {
             fail_msg("element %lld is %.17g, expected %.17g", (long long)i, data[i], expected[i]);
         }
@@ -130,7 +130,7 @@ static void check(tess_session *s, tess_array *array, tess_shape shape, double *
     free(expected);
 }
 
-/* ---- Making arrays ---- */
+/* ——— making arrays ——— */
 
 static void test_generators(void **state)
 {
@@ -199,10 +199,16 @@ static void test_random(void **state)
 static void test_memory_round_trip(void **state)
 {
     tess_session *s = *state;
-    const tess_shape shapes[] = {TESS_SHAPE_0D, TESS_SHAPE(1), TESS_SHAPE(97), TESS_SHAPE(13, 29),
-                                 TESS_SHAPE(5, 1, 7, 3), TESS_SHAPE(2, 3, 1, 2, 2, 3, 1, 2), TESS_SHAPE(0, 4)};
-    const tess_shape chunks[] = {TESS_AUTO, TESS_AUTO, TESS_CHUNKS(10), TESS_CHUNKS(4, 6),
-                                 TESS_CHUNKS(2, 1, 3, 2), TESS_CHUNKS(1, 2, 1, 1, 2, 2, 1, 1), TESS_AUTO};
+    const tess_shape shapes[] = {TESS_SHAPE_0D,      TESS_SHAPE(1),          TESS_SHAPE(97),
+                                 TESS_SHAPE(13, 29), TESS_SHAPE(5, 1, 7, 3), TESS_SHAPE(2, 3, 1, 2, 2, 3, 1, 2),
+                                 TESS_SHAPE(0, 4)};
+    const tess_shape chunks[] = {TESS_AUTO,
+                                 TESS_AUTO,
+                                 TESS_CHUNKS(10),
+                                 TESS_CHUNKS(4, 6),
+                                 TESS_CHUNKS(2, 1, 3, 2),
+                                 TESS_CHUNKS(1, 2, 1, 1, 2, 2, 1, 1),
+                                 TESS_AUTO};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (uint32_t dtype = TESS_BOOL; dtype <= TESS_C128; dtype++) {
             uint64_t bytes = (uint64_t)elements_of(shapes[i]) * tess_dtype_size((tess_dtype)dtype);
@@ -240,7 +246,7 @@ static void test_large_blocks_travel(void **state)
     free(back);
 }
 
-/* ---- Element by element ---- */
+/* ——— element by element ——— */
 
 static double apply(int op, double x, double y)
 {
@@ -259,7 +265,8 @@ static double apply(int op, double x, double y)
 static void test_binary_operations(void **state)
 {
     tess_session *s = *state;
-    tess_array *(*const operations[])(tess_array *, tess_array *) = {tess_add, tess_subtract, tess_multiply, tess_divide};
+    tess_array *(*const operations[])(tess_array *, tess_array *) = {tess_add, tess_subtract, tess_multiply,
+                                                                     tess_divide};
     const tess_dtype dtypes[] = {TESS_F64, TESS_F32, TESS_I64, TESS_I32, TESS_C128};
     tess_shape shape = TESS_SHAPE(11, 13);
     double *data = samples(11 * 13);
@@ -282,7 +289,8 @@ static void test_binary_operations(void **state)
             tess_array *row = tess_add(b, one);
             double tolerance = dtypes[d] == TESS_F32 ? 1e-6 : 1e-15;
             if (dtypes[d] == TESS_C128) { /* its real part, as the only thing that can be read as a number */
-                tess_array *element = tess_slice(operations[op](a, row), TESS_SLICES(TESS_RANGE(3, 4), TESS_RANGE(6, 7)));
+                tess_array *element =
+                    tess_slice(operations[op](a, row), TESS_SLICES(TESS_RANGE(3, 4), TESS_RANGE(6, 7)));
                 double value;
                 ok(s, tess_read_scalar(element, &value));
                 assert_true(fabs(value - with_row[3 * 13 + 6]) <= 1e-14 * (1 + fabs(value)));
@@ -355,7 +363,7 @@ static void test_fusion_keeps_the_bits(void **state)
     }
 }
 
-/* ---- Reductions ---- */
+/* ——— reductions ——— */
 
 static void test_reductions(void **state)
 {
@@ -414,7 +422,7 @@ static void test_reductions(void **state)
     free(data);
 }
 
-/* ---- Structure ---- */
+/* ——— structure ——— */
 
 static void test_structure(void **state)
 {
@@ -465,7 +473,7 @@ static void test_structure(void **state)
     free(data);
 }
 
-/* ---- Products ---- */
+/* ——— products ——— */
 
 static double *naive_product(const double *a, const double *b, int64_t m, int64_t k, int64_t n)
 {
@@ -515,9 +523,8 @@ static void test_products(void **state)
                 tess_array *left = (way & 1) != 0
                                        ? put_transposed(s, a, m, k, dtypes[d], chunk)
                                        : put(s, a, TESS_SHAPE(m, k), dtypes[d], TESS_CHUNKS(chunk, chunk + 2));
-                tess_array *right = (way & 2) != 0
-                                        ? put_transposed(s, b, k, n, dtypes[d], chunk)
-                                        : put(s, b, TESS_SHAPE(k, n), dtypes[d], TESS_CHUNKS(chunk, chunk));
+                tess_array *right = (way & 2) != 0 ? put_transposed(s, b, k, n, dtypes[d], chunk)
+                                                   : put(s, b, TESS_SHAPE(k, n), dtypes[d], TESS_CHUNKS(chunk, chunk));
                 check(s, tess_matmul(left, right), TESS_SHAPE(m, n), naive_product(a, b, m, k, n), tolerance);
                 check(s, tess_matmul_with(left, right, &(tess_matmul_options){.segments = 3}), TESS_SHAPE(m, n),
                       naive_product(a, b, m, k, n), tolerance);
@@ -529,8 +536,10 @@ static void test_products(void **state)
         free(b);
     }
     double *nothing = calloc(6, sizeof *nothing);
-    check(s, tess_matmul(tess_ones(s, TESS_SHAPE(2, 0), TESS_F64, TESS_AUTO),
-                         tess_ones(s, TESS_SHAPE(0, 3), TESS_F64, TESS_AUTO)), TESS_SHAPE(2, 3), nothing, 0);
+    check(s,
+          tess_matmul(tess_ones(s, TESS_SHAPE(2, 0), TESS_F64, TESS_AUTO),
+                      tess_ones(s, TESS_SHAPE(0, 3), TESS_F64, TESS_AUTO)),
+          TESS_SHAPE(2, 3), nothing, 0);
 }
 
 static void test_same_bits_with_other_workers(void **state)
@@ -551,7 +560,7 @@ static void test_same_bits_with_other_workers(void **state)
     free(results[1]);
 }
 
-/* ---- Files ---- */
+/* ——— files ——— */
 
 static void make_folder(char *path, size_t size)
 {
@@ -722,7 +731,7 @@ static void test_failed_write_leaves_nothing(void **state)
     assert_int_equal(count_and_remove(folder), 1);
 }
 
-/* ---- Computing ---- */
+/* ——— computing ——— */
 
 /* Sum of a field over the cluster's workers, as its status tells it. */
 static double cluster_sum(tess_session *s, const char *field)
@@ -833,8 +842,8 @@ static void test_wrong_uses(void **state)
 static void test_too_big(void **state)
 {
     (void)state;
-    tess_session *s = tess_session_open(NULL, &(tess_session_options){.workers = 1, .memory_bytes = 8 * MIB,
-                                                                      .spill_bytes = UINT64_MAX});
+    tess_session *s = tess_session_open(
+        NULL, &(tess_session_options){.workers = 1, .memory_bytes = 8 * MIB, .spill_bytes = UINT64_MAX});
     ok(s, tess_session_status(s));
     tess_array *block = tess_ones(s, TESS_SHAPE(2048, 2048), TESS_F64, TESS_CHUNKS(2048, 2048));
     ok(s, tess_persist(block));
@@ -842,8 +851,9 @@ static void test_too_big(void **state)
     assert_non_null(strstr(tess_session_error(s), "chunk"));
     tess_session_clear_error(s);
     double value;
-    ok(s, tess_read_scalar(tess_sum(tess_ones(s, TESS_SHAPE(2048, 2048), TESS_F64, TESS_CHUNKS(128, 128)), TESS_ALL,
-                                    false), &value)); /* 32 MiB through 8 */
+    ok(s, tess_read_scalar(
+              tess_sum(tess_ones(s, TESS_SHAPE(2048, 2048), TESS_F64, TESS_CHUNKS(128, 128)), TESS_ALL, false),
+              &value)); /* 32 MiB through 8 */
     assert_true(value == 2048.0 * 2048.0);
     tess_session_close(s);
 }
@@ -950,7 +960,7 @@ static void test_sessions_side_by_side(void **state)
     }
 }
 
-/* ---- Clusters that cannot be reached ---- */
+/* ——— clusters that cannot be reached ——— */
 
 static void test_unreachable(void **state)
 {

@@ -106,6 +106,11 @@ void sim_check_held(struct sim_world *world)
     }
 }
 
+bool sim_scheduler_knows(const struct sim_world *world, uint32_t id)
+{
+    return session_find(world->sched, id) != NULL || worker_find(world->sched, id) != NULL;
+}
+
 void sim_check_empty(struct sim_world *world)
 {
     const struct tessi_sched *sched = world->sched;

@@ -1,4 +1,6 @@
 /* What a world is made of, what its clients will do and what will go wrong: all from the seed. */
+#include <stdio.h>
+
 #include "core/base/alloc.h"
 #include "tests/sim/world.h"
 
@@ -18,8 +20,8 @@ static void choose_size(struct sim_world *world)
     options->clients = 1;
     options->hosts = (uint32_t)random_between(random, 1, 4);
     options->graph.scale = scales[random_below(random, 4)];
-    options->graph.tasks_max = (uint64_t)random_scale(random, 20, 160);
-    options->graph.step_max_ns = random_scale(random, 20000, 20 * SIM_MS);
+    options->graph.tasks_max = (uint64_t)random_scale(random, 30, 600);
+    options->graph.step_max_ns = random_scale(random, 100000, 20 * SIM_MS);
     options->latency_ns = random_scale(random, 20000, 2 * SIM_MS);
     options->spike_percent = random_chance(random, 30) ? 5 : 0;
     options->spike_ns = random_scale(random, SIM_MS, 200 * SIM_MS);
@@ -28,6 +30,7 @@ static void choose_size(struct sim_world *world)
     options->slow_percent = random_chance(random, 50) ? 30 : 0;
     options->peers_notice = random_chance(random, 50);
     options->sched = tessi_sched_config_default();
+    (void)snprintf(options->sched.family, sizeof options->sched.family, "generic");
     options->sched.window_ns = random_scale(random, SIM_MS, 500 * SIM_MS);
     options->sched.worker_silence_ns = SIM_S;
     options->sched.client_silence_ns = 3 * SIM_S;
@@ -42,12 +45,22 @@ static void add_deaths(struct sim_world *world)
     options->joins = (uint32_t)random_between(&world->random, 0, 3);
     options->all_die = random_chance(&world->random, 15);
     options->silent_percent = random_chance(&world->random, 30) ? 50 : 0;
+    options->duplicate_percent = random_chance(&world->random, 50) ? 10 : 0;
 }
 
 static void add_pauses(struct sim_world *world)
 {
     world->options.pauses = (uint32_t)random_between(&world->random, 1, 4);
     world->options.joins = (uint32_t)random_between(&world->random, 0, 2);
+    world->options.duplicate_percent = random_chance(&world->random, 50) ? 10 : 0;
+    world->options.hear_the_lost = random_chance(&world->random, 50);
+    if (random_chance(&world->random, 40)) {
+        world->options.hosts = 0; /* nobody lends memory, so nobody needs to fence itself off */
+    } else if (random_chance(&world->random, 50)) { /* much lent memory, and steps during which to lose it */
+        world->options.hosts = 1;
+        world->options.graph.scale = 100;
+        world->options.graph.step_max_ns = 20 * SIM_MS;
+    }
 }
 
 static void add_memory(struct sim_world *world)
@@ -122,7 +135,7 @@ void sim_options_choose(struct sim_world *world)
         break;
     }
     }
-    options->fault_end_ns = random_scale(&world->random, 10 * SIM_MS, 4 * SIM_S);
+    options->fault_end_ns = random_scale(&world->random, 10 * SIM_MS, 2 * SIM_S);
 }
 
 /* --- faults --- */
@@ -135,7 +148,7 @@ static void plan(struct sim_world *world, enum sim_fault_kind kind, uint32_t cou
             fault.for_ns = random_scale(&world->random, SIM_MS, 6 * SIM_S);
         }
         int64_t at_ns = kind == SIM_END ? world->options.fault_end_ns
-                                        : random_between(&world->random, 0, world->options.fault_end_ns);
+                                        : random_scale(&world->random, SIM_MS, world->options.fault_end_ns);
         tessi_grow(&world->faults, &world->fault_capacity, world->fault_count + 1, sizeof *world->faults);
         world->faults[world->fault_count++] = fault;
         sim_schedule(world, world->now_ns + at_ns,
@@ -204,7 +217,7 @@ static void write_submission(struct writer *writer)
     struct random *random = &writer->world->random;
     struct sim_script *script = writer->script;
     struct sim_submission submission = {.first = (uint32_t)writer->graph->count + 1};
-    sim_graph_extend(writer->graph, random, &writer->world->options.graph, (uint32_t)random_between(random, 1, 6));
+    sim_graph_extend(writer->graph, random, &writer->world->options.graph, (uint32_t)random_between(random, 1, 9));
     submission.count = (uint32_t)writer->graph->count + 1 - submission.first;
     for (uint32_t l = submission.first; l < submission.first + submission.count; l++) {
         if (l + 1 == submission.first + submission.count || random_chance(random, 25)) {
@@ -266,7 +279,7 @@ void sim_script_write(struct sim_world *world, struct sim_graph *graph, struct s
 {
     struct writer writer = {.world = world, .graph = graph, .script = script};
     struct random *random = &world->random;
-    uint32_t submissions = (uint32_t)random_between(random, 1, 5);
+    uint32_t submissions = (uint32_t)random_between(random, 2, 8);
     for (uint32_t s = 0; s < submissions && (s == 0 || graph->tasks < world->options.graph.tasks_max); s++) {
         write_submission(&writer);
         write_doings(&writer);

@@ -18,6 +18,7 @@ static const char *const action_names[] = {
 struct place { /* where the bytes of one handle are */
     bool used, mapped;
     bool busy; /* being written to a file, or read back */
+    bool to_file; /* it is spilled to one, not made again */
     bool file, damaged;
     struct tessi_task task;
     const struct tessi_layer *layer;
@@ -27,6 +28,7 @@ struct place { /* where the bytes of one handle are */
 
 struct run {
     struct tessi_flow_action action;
+    int64_t started_ns;
 };
 
 struct slot {
@@ -141,10 +143,11 @@ static uint64_t good_value(struct sim_world *world, struct sim_node *node, const
 
 static void start_step(struct sim_world *world, struct sim_node *node, uint32_t number)
 {
-    const struct slot *slot = &node->worker->slots[number];
+    struct slot *slot = &node->worker->slots[number];
     if (slot->count == 0) {
         return;
     }
+    slot->runs[0].started_ns = world->now_ns;
     const struct tessi_flow_action *action = &slot->runs[0].action;
     for (uint32_t i = 0; i < action->in_count; i++) {
         if (place_at(world, node, action->in[i])->memory == NULL) {
@@ -259,14 +262,12 @@ static void on_send_pull(struct sim_world *world, struct sim_node *node, const s
     }
 }
 
-/* A file that turns out to be damaged when it is to be sent is treated like one that cannot be read back. */
+/* A worker that finds a file damaged when a peer wants it cannot keep its word: it ends. */
 static void on_send_block(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action,
                           enum sim_message_kind kind)
 {
     struct place *place = place_at(world, node, action->block);
     if (place->memory == NULL && place->damaged) {
-        struct tessi_flow_action ask = *action;
-        send_to_peer(world, node, SIM_ASK, &ask);
         sim_schedule(world, world->now_ns + 1,
                      (struct sim_event){.kind = SIM_LOADED, .node = node->id, .a = action->block, .failed = true});
         return;
@@ -274,16 +275,28 @@ static void on_send_block(struct sim_world *world, struct sim_node *node, const 
     send_to_peer(world, node, kind, action);
 }
 
+static bool regenerable_here(const struct tessi_flow_action *action)
+{
+    return action->layer != NULL && tessi_layer_regenerable(action->layer);
+}
+
+static int64_t file_ns(const struct place *place)
+{
+    return 100000 + (place->bytes < 50 * SIM_MS ? (int64_t)place->bytes : 50 * SIM_MS);
+}
+
 static void on_spill(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
     struct place *place = place_at(world, node, action->block);
-    bool regenerable = tessi_layer_regenerable(action->layer);
+    bool regenerable = regenerable_here(action);
     (void)good_value(world, node, place, "spilled");
     bool fails = !regenerable && random_chance(&world->random, world->options.spill_fail_percent) &&
                  !world->faults_over;
     place->busy = true;
+    place->to_file = !regenerable;
     place->damaged = !regenerable && random_chance(&world->random, world->options.damage_percent);
-    sim_schedule(world, world->now_ns + (regenerable ? 1 : 100000 + (int64_t)place->bytes),
+    int64_t io_ns = regenerable ? 1 : fails ? 100 * SIM_MS : file_ns(place);
+    sim_schedule(world, world->now_ns + io_ns,
                  (struct sim_event){.kind = SIM_SPILLED, .node = node->id, .a = action->block, .failed = fails});
 }
 
@@ -301,12 +314,12 @@ static void on_unalloc(struct sim_world *world, struct sim_node *node, const str
 static void on_load(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
     struct place *place = place_at(world, node, action->block);
-    if (place->busy || place->memory != NULL || (!place->file && !tessi_layer_regenerable(action->layer))) {
+    if (place->busy || place->memory != NULL || (!place->file && !regenerable_here(action))) {
         sim_fail(world, "worker %u loads a block that is in no file", node->id);
     }
     take_memory(world, node, place);
     place->busy = true;
-    sim_schedule(world, world->now_ns + 100000 + (int64_t)place->bytes,
+    sim_schedule(world, world->now_ns + file_ns(place),
                  (struct sim_event){.kind = SIM_LOADED, .node = node->id, .a = action->block});
 }
 
@@ -473,6 +486,7 @@ static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t
     struct tessi_flow_action action = slot->runs[0].action;
     const struct sim_task *task = sim_graph_task(sim_graph_of(world, action.task.session), action.task);
     bool fails = task->fails && action.step + 1 == action.steps;
+    int64_t ran_ns = world->now_ns - slot->runs[0].started_ns;
     if (!fails) {
         compute(world, node, &action);
     }
@@ -483,7 +497,7 @@ static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t
          &(struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE,
                                     .slot = number,
                                     .run = action.run,
-                                    .ran_ns = 1000,
+                                    .ran_ns = ran_ns,
                                     .status = fails ? TESSI_FAILED : TESSI_OK,
                                     .text = fails ? "scripted to fail" : NULL},
          NULL);
@@ -494,8 +508,7 @@ static void on_spilled(struct sim_world *world, struct sim_node *node, const str
     struct place *place = place_at(world, node, event->a);
     struct sim_worker *worker = node->worker;
     place->busy = false;
-    if (!event->failed && !tessi_layer_regenerable(sim_graph_layer(sim_graph_of(world, place->task.session),
-                                                                   place->task.layer)->layer)) {
+    if (!event->failed && place->to_file) {
         place->file = true;
         worker->file_bytes += place->bytes;
         if (worker->file_bytes > worker->config.spill_bytes) {
@@ -512,11 +525,12 @@ static void on_spilled(struct sim_world *world, struct sim_node *node, const str
 
 static void on_loaded(struct sim_world *world, struct sim_node *node, const struct sim_event *event)
 {
-    struct sim_worker *worker = node->worker;
-    struct place *place = event->a < worker->place_count ? &worker->places[event->a] : NULL;
-    if (event->failed && (place == NULL || !place->used || place->busy || place->memory != NULL || !place->damaged)) {
-        return; /* freed or found out meanwhile */
+    if (event->failed) {
+        sim_node_die(world, node, false);
+        sim_worker_start(world, true);
+        return;
     }
+    struct place *place = place_at(world, node, event->a);
     bool bad = place->damaged;
     place->busy = false;
     if (!bad) {
@@ -677,7 +691,7 @@ static void on_peer_message(struct sim_world *world, struct sim_node *node, cons
                                      .worker = message->worker,
                                      .lease = message->lease};
     uint32_t block = 0;
-    if (sim_view(node, message->from)->lost) {
+    if (sim_view(node, message->from)->lost && (!world->options.hear_the_lost || message->kind == SIM_LEASE)) {
         return; /* the connection was closed */
     }
     if (message->kind == SIM_BLOCK) {
@@ -738,7 +752,7 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
 void sim_worker_start(struct sim_world *world, bool adequate)
 {
     const struct sim_options *options = &world->options;
-    struct sim_node *node = sim_node_create(world, random_below(&world->random, options->hosts));
+    struct sim_node *node = sim_node_create(world);
     struct tessi_worker_info *info = &node->info;
     bool tiny = !adequate && random_chance(&world->random, options->tiny_percent);
     bool stranger = !adequate && random_chance(&world->random, options->stranger_percent);

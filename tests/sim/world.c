@@ -51,13 +51,13 @@ struct sim_node *sim_node(const struct sim_world *world, uint32_t id)
     return world->nodes[id - 1];
 }
 
-struct sim_node *sim_node_create(struct sim_world *world, uint32_t host)
+struct sim_node *sim_node_create(struct sim_world *world)
 {
     struct sim_node *node = tessi_zalloc(sizeof *node);
     tessi_grow(&world->nodes, &world->node_capacity, world->node_count + 1, sizeof *world->nodes);
     world->nodes[world->node_count++] = node;
     node->id = (uint32_t)world->node_count;
-    node->host = host;
+    node->host = world->options.hosts == 0 ? node->id : random_below(&world->random, world->options.hosts);
     node->alive = true;
     node->slowness = 1.0;
     return node;
@@ -144,7 +144,12 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
         const struct tessi_sched_action *action = &actions.items[a];
         trace_action(world, action);
         if (action->kind == TESSI_SCHED_PEER_LOST) {
-            sim_count_deaths(world, sim_node(world, action->worker));
+            struct sim_node *lost = sim_node(world, action->worker);
+            sim_count_deaths(world, lost);
+            if (lost->alive && lost->paused && random_chance(&world->random, 50)) { /* it comes back just too late */
+                sim_schedule(world, world->now_ns + random_scale(&world->random, 10000, 10 * SIM_MS),
+                             (struct sim_event){.kind = SIM_RESUME, .node = lost->id});
+            }
         }
         struct sim_message *order = sim_message(SIM_ORDER, SIM_SCHEDULER, action->peer);
         sim_action_copy(&order->action, action);
@@ -227,6 +232,15 @@ static void drain(struct sim_world *world, struct sim_node *node)
     tessi_free(events);
 }
 
+/* A worker that was away for so long that it may have been taken for lost cannot trust the memory that
+ * it has borrowed: what it computed from it would be believed by peers that have not heard yet. So
+ * it begins anew. */
+static bool must_fence(const struct sim_world *world, const struct sim_node *node)
+{
+    return !node->is_client && world->options.hosts > 0 &&
+           world->now_ns - node->paused_ns > world->options.sched.worker_silence_ns / 2;
+}
+
 /* Takes the event's message. */
 static void node_event(struct sim_world *world, struct sim_node *node, struct sim_event *event)
 {
@@ -236,11 +250,16 @@ static void node_event(struct sim_world *world, struct sim_node *node, struct si
         node->inbox[node->inbox_count++] = *event;
         return;
     }
-    if (node->alive && event->kind == SIM_RESUME) {
+    if (node->alive && event->kind == SIM_RESUME && node->paused) {
         sim_trace(world, "%u resumes", node->id);
         node->paused = false;
-        drain(world, node);
-    } else if (node->alive) {
+        if (must_fence(world, node)) {
+            sim_node_die(world, node, false);
+            sim_worker_start(world, true);
+        } else {
+            drain(world, node);
+        }
+    } else if (node->alive && event->kind != SIM_RESUME) {
         bool welcomed = node->welcomed;
         if (node->is_client) {
             sim_client_event(world, node, event);
@@ -274,6 +293,7 @@ static void pause_node(struct sim_world *world, struct sim_node *node, int64_t f
     if (node != NULL) {
         sim_trace(world, "%u pauses for %.3f s", node->id, (double)for_ns / 1e9);
         node->paused = true;
+        node->paused_ns = world->now_ns;
         sim_schedule(world, world->now_ns + for_ns, (struct sim_event){.kind = SIM_RESUME, .node = node->id});
     }
 }
@@ -406,10 +426,12 @@ static void set_budgets(struct sim_world *world)
     }
     const struct sim_options *options = &world->options;
     world->footprint_bytes += world->footprint_bytes == 0;
+    double slowest = (double)world->footprint_bytes / (double)(100 * SIM_MS);
+    world->options.bytes_per_ns = slowest > options->bytes_per_ns ? slowest : options->bytes_per_ns;
     world->memory_bytes = bytes + 2 * world->footprint_bytes;
     world->spill_bytes = random_chance(&world->random, 50) ? 0 : bytes;
     if (options->small_memory || options->too_small) {
-        uint64_t percent = (uint64_t)random_between(&world->random, 100, 250);
+        uint64_t percent = (uint64_t)random_between(&world->random, 100, random_chance(&world->random, 70) ? 130 : 300);
         percent = options->too_small ? (uint64_t)random_between(&world->random, 40, 99) : percent;
         world->memory_bytes = (world->footprint_bytes * percent + 99) / 100;
         world->spill_bytes = 2 * bytes + world->footprint_bytes;
@@ -425,7 +447,7 @@ static void populate(struct sim_world *world)
     sim_options_choose(world);
     world->sched = tessi_sched_create(&world->options.sched);
     for (uint32_t c = 0; c < world->options.clients; c++) {
-        struct sim_node *node = sim_node_create(world, random_below(&world->random, world->options.hosts));
+        struct sim_node *node = sim_node_create(world);
         node->is_client = true;
         sim_client_start(world, node);
     }
@@ -438,12 +460,15 @@ static void populate(struct sim_world *world)
 
 static bool all_finished(const struct sim_world *world)
 {
+    bool unnoticed = false;
     for (size_t n = 0; n < world->node_count; n++) {
-        if (world->nodes[n]->is_client && !sim_client_finished(world->nodes[n])) {
+        const struct sim_node *node = world->nodes[n];
+        if (node->is_client && !sim_client_finished(node)) {
             return false;
         }
+        unnoticed = unnoticed || (!node->alive && sim_scheduler_knows(world, node->id));
     }
-    return world->faults_over && world->busy_events == 0;
+    return world->faults_over && world->busy_events == 0 && !unnoticed;
 }
 
 static void watch_progress(const struct sim_world *world)

@@ -28,7 +28,8 @@ extern const char *const sim_profile_names[SIM_PROFILES];
 
 struct sim_options {
     enum sim_profile profile;
-    uint32_t workers, clients, hosts;
+    uint32_t workers, clients;
+    uint32_t hosts; /* 0: each its own */
     struct sim_graph_options graph;
     struct tessi_sched_config sched;
     int64_t latency_ns, spike_ns;
@@ -45,6 +46,7 @@ struct sim_options {
     uint32_t duplicate_percent; /* of reports, locates, reads and some answers */
     uint32_t silent_percent;    /* of deaths: no connection breaks, the peer just falls silent */
     bool peers_notice;          /* workers see their neighbours' connections break, before or after the scheduler does */
+    bool hear_the_lost;         /* what a peer sent before it was declared lost still arrives afterwards */
     uint32_t deaths, pauses, joins, client_deaths, client_pauses;
     bool all_die;
     int64_t fault_end_ns;
@@ -91,7 +93,7 @@ enum sim_event_kind {
     SIM_DELIVER,
     SIM_STEP_END,  /* a: slot */
     SIM_SPILLED,   /* a: block */
-    SIM_LOADED,    /* a: block */
+    SIM_LOADED,    /* a: block; failed: a file that a peer wants turned out to be damaged */
     SIM_FLUSH,     /* a worker's report is due */
     SIM_BEAT,      /* heartbeat is due */
     SIM_TICK,
@@ -105,7 +107,7 @@ struct sim_event {
     enum sim_event_kind kind;
     uint32_t node;
     uint32_t a;
-    bool failed;   /* SPILLED */
+    bool failed;   /* SPILLED, LOADED */
     bool periodic; /* would go on for ever */
     struct sim_message *message; /* DELIVER: owned */
 };
@@ -157,6 +159,7 @@ struct sim_node {
     uint32_t host;
     bool is_client;
     bool alive, paused;
+    int64_t paused_ns; /* since */
     bool welcomed; /* until then, and while paused, events wait in the inbox */
     bool counted;  /* deaths of what ran here have been counted */
     struct sim_event *inbox;
@@ -215,7 +218,7 @@ void sim_run(uint64_t seed, bool verbose, uint64_t *digest); /* ends the process
 _Noreturn void sim_fail(const struct sim_world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void sim_trace(const struct sim_world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
-struct sim_node *sim_node_create(struct sim_world *world, uint32_t host);
+struct sim_node *sim_node_create(struct sim_world *world);
 struct sim_node *sim_node(const struct sim_world *world, uint32_t id);
 struct sim_view *sim_view(struct sim_node *node, uint32_t id);
 void sim_node_die(struct sim_world *world, struct sim_node *node, bool silent);
@@ -263,6 +266,7 @@ void sim_dump(const struct sim_world *world);
 void sim_check_report(struct sim_world *world, uint32_t worker, const struct tessi_report *report); /* after the step */
 void sim_check_scheduler(struct sim_world *world); /* after each of its steps */
 void sim_check_held(struct sim_world *world);      /* what the scheduler believes is held is there */
+bool sim_scheduler_knows(const struct sim_world *world, uint32_t id);
 void sim_check_empty(struct sim_world *world);     /* at the end, when all has been released */
 void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, uint32_t layer,
                        enum tessi_status status, const char *text);

@@ -384,8 +384,13 @@ static void test_slices(void **state)
 static void test_chunks_by_bytes(void **state)
 {
     tess_session *s = *state;
-    const tess_shape shapes[] = {TESS_SHAPE(20000, 20000), TESS_SHAPE(1000000000), TESS_SHAPE(5, 100000000),
-                                 TESS_SHAPE(100, 100, 100, 1000), TESS_SHAPE(1, 1), TESS_SHAPE(0, 7), TESS_SHAPE_0D};
+    const tess_shape shapes[] = {TESS_SHAPE(20000, 20000),
+                                 TESS_SHAPE(1000000000),
+                                 TESS_SHAPE(5, 100000000),
+                                 TESS_SHAPE(100, 100, 100, 1000),
+                                 TESS_SHAPE(1, 1),
+                                 TESS_SHAPE(0, 7),
+                                 TESS_SHAPE_0D};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         tess_array *a = tess_zeros(s, shapes[i], TESS_F64, TESS_AUTO);
         assert_shape(a, shapes[i]);
@@ -580,7 +585,8 @@ static tess_array *random_operation(uint64_t *seed, tess_array *a, tess_array *b
     case 8:
         return tess_transpose(a);
     case 9:
-        return tess_slice(a, TESS_SLICES(TESS_STEP(n, n + 6, (int64_t)(next_random(seed) % 3)), TESS_RANGE(n, TESS_END)));
+        return tess_slice(a,
+                          TESS_SLICES(TESS_STEP(n, n + 6, (int64_t)(next_random(seed) % 3)), TESS_RANGE(n, TESS_END)));
     case 10:
         return tess_rechunk(a, TESS_AUTO);
     case 11:

@@ -45,7 +45,8 @@ static void reader_in_another_process_sees_the_bytes(void **state)
         (void)!write(to_parent[1], ok ? "y" : "n", 1);
         char again;
         ok = ok && read(to_child[0], &again, 1) == 1 && strcmp(text, "second") == 0;
-        ok = ok && tessi_mapping_at(mapping, UINT64_MAX - 4, 8) == NULL && tessi_mapping_at(mapping, 0, UINT64_MAX) == NULL;
+        ok = ok && tessi_mapping_at(mapping, UINT64_MAX - 4, 8) == NULL &&
+             tessi_mapping_at(mapping, 0, UINT64_MAX) == NULL;
         _exit(ok ? 0 : 1);
     }
     assert_int_equal(tessi_share_open(address, tessi_arena_descriptor(arena), &share, NULL), TESSI_OK);

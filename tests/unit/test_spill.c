@@ -97,8 +97,8 @@ static enum tessi_status write_block(struct tessi_spill *spill, uint64_t file, c
     return wait_for(&outcome);
 }
 
-static enum tessi_status read_block(struct tessi_spill *spill, uint64_t file, uint64_t total, uint64_t offset, void *data,
-                                    uint64_t bytes)
+static enum tessi_status read_block(struct tessi_spill *spill, uint64_t file, uint64_t total, uint64_t offset,
+                                    void *data, uint64_t bytes)
 {
     struct outcome outcome;
     assert_int_equal(sem_init(&outcome.done, 0, 0), 0);

@@ -27,7 +27,8 @@
  * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same
  * step, so that the scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler
  * says so, even if it has done so before on its own account; after it no bytes land in that peer's
- * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile.
+ * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile; a SPILL
+ * that failed after a pause (a tenth of a second), since the flow may try again at once.
  *
  * What the scheduler owes it. It answers LOCATE with this worker's own id only when the ASSIGN has been sent
  * before: the flow asks again until the assignment is there or the answer is another, which would otherwise

@@ -313,7 +313,8 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
         drop_file(flow, block);
         block->spill_failed = flow->spill_generation;
         tessi_flow_handles_push(&flow->failed_spills, event->block);
-    } else {
+    }
+    if (event->status == TESSI_OK || flow->spilling == 0) { /* with none under way nothing else would try again */
         retry_failed_spills(flow);
     }
     if (block->state == FLOW_ABANDONED) {

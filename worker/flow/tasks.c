@@ -132,6 +132,22 @@ static void report_done(struct tessi_flow *flow, const struct flow_block *block,
     tessi_spans_push(&flow->report.done, span);
 }
 
+/* A copy becomes the block itself. */
+static void own(struct tessi_flow *flow, uint32_t handle, uint32_t epoch)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    const struct flow_layer *layer = flow_layer(flow, block->layer);
+    block->owned = true;
+    block->copy_known = false;
+    block->epoch = epoch;
+    if (!block->file) {
+        block->regenerable = layer->layer != NULL && layer->regenerable;
+    }
+    flow->largest_bytes = block->bytes > flow->largest_bytes ? block->bytes : flow->largest_bytes;
+    tessi_flow_block_set_source(flow, handle, 0);
+    tessi_flow_block_update(flow, handle);
+}
+
 /* The block is complete here: it answers the assignment at once. */
 static void assign_complete(struct tessi_flow *flow, uint32_t handle, uint32_t epoch)
 {
@@ -140,11 +156,7 @@ static void assign_complete(struct tessi_flow *flow, uint32_t handle, uint32_t e
         flow->stale_events++;
         return;
     }
-    block->owned = true;
-    block->copy_known = false;
-    block->epoch = epoch;
-    tessi_flow_block_set_source(flow, handle, 0);
-    tessi_flow_block_update(flow, handle);
+    own(flow, handle, epoch);
     report_done(flow, block, 0);
 }
 
@@ -406,12 +418,7 @@ static void adopt_one(struct tessi_flow *flow, struct tessi_span span)
         tessi_spans_push(&flow->report.missing, span);
         return;
     }
-    block->owned = true;
-    block->copy_known = false;
-    block->epoch = span.epoch;
-    flow->largest_bytes = block->bytes > flow->largest_bytes ? block->bytes : flow->largest_bytes;
-    tessi_flow_block_set_source(flow, handle, 0);
-    tessi_flow_block_update(flow, handle);
+    own(flow, handle, span.epoch);
     tessi_spans_push(&flow->report.adopted, span);
 }
 

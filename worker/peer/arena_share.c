@@ -65,8 +65,8 @@ static void answer(int connection, int descriptor)
     struct iovec bytes = {magic, sizeof magic};
     union control control;
     memset(&control, 0, sizeof control);
-    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
+    struct msghdr message = {
+        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
@@ -115,7 +115,8 @@ enum tessi_status tessi_share_open(const char *address, int descriptor, struct t
         }
         errno = rc;
     }
-    enum tessi_status status = tessi_fail(error, TESSI_IO, "sharing memory with the workers of this host: %s", strerror(errno));
+    enum tessi_status status =
+        tessi_fail(error, TESSI_IO, "sharing memory with the workers of this host: %s", strerror(errno));
     if (share->listener >= 0) {
         (void)close(share->listener);
     }
@@ -146,8 +147,8 @@ static enum tessi_status descriptor_receive(int connection, int *descriptor, str
     char magic[sizeof answer_magic];
     struct iovec bytes = {magic, sizeof magic};
     union control control;
-    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
+    struct msghdr message = {
+        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     ssize_t n;
     do {
         n = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);

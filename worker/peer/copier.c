@@ -138,8 +138,8 @@ void tessi_copier_destroy(struct tessi_copier *copier)
     tessi_free(copier);
 }
 
-void tessi_copier_add(struct tessi_copier *copier, struct tessi_block *block, uint64_t offset, struct tessi_frame *frame,
-                      bool last, uint64_t token)
+void tessi_copier_add(struct tessi_copier *copier, struct tessi_block *block, uint64_t offset,
+                      struct tessi_frame *frame, bool last, uint64_t token)
 {
     struct copy *copy = tessi_zalloc(sizeof *copy);
     copy->block = tessi_block_ref(block);
@@ -158,7 +158,8 @@ void tessi_copier_add(struct tessi_copier *copier, struct tessi_block *block, ui
     (void)pthread_mutex_unlock(&copier->mutex);
 }
 
-bool tessi_copier_take(struct tessi_copier *copier, uint64_t *token, enum tessi_status *status, struct tessi_error *error)
+bool tessi_copier_take(struct tessi_copier *copier, uint64_t *token, enum tessi_status *status,
+                       struct tessi_error *error)
 {
     (void)pthread_mutex_lock(&copier->mutex);
     struct copy *copy = list_take(&copier->done);

@@ -23,11 +23,12 @@ void tessi_copier_destroy(struct tessi_copier *copier);
 /* Copy the frame, which passes to the copier, to `offset` of the block, which is referenced meanwhile. Copies
  * are made in order. With `last`, `token` comes back from tessi_copier_take when this copy has been made.
  * Waits while very much is queued already. */
-void tessi_copier_add(struct tessi_copier *copier, struct tessi_block *block, uint64_t offset, struct tessi_frame *frame,
-                      bool last, uint64_t token);
+void tessi_copier_add(struct tessi_copier *copier, struct tessi_block *block, uint64_t offset,
+                      struct tessi_frame *frame, bool last, uint64_t token);
 
 /* The next copy with `last` that has been made; false when there is none. NOMEM: the block's memory could not
  * be had, and its bytes are not there. */
-bool tessi_copier_take(struct tessi_copier *copier, uint64_t *token, enum tessi_status *status, struct tessi_error *error);
+bool tessi_copier_take(struct tessi_copier *copier, uint64_t *token, enum tessi_status *status,
+                       struct tessi_error *error);
 
 #endif

@@ -45,17 +45,18 @@ struct peer {
     struct tessi_source source; /* of the connection that we opened */
     struct tessi_peers *peers;
     uint32_t id;
-    bool announced; /* by the scheduler: a worker; else it came by itself: a client, or a worker before its announcement */
-    bool lost;      /* removed with the next tessi_peers_work */
-    bool broken;    /* a connection that we need has ended: tessi_peers_work tells the flow */
-    bool was_met;   /* the peer has connected to us before */
-    bool touched;   /* it is in the list of those to flush */
+    bool
+        announced; /* by the scheduler: a worker; else it came by itself: a client, or a worker before its announcement */
+    bool lost;     /* removed with the next tessi_peers_work */
+    bool broken;   /* a connection that we need has ended: tessi_peers_work tells the flow */
+    bool was_met; /* the peer has connected to us before */
+    bool touched; /* it is in the list of those to flush */
     char address[TESSI_WIRE_ADDRESS_MAX + 1];
     struct neighbour *neighbour; /* NULL: its memory cannot be mapped */
     struct tessi_client *out;    /* opened when it is first needed */
     bool out_welcomed;
     int64_t retry_ns;
-    uint32_t in;                 /* handle of the connection that the peer opened; 0: none */
+    uint32_t in; /* handle of the connection that the peer opened; 0: none */
     struct peer_box out_box, in_box;
     struct tessi_spans reads[2]; /* [lease]: gathered for one message */
     struct outgoing *sending, **sending_last;
@@ -71,7 +72,7 @@ struct tessi_peers {
     uint64_t run_id, nonce;
     uint32_t self;
     bool begun;
-    bool attention; /* some peer is lost or broken, or may be connected to again */
+    bool attention;   /* some peer is lost or broken, or may be connected to again */
     int64_t retry_ns; /* when to look again at the latest */
     struct peer **all;
     size_t count, capacity;
@@ -90,10 +91,10 @@ struct tessi_peers {
 };
 
 /* peer.c */
-struct peer *tessi_peer_record(struct tessi_peers *peers, uint32_t id); /* found, or made as one not announced */
+struct peer *tessi_peer_record(struct tessi_peers *peers, uint32_t id);      /* found, or made as one not announced */
 struct peer *tessi_peer_known(const struct tessi_peers *peers, uint32_t id); /* NULL: none, or lost */
-void tessi_peer_touch(struct peer *peer); /* flush it later */
-void tessi_peer_emit(struct peer *peer, enum tessi_flow_event_kind kind); /* PEER_UP, PEER_LOST */
+void tessi_peer_touch(struct peer *peer);                                    /* flush it later */
+void tessi_peer_emit(struct peer *peer, enum tessi_flow_event_kind kind);    /* PEER_UP, PEER_LOST */
 void tessi_peer_break(struct peer *peer, const char *why); /* it does not keep to the protocol: connect anew */
 bool tessi_peer_connect(struct peer *peer); /* our own connection, opened if there is none; false: not now */
 
@@ -115,7 +116,8 @@ void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct te
 /* send.c */
 struct peer_credit *tessi_peer_credit_create(struct tessi_poller *poller);
 void tessi_peer_credit_end(struct peer_credit *credit); /* the poller is not woken any more */
-void tessi_peer_send_block(struct peer *peer, struct tessi_task task, uint32_t epoch, struct tessi_block *block, bool whole);
+void tessi_peer_send_block(struct peer *peer, struct tessi_task task, uint32_t epoch, struct tessi_block *block,
+                           bool whole);
 void tessi_peer_pump(struct peer *peer);
 void tessi_peer_send_cancel(struct peer *peer);
 
@@ -126,6 +128,7 @@ struct pull {
     struct tessi_block *block; /* NULL: a free record */
     uint64_t received;
     uint64_t token;
+    bool by_copier; /* its memory was new when the first piece came: making pages is not for the loop */
 };
 void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tessi_block *block);
 void tessi_peer_pull_piece(struct peer *peer, const struct tessi_msg_block *message, struct tessi_frame *payload,

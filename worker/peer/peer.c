@@ -167,7 +167,8 @@ bool tessi_peer_connect(struct peer *peer)
         }
     }
     if (status != TESSI_OK) {
-        tessi_log_event(TESSI_LOG_WARN, "peer_unreachable", "peer=%" PRIu32 " reason=" TESSI_LOG_TEXT, peer->id, error.text);
+        tessi_log_event(TESSI_LOG_WARN, "peer_unreachable", "peer=%" PRIu32 " reason=" TESSI_LOG_TEXT, peer->id,
+                        error.text);
         peer->retry_ns = now_ns + RETRY_NS;
         peers->retry_ns = peer->retry_ns < peers->retry_ns ? peer->retry_ns : peers->retry_ns;
         return false;
@@ -418,7 +419,8 @@ const char *tessi_peers_endpoint(const struct tessi_peers *peers)
     return tessi_server_endpoint(peers->server);
 }
 
-enum tessi_status tessi_peers_begin(struct tessi_peers *peers, uint64_t run_id, uint32_t self, struct tessi_error *error)
+enum tessi_status tessi_peers_begin(struct tessi_peers *peers, uint64_t run_id, uint32_t self,
+                                    struct tessi_error *error)
 {
     TESS_ASSERT(!peers->begun);
     peers->run_id = run_id;
@@ -445,7 +447,8 @@ void tessi_peers_up(struct tessi_peers *peers, uint32_t id, const char *address,
             peer->neighbour->mapping = mapping;
             peer->neighbour->peers = peers;
         } else {
-            tessi_log_event(TESSI_LOG_INFO, "memory_not_mapped", "peer=%" PRIu32 " reason=" TESSI_LOG_TEXT, id, error.text);
+            tessi_log_event(TESSI_LOG_INFO, "memory_not_mapped", "peer=%" PRIu32 " reason=" TESSI_LOG_TEXT, id,
+                            error.text);
         }
     }
     tessi_peer_emit(peer, TESSI_FLOW_PEER_UP);
@@ -483,8 +486,10 @@ static void answer(struct tessi_peers *peers, uint32_t id, struct tessi_message 
 void tessi_peers_read(struct tessi_peers *peers, uint32_t id, struct tessi_task task, uint32_t epoch, bool lease)
 {
     struct peer *peer = tessi_peer_record(peers, id);
-    tessi_spans_push(&peer->reads[lease], (struct tessi_span){.session = task.session, .layer = task.layer,
-                                                             .first = task.index, .count = 1, .epoch = epoch});
+    tessi_spans_push(
+        &peer->reads[lease],
+        (struct tessi_span){
+            .session = task.session, .layer = task.layer, .first = task.index, .count = 1, .epoch = epoch});
     tessi_peer_touch(peer);
 }
 

@@ -33,7 +33,7 @@ struct tessi_source {
 
 /* What comes with some events. */
 struct tessi_peer_data {
-    const void *bytes;   /* READY_INLINE: the block; READY_LEASE: where it lies in the peer's memory */
+    const void *bytes; /* READY_INLINE: the block; READY_LEASE: where it lies in the peer's memory */
     uint64_t byte_count;
 };
 
@@ -80,8 +80,10 @@ void tessi_peers_inline(struct tessi_peers *peers, uint32_t peer, struct tessi_t
 void tessi_peers_block(struct tessi_peers *peers, uint32_t peer, struct tessi_task task, struct tessi_block *block);
 void tessi_peers_lease(struct tessi_peers *peers, uint32_t peer, struct tessi_task task, uint32_t epoch,
                        const struct tessi_block *block);
-void tessi_peers_offer(struct tessi_peers *peers, uint32_t peer, struct tessi_task task, uint32_t epoch, uint64_t bytes);
-void tessi_peers_moved(struct tessi_peers *peers, uint32_t peer, struct tessi_task task, uint32_t worker, uint32_t epoch);
+void tessi_peers_offer(struct tessi_peers *peers, uint32_t peer, struct tessi_task task, uint32_t epoch,
+                       uint64_t bytes);
+void tessi_peers_moved(struct tessi_peers *peers, uint32_t peer, struct tessi_task task, uint32_t worker,
+                       uint32_t epoch);
 void tessi_peers_ask(struct tessi_peers *peers, uint32_t peer, struct tessi_task task);
 
 /* A MAP action: the mapping of the peer's memory stays until `tessi_peers_unmap` is called with what this returns. */

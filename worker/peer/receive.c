@@ -1,4 +1,6 @@
-/* Blocks on their way in: pieces in order, handed to the copier, DATA when the last one is in place. */
+/* Blocks on their way in: pieces in order, DATA when the last one is in place. */
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "worker/peer/internal.h"
@@ -40,9 +42,35 @@ void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tes
         at = (uint32_t)peers->pull_count++;
         tessi_grow(&peers->pulls, &peers->pull_capacity, peers->pull_count, sizeof *peers->pulls);
     }
-    peers->pulls[at] = (struct pull){.task = task, .peer = peer->id, .block = tessi_block_ref(block),
+    peers->pulls[at] = (struct pull){.task = task,
+                                     .peer = peer->id,
+                                     .block = tessi_block_ref(block),
                                      .token = ++peers->pull_tokens << TOKEN_SHIFT | at};
     tessi_map_put(&peers->pull_of, key_of(task), at);
+}
+
+static void pull_complete(struct tessi_peers *peers, struct pull *pull)
+{
+    struct tessi_flow_event event = {.kind = TESSI_FLOW_DATA, .peer = pull->peer, .task = pull->task};
+    pull_end(peers, pull);
+    peers->config.event(peers->config.context, &event, &(struct tessi_peer_data){0});
+}
+
+/* A copy into pages that exist takes less than handing it to another thread, and the sockets go on meanwhile. */
+static void piece_store(struct tessi_peers *peers, struct pull *pull, uint64_t offset, struct tessi_frame *frame)
+{
+    bool last = offset + frame->size == tessi_block_bytes(pull->block);
+    if (offset == 0) {
+        pull->by_copier = !tessi_block_committed(pull->block);
+    }
+    if (pull->by_copier) {
+        tessi_copier_add(peers->copier, pull->block, offset, frame, last, pull->token);
+        return;
+    }
+    memcpy((uint8_t *)tessi_block_data(pull->block) + offset, frame->data, frame->size);
+    if (last) {
+        pull_complete(peers, pull);
+    }
 }
 
 void tessi_peer_pull_piece(struct peer *peer, const struct tessi_msg_block *message, struct tessi_frame *payload,
@@ -67,8 +95,8 @@ void tessi_peer_pull_piece(struct peer *peer, const struct tessi_msg_block *mess
         pull->received += size;
         peers->gauges.received_bytes += size;
         if (size > 0) {
-            tessi_copier_add(peers->copier, pull->block, offset - size, &payload[i], pull->received == total,
-                             pull->token);
+            piece_store(peers, pull, offset - size, &payload[i]);
+            pull = pull_find(peers, message->task); /* the last piece ends it */
         }
     }
 }
@@ -107,9 +135,7 @@ void tessi_peers_pulls_work(struct tessi_peers *peers)
         if (status != TESSI_OK) {
             peers->config.broken(peers->config.context, status, error.text);
         } else if (pull != NULL) {
-            struct tessi_flow_event event = {.kind = TESSI_FLOW_DATA, .peer = pull->peer, .task = pull->task};
-            pull_end(peers, pull);
-            peers->config.event(peers->config.context, &event, &(struct tessi_peer_data){0});
+            pull_complete(peers, pull);
         }
     }
 }

@@ -123,7 +123,8 @@ static void pop(struct peer *peer)
     outgoing_end(outgoing);
 }
 
-static void piece_read(void *context, struct tessi_block *piece, enum tessi_status status, const struct tessi_error *error)
+static void piece_read(void *context, struct tessi_block *piece, enum tessi_status status,
+                       const struct tessi_error *error)
 {
     struct outgoing *outgoing = context;
     struct peer *peer = outgoing->peer;
@@ -209,7 +210,8 @@ void tessi_peer_pump(struct peer *peer)
     }
 }
 
-void tessi_peer_send_block(struct peer *peer, struct tessi_task task, uint32_t epoch, struct tessi_block *block, bool whole)
+void tessi_peer_send_block(struct peer *peer, struct tessi_task task, uint32_t epoch, struct tessi_block *block,
+                           bool whole)
 {
     struct outgoing *outgoing = tessi_zalloc(sizeof *outgoing);
     outgoing->peer = peer;

@@ -8,8 +8,8 @@
 #include "worker/peer/internal.h"
 
 enum {
-    READ_SPANS_MAX = 8192,       /* of one READ that we send */
-    READ_TASKS_MAX = 1 << 20,    /* of one READ that we take */
+    READ_SPANS_MAX = 8192,    /* of one READ that we send */
+    READ_TASKS_MAX = 1 << 20, /* of one READ that we take */
 };
 
 /* ——— boxes ——— */
@@ -40,7 +40,8 @@ void tessi_peer_box_clear(struct peer_box *box)
     }
 }
 
-static void box_add(struct peer *peer, struct peer_box *box, const struct tessi_buffer *packed, struct tessi_frame *payload)
+static void box_add(struct peer *peer, struct peer_box *box, const struct tessi_buffer *packed,
+                    struct tessi_frame *payload)
 {
     if (box->count >= PEER_BOX_MAX) {
         if (payload != NULL) {
@@ -65,7 +66,8 @@ static void box_add(struct peer *peer, struct peer_box *box, const struct tessi_
 /* ——— sending ——— */
 
 /* BUSY leaves the payload with the caller; otherwise it is gone. */
-static enum tessi_status send_now(struct peer *peer, bool own, const void *header, size_t size, struct tessi_frame *payload)
+static enum tessi_status send_now(struct peer *peer, bool own, const void *header, size_t size,
+                                  struct tessi_frame *payload)
 {
     bool has_payload = payload != NULL && (payload->data != NULL || payload->release != NULL);
     uint32_t frames = has_payload ? 1 : 0;
@@ -201,14 +203,15 @@ static void take_read(struct peer *peer, const struct tessi_msg_read *read)
         const struct tessi_span *span = &read->spans.items[i];
         for (uint64_t k = 0; k < span->count; k++) {
             struct tessi_task task = {span->session, span->layer, span->first + k};
-            emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_READ, .task = task, .epoch = span->epoch, .lease = lease},
+            emit(peer,
+                 (struct tessi_flow_event){.kind = TESSI_FLOW_READ, .task = task, .epoch = span->epoch, .lease = lease},
                  (struct tessi_peer_data){0});
         }
     }
 }
 
-static void take_inline(struct peer *peer, const struct tessi_msg_ready_inline *ready, const struct tessi_frame *payload,
-                        uint32_t payload_count)
+static void take_inline(struct peer *peer, const struct tessi_msg_ready_inline *ready,
+                        const struct tessi_frame *payload, uint32_t payload_count)
 {
     if (payload_count != 1) {
         tessi_peer_break(peer, "it sends a block without its bytes");
@@ -256,7 +259,9 @@ void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct te
     } else if (type == TESSI_MSG_MOVED) {
         const struct tessi_msg_moved *moved = &message->as.moved;
         tessi_peer_pull_refused(peer, moved->task);
-        emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_MOVED, .task = moved->task, .worker = moved->worker, .epoch = moved->epoch},
+        emit(peer,
+             (struct tessi_flow_event){
+                 .kind = TESSI_FLOW_MOVED, .task = moved->task, .worker = moved->worker, .epoch = moved->epoch},
              (struct tessi_peer_data){0});
     } else if (type == TESSI_MSG_ASK) {
         tessi_peer_pull_refused(peer, message->as.ask.task);

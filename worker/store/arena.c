@@ -17,13 +17,13 @@
 #endif
 
 enum {
-    PAGE_BYTES = 4096,     /* our unit; a system with larger pages gets it rounded up at creation */
-    SMALL_MAX = 16384,     /* larger extents are whole pages of their own */
+    PAGE_BYTES = 4096, /* our unit; a system with larger pages gets it rounded up at creation */
+    SMALL_MAX = 16384, /* larger extents are whole pages of their own */
     SLAB_BYTES = 262144,
-    SMALL_CLASSES = 33,    /* 64 bytes, then four steps a doubling up to SMALL_MAX */
-    BIN_STEPS = 8,         /* bins a doubling */
+    SMALL_CLASSES = 33, /* 64 bytes, then four steps a doubling up to SMALL_MAX */
+    BIN_STEPS = 8,      /* bins a doubling */
     BINS = 44 * BIN_STEPS,
-    BIN_LOOK = 16,         /* how many of the first bin's extents are tried */
+    BIN_LOOK = 16, /* how many of the first bin's extents are tried */
     NODES_A_CHUNK = 256,
 };
 
@@ -37,10 +37,10 @@ struct tessi_extent {
     uint64_t bytes;
     enum extent_state state;
     atomic_bool committed;
-    struct tessi_extent *before, *after;   /* whole pages: neighbours in the region */
+    struct tessi_extent *before, *after;      /* whole pages: neighbours in the region */
     struct tessi_extent *bin_prev, *bin_next; /* free: others of this size; spare nodes use bin_next */
     struct tessi_extent *old_prev, *old_next; /* resident: in the order in which they were freed */
-    struct slab *slab;                     /* small only */
+    struct slab *slab;                        /* small only */
     uint32_t slot;
 };
 
@@ -497,9 +497,9 @@ enum tessi_status tessi_arena_create(const struct tessi_arena_config *config, st
         mapped = region_map(arena, size, config->anonymous);
     }
     if (!mapped) {
-        enum tessi_status status =
-            tessi_fail(error, TESSI_NOMEM, "block memory of %llu bytes: no addresses for it (%s); give a smaller memory budget",
-                       (unsigned long long)config->budget_bytes, strerror(errno));
+        enum tessi_status status = tessi_fail(
+            error, TESSI_NOMEM, "block memory of %llu bytes: no addresses for it (%s); give a smaller memory budget",
+            (unsigned long long)config->budget_bytes, strerror(errno));
         tessi_free(arena);
         return status;
     }
@@ -575,7 +575,8 @@ enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_
         } while (rc != 0 && errno == EINTR);
     }
     if (rc != 0) {
-        return tessi_fail(error, TESSI_NOMEM, "block memory: %llu more bytes cannot be had (%s); give a smaller memory budget",
+        return tessi_fail(error, TESSI_NOMEM,
+                          "block memory: %llu more bytes cannot be had (%s); give a smaller memory budget",
                           (unsigned long long)whole->bytes, strerror(errno));
     }
     atomic_store_explicit(&whole->committed, true, memory_order_release);

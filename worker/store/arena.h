@@ -31,8 +31,8 @@ struct tessi_arena_config {
 };
 
 /* NOMEM when not even the addresses can be had. */
-TESSI_MUST_USE enum tessi_status tessi_arena_create(const struct tessi_arena_config *config,
-                                                    struct tessi_arena **arena, struct tessi_error *error);
+TESSI_MUST_USE enum tessi_status tessi_arena_create(const struct tessi_arena_config *config, struct tessi_arena **arena,
+                                                    struct tessi_error *error);
 
 /* All extents are void after this. NULL is allowed. */
 void tessi_arena_destroy(struct tessi_arena *arena);

@@ -19,7 +19,7 @@
 #include "core/base/assert.h"
 #include "core/base/digest.h"
 
-#define PREFIX "tessera-spill-"     /* a directory that is locked while its owner lives */
+#define PREFIX "tessera-spill-"      /* a directory that is locked while its owner lives */
 #define NEW_PREFIX "tessera-making-" /* one that its owner has not locked yet */
 #define LOCK_NAME "lock"
 
@@ -98,7 +98,10 @@ static enum tessi_status fail_file(const struct tessi_spill *spill, uint64_t fil
                                    struct tessi_error *error)
 {
     bool full = errno == ENOSPC || errno == EDQUOT;
-    return tessi_fail(error, full ? TESSI_TOO_BIG : errno == ENOENT ? TESSI_NOT_FOUND : TESSI_IO,
+    return tessi_fail(error,
+                      full              ? TESSI_TOO_BIG
+                      : errno == ENOENT ? TESSI_NOT_FOUND
+                                        : TESSI_IO,
                       "spill file %s/%" PRIu64 ".block: cannot %s it: %s%s", spill->path, file, what, strerror(errno),
                       full ? "; free space there or choose another --spill-dir" : "");
 }
@@ -175,8 +178,7 @@ static enum tessi_status write_file(struct tessi_spill *spill, const struct job 
         }
     }
     head.digest = head_digest(&head, digests);
-    if (!write_all(fd, &head, sizeof head, 0) ||
-        !write_all(fd, digests, head.pieces * sizeof *digests, sizeof head)) {
+    if (!write_all(fd, &head, sizeof head, 0) || !write_all(fd, digests, head.pieces * sizeof *digests, sizeof head)) {
         status = fail_file(spill, job->file, "write", error);
     }
 cleanup:
@@ -350,8 +352,7 @@ static bool directory_remove(int parent, const char *name)
 static bool directory_is_dead(int parent, const char *name)
 {
     struct stat info;
-    if (fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(info.st_mode) ||
-        info.st_uid != geteuid()) {
+    if (fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != geteuid()) {
         return false;
     }
     if (strncmp(name, NEW_PREFIX, strlen(NEW_PREFIX)) == 0) {
@@ -405,7 +406,8 @@ static enum tessi_status directory_create(struct tessi_spill *spill, const char 
     if (spill->dir_fd >= 0) {
         spill->lock_fd = openat(spill->dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     }
-    bool ready = spill->lock_fd >= 0 && flock(spill->lock_fd, LOCK_EX | LOCK_NB) == 0 && rename(making, spill->path) == 0;
+    bool ready =
+        spill->lock_fd >= 0 && flock(spill->lock_fd, LOCK_EX | LOCK_NB) == 0 && rename(making, spill->path) == 0;
     enum tessi_status status = TESSI_OK;
     if (!ready) {
         status = tessi_fail(error, TESSI_IO, "spill directory %s: cannot use it: %s; choose another --spill-dir", dir,
@@ -480,8 +482,9 @@ void tessi_spill_destroy(struct tessi_spill *spill)
 void tessi_spill_write(struct tessi_spill *spill, uint64_t file, const void *data, uint64_t bytes,
                        tessi_spill_done_fn *done, void *context)
 {
-    job_add(spill, (struct job){.kind = JOB_WRITE, .file = file, .from = data, .bytes = bytes, .done = done,
-                                .context = context});
+    job_add(
+        spill,
+        (struct job){.kind = JOB_WRITE, .file = file, .from = data, .bytes = bytes, .done = done, .context = context});
 }
 
 void tessi_spill_read(struct tessi_spill *spill, uint64_t file, uint64_t total, uint64_t offset, void *data,
@@ -489,8 +492,14 @@ void tessi_spill_read(struct tessi_spill *spill, uint64_t file, uint64_t total, 
 {
     TESS_ASSERT(offset % TESSI_SPILL_PIECE_BYTES == 0 && offset <= total && bytes <= total - offset);
     TESS_ASSERT(bytes % TESSI_SPILL_PIECE_BYTES == 0 || offset + bytes == total);
-    job_add(spill, (struct job){.kind = JOB_READ, .file = file, .total = total, .offset = offset, .to = data,
-                                .bytes = bytes, .done = done, .context = context});
+    job_add(spill, (struct job){.kind = JOB_READ,
+                                .file = file,
+                                .total = total,
+                                .offset = offset,
+                                .to = data,
+                                .bytes = bytes,
+                                .done = done,
+                                .context = context});
 }
 
 void tessi_spill_remove(struct tessi_spill *spill, uint64_t file)

@@ -18,12 +18,12 @@ struct tessi_block {
     enum block_kind kind;
     struct tessi_store *store;
     uint64_t bytes;
-    struct tessi_extent *extent;  /* MEMORY */
-    const void *data;             /* MAPPED */
+    struct tessi_extent *extent; /* MEMORY */
+    const void *data;            /* MAPPED */
     void (*release)(void *hint);
     void *hint;
-    uint64_t file;                /* FILE */
-    struct tessi_layer *layer;    /* REMAKE, owned */
+    uint64_t file;             /* FILE */
+    struct tessi_layer *layer; /* REMAKE, owned */
     uint64_t index;
     struct tessi_block *next_dead;
 };
@@ -142,7 +142,8 @@ static enum tessi_status memory_create(struct tessi_store *store, uint64_t bytes
     struct tessi_extent *extent = tessi_arena_alloc(store->arena, bytes);
     if (extent == NULL) {
         *block = NULL;
-        return tessi_fail(error, TESSI_NOMEM, "block of %llu bytes: no room in the worker's memory; give a larger memory budget",
+        return tessi_fail(error, TESSI_NOMEM,
+                          "block of %llu bytes: no room in the worker's memory; give a larger memory budget",
                           (unsigned long long)bytes);
     }
     *block = block_create(store, BLOCK_MEMORY, bytes);
@@ -208,7 +209,8 @@ static struct entry *entry_create(struct tessi_store *store, uint32_t handle)
     return entry;
 }
 
-enum tessi_status tessi_store_alloc(struct tessi_store *store, uint32_t handle, uint64_t bytes, struct tessi_error *error)
+enum tessi_status tessi_store_alloc(struct tessi_store *store, uint32_t handle, uint64_t bytes,
+                                    struct tessi_error *error)
 {
     struct tessi_block *block;
     enum tessi_status status = memory_create(store, bytes, &block, error);
@@ -398,8 +400,8 @@ void tessi_store_read(struct tessi_store *store, struct tessi_block *block, uint
 /* Let the handle have what was transferred; false when it has been freed meanwhile. */
 static bool transfer_apply(struct tessi_store *store, struct transfer *transfer)
 {
-    bool alive = transfer->handle < store->entry_count &&
-                 store->entries[transfer->handle].generation == transfer->generation;
+    bool alive =
+        transfer->handle < store->entry_count && store->entries[transfer->handle].generation == transfer->generation;
     if (alive && transfer->status == TESSI_OK) {
         struct entry *entry = &store->entries[transfer->handle];
         if (transfer->kind == TRANSFER_SPILL) {

@@ -58,7 +58,8 @@ void tessi_store_free(struct tessi_store *store, uint32_t handle);
 void tessi_store_spill(struct tessi_store *store, uint32_t handle, const struct tessi_layer *layer, uint64_t index);
 void tessi_store_unalloc(struct tessi_store *store, uint32_t handle);
 /* New memory, filled from the file or by the layer; the outcome comes from tessi_store_next, and the file goes. NOMEM. */
-TESSI_MUST_USE enum tessi_status tessi_store_load(struct tessi_store *store, uint32_t handle, struct tessi_error *error);
+TESSI_MUST_USE enum tessi_status tessi_store_load(struct tessi_store *store, uint32_t handle,
+                                                  struct tessi_error *error);
 
 /* The block of a handle: what is spilled of it, or its memory. Borrowed: the handle holds it. */
 struct tessi_block *tessi_store_block(const struct tessi_store *store, uint32_t handle, bool spilled);
@@ -95,8 +96,8 @@ void tessi_store_read(struct tessi_store *store, struct tessi_block *block, uint
                       void *context);
 
 struct tessi_store_gauges {
-    uint64_t memory_bytes;    /* of blocks, as asked for */
-    uint64_t resident_bytes;  /* pages in use or kept for use */
+    uint64_t memory_bytes;   /* of blocks, as asked for */
+    uint64_t resident_bytes; /* pages in use or kept for use */
     uint64_t file_bytes;
     uint64_t spills, loads, remakes;
 };
