@@ -71,26 +71,66 @@ void sim_check_scheduler(struct sim_world *world)
     world->alone_longest_ns = alone_ns > world->alone_longest_ns ? alone_ns : world->alone_longest_ns;
 }
 
-static void check_held_block(struct sim_world *world, const struct sched_layer *layer, uint64_t index,
-                             const struct task_record *record)
+/* Nothing is under way between the scheduler and the worker, so they must be of one mind. */
+static bool of_one_mind(const struct sim_world *world, const struct sim_node *node)
+{
+    return node->alive && !node->paused && node->to_scheduler == 0 && node->from_scheduler == 0 &&
+           sim_worker_quiet(node) && worker_find(world->sched, node->id) != NULL;
+}
+
+static void check_record(struct sim_world *world, const struct sched_layer *layer, uint64_t index,
+                         const struct task_record *record)
 {
     uint32_t owner = world->sched->workers[record->owner]->id;
     const struct sim_node *node = sim_node(world, owner);
-    if (!node->alive || node->paused || node->to_scheduler > 0 || node->from_scheduler > 0 ||
-        !sim_worker_quiet(node)) {
+    if (!of_one_mind(world, node)) {
         return;
     }
     const struct tessi_flow *flow = sim_worker_flow(node);
     struct tessi_task name = {layer->session->id, layer->layer->id, index};
     uint32_t handle = tessi_flow_block_find(flow, name);
     const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
-    if (block == NULL || !block->owned || !(flow_block_servable(block) || block->state == FLOW_LOADING)) {
+    bool held = record->state == TASK_HELD;
+    if (!held && (block == NULL || block->task == FLOW_NONE)) {
+        sim_fail(world, "the scheduler believes that worker %u has yet to make %u:%llu, and it does not know of it",
+                 owner, name.layer, (unsigned long long)index);
+    }
+    if (held && (block == NULL || !block->owned || !(flow_block_servable(block) || block->state == FLOW_LOADING))) {
         sim_fail(world, "the scheduler believes that worker %u holds %u:%llu, and it does not", owner, name.layer,
                  (unsigned long long)index);
     }
 }
 
-void sim_check_held(struct sim_world *world)
+static const struct task_record *known(struct sim_world *world, const struct sim_node *node, struct tessi_task name,
+                                       enum task_state state)
+{
+    struct sched_layer *layer = scheduled(world, name.session, name.layer);
+    const struct task_record *record = layer == NULL ? NULL : record_peek(layer, name.index);
+    bool good = record != NULL && record->state == state && world->sched->workers[record->owner]->id == node->id;
+    return good ? record : NULL;
+}
+
+/* What a worker does or keeps, it does or keeps at the scheduler's wish. */
+static void check_worker(struct sim_world *world, const struct sim_node *node)
+{
+    const struct tessi_flow *flow = sim_worker_flow(node);
+    for (uint32_t b = 0; b < flow->blocks.count; b++) {
+        const struct flow_block *block = flow_block(flow, b);
+        if (!block->live || (!block->owned && block->task == FLOW_NONE)) {
+            continue;
+        }
+        struct tessi_task name = tessi_flow_block_name(flow, block);
+        enum task_state state = block->owned ? TASK_HELD : TASK_ASSIGNED;
+        uint32_t epoch = block->owned ? block->epoch : flow_task(flow, block->task)->epoch;
+        const struct task_record *record = known(world, node, name, state);
+        if (record == NULL || record->epoch != epoch) {
+            sim_fail(world, "worker %u %s %u:%llu under epoch %u, and the scheduler knows nothing of it", node->id,
+                     block->owned ? "owns" : "has yet to make", name.layer, (unsigned long long)name.index, epoch);
+        }
+    }
+}
+
+void sim_check_minds(struct sim_world *world)
 {
     for (size_t s = 0; s < world->sched->session_count; s++) {
         const struct session *session = world->sched->sessions[s];
@@ -98,10 +138,16 @@ void sim_check_held(struct sim_world *world)
             const struct sched_layer *layer = session->layers[l];
             for (uint64_t i = 0; i < layer->tasks; i++) {
                 const struct task_record *record = record_peek(layer, i);
-                if (record != NULL && record->state == TASK_HELD) {
-                    check_held_block(world, layer, i, record);
+                bool assigned = record != NULL && record->state == TASK_ASSIGNED && (record->flags & TASK_ADOPTING) == 0;
+                if (assigned || (record != NULL && record->state == TASK_HELD)) {
+                    check_record(world, layer, i, record);
                 }
             }
+        }
+    }
+    for (size_t n = 0; n < world->node_count; n++) {
+        if (!world->nodes[n]->is_client && of_one_mind(world, world->nodes[n])) {
+            check_worker(world, world->nodes[n]);
         }
     }
 }

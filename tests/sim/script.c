@@ -72,6 +72,10 @@ static void add_memory(struct sim_world *world)
     if (options->graph.scale == 1 && random_chance(&world->random, 70)) {
         options->graph.scale = 40;
     }
+    if (random_chance(&world->random, 50)) { /* blocks too large to travel inside an answer, lent and borrowed */
+        options->hosts = 1;
+        options->graph.scale = 100;
+    }
 }
 
 static void add_disks(struct sim_world *world)

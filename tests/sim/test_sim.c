@@ -18,7 +18,7 @@
 #include "tests/sim/world.h"
 
 #define SEEDS_EACH 32       /* of an ordinary run, for each profile */
-#define SEED_LIMIT_S 120    /* one seed: beyond it a machine is taken to loop */
+#define SEED_LIMIT_S 30     /* one seed: beyond it a machine is taken to loop */
 
 static void say_replay(uint64_t seed)
 {

@@ -13,7 +13,7 @@
 #define STUCK_NS (30 * SIM_S)   /* nothing has happened for so long */
 #define LONG_NS (600 * SIM_S)   /* and yet it does not end */
 #define STEPS_MAX 3000000
-#define HELD_CHECK_STEPS 97
+#define MINDS_CHECK_STEPS 23
 
 void sim_trace(const struct sim_world *world, const char *format, ...)
 {
@@ -408,8 +408,8 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
         node_event(world, sim_node(world, event->node), event);
         break;
     }
-    if (world->steps % HELD_CHECK_STEPS == 0) {
-        sim_check_held(world);
+    if (world->steps % MINDS_CHECK_STEPS == 0) {
+        sim_check_minds(world);
     }
 }
 
@@ -523,7 +523,7 @@ void sim_run(uint64_t seed, bool verbose, uint64_t *digest)
         dispatch(&world, &event);
         watch_progress(&world);
     }
-    sim_check_held(&world);
+    sim_check_minds(&world);
     sim_check_empty(&world);
     sim_trace(&world, "the end: %" PRIu64 " events, %" PRIu64 " tasks run, %" PRIu64 " reads", world.steps,
               world.tasks_run, world.reads_right);

@@ -265,7 +265,7 @@ void sim_dump(const struct sim_world *world);
 /* check.c */
 void sim_check_report(struct sim_world *world, uint32_t worker, const struct tessi_report *report); /* after the step */
 void sim_check_scheduler(struct sim_world *world); /* after each of its steps */
-void sim_check_held(struct sim_world *world);      /* what the scheduler believes is held is there */
+void sim_check_minds(struct sim_world *world);      /* scheduler and workers agree on who has what */
 bool sim_scheduler_knows(const struct sim_world *world, uint32_t id);
 void sim_check_empty(struct sim_world *world);     /* at the end, when all has been released */
 void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, uint32_t layer,
