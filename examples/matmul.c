@@ -1,9 +1,11 @@
 /* Multiplies two matrices, random ones or files, times it and checks it. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tessera.h"
 
@@ -141,6 +143,23 @@ static int parse(int argc, char **argv, struct options *options)
         return usage_error("--workers", NULL, "a cluster elsewhere has its own workers: leave it out");
     }
     return -1;
+}
+
+/* Better to hear it before the product is computed than after. */
+static int check_output(const struct options *options)
+{
+    if (options->out == NULL) {
+        return -1;
+    }
+    const char *slash = strrchr(options->out, '/');
+    int length = slash == NULL ? 1 : slash == options->out ? 1 : (int)(slash - options->out);
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%.*s", length, slash == NULL ? "." : options->out);
+    if (access(folder, W_OK | X_OK) == 0) {
+        return -1;
+    }
+    fprintf(stderr, "matmul: --out %s: nothing can be written to %s: %s\n", options->out, folder, strerror(errno));
+    return 1;
 }
 
 /* ——— the product ——— */
@@ -389,6 +408,7 @@ int main(int argc, char **argv)
     struct job job = {0};
     double error = 0;
     int code = parse(argc, argv, &options);
+    code = code >= 0 ? code : check_output(&options);
     if (code >= 0) {
         return code;
     }
