@@ -19,6 +19,7 @@
 #include "worker/store/spill.h"
 
 enum { READY_MAX = 64 };
+#define ABSENCE_MAX_NS INT64_C(15000000000) /* half of the time after which ZeroMQ gives a silent connection up */
 
 void tessi_worker_end(struct tessi_worker *worker, enum tessi_status status, const char *format, ...)
 {
@@ -271,11 +272,25 @@ static int64_t time_left(const struct tessi_worker *worker)
     return until_ns > worker->now_ns ? until_ns - worker->now_ns : 0;
 }
 
+/* A worker that was stopped for long may have lost connections without knowing it, and with them the
+ * leases on memory that its steps read: it must not report what they make of it. */
+static void check_absence(struct tessi_worker *worker, int64_t absent_ns)
+{
+    if (absent_ns > ABSENCE_MAX_NS && worker->phase == WORKER_WORKING &&
+        worker->scheduler.scheme == TESSI_SCHEME_TCP) {
+        tessi_worker_end(worker, TESSI_CLOSED,
+                         "this worker was stopped for %.0f s and cannot trust what it borrowed before: start it again",
+                         (double)absent_ns / 1e9);
+    }
+}
+
 static void loop_once(struct tessi_worker *worker)
 {
     struct tessi_ready ready[READY_MAX];
-    uint32_t count = tessi_poller_wait(worker->poller, time_left(worker), ready, READY_MAX);
+    int64_t before_ns = worker->now_ns, left_ns = time_left(worker);
+    uint32_t count = tessi_poller_wait(worker->poller, left_ns, ready, READY_MAX);
     worker->now_ns = tessi_clock_now();
+    check_absence(worker, worker->now_ns - before_ns - left_ns);
     for (uint32_t i = 0; i < count && worker->phase != WORKER_OVER; i++) {
         struct tessi_source *source = ready[i].owner;
         if (source != NULL) {

@@ -124,6 +124,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     tessi_spans_push(&worker->given, span);
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         struct where_walk walk = {sched, worker, layer->inputs[i]};
+        on_worker(layer->inputs[i], worker->index)->reads = true;
         tessi_task_inputs(layer->layer, i, index, name_owner, &walk);
     }
     if (layer->layer->op == TESSI_OP_RECEIVE) {

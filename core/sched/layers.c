@@ -350,9 +350,6 @@ static void unlink_consumer(struct sched_layer *input, const struct sched_layer 
         }
     }
     input->consumer_count = kept;
-    if (input->order_via == reader) {
-        input->order_via = NULL;
-    }
     if (input->place_consumer == reader) {
         input->place_consumer = NULL;
         input->placement = PLACE_REGIONS;
@@ -362,11 +359,26 @@ static void unlink_consumer(struct sched_layer *input, const struct sched_layer 
 static void notify_drop(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t w = 0; w < sched->worker_count && w < layer->on_capacity; w++) {
-        if (layer->on[w].told && sched->workers[w]->alive) {
+        if ((layer->on[w].told || layer->on[w].reads) && sched->workers[w]->alive) {
             tessi_grow(&sched->drops, &sched->drop_capacity, sched->drop_count + 1, sizeof *sched->drops);
             sched->drops[sched->drop_count++] = (struct drop_notice){w, layer->session->id, layer->layer->id};
             mark_dirty(sched->workers[w]);
         }
+    }
+}
+
+/* Orders never change: what waits was sorted by them. So a layer's description stays as long as another
+ * layer's order is derived through it. */
+static void free_description(struct sched_layer *layer)
+{
+    while (layer != NULL && layer->gone && layer->order_users == 0) {
+        struct sched_layer *via = layer->order_via;
+        tessi_layer_destroy(layer->layer);
+        tessi_free(layer);
+        if (via != NULL) {
+            via->order_users--;
+        }
+        layer = via;
     }
 }
 
@@ -375,13 +387,13 @@ static void free_layer(struct sched_layer *layer)
     for (uint64_t p = 0; p < layer->page_count; p++) {
         tessi_free(layer->pages[p].records);
     }
-    tessi_layer_destroy(layer->layer);
     tessi_free(layer->pages);
     tessi_free(layer->consumers);
     tessi_free(layer->failure_text);
     tessi_free(layer->regions);
     tessi_free(layer->on);
-    tessi_free(layer);
+    layer->gone = true;
+    free_description(layer);
 }
 
 static void unwatch(struct tessi_sched *sched, const struct sched_layer *layer)
@@ -402,14 +414,14 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     for (uint64_t i = 0; i < layer->tasks; i++) {
         abandon_task(sched, layer, i);
     }
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) { /* before a page is opened and counts its readers */
+        unlink_consumer(layer->inputs[i], layer);
+    }
     settle(sched);
     collapse_pages(sched);
     unwatch(sched, layer);
     backlog_purge(sched, session, layer);
     notify_drop(sched, layer);
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
-        unlink_consumer(layer->inputs[i], layer);
-    }
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
     sched->tasks_total -= left;

@@ -44,6 +44,7 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
         if (single_consumer(layer, layer->submission)) {
             layer->order_via = layer->consumers[0].layer;
             layer->order_input = layer->consumers[0].input;
+            layer->order_via->order_users++;
             layer->order_depth = layer->order_via->order_depth + 1;
         }
     }

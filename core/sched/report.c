@@ -3,6 +3,8 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
+#define SLOWNESS_MEMORY_NS 2e8 /* run time over which a worker's slowness is smoothed */
+
 typedef void report_fn(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                        const struct tessi_span *span);
 
@@ -209,9 +211,11 @@ static void take_times(struct tessi_sched *sched, struct worker *worker, const s
         }
         double mean_ns = (double)span->time_ns / (double)span->count;
         history_record(sched, layer, span->first, mean_ns);
+        /* Short tasks say little about a worker: they weigh as much as they took. */
         double ratio = mean_ns / layer->estimate_ns;
+        double weight = (double)span->time_ns / SLOWNESS_MEMORY_NS;
         ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
-        worker->slowness += 0.1 * (ratio - worker->slowness);
+        worker->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - worker->slowness);
     }
 }
 

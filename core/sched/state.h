@@ -50,7 +50,8 @@ struct page {
 struct layer_on_worker {
     uint64_t assigned;
     uint64_t backlog;
-    bool told; /* the worker has the layer's description */
+    bool told;  /* the worker has the layer's description */
+    bool reads; /* it may have copies of the layer's blocks */
 };
 
 struct sched_layer;
@@ -83,7 +84,7 @@ struct sched_layer {
     bool handle;    /* the client can still name it */
     bool wanted;    /* its blocks are computed and held */
     bool announced; /* DONE or FAILED has been sent */
-    bool abandoned; /* nothing can reach it: on its way out */
+    bool gone; /* destroyed, but for its description */
     uint64_t held;  /* tasks HELD */
     uint64_t first_done; /* tasks done at least once, or found unnecessary */
     enum tessi_status failure;
@@ -94,6 +95,7 @@ struct sched_layer {
     /* global order */
     struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
     uint32_t order_input;
+    uint32_t order_users; /* layers that have this one as order_via: its description outlives it for them */
     uint64_t order_base, order_depth, order_levels, order_end;
     /* placement */
     enum placement placement;

@@ -138,7 +138,8 @@ void sim_check_minds(struct sim_world *world)
             const struct sched_layer *layer = session->layers[l];
             for (uint64_t i = 0; i < layer->tasks; i++) {
                 const struct task_record *record = record_peek(layer, i);
-                bool assigned = record != NULL && record->state == TASK_ASSIGNED && (record->flags & TASK_ADOPTING) == 0;
+                bool adopting = record != NULL && (record->flags & TASK_ADOPTING) != 0;
+                bool assigned = record != NULL && record->state == TASK_ASSIGNED && !adopting;
                 if (assigned || (record != NULL && record->state == TASK_HELD)) {
                     check_record(world, layer, i, record);
                 }

@@ -109,7 +109,7 @@ static void ask(struct sim_world *world, struct sim_node *node, struct tessi_tas
     struct sim_message *message = sim_message(SIM_READ, node->id, worker);
     message->task = task;
     message->epoch = epoch;
-    /* What a client reads from lent memory after it was taken for lost is noise, so one that may be lost borrows none. */
+    /* Lent memory holds noise once the reader was taken for lost, so a client that may be borrows none. */
     message->lease = node->host == sim_node(world, worker)->host && world->options.client_pauses == 0 &&
                      random_chance(&world->random, 50);
     read->state = READ_ASKED;

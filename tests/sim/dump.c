@@ -29,15 +29,15 @@ static void dump_records(const struct sim_world *world, const struct sched_layer
     (void)fprintf(stderr, "  layer %u (%s): %" PRIu64 " tasks, %" PRIu64 " held%s%s, failure %d\n", layer->layer->id,
                   tessi_op_row(layer->layer->op)->name, layer->tasks, layer->held, layer->wanted ? ", wanted" : "",
                   layer->handle ? ", handle" : "", (int)layer->failure);
-    (void)fprintf(stderr, "    submission %u, order base %" PRIu64 " depth %" PRIu64 " of %" PRIu64 " via %u\n", layer->submission,
-                  layer->order_base, layer->order_depth, layer->order_levels,
+    (void)fprintf(stderr, "    submission %u, order base %" PRIu64 " depth %" PRIu64 " of %" PRIu64 " via %u\n",
+                  layer->submission, layer->order_base, layer->order_depth, layer->order_levels,
                   layer->order_via == NULL ? 0 : layer->order_via->layer->id);
     for (uint64_t i = 0; i < layer->tasks; i++) {
         const struct task_record *task = record_peek(layer, i);
         if (task != NULL && task->state != TASK_RELEASED) {
             uint32_t owner = task->owner == NO_WORKER ? 0 : world->sched->workers[task->owner]->id;
-            (void)fprintf(stderr, "    %u:%" PRIu64 " %s at %u, epoch %u, %u refs, flags %u; reads", layer->layer->id, i,
-                          record_states[task->state], owner, task->epoch, task->refs, task->flags);
+            (void)fprintf(stderr, "    %u:%" PRIu64 " %s at %u, epoch %u, %u refs, flags %u; reads", layer->layer->id,
+                          i, record_states[task->state], owner, task->epoch, task->refs, task->flags);
             for (uint32_t n = 0; n < layer->layer->ninputs; n++) {
                 struct input_dump dump = {layer->inputs[n]};
                 tessi_task_inputs(layer->layer, n, i, dump_input, &dump);

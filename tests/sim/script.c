@@ -117,10 +117,15 @@ void sim_options_choose(struct sim_world *world)
         add_pauses(world);
         break;
     case SIM_MEMORY:
-        add_memory(world);
-        break;
     case SIM_DISKS:
-        add_disks(world);
+        if (random_chance(&world->random, 30)) {
+            add_deaths(world);
+        }
+        if (options->profile == SIM_MEMORY) {
+            add_memory(world);
+        } else {
+            add_disks(world);
+        }
         break;
     case SIM_FAILURES:
         add_failures(world);

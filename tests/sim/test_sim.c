@@ -1,6 +1,6 @@
 /* The simulator: the scheduler's and the workers' machines against a serial oracle under seeded faults.
  *
- *     test_sim                      a few hundred seeds, one test for each kind of world
+ *     test_sim                      2,000 seeds, one test for each kind of world; fewer under a sanitizer
  *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors)
  *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens */
 #include <setjmp.h>
@@ -17,7 +17,12 @@
 
 #include "tests/sim/world.h"
 
-#define SEEDS_EACH 32       /* of an ordinary run, for each profile */
+/* Of an ordinary run, for each kind of world. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SEEDS_EACH 40
+#else
+#define SEEDS_EACH 250
+#endif
 #define SEED_LIMIT_S 30     /* one seed: beyond it a machine is taken to loop */
 
 static void say_replay(uint64_t seed)

@@ -369,7 +369,8 @@ static void on_delivery(struct sim_world *world, struct sim_event *event)
     world->digest = sim_mix(world->digest, (uint64_t)message->kind << 32 | (uint64_t)message->from << 16 | message->to);
     sim_trace(world, "%s %u → %u%s task %u:%" PRIu64 "%s%s", sim_message_names[message->kind], message->from,
               message->to, message->late ? " (again)" : "", message->task.layer, message->task.index,
-              lost ? " is lost" : "", message->to != SIM_SCHEDULER && !sim_node(world, message->to)->alive ? " †" : "");
+              lost ? " is lost" : "",
+              message->to != SIM_SCHEDULER && !sim_node(world, message->to)->alive ? " †" : "");
     if (lost) {
         sim_message_free(message);
     } else if (message->to == SIM_SCHEDULER) {

@@ -45,7 +45,7 @@ struct sim_options {
     uint32_t spill_fail_percent, damage_percent;
     uint32_t duplicate_percent; /* of reports, locates, reads and some answers */
     uint32_t silent_percent;    /* of deaths: no connection breaks, the peer just falls silent */
-    bool peers_notice;          /* workers see their neighbours' connections break, before or after the scheduler does */
+    bool peers_notice;          /* workers see neighbours' connections break, before or after the scheduler does */
     bool hear_the_lost;         /* what a peer sent before it was declared lost still arrives afterwards */
     uint32_t deaths, pauses, joins, client_deaths, client_pauses;
     bool all_die;
