@@ -14,7 +14,7 @@
 #define GAUGES_STALE_NS (100 * TESSI_NS_PER_MS) /* freed memory is no event, but somebody may be looking */
 
 enum {
-    SLOT_DEPTH = 4, /* hides the hand-over between loop and slot, which takes tens of microseconds */
+    SLOT_DEPTH = 2, /* hides the hand-over between loop and slot, which takes tens of microseconds */
     STEP_WINDOW = 3,
     QUIET_HEARTBEATS = 3 /* with nothing to do, before memory kept for use goes back */
 };
@@ -110,13 +110,14 @@ static void notice_quiet(struct tessi_worker *worker)
 void tessi_worker_tell(struct tessi_worker *worker)
 {
     flush_unsent(worker);
-    while (!worker->link_full && worker->locates.count > 0 && worker->phase == WORKER_WORKING) {
-        send_locates(worker);
-    }
     bool due = worker->now_ns - worker->sent_ns >= worker->heartbeat_ns;
     bool wanted = due || worker->now_ns >= tessi_worker_tell_deadline(worker) || tessi_flow_has_report(worker->flow);
     if (!worker->link_full && worker->phase == WORKER_WORKING && wanted) {
         send_report(worker);
+    }
+    /* The scheduler answers a LOCATE by what it has been told, so the report goes first. */
+    while (!worker->link_full && worker->locates.count > 0 && worker->phase == WORKER_WORKING) {
+        send_locates(worker);
     }
     if (due) {
         notice_quiet(worker);

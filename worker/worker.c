@@ -20,6 +20,7 @@
 
 enum { READY_MAX = 64 };
 #define ABSENCE_MAX_NS INT64_C(15000000000) /* half of the time after which ZeroMQ gives a silent connection up */
+#define ABSENCE_HEARTBEATS 2.5               /* half of those after which the scheduler gives a worker up */
 
 void tessi_worker_end(struct tessi_worker *worker, enum tessi_status status, const char *format, ...)
 {
@@ -272,11 +273,13 @@ static int64_t time_left(const struct tessi_worker *worker)
     return until_ns > worker->now_ns ? until_ns - worker->now_ns : 0;
 }
 
-/* A worker that was stopped for long may have lost connections without knowing it, and with them the
- * leases on memory that its steps read: it must not report what they make of it. */
+/* A worker that was stopped for long may have been given up without knowing it yet, and with it the
+ * leases on memory that its steps read: nobody must see what they make of it. */
 static void check_absence(struct tessi_worker *worker, int64_t absent_ns)
 {
-    if (absent_ns > ABSENCE_MAX_NS && worker->phase == WORKER_WORKING &&
+    double given_up_ns = ABSENCE_HEARTBEATS * (double)worker->heartbeat_ns;
+    double limit_ns = given_up_ns < (double)ABSENCE_MAX_NS ? given_up_ns : (double)ABSENCE_MAX_NS;
+    if ((double)absent_ns > limit_ns && worker->phase == WORKER_WORKING &&
         worker->scheduler.scheme == TESSI_SCHEME_TCP) {
         tessi_worker_end(worker, TESSI_CLOSED,
                          "this worker was stopped for %.0f s and cannot trust what it borrowed before: start it again",

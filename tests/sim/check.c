@@ -234,7 +234,8 @@ void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, u
 {
     bool expected = false;
     if (status == TESSI_FAILED) {
-        expected = broken(graph, layer);
+        /* A layer tells its readers of the first of its failures, which may have been another block's. */
+        expected = broken(graph, layer) || sim_loss_possible(world, graph);
     } else if (status == TESSI_LOST) {
         expected = blamed(world, graph);
     } else if (status == TESSI_NO_WORKERS) {

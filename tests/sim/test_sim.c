@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@
 #else
 #define SEEDS_EACH 250
 #endif
-#define SEED_LIMIT_S 30     /* one seed: beyond it a machine is taken to loop */
+#define SEED_LIMIT_S 30 /* processor time of one seed: beyond it a machine is taken to loop */
 
 static void say_replay(uint64_t seed)
 {
@@ -49,7 +50,7 @@ static pid_t start(uint64_t first, uint64_t end, uint64_t step, int *report)
     }
     (void)close(ends[0]);
     for (uint64_t seed = first; seed < end; seed += step) {
-        (void)alarm(SEED_LIMIT_S);
+        (void)setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = SEED_LIMIT_S}, NULL);
         if (write(ends[1], &seed, sizeof seed) != (ssize_t)sizeof seed) {
             _exit(2);
         }

@@ -174,6 +174,7 @@ static void grant_room(struct tessi_flow *flow)
         enum flow_grant grant;
         if (source == 0) {
             grant = start(flow, tessi_heap_peek(&flow->startable)->value, false);
+            run_started(flow); /* a slot goes on with its task rather than take turns between two: they would end late */
         } else {
             enum flow_class class = source == 1 ? FLOW_WAITING : FLOW_AHEAD;
             grant = tessi_flow_bring(flow, tessi_heap_peek(&flow->fetch[class])->value, false);

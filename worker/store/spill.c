@@ -22,6 +22,7 @@
 #define PREFIX "tessera-spill-"      /* a directory that is locked while its owner lives */
 #define NEW_PREFIX "tessera-making-" /* one that its owner has not locked yet */
 #define LOCK_NAME "lock"
+#define WRITE_FAILED_PAUSE_NS 100000000
 
 enum {
     TMPFS = 0x01021994,
@@ -103,7 +104,7 @@ static enum tessi_status fail_file(const struct tessi_spill *spill, uint64_t fil
                       : errno == ENOENT ? TESSI_NOT_FOUND
                                         : TESSI_IO,
                       "spill file %s/%" PRIu64 ".block: cannot %s it: %s%s", spill->path, file, what, strerror(errno),
-                      full ? "; free space there or choose another --spill-dir" : "");
+                      full ? "; free space there or choose another --spill DIR" : "");
 }
 
 static bool write_all(int fd, const void *data, uint64_t bytes, uint64_t offset)
@@ -266,6 +267,10 @@ static void job_run(struct tessi_spill *spill, struct job *job)
     switch (job->kind) {
     case JOB_WRITE:
         status = write_file(spill, job, &error);
+        if (status != TESSI_OK) {
+            /* Whoever hears of it may try again at once: a full disk must not become a busy loop. */
+            (void)nanosleep(&(struct timespec){.tv_nsec = WRITE_FAILED_PAUSE_NS}, NULL);
+        }
         break;
     case JOB_READ:
         status = read_file(spill, job, &error);
@@ -410,7 +415,7 @@ static enum tessi_status directory_create(struct tessi_spill *spill, const char 
         spill->lock_fd >= 0 && flock(spill->lock_fd, LOCK_EX | LOCK_NB) == 0 && rename(making, spill->path) == 0;
     enum tessi_status status = TESSI_OK;
     if (!ready) {
-        status = tessi_fail(error, TESSI_IO, "spill directory %s: cannot use it: %s; choose another --spill-dir", dir,
+        status = tessi_fail(error, TESSI_IO, "spill directory %s: cannot use it: %s; choose another --spill DIR", dir,
                             strerror(errno));
         if (made) {
             (void)directory_remove(AT_FDCWD, making);
