@@ -3,6 +3,7 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
+#define GIVEN_SPANS 64
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
 
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
@@ -95,6 +96,37 @@ static void push_source(struct tessi_sched *sched, struct worker *worker, const 
     action->span_count = 1;
 }
 
+static bool still_given(struct tessi_sched *sched, const struct worker *worker, const struct tessi_span *span)
+{
+    struct session *session = session_find(sched, span->session);
+    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
+    for (uint64_t i = 0; layer != NULL && i < span->count; i++) {
+        const struct task_record *task = record_peek(layer, span->first + i);
+        if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index &&
+            task->epoch == span->epoch) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A worker that always has work would otherwise have all that it ever had remembered. */
+static void remember_given(struct tessi_sched *sched, struct worker *worker, struct tessi_span span)
+{
+    struct tessi_spans *given = &worker->given;
+    if (given->count >= worker->given_limit) {
+        size_t kept = 0;
+        for (size_t s = 0; s < given->count; s++) {
+            if (still_given(sched, worker, &given->items[s])) {
+                given->items[kept++] = given->items[s];
+            }
+        }
+        given->count = kept;
+        worker->given_limit = 2 * kept + GIVEN_SPANS;
+    }
+    tessi_spans_push(given, span);
+}
+
 static void assign_task(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                         uint64_t order)
 {
@@ -121,7 +153,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
                               .order = order};
     worker->youngest = order > worker->youngest ? order : worker->youngest;
     tessi_spans_push(&worker->out_assign, span);
-    tessi_spans_push(&worker->given, span);
+    remember_given(sched, worker, span);
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         struct where_walk walk = {sched, worker, layer->inputs[i]};
         on_worker(layer->inputs[i], worker->index)->reads = true;
@@ -144,7 +176,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     worker->queue_ns = worker->assigned == 0 ? 0 : worker->queue_ns - layer->estimate_ns;
     if (worker->assigned == 0) {
         worker->youngest = 0;
-        worker->given.count = worker->given_head = 0;
+        worker->given.count = 0;
     }
     task->flags &= (uint8_t)~TASK_STEALING;
     task->owner = NO_WORKER;

@@ -16,8 +16,8 @@ struct sched_layer *layer_find(struct session *session, uint32_t id)
 }
 
 /* A description that came from outside must agree with the layers that it names. */
-static enum tessi_status check_inputs(struct session *session, struct tessi_layer *const *layers, size_t count,
-                                      size_t position, struct tessi_error *error)
+static enum tessi_status check_inputs(struct session *session, struct tessi_layer *const *layers, size_t position,
+                                      struct tessi_error *error)
 {
     const struct tessi_layer *layer = layers[position];
     if (layer->session != session->id || layer_find(session, layer->id) != NULL) {
@@ -36,7 +36,6 @@ static enum tessi_status check_inputs(struct session *session, struct tessi_laye
                               layer->id, layer->input[i].layer);
         }
     }
-    (void)count;
     return TESSI_OK;
 }
 
@@ -168,7 +167,6 @@ static void watch(struct tessi_sched *sched, struct sched_layer *layer)
 
 static void want(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    layer->announced = false;
     watch(sched, layer);
     if (layer->wanted) {
         return;
@@ -223,7 +221,7 @@ static enum tessi_status check_submission(struct tessi_sched *sched, struct sess
                 return tessi_fail(error, TESSI_INVALID, "layer %u is twice in one submission", event->layers[i]->id);
             }
         }
-        enum tessi_status status = check_inputs(session, event->layers, event->layer_count, i, error);
+        enum tessi_status status = check_inputs(session, event->layers, i, error);
         if (status != TESSI_OK) {
             return status;
         }

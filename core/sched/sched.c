@@ -378,7 +378,6 @@ static void announce(struct tessi_sched *sched)
             }
             continue;
         }
-        layer->announced = true;
         report_progress(sched, layer, layer->failure == TESSI_OK);
         enum tessi_sched_action_kind kind = layer->failure == TESSI_OK ? TESSI_SCHED_DONE : TESSI_SCHED_FAILED;
         struct tessi_sched_action *action = emit(sched, kind, layer->session->id);

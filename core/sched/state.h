@@ -83,7 +83,6 @@ struct sched_layer {
     uint32_t epoch_floor; /* no record of a page made again starts below this epoch */
     bool handle;    /* the client can still name it */
     bool wanted;    /* its blocks are computed and held */
-    bool announced; /* DONE or FAILED has been sent */
     bool gone; /* destroyed, but for its description */
     uint64_t held;  /* tasks HELD */
     uint64_t first_done; /* tasks done at least once, or found unnecessary */
@@ -163,7 +162,7 @@ struct worker {
     uint64_t stealing;      /* tasks asked for and not answered */
     /* Assigned spans, oldest first; checked against the records when they are looked at. */
     struct tessi_spans given;
-    size_t given_head;
+    size_t given_limit; /* looked through for finished ones when it has grown to this */
     /* gauges of its last report */
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
     uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;

@@ -99,7 +99,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
     double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
     uint64_t keep = victim->info.slots;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
-    for (size_t s = victim->given.count; s-- > victim->given_head && left > 0 && wanted_ns > 0;) {
+    for (size_t s = victim->given.count; s-- > 0 && left > 0 && wanted_ns > 0;) {
         const struct tessi_span *span = &victim->given.items[s];
         struct session *session = session_find(sched, span->session);
         struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
