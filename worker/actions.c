@@ -7,6 +7,8 @@
 #include "core/base/log.h"
 #include "worker/internal.h"
 
+enum { OUTCOMES_MAX = 256 }; /* taken at a time */
+
 /* The bytes of a READY_INLINE event go into the block that the flow has just asked memory for. */
 static void store_inline(struct tessi_worker *worker, const struct tessi_flow_action *action, const void *bytes)
 {
@@ -154,16 +156,15 @@ void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *eve
 
 void tessi_worker_take_outcomes(struct tessi_worker *worker)
 {
-    struct tessi_slot_outcome step;
-    while (worker->phase == WORKER_WORKING && tessi_slots_take(worker->slots, &step)) {
-        struct tessi_flow_event event = {.kind = TESSI_FLOW_STEP_DONE,
-                                         .slot = step.slot,
-                                         .run = step.run,
-                                         .ran_ns = step.ran_ns,
-                                         .status = step.status,
-                                         .text = step.text != NULL ? step.text : ""};
-        tessi_worker_step(worker, &event, NULL);
-        tessi_free(step.text);
+    struct tessi_flow_outcome outcomes[OUTCOMES_MAX];
+    size_t count = OUTCOMES_MAX;
+    while (worker->phase == WORKER_WORKING && count == OUTCOMES_MAX) {
+        count = tessi_slots_take(worker->slots, outcomes, OUTCOMES_MAX);
+        if (count > 0) {
+            struct tessi_flow_event event = {
+                .kind = TESSI_FLOW_STEP_DONE, .outcomes = outcomes, .outcome_count = count};
+            tessi_worker_step(worker, &event, NULL);
+        }
     }
     struct tessi_store_outcome transfer;
     while (worker->phase == WORKER_WORKING && tessi_store_next(worker->store, &transfer)) {

@@ -14,7 +14,7 @@
 #define GAUGES_STALE_NS (100 * TESSI_NS_PER_MS) /* freed memory is no event, but somebody may be looking */
 
 enum {
-    SLOT_DEPTH = 2, /* hides the hand-over between loop and slot, which takes tens of microseconds */
+    SLOT_DEPTH = 512, /* short steps wait at a slot, so that handing them over costs little each */
     STEP_WINDOW = 3,
     QUIET_HEARTBEATS = 3 /* with nothing to do, before memory kept for use goes back */
 };

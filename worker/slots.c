@@ -1,7 +1,8 @@
 #include "worker/slots.h"
 
-#include <pthread.h>
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -9,29 +10,29 @@
 #include "worker/device/cpu/cpu.h"
 #include "worker/settings.h"
 
-struct slot {
-    struct tessi_stream *stream;
-    uint32_t preparing; /* steps handed over behind an empty copy, whose outcome has not been taken */
-};
+#define UNSEEN_NS INT64_C(100000) /* run time after which the owner hears of steps that have ended, at the latest */
 
 struct step { /* one that is with a slot */
+    struct tessi_launch launch;
     struct tessi_slots *slots;
-    uint32_t slot, run;
-    bool prepared;
-    /* Of prepared steps only: */
+    struct slot *slot;
     struct tessi_block *out;
-    struct tessi_kernel_call call;
-    struct tessi_layer *layer; /* a copy, with the file that was found */
+    struct tessi_layer *layer; /* a copy, with the file that was found; NULL */
+    enum tessi_status status;
+    int64_t ran_ns;
+    char *text; /* of a failure; until the place is used again */
 };
 
-struct finished {
-    struct tessi_slot_outcome outcome;
-    bool prepared;
-};
-
-struct finished_list {
-    struct finished *items;
-    size_t count, capacity;
+/* Steps go through a ring: the owner fills it, the slot's thread ends them one after the other, the owner takes
+ * their outcomes in the same order. */
+struct slot {
+    struct tessi_stream *stream;
+    struct step *steps; /* run n is at n % depth */
+    uint64_t taken;     /* runs whose outcomes the owner has */
+    _Alignas(64) atomic_uint_fast64_t submitted; /* runs; written by the owner, as is what follows */
+    atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
+    _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
+    int64_t unseen_ns;                           /* run time since the owner was last told */
 };
 
 struct tessi_slots {
@@ -39,36 +40,36 @@ struct tessi_slots {
     char *data_dir;
     struct tessi_device *device;
     struct slot *all;
-    pthread_mutex_t mutex;
-    struct finished_list done;  /* under the mutex */
-    struct finished_list taken; /* the owner's: taken from `done` all at once */
-    size_t taken_at;
     atomic_bool woken; /* the owner has been told and has not looked yet */
 };
 
 /* ——— the slot's thread ——— */
 
-static void step_end(struct step *step, enum tessi_status status, const char *text, int64_t ran_ns)
-{
-    struct tessi_slots *slots = step->slots;
-    struct finished finished = {{step->slot, step->run, status, ran_ns, NULL}, step->prepared};
-    if (status != TESSI_OK) {
-        finished.outcome.text = tessi_strdup(text);
-    }
-    tessi_layer_destroy(step->layer);
-    tessi_free(step);
-    (void)pthread_mutex_lock(&slots->mutex);
-    tessi_grow(&slots->done.items, &slots->done.capacity, slots->done.count + 1, sizeof finished);
-    slots->done.items[slots->done.count++] = finished;
-    (void)pthread_mutex_unlock(&slots->mutex);
-    if (!atomic_exchange(&slots->woken, true)) {
-        slots->config.wake(slots->config.context);
-    }
-}
-
+/* The owner is woken when the queue is half empty or runs dry, and after some time: not for every short step. */
 static void on_step_done(void *context, enum tessi_status status, const char *text, int64_t ran_ns)
 {
-    step_end(context, status, text, ran_ns);
+    struct step *step = context;
+    struct slot *slot = step->slot;
+    struct tessi_slots *slots = step->slots;
+    step->status = status;
+    step->ran_ns = ran_ns;
+    if (status != TESSI_OK) {
+        step->text = tessi_strdup(text);
+    }
+    if (step->layer != NULL) {
+        tessi_layer_destroy(step->layer);
+        step->layer = NULL;
+    }
+    slot->unseen_ns += ran_ns;
+    uint64_t ended = atomic_load_explicit(&slot->ended, memory_order_relaxed) + 1;
+    atomic_store(&slot->ended, ended);
+    if (ended >= atomic_load_explicit(&slot->wake_at, memory_order_relaxed) || slot->unseen_ns >= UNSEEN_NS ||
+        ended == atomic_load(&slot->submitted)) {
+        slot->unseen_ns = 0;
+        if (!atomic_exchange(&slots->woken, true)) {
+            slots->config.wake(slots->config.context);
+        }
+    }
 }
 
 /* A copy of the layer that names the file by a path without symbolic links, if it may be read at all. */
@@ -91,28 +92,20 @@ static enum tessi_status find_file(const struct tessi_slots *slots, const struct
     return status;
 }
 
-/* The empty copy before a step has been reached. */
-static void on_reached(void *context, enum tessi_status status, const char *text, int64_t ran_ns)
+/* What can take long and is not for the owner's thread: the pages of the output, the search for a file. */
+static enum tessi_status prepare(void *context, struct tessi_kernel_call *call, struct tessi_error *error)
 {
     struct step *step = context;
-    struct tessi_error error = {TESSI_OK, ""};
-    (void)ran_ns;
-    if (status != TESSI_OK) {
-        step_end(step, status, text, 0);
-        return;
+    enum tessi_status status = TESSI_OK;
+    if (!tessi_block_committed(step->out)) {
+        TESSI_TRY(tessi_block_commit(step->out, error));
     }
-    status = tessi_block_commit(step->out, &error);
-    if (status == TESSI_OK && step->call.layer->op == TESSI_OP_READ_NPY) {
-        status = find_file(step->slots, step->call.layer, &step->layer, &error);
-        step->call.layer = step->layer;
+    if (call->layer->op == TESSI_OP_READ_NPY) {
+        TESSI_TRY(find_file(step->slots, call->layer, &step->layer, error));
+        call->layer = step->layer;
     }
-    if (status != TESSI_OK) {
-        step_end(step, status, error.text, 0);
-        return;
-    }
-    struct tessi_stream *stream = step->slots->all[step->slot].stream;
-    status = tessi_device_cpu.launch(stream, &step->call, on_step_done, step);
-    TESS_ASSERT(status == TESSI_OK); /* the stream has room for twice what is handed over */
+cleanup:
+    return status;
 }
 
 /* ——— the owner ——— */
@@ -125,14 +118,20 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     struct tessi_slots *slots = tessi_zalloc(sizeof *slots);
     slots->config = *config;
     slots->data_dir = tessi_strdup(config->data_dir);
-    slots->all = tessi_zalloc(config->count * sizeof *slots->all);
-    (void)pthread_mutex_init(&slots->mutex, NULL);
+    slots->all = aligned_alloc(_Alignof(struct slot), config->count * sizeof *slots->all);
+    if (slots->all == NULL) {
+        tessi_free(slots->data_dir);
+        tessi_free(slots);
+        return tessi_fail(error, TESSI_NOMEM, "no memory for %" PRIu32 " slots", config->count);
+    }
+    memset(slots->all, 0, config->count * sizeof *slots->all);
     struct tessi_device_options device = {.blas_family = config->blas_family};
     TESSI_TRY(tessi_device_cpu.open(&device, &slots->device, error));
     uint32_t processors = tessi_settings_processors();
     for (uint32_t i = 0; i < config->count; i++) {
+        slots->all[i].steps = tessi_zalloc(config->depth * sizeof *slots->all[i].steps);
         struct tessi_stream_options options = {
-            .depth = 2 * config->depth + 2, .pin = config->pin, .core = tessi_settings_processor(i % processors)};
+            .depth = config->depth, .pin = config->pin, .core = tessi_settings_processor(i % processors)};
         TESSI_TRY(tessi_device_cpu.stream_open(slots->device, &options, &slots->all[i].stream, error));
     }
     *out = slots;
@@ -157,14 +156,13 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     }
     tessi_slots_stop(slots);
     tessi_device_cpu.close(slots->device);
-    struct tessi_slot_outcome outcome;
-    while (tessi_slots_take(slots, &outcome)) {
-        tessi_free(outcome.text);
+    for (uint32_t i = 0; i < slots->config.count; i++) {
+        for (uint32_t k = 0; slots->all[i].steps != NULL && k < slots->config.depth; k++) {
+            tessi_free(slots->all[i].steps[k].text);
+        }
+        tessi_free(slots->all[i].steps);
     }
-    (void)pthread_mutex_destroy(&slots->mutex);
-    tessi_free(slots->done.items);
-    tessi_free(slots->taken.items);
-    tessi_free(slots->all);
+    free(slots->all);
     tessi_free(slots->data_dir);
     tessi_free(slots);
 }
@@ -172,53 +170,50 @@ void tessi_slots_destroy(struct tessi_slots *slots)
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store)
 {
     struct slot *slot = &slots->all[action->slot];
-    struct tessi_block *out = tessi_store_block(store, action->out, false);
-    struct tessi_kernel_call call = {.layer = action->layer,
-                                     .index = action->task.index,
-                                     .step = action->step,
-                                     .steps = action->steps,
-                                     .out = tessi_block_data(out)};
-    for (uint32_t i = 0; i < action->in_count; i++) {
-        call.in[i] = tessi_block_data(tessi_store_block(store, action->in[i], false));
-    }
-    struct step *step = tessi_zalloc(sizeof *step);
+    struct step *step = &slot->steps[action->run % slots->config.depth];
+    struct tessi_launch *launch = &step->launch;
+    uint64_t submitted = atomic_load_explicit(&slot->submitted, memory_order_relaxed);
+    TESS_ASSERT(action->run == submitted + 1 && submitted - slot->taken < slots->config.depth);
+    tessi_free(step->text);
+    step->text = NULL;
     step->slots = slots;
-    step->slot = action->slot;
-    step->run = action->run;
-    bool plain = tessi_block_committed(out) && action->layer->op != TESSI_OP_READ_NPY;
-    enum tessi_status status;
-    if (plain && slot->preparing == 0) {
-        status = tessi_device_cpu.launch(slot->stream, &call, on_step_done, step);
-    } else {
-        slot->preparing++;
-        step->prepared = true;
-        step->out = out;
-        step->call = call;
-        status = tessi_device_cpu.copy_async(slot->stream, call.out, call.out, 0, on_reached, step);
+    step->slot = slot;
+    step->out = tessi_store_block(store, action->out, false);
+    launch->call.layer = action->layer;
+    launch->call.index = action->task.index;
+    launch->call.step = action->step;
+    launch->call.steps = action->steps;
+    launch->call.out = tessi_block_data(step->out);
+    for (uint32_t i = 0; i < action->in_count; i++) {
+        launch->call.in[i] = tessi_block_data(tessi_store_block(store, action->in[i], false));
     }
+    launch->after_count = action->after_count;
+    for (uint32_t i = 0; i < action->after_count; i++) {
+        const struct tessi_flow_after *after = &action->after[i];
+        launch->after[i] = (struct tessi_after){slots->all[after->slot].stream, after->first, after->last};
+    }
+    launch->prepare = prepare;
+    launch->done = on_step_done;
+    launch->context = step;
+    atomic_store_explicit(&slot->wake_at, slot->taken + (submitted + 2 - slot->taken) / 2, memory_order_relaxed);
+    atomic_store(&slot->submitted, submitted + 1);
+    enum tessi_status status = tessi_device_cpu.launch(slot->stream, launch);
     TESS_ASSERT(status == TESSI_OK);
 }
 
-bool tessi_slots_take(struct tessi_slots *slots, struct tessi_slot_outcome *outcome)
+size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit)
 {
-    if (slots->taken_at == slots->taken.count) {
-        slots->taken.count = slots->taken_at = 0;
-        atomic_store(&slots->woken, false);
-        (void)pthread_mutex_lock(&slots->mutex);
-        struct finished_list empty = slots->taken;
-        slots->taken = slots->done;
-        slots->done = empty;
-        (void)pthread_mutex_unlock(&slots->mutex);
-        if (slots->taken.count == 0) {
-            return false;
+    size_t count = 0;
+    atomic_store(&slots->woken, false);
+    for (uint32_t i = 0; i < slots->config.count && count < limit; i++) {
+        struct slot *slot = &slots->all[i];
+        uint64_t ended = atomic_load(&slot->ended);
+        while (slot->taken < ended && count < limit) {
+            const struct step *step = &slot->steps[++slot->taken % slots->config.depth];
+            outcomes[count++] = (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text};
         }
     }
-    const struct finished *finished = &slots->taken.items[slots->taken_at++];
-    *outcome = finished->outcome;
-    if (finished->prepared) {
-        slots->all[outcome->slot].preparing--;
-    }
-    return true;
+    return count;
 }
 
 enum tessi_status tessi_slots_make(struct tessi_slots *slots, const struct tessi_layer *layer, uint64_t index,

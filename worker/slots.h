@@ -1,9 +1,7 @@
 /* The CPU slots of a worker: one stream of the CPU device each, which runs steps one after the other.
  *
  * Before a step runs, its output block must have its pages, and a file that it reads must be one that may be
- * read. Both can take long, so they are done on the slot's thread: an empty copy goes into the stream first, and
- * its end submits the step. A step is submitted directly only if no such step is on its way, so that
- * the order of the stream is that of the calls. */
+ * read. Both can take long, so they are done on the slot's thread. */
 #ifndef TESSI_WORKER_SLOTS_H
 #define TESSI_WORKER_SLOTS_H
 
@@ -38,13 +36,9 @@ void tessi_slots_destroy(struct tessi_slots *slots);
 /* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. */
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store);
 
-struct tessi_slot_outcome {
-    uint32_t slot, run;
-    enum tessi_status status;
-    int64_t ran_ns;
-    char *text; /* of a failure; NULL for OK; to be freed by the taker */
-};
-bool tessi_slots_take(struct tessi_slots *slots, struct tessi_slot_outcome *outcome);
+/* Steps that have ended and were not taken before, at most `limit`; their number. Texts live until the flow's next
+ * actions are carried out. When it is the limit, there may be more. */
+size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit);
 
 /* Run a task without inputs on the calling thread, as a slot would: blocks that are made again. */
 TESSI_MUST_USE enum tessi_status tessi_slots_make(struct tessi_slots *slots, const struct tessi_layer *layer,

@@ -28,6 +28,7 @@ struct tessi_span {
     uint64_t order;      /* global topological order of the first task; lower goes first */
     uint64_t order_step; /* task first + i has order + i · order_step */
     int64_t time_ns;     /* done: sum of the run times of the span's tasks */
+    uint32_t deaths;     /* of workers while it ran */
 };
 
 struct tessi_spans { /* a growing array */

@@ -150,7 +150,8 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
                               .count = 1,
                               .epoch = task->epoch,
                               .worker = worker->id,
-                              .order = order};
+                              .order = order,
+                              .deaths = task->deaths};
     worker->youngest = order > worker->youngest ? order : worker->youngest;
     tessi_spans_push(&worker->out_assign, span);
     remember_given(sched, worker, span);

@@ -188,7 +188,10 @@ static void take_failures(struct tessi_sched *sched, struct worker *worker, cons
 {
     for (size_t f = 0; f < report->failure_count; f++) {
         const struct tessi_failure *failure = &report->failures[f];
-        struct tessi_span span = {failure->task.session, failure->task.layer, failure->task.index, 1, 0, 0, 0, 0, 0};
+        struct tessi_span span = {.session = failure->task.session,
+                                  .layer = failure->task.layer,
+                                  .first = failure->task.index,
+                                  .count = 1};
         struct sched_layer *layer = layer_of(sched, &span);
         if (layer == NULL) {
             sched->stale_reports++;

@@ -48,6 +48,7 @@
 #define TESSI_SPAN_WORKER 2u
 #define TESSI_SPAN_ORDER 4u /* order and order_step */
 #define TESSI_SPAN_TIME 8u
+#define TESSI_SPAN_DEATHS 16u
 
 /* The hello that opens every connection. Sender fills `families` (numerics, comma-separated; "" for who
  * computes nothing); the rest is written by the packer and tells the receiver who the sender is. */
@@ -145,7 +146,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_layers(F, M) F(M, layers, layers, 0)
 #define TESSI_FIELDS_drop_layers(F, M) F(M, u32, session, 0) F(M, ids, ids, 0)
 #define TESSI_FIELDS_assign(F, M)                                                                                      \
-    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER)                                        \
+    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER | TESSI_SPAN_DEATHS)                                        \
     F(M, spans, where, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_steal(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_free(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)

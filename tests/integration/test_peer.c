@@ -609,7 +609,7 @@ static void garbage_is_refused_and_harms_nobody(void **state)
     hand = hand_open(node);
     hand_hello(&hand, 901, RUN_ID);
     assert_int_equal(hand_receive(&hand, node, NULL), TESSI_MSG_PEER_WELCOME);
-    struct tessi_span span = {3, 4, 0, UINT64_C(1) << 40, 1, 0, 0, 0, 0};
+    struct tessi_span span = {.session = 3, .layer = 4, .count = UINT64_C(1) << 40, .epoch = 1};
     struct tessi_message read = {.type = TESSI_MSG_READ, .run_id = RUN_ID};
     read.as.read.spans = tessi_spans_view(&span, 1);
     hand_send(&hand, &read, NULL, 0);

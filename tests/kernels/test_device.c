@@ -122,9 +122,9 @@ static void test_launch(void **state)
     (void)state;
     assert_int_equal(cpu->alloc(device, 64 * sizeof(double), &block, NULL), TESSI_OK);
     assert_int_equal((uintptr_t)block % 64, 0);
-    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = block};
-    assert_int_equal(cpu->launch(stream, &call, take_note, &note), TESSI_OK);
-    memset(&call, 0, sizeof call); /* it was copied */
+    struct tessi_launch launch = {
+        .call = {.layer = layer, .steps = 1, .out = block}, .done = take_note, .context = &note};
+    assert_int_equal(cpu->launch(stream, &launch), TESSI_OK);
     assert_int_equal(cpu->copy_async(stream, copy, block, sizeof copy, NULL, NULL), TESSI_OK);
     cpu->stream_close(stream);
     assert_int_equal(note.status, TESSI_OK);
@@ -148,10 +148,11 @@ static void test_failure_is_told(void **state)
     struct log log = {0};
     struct note note = {.log = &log};
     double out[4];
-    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out};
+    struct tessi_launch launch = {
+        .call = {.layer = layer, .steps = 1, .out = out}, .done = take_note, .context = &note};
     (void)state;
     layer->as.npy.path = path;
-    assert_int_equal(cpu->launch(stream, &call, take_note, &note), TESSI_OK);
+    assert_int_equal(cpu->launch(stream, &launch), TESSI_OK);
     cpu->stream_close(stream);
     assert_int_equal(note.status, TESSI_NOT_FOUND);
     assert_non_null(strstr(note.text, path));
@@ -269,6 +270,55 @@ static void test_two_streams(void **state)
     cpu->close(device);
 }
 
+/* A launch waits for entries of other streams, and is not run when one of them, or one since, has failed. */
+static void test_after(void **state)
+{
+    struct tessi_device *device = open_device();
+    struct tessi_stream *first = open_stream(device, 0), *second = open_stream(device, 0);
+    struct tessi_layer *layer = full_layer(2.5);
+    struct tessi_shape shape = SHAPE(4);
+    struct tessi_layer *missing = whole_layer(TESSI_OP_READ_NPY, TESSI_F64, &shape, NULL);
+    char path[] = "/nowhere/at-all.npy";
+    struct gate gate;
+    struct log log = {0};
+    struct note notes[4];
+    double out[4][64] = {{0}};
+    (void)state;
+    missing->as.npy.path = path;
+    struct tessi_launch launches[4] = {
+        {.call = {.layer = layer, .steps = 1, .out = out[0]}, .after_count = 1, .after = {{first, 1, 1}}},
+        {.call = {.layer = missing, .steps = 1, .out = out[1]}},
+        {.call = {.layer = layer, .steps = 1, .out = out[2]}, .after_count = 1, .after = {{first, 2, 3}}},
+        {.call = {.layer = layer, .steps = 1, .out = out[3]}, .after_count = 1, .after = {{second, 2, 2}}},
+    };
+    gate_init(&gate);
+    gate_close(&gate, first); /* entry 1 of the first stream */
+    for (uint32_t i = 0; i < 4; i++) {
+        notes[i] = (struct note){.log = &log, .number = i};
+        launches[i].done = take_note;
+        launches[i].context = &notes[i];
+    }
+    assert_int_equal(cpu->launch(second, &launches[0]), TESSI_OK);
+    gate_open(&gate);
+    assert_int_equal(cpu->launch(first, &launches[1]), TESSI_OK);
+    assert_int_equal(cpu->copy_async(first, NULL, NULL, 0, NULL, NULL), TESSI_OK);
+    assert_int_equal(cpu->launch(second, &launches[2]), TESSI_OK);
+    assert_int_equal(cpu->launch(second, &launches[3]), TESSI_OK); /* after its own stream's entry */
+    cpu->stream_close(first);
+    cpu->stream_close(second);
+    assert_int_equal(notes[0].status, TESSI_OK);
+    assert_true(out[0][63] == 2.5);
+    assert_int_equal(notes[1].status, TESSI_NOT_FOUND);
+    assert_int_equal(notes[2].status, TESSI_CANCELLED);
+    assert_int_equal(notes[3].status, TESSI_CANCELLED);
+    assert_true(out[2][0] == 0 && out[3][0] == 0);
+    gate_fini(&gate);
+    missing->as.npy.path = NULL;
+    tessi_layer_destroy(missing);
+    tessi_layer_destroy(layer);
+    cpu->close(device);
+}
+
 /* Products from several streams at once give the bits of one. */
 static void test_products_side_by_side(void **state)
 {
@@ -278,6 +328,9 @@ static void test_products_side_by_side(void **state)
     struct tessi_layer *layer = whole_layer(TESSI_OP_MATMUL, TESSI_F64, &shape, NULL);
     struct tessi_stream *streams[STREAMS];
     double *out[STREAMS];
+    static struct log logs[STREAMS];
+    static struct note notes[STREAMS][5];
+    static struct tessi_launch launches[STREAMS][5];
     (void)state;
     (void)whole_input(layer, TESSI_F64, &shape, NULL);
     (void)whole_input(layer, TESSI_F64, &shape, NULL);
@@ -289,11 +342,12 @@ static void test_products_side_by_side(void **state)
     for (int s = 0; s < STREAMS; s++) {
         streams[s] = open_stream(device, 0);
         out[s] = malloc(sizeof(double) * SIDE * SIDE);
-        struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out[s]};
-        call.in[0] = a;
-        call.in[1] = b;
         for (int i = 0; i < 5; i++) {
-            assert_int_equal(cpu->launch(streams[s], &call, NULL, NULL), TESSI_OK);
+            notes[s][i] = (struct note){.log = &logs[s]};
+            launches[s][i] = (struct tessi_launch){.call = {.layer = layer, .steps = 1, .out = out[s], .in = {a, b}},
+                                                   .done = take_note,
+                                                   .context = &notes[s][i]};
+            assert_int_equal(cpu->launch(streams[s], &launches[s][i]), TESSI_OK);
         }
     }
     for (int s = 0; s < STREAMS; s++) {
@@ -341,7 +395,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launch),  cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_order_and_bound),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_many),            cmocka_unit_test(test_two_streams),
-        cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
+        cmocka_unit_test(test_after), cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

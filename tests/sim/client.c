@@ -76,6 +76,28 @@ void sim_client_say(const struct sim_world *world, const struct sim_node *node)
     (void)fprintf(stderr, "\n");
 }
 
+/* --- leases --- */
+
+static void give_back(struct sim_world *world, struct sim_node *node, struct lease *lease)
+{
+    if (lease->held) {
+        struct sim_message *message = sim_message(SIM_GIVE_BACK, node->id, lease->worker);
+        message->task = lease->task;
+        lease->held = false;
+        sim_send(world, message);
+    }
+}
+
+static void give_back_all(struct sim_world *world, struct sim_node *node, uint32_t worker, struct tessi_task task)
+{
+    for (size_t l = 0; l < node->client->lease_count; l++) {
+        struct lease *lease = &node->client->leases[l];
+        if (lease->worker == worker && lease->task.layer == task.layer && lease->task.index == task.index) {
+            give_back(world, node, lease);
+        }
+    }
+}
+
 /* --- reading --- */
 
 static void locate(struct sim_world *world, const struct sim_node *node, uint32_t layer, uint64_t index)
@@ -106,6 +128,7 @@ static void ask(struct sim_world *world, struct sim_node *node, struct tessi_tas
         return;
     }
     greet(world, node, worker);
+    give_back_all(world, node, worker, task); /* later, that would end the new lease as well */
     struct sim_message *message = sim_message(SIM_READ, node->id, worker);
     message->task = task;
     message->epoch = epoch;
@@ -146,16 +169,6 @@ static void take_value(struct sim_world *world, struct sim_node *node, const str
     end_read(node->client, read);
 }
 
-static void give_back(struct sim_world *world, struct sim_node *node, struct lease *lease)
-{
-    if (lease->held) {
-        struct sim_message *message = sim_message(SIM_GIVE_BACK, node->id, lease->worker);
-        message->task = lease->task;
-        lease->held = false;
-        sim_send(world, message);
-    }
-}
-
 static void take_lease(struct sim_world *world, struct sim_node *node, const struct sim_message *message)
 {
     struct sim_client *client = node->client;
@@ -163,17 +176,6 @@ static void take_lease(struct sim_world *world, struct sim_node *node, const str
     client->leases[client->lease_count++] = (struct lease){message->from, message->task, true};
     sim_schedule(world, world->now_ns + random_scale(&world->random, 1000, 20 * SIM_MS),
                  (struct sim_event){.kind = SIM_LET_GO, .node = node->id, .a = (uint32_t)client->lease_count - 1});
-}
-
-static void revoke(struct sim_world *world, struct sim_node *node, const struct sim_message *message)
-{
-    for (size_t l = 0; l < node->client->lease_count; l++) {
-        struct lease *lease = &node->client->leases[l];
-        if (lease->worker == message->from && lease->task.layer == message->task.layer &&
-            lease->task.index == message->task.index) {
-            give_back(world, node, lease);
-        }
-    }
 }
 
 static void serve(struct sim_world *world, struct sim_node *node, const struct sim_message *pull)
@@ -498,7 +500,7 @@ static void on_message(struct sim_world *world, struct sim_node *node, const str
     } else if (message->kind == SIM_PULL) {
         serve(world, node, message);
     } else if (message->kind == SIM_REVOKE) {
-        revoke(world, node, message);
+        give_back_all(world, node, message->from, message->task);
     } else {
         on_answer(world, node, message);
     }

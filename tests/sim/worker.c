@@ -29,11 +29,16 @@ struct place { /* where the bytes of one handle are */
 struct run {
     struct tessi_flow_action action;
     int64_t started_ns;
+    bool started;
 };
 
 struct slot {
-    struct run *runs; /* oldest first, owned */
+    struct run *runs; /* oldest first, owned; the first one may be running */
     size_t count, capacity;
+    uint64_t ended, failed; /* numbers of runs: the last that has ended, the last that has not ended well */
+    struct tessi_flow_outcome *outcomes; /* not told yet, owned */
+    size_t outcome_count, outcome_capacity;
+    bool telling;
 };
 
 struct transfer { /* a PULL that has not been answered */
@@ -141,14 +146,35 @@ static uint64_t good_value(struct sim_world *world, struct sim_node *node, const
 
 /* --- steps --- */
 
+/* Whether all that the step comes after has ended, and well. */
+static bool may_start(const struct sim_worker *worker, const struct tessi_flow_action *action, bool *well)
+{
+    *well = true;
+    for (uint32_t i = 0; i < action->after_count; i++) {
+        const struct slot *slot = &worker->slots[action->after[i].slot];
+        if (slot->ended < action->after[i].last) {
+            return false;
+        }
+        *well = *well && slot->failed < action->after[i].first;
+    }
+    return true;
+}
+
 static void start_step(struct sim_world *world, struct sim_node *node, uint32_t number)
 {
     struct slot *slot = &node->worker->slots[number];
-    if (slot->count == 0) {
+    bool well;
+    if (slot->count == 0 || slot->runs[0].started || !may_start(node->worker, &slot->runs[0].action, &well)) {
         return;
     }
+    slot->runs[0].started = true;
     slot->runs[0].started_ns = world->now_ns;
     const struct tessi_flow_action *action = &slot->runs[0].action;
+    if (!well) {
+        sim_schedule(world, world->now_ns, (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number,
+                                                               .failed = true});
+        return;
+    }
     for (uint32_t i = 0; i < action->in_count; i++) {
         if (place_at(world, node, action->in[i])->memory == NULL) {
             sim_fail(world, "worker %u: a step starts without its input %u", node->id, i);
@@ -181,10 +207,8 @@ static void on_run(struct sim_world *world, struct sim_node *node, const struct 
     }
     struct slot *slot = &node->worker->slots[action->slot];
     tessi_grow(&slot->runs, &slot->capacity, slot->count + 1, sizeof *slot->runs);
-    slot->runs[slot->count++].action = *action;
-    if (slot->count == 1) {
-        start_step(world, node, action->slot);
-    }
+    slot->runs[slot->count++] = (struct run){.action = *action};
+    start_step(world, node, action->slot);
 }
 
 /* Noise in gives noise out, which only the planner can know and must not let go any further. */
@@ -480,27 +504,47 @@ static void step(struct sim_world *world, struct sim_node *node, struct tessi_fl
 
 /* --- events --- */
 
-static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t number)
+/* The planner hears of it some time later, and of another slot's steps perhaps before. */
+static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t number, bool skipped)
 {
     struct slot *slot = &node->worker->slots[number];
     struct tessi_flow_action action = slot->runs[0].action;
     const struct sim_task *task = sim_graph_task(sim_graph_of(world, action.task.session), action.task);
     bool fails = task->fails && action.step + 1 == action.steps;
-    int64_t ran_ns = world->now_ns - slot->runs[0].started_ns;
-    if (!fails) {
+    struct tessi_flow_outcome outcome = {.slot = number,
+                                         .run = action.run,
+                                         .ran_ns = world->now_ns - slot->runs[0].started_ns,
+                                         .status = skipped ? TESSI_CANCELLED : fails ? TESSI_FAILED : TESSI_OK,
+                                         .text = !skipped && fails ? "scripted to fail" : NULL};
+    if (outcome.status == TESSI_OK) {
         compute(world, node, &action);
+    } else {
+        slot->failed = action.run;
     }
+    slot->ended = action.run;
     slot->count--;
     memmove(slot->runs, slot->runs + 1, slot->count * sizeof *slot->runs);
-    start_step(world, node, number);
-    step(world, node,
-         &(struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE,
-                                    .slot = number,
-                                    .run = action.run,
-                                    .ran_ns = ran_ns,
-                                    .status = fails ? TESSI_FAILED : TESSI_OK,
-                                    .text = fails ? "scripted to fail" : NULL},
-         NULL);
+    tessi_grow(&slot->outcomes, &slot->outcome_capacity, slot->outcome_count + 1, sizeof *slot->outcomes);
+    slot->outcomes[slot->outcome_count++] = outcome;
+    if (!slot->telling) {
+        slot->telling = true;
+        int64_t delay_ns = random_chance(&world->random, 50) ? 0 : random_between(&world->random, 0, SIM_MS / 2);
+        sim_schedule(world, world->now_ns + delay_ns,
+                     (struct sim_event){.kind = SIM_STEP_TOLD, .node = node->id, .a = number});
+    }
+    for (uint32_t s = 0; s < node->worker->config.slots; s++) {
+        start_step(world, node, s);
+    }
+}
+
+static void on_step_told(struct sim_world *world, struct sim_node *node, uint32_t number)
+{
+    struct slot *slot = &node->worker->slots[number];
+    struct tessi_flow_event event = {
+        .kind = TESSI_FLOW_STEP_DONE, .outcomes = slot->outcomes, .outcome_count = slot->outcome_count};
+    slot->telling = false;
+    step(world, node, &event, NULL);
+    slot->outcome_count = 0;
 }
 
 static void on_spilled(struct sim_world *world, struct sim_node *node, const struct sim_event *event)
@@ -558,7 +602,7 @@ static void start_flow(struct sim_world *world, struct sim_node *node)
     worker->config = (struct tessi_flow_config){
         .self = node->id,
         .slots = node->info.slots,
-        .slot_depth = (uint32_t)random_between(&world->random, 1, 3),
+        .slot_depth = (uint32_t)random_scale(&world->random, 1, 32),
         .window = (uint32_t)random_between(&world->random, 2, 4),
         .memory_bytes = node->info.memory_bytes,
         .spill_bytes = node->info.spill_bytes,
@@ -730,7 +774,8 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
     }
     switch (event->kind) {
     case SIM_DELIVER: on_message(world, node, event->message); break;
-    case SIM_STEP_END: on_step_end(world, node, event->a); break;
+    case SIM_STEP_END: on_step_end(world, node, event->a, event->failed); break;
+    case SIM_STEP_TOLD: on_step_told(world, node, event->a); break;
     case SIM_SPILLED: on_spilled(world, node, event); break;
     case SIM_LOADED: on_loaded(world, node, event); break;
     case SIM_FLUSH:
@@ -783,6 +828,7 @@ void sim_worker_destroy(struct sim_world *world, struct sim_node *node)
     }
     for (uint32_t s = 0; worker->slots != NULL && s < worker->config.slots; s++) {
         tessi_free(worker->slots[s].runs);
+        tessi_free(worker->slots[s].outcomes);
     }
     tessi_flow_destroy(worker->flow);
     tessi_spans_fini(&worker->locates);

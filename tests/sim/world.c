@@ -399,6 +399,7 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
         on_fault(world, &world->faults[event->a]);
         break;
     case SIM_STEP_END:
+    case SIM_STEP_TOLD:
     case SIM_SPILLED:
     case SIM_LOADED:
     case SIM_FLUSH:

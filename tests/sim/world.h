@@ -92,6 +92,7 @@ struct sim_message {
 enum sim_event_kind {
     SIM_DELIVER,
     SIM_STEP_END,  /* a: slot */
+    SIM_STEP_TOLD, /* a: slot; the planner hears of the steps that have ended there */
     SIM_SPILLED,   /* a: block */
     SIM_LOADED,    /* a: block; failed: a file that a peer wants turned out to be damaged */
     SIM_FLUSH,     /* a worker's report is due */

@@ -133,7 +133,8 @@ static struct tessi_flow_action the(const struct bench *bench, enum tessi_flow_a
 static void done(struct bench *bench, struct tessi_flow_action run)
 {
     assert_int_equal(run.kind, TESSI_FLOW_RUN);
-    step(bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .slot = run.slot, .run = run.run, .ran_ns = 5});
+    struct tessi_flow_outcome outcome = {.slot = run.slot, .run = run.run, .ran_ns = 5};
+    step(bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcome, .outcome_count = 1});
 }
 
 static void io_done(struct bench *bench, enum tessi_flow_event_kind kind, uint32_t block, enum tessi_status status)
@@ -203,11 +204,85 @@ static void test_chain_wakes_directly(void **state)
     assert_int_equal(next.in[0], run.out);
     done(&bench, next);
     const struct tessi_report *said = report(&bench);
-    assert_int_equal(said->started.count, 2);
+    assert_int_equal(said->started.count, 0); /* what is done has no need to be blamed */
     assert_int_equal(said->done.count, 2);
     assert_int_equal(said->done.items[0].time_ns, 5);
     assert_int_equal(said->memory_used_bytes, 2 * LARGE);
     assert_false(tessi_flow_has_report(bench.flow));
+    end(&bench);
+}
+
+/* Once a layer's steps are known to be short, its readers queue up behind it. */
+static void test_readers_queue_up(void **state)
+{
+    (void)state;
+    struct bench bench = create(20 * LARGE, 0, 2);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *same = layer_same(SESSION, 2, from, NULL, LARGE);
+    layer(&bench, from);
+    layer(&bench, same);
+    make(&bench, 1, 0, 0); /* 5 ns */
+    assign(&bench, span(1, 1, 1, 1, 1), (struct tessi_span){0});
+    struct tessi_flow_action maker = the(&bench, TESSI_FLOW_RUN);
+    assert_int_equal(maker.after_count, 0);
+    assign(&bench, span(2, 1, 1, 1, 11), at(SELF, 1, 1, 1));
+    struct tessi_flow_action reader = the(&bench, TESSI_FLOW_RUN);
+    assert_int_equal(reader.in[0], maker.out);
+    assert_int_equal(reader.slot, maker.slot);
+    assert_int_equal(reader.after_count, 1);
+    assert_int_equal(reader.after[0].slot, maker.slot);
+    assert_int_equal(reader.after[0].last, maker.run);
+    done(&bench, maker);
+    done(&bench, reader);
+    assert_int_equal(report(&bench)->done.count, 2); /* a span for each layer */
+    destroy(&bench);
+    tessi_layer_destroy(from);
+    tessi_layer_destroy(same);
+}
+
+/* What has read the output of a step that failed, or would have, starts over when there is something to read. */
+static void test_reader_of_a_failure_starts_over(void **state)
+{
+    (void)state;
+    struct bench bench = create(20 * LARGE, 0, 1);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *same = layer_same(SESSION, 2, from, NULL, LARGE);
+    layer(&bench, from);
+    layer(&bench, same);
+    make(&bench, 1, 0, 0);
+    assign(&bench, span(1, 1, 1, 1, 1), (struct tessi_span){0});
+    struct tessi_flow_action maker = the(&bench, TESSI_FLOW_RUN);
+    assign(&bench, span(2, 1, 1, 1, 11), at(SELF, 1, 1, 1));
+    struct tessi_flow_action reader = the(&bench, TESSI_FLOW_RUN);
+    struct tessi_flow_outcome outcomes[2] = {
+        {.slot = 0, .run = maker.run, .status = TESSI_FAILED, .text = "no"},
+        {.slot = 0, .run = reader.run, .status = TESSI_CANCELLED},
+    };
+    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = outcomes, .outcome_count = 2});
+    assert_int_equal(report(&bench)->failure_count, 1);
+    assert_int_equal(stats(&bench).restarted_tasks, 1);
+    assert_int_equal(count(&bench, TESSI_FLOW_RUN), 0);
+    assert_int_equal(the(&bench, TESSI_FLOW_LOCATE).task.layer, 1);
+    scheduler(&bench, TESSI_FLOW_FREE, span(2, 1, 1, 1, 11));
+    destroy(&bench);
+    tessi_layer_destroy(from);
+    tessi_layer_destroy(same);
+}
+
+/* Nothing waits behind a task that workers have died of. */
+static void test_suspects_run_alone(void **state)
+{
+    (void)state;
+    struct bench bench = with_reader(20 * LARGE, 0, LARGE);
+    make(&bench, 1, 0, 0);
+    struct tessi_span feared = span(1, 1, 1, 2, 1);
+    feared.deaths = 1;
+    assign(&bench, feared, (struct tessi_span){0});
+    struct tessi_flow_action alone = the(&bench, TESSI_FLOW_RUN);
+    assign(&bench, span(1, 2, 1, 1, 2), (struct tessi_span){0});
+    assert_int_equal(count(&bench, TESSI_FLOW_RUN), 0);
+    done(&bench, alone);
+    (void)the(&bench, TESSI_FLOW_RUN);
     end(&bench);
 }
 
@@ -244,8 +319,9 @@ static void test_failure(void **state)
     struct tessi_flow_action run = the(&bench, TESSI_FLOW_RUN);
     peer_event(&bench, TESSI_FLOW_READ, PEER, 1, 0);
     assert_int_equal(stats(&bench).parked_reads, 1);
-    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .slot = run.slot, .run = run.run,
-                                           .status = TESSI_FAILED, .text = "division by zero"});
+    struct tessi_flow_outcome failed = {
+        .slot = run.slot, .run = run.run, .status = TESSI_FAILED, .text = "division by zero"};
+    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &failed, .outcome_count = 1});
     assert_int_equal(the(&bench, TESSI_FLOW_SEND_ASK).peer, PEER);
     assert_int_equal(the(&bench, TESSI_FLOW_FREE_BLOCK).block, run.out);
     const struct tessi_report *said = report(&bench);
@@ -817,6 +893,7 @@ static void test_restart(void **state)
     peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 1);
     peer_event(&bench, TESSI_FLOW_DATA, PEER, 1, 1);
     struct tessi_flow_action run = the(&bench, TESSI_FLOW_RUN);
+    assert_int_equal(report(&bench)->started.count, 1);
     done(&bench, run); /* its second input is not there: the accumulator waits */
     struct tessi_span tasks = span(3, 2, 1, 1, 0), where[2] = {at(PEER, 1, 0, 4), at(PEER, 4, 0, 4)};
     step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1,
@@ -841,6 +918,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain_wakes_directly),
+        cmocka_unit_test(test_readers_queue_up),
+        cmocka_unit_test(test_reader_of_a_failure_starts_over),
+        cmocka_unit_test(test_suspects_run_alone),
         cmocka_unit_test(test_duplicate_assignments),
         cmocka_unit_test(test_too_large_is_refused),
         cmocka_unit_test(test_failure),

@@ -63,6 +63,7 @@ struct worker {
     size_t cell_capacity;
     struct run *slots[4];
     size_t slot_count[4];
+    uint64_t slot_ended[4]; /* number of the last run that has */
     struct io *io;
     size_t io_count, io_capacity;
     uint64_t memory_bytes;
@@ -595,7 +596,7 @@ static void send(struct world *world, uint32_t self, const struct tessi_flow_act
     message->event.worker = action->worker;
     message->event.lease = action->lease;
     message->event.block = action->block; /* of the sender: leases */
-    message->event.ran_ns = (int64_t)generation;
+    message->event.now_ns = (int64_t)generation;
     message->value = value;
 }
 
@@ -620,7 +621,7 @@ static void act(struct world *world, uint32_t self, const struct tessi_flow_acti
     case TESSI_FLOW_MAP:
         TESS_ASSERT(cause->event.kind == TESSI_FLOW_READY_LEASE && !cell->memory && !cell->mapped);
         *cell = (struct cell){.mapped = true, .complete = true, .value = cause->value, .owner = cause->event.peer,
-                              .owner_block = cause->event.block, .owner_generation = (uint64_t)cause->event.ran_ns};
+                              .owner_block = cause->event.block, .owner_generation = (uint64_t)cause->event.now_ns};
         break;
     case TESSI_FLOW_FREE_BLOCK:
         TESS_ASSERT(cell->memory || cell->mapped || cell->file);
@@ -735,6 +736,20 @@ static void step(struct world *world, uint32_t self, struct message *message)
     }
 }
 
+static bool may_run(const struct worker *worker, uint32_t slot)
+{
+    if (worker->slot_count[slot] == 0) {
+        return false;
+    }
+    const struct tessi_flow_action *run = &worker->slots[slot][0].action;
+    for (uint32_t i = 0; i < run->after_count; i++) {
+        if (worker->slot_ended[run->after[i].slot] < run->after[i].last) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void run_slot(struct world *world, uint32_t self, uint32_t slot)
 {
     struct worker *worker = &world->worker[self];
@@ -755,7 +770,10 @@ static void run_slot(struct world *world, uint32_t self, uint32_t slot)
     }
     worker->slot_count[slot]--;
     memmove(worker->slots[slot], worker->slots[slot] + 1, worker->slot_count[slot] * sizeof *worker->slots[slot]);
-    struct message done = {.event = {.kind = TESSI_FLOW_STEP_DONE, .slot = slot, .run = run.run, .ran_ns = 1}};
+    worker->slot_ended[slot] = run.run;
+    struct tessi_flow_outcome outcome = {.slot = slot, .run = run.run, .ran_ns = 1 + below(world, 400000)};
+    struct message done = {
+        .event = {.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcome, .outcome_count = 1}};
     step(world, self, &done);
 }
 
@@ -799,7 +817,7 @@ static void create_worker(struct world *world, uint32_t w, uint64_t memory_bytes
     worker->config = (struct tessi_flow_config){
         .self = w,
         .slots = 1 + below(world, 3),
-        .slot_depth = 1 + below(world, 3),
+        .slot_depth = 1 + below(world, 9),
         .window = 2 + below(world, 3),
         .memory_bytes = memory_bytes,
         .spill_bytes = spill_bytes,
@@ -866,7 +884,7 @@ static bool something_happens(struct world *world)
     for (uint32_t w = 1; w <= world->workers; w++) {
         struct worker *worker = &world->worker[w];
         for (uint32_t s = 0; worker->alive && s < worker->config.slots; s++) {
-            if (worker->slot_count[s] > 0) {
+            if (may_run(worker, s)) {
                 choices[count].kind = 1, choices[count].a = w, choices[count++].b = s;
             }
         }

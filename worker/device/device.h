@@ -40,9 +40,30 @@ struct tessi_device_memory {
     uint64_t free_bytes; /* at the moment of the call; others may take it */
 };
 
+/* A launch may come after entries of other streams, or of its own: it begins when the last of them has ended, and is
+ * not run (CANCELLED) if any entry since the first of them has not ended well. Entries of a stream are numbered from 1
+ * in the order of submission. */
+#define TESSI_AFTER_MAX 4
+struct tessi_after {
+    struct tessi_stream *stream;
+    uint64_t first, last;
+};
+
+/* Called before the kernel, on the stream: it may complete the call. Not OK: the launch fails. */
+typedef enum tessi_status tessi_prepare_fn(void *context, struct tessi_kernel_call *call, struct tessi_error *error);
+
 /* The end of a launch or copy. `text` explains a failure, is "" for OK, and lives during the call only.
  * `run_ns` is what the work itself took. It must not close its own stream; it may submit to it. */
 typedef void tessi_done_fn(void *context, enum tessi_status status, const char *text, int64_t run_ns);
+
+struct tessi_launch {
+    struct tessi_kernel_call call;
+    uint32_t after_count;
+    struct tessi_after after[TESSI_AFTER_MAX];
+    tessi_prepare_fn *prepare; /* or NULL */
+    tessi_done_fn *done;
+    void *context; /* for both */
+};
 
 struct tessi_device_kind {
     const char *name; /* "cpu", "cuda" */
@@ -61,11 +82,10 @@ struct tessi_device_kind {
     /* Runs everything that was submitted, callbacks included, then returns. NULL is allowed. */
     void (*stream_close)(struct tessi_stream *stream);
 
-    /* BUSY: `depth` entries wait already; nothing was taken, no callback will come. `call` is copied; its
-     * layer and blocks stay the caller's and must live until `done`, which may be NULL. */
-    enum tessi_status (*launch)(struct tessi_stream *stream, const struct tessi_kernel_call *call, tessi_done_fn *done,
-                                void *context);
-    /* Between any two of host and device memory; the ranges do not overlap. As `launch`. */
+    /* BUSY: `depth` entries wait already; nothing was taken, no callback will come. The launch, its layer and its
+     * blocks stay the caller's and must live until `done`. */
+    enum tessi_status (*launch)(struct tessi_stream *stream, struct tessi_launch *launch);
+    /* Between any two of host and device memory; the ranges do not overlap. BUSY as `launch`; `done` may be NULL. */
     enum tessi_status (*copy_async)(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                     tessi_done_fn *done, void *context);
 

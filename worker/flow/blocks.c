@@ -250,7 +250,7 @@ void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
     bool going = block->held &&
                  (block->state == FLOW_SPILLING || block->state == FLOW_ABANDONED || block->revoking);
     bool readable = block->state == FLOW_LOCAL || block->state == FLOW_SPILLING ||
-                    (block->state == FLOW_MAPPED && !block->revoked);
+                    (block->state == FLOW_MAPPED && !block->revoked) || flow_block_promised(flow, block);
     adjust(&flow->sticky_bytes, block->bytes, &block->sticky, sticky);
     adjust(&flow->going_bytes, block->bytes, &block->going, going);
     tessi_flow_block_file(flow, handle);
@@ -352,6 +352,8 @@ static void settle_block(struct tessi_flow *flow, uint32_t handle)
         settle_abandoned(flow, handle);
     } else if (block->state == FLOW_MAPPED) {
         settle_mapped(flow, handle);
+    } else if (block->state == FLOW_MAKING && block->pins == 0 && flow_task(flow, block->task)->suspect) {
+        tessi_flow_task_restart(flow, block->task);
     }
     bool nameless = block->state <= FLOW_UNASKED || block->state == FLOW_OFFERED;
     if (!nameless || block->task != FLOW_NONE || block->pins > 0) {

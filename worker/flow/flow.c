@@ -22,7 +22,8 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     tessi_flow_pool_init(&flow->layers, sizeof(struct flow_layer));
     flow->slots = tessi_zalloc(config->slots * sizeof *flow->slots);
     for (uint32_t i = 0; i < config->slots; i++) {
-        flow->slots[i].queue = tessi_zalloc(config->slot_depth * sizeof *flow->slots[i].queue);
+        flow->slots[i].ring = tessi_zalloc(config->slot_depth * sizeof *flow->slots[i].ring);
+        flow->slots[i].first = flow->slots[i].next = 1;
         tessi_heap_push(&flow->idle, 0, i, i);
     }
     return flow;
@@ -40,7 +41,12 @@ void tessi_flow_destroy(struct tessi_flow *flow)
         tessi_layer_destroy(flow_layer(flow, i)->layer);
     }
     for (uint32_t i = 0; i < flow->config.slots; i++) {
-        tessi_free(flow->slots[i].queue);
+        struct flow_slot *slot = &flow->slots[i];
+        for (uint64_t n = slot->first; n < slot->next; n++) {
+            tessi_free(flow_run(flow, slot, n)->text);
+        }
+        tessi_free(slot->ring);
+        tessi_free(slot->held_back.items);
     }
     tessi_free(flow->slots);
     tessi_flow_pool_fini(&flow->blocks);
@@ -275,6 +281,7 @@ static void report_copies(struct tessi_flow *flow)
 void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
 {
     report_copies(flow);
+    tessi_flow_report_started(flow);
     *report = flow->report;
     report->memory_used_bytes = flow->used_bytes;
     report->memory_peak_bytes = flow->peak_bytes;
@@ -288,6 +295,12 @@ void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
 
 bool tessi_flow_has_report(const struct tessi_flow *flow)
 {
+    for (uint32_t s = 0; s < flow->config.slots; s++) {
+        const struct flow_slot *slot = &flow->slots[s];
+        if ((slot->told > slot->first ? slot->told : slot->first) < slot->next) {
+            return true; /* steps that have not been told of */
+        }
+    }
     return flow->copies.count > 0 || !tessi_report_empty(&flow->report);
 }
 

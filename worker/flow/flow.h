@@ -49,7 +49,7 @@
 struct tessi_flow_config {
     uint32_t self;          /* this worker's id */
     uint32_t slots;         /* ≥ 1 */
-    uint32_t slot_depth;    /* steps handed to a slot ahead of time, ≥ 1 (2 hides the hand-over) */
+    uint32_t slot_depth;    /* steps handed to a slot ahead of time at most, ≥ 1: short ones only, see slots.c */
     uint32_t window;        /* stream steps whose inputs are brought in ahead, ≥ 2 */
     uint64_t memory_bytes;  /* budget for blocks */
     uint64_t spill_bytes;   /* 0: no spill files; regenerable blocks, which need none, are spilled all the same */
@@ -66,7 +66,7 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_LOCATION,    /* answer to LOCATE: owner and epoch; worker 0: it will not come (poisoned or cancelled) */
     TESSI_FLOW_PEER_UP,     /* peer is reachable; shares_memory: its memory can be mapped */
     TESSI_FLOW_PEER_LOST,   /* its reads and leases are gone; reads asked of it go to the scheduler */
-    TESSI_FLOW_STEP_DONE,   /* from a slot */
+    TESSI_FLOW_STEP_DONE,   /* from slots: outcomes, those of one slot in the order of its queue */
     TESSI_FLOW_READ,        /* from a peer, as described above */
     TESSI_FLOW_PULL,
     TESSI_FLOW_RELEASE,     /* a peer gives back its lease (or withdraws its READ) */
@@ -80,6 +80,14 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_DATA,        /* the bytes pulled from `peer` are complete in the block's memory */
     TESSI_FLOW_SPILLED,     /* spill file written (or, status ≠ OK, could not be) */
     TESSI_FLOW_LOADED,      /* block is back in memory (status ≠ OK: its file is damaged: the block is lost) */
+};
+
+struct tessi_flow_outcome {
+    uint32_t slot;             /* echo of the RUN action */
+    uint64_t run;
+    int64_t ran_ns;
+    enum tessi_status status;  /* CANCELLED: not run, since a step that it comes after has failed */
+    const char *text;          /* message of a failure, or NULL; borrowed */
 };
 
 struct tessi_flow_event {
@@ -98,10 +106,16 @@ struct tessi_flow_event {
     bool lease;                         /* READ: the reader can map our memory */
     bool shares_memory;                 /* PEER_UP */
     uint32_t block;                     /* SPILLED, LOADED: handle */
-    uint32_t slot, run;                 /* STEP_DONE: echo of the RUN action */
-    int64_t ran_ns;                     /* STEP_DONE */
-    enum tessi_status status;           /* STEP_DONE, SPILLED, LOADED */
-    const char *text;                   /* STEP_DONE: message of a failure; borrowed */
+    enum tessi_status status;           /* SPILLED, LOADED */
+    const struct tessi_flow_outcome *outcomes; /* STEP_DONE; borrowed */
+    size_t outcome_count;
+};
+
+#define TESSI_FLOW_AFTER_MAX 4 /* slots that one step may come after */
+
+struct tessi_flow_after { /* steps at this slot or another that make inputs */
+    uint32_t slot;
+    uint64_t first, last; /* the numbers of their runs lie between these */
 };
 
 enum tessi_flow_action_kind {
@@ -109,7 +123,8 @@ enum tessi_flow_action_kind {
     TESSI_FLOW_MAP,         /* `block` is the peer's memory under the lease of the READY_LEASE event of this step */
     TESSI_FLOW_FREE_BLOCK,  /* forget the contents of the handle: its memory, mapping or spill file; no step and no
                                send uses it (a send in progress holds its own reference in the shell) */
-    TESSI_FLOW_RUN,         /* hand the step to the slot's FIFO queue */
+    TESSI_FLOW_RUN,         /* hand the step to the slot's FIFO queue; it runs when the last runs of `after` have
+                               ended, and is not run (CANCELLED) if any since the first ones has not ended well */
     TESSI_FLOW_SPILL,       /* write to disk, then SPILLED; memory is released by the UNALLOC that follows it */
     TESSI_FLOW_UNALLOC,     /* release the memory of a spilled block; the handle and file stay */
     TESSI_FLOW_LOAD,        /* memory again and read back, then LOADED; the file is forgotten */
@@ -137,7 +152,10 @@ struct tessi_flow_action {
     bool lease;                       /* SEND_READ */
     bool spilled;                     /* SEND_BLOCK, SEND_INLINE: memory is gone, read the file */
     /* RUN */
-    uint32_t slot, run;
+    uint32_t slot;
+    uint64_t run;                     /* number of the step at this slot, from 1 */
+    uint32_t after_count;
+    struct tessi_flow_after after[TESSI_FLOW_AFTER_MAX];
     const struct tessi_layer *layer;  /* also SPILL, LOAD and spilled sends: how to make a regenerable block again
                                          (NULL: unknown, so it is not). Valid until the RUN, SPILL or LOAD has been
                                          answered; of sends, until the next step */

@@ -92,6 +92,7 @@ struct flow_layer {
     uint32_t session, id;
     uint32_t blocks;      /* head of the list of its block records */
     uint32_t block_count;
+    int64_t step_ns;      /* what a step of it takes, smoothed; 0: not known yet */
     bool regenerable, dropped, live;
 };
 
@@ -143,9 +144,13 @@ struct flow_task {
     uint32_t link_count, demand_at, ahead_at; /* first link of next_step; first link beyond the window */
     uint32_t missing; /* inputs of next_step that cannot be read here */
     uint32_t slot, queued; /* bound to the slot while queued > 0 */
+    uint64_t last_run; /* of its steps at the slot */
     bool live, started, receive;
     bool told;        /* report.started has named it */
-    bool suspect;     /* a step read memory of a peer that was lost: restart */
+    bool suspect;     /* a step read what is not to be trusted, or was not run: restart */
+    bool promises;    /* its last step is at a slot and short: its readers may queue up behind it */
+    bool alone;       /* workers died while it ran: no other step waits behind it */
+    bool held_back;   /* its next step waits for room in its slot's queue */
 };
 
 enum { FLOW_TIE_SOURCE = 1, FLOW_TIE_ASKED = 2, FLOW_TIE_READ = 4, FLOW_TIE_PULL = 8, FLOW_TIE_LEASED = 16 };
@@ -163,14 +168,29 @@ struct flow_peer {
     bool up, lost, shares_memory, live;
 };
 
+struct flow_handles { /* a growing array */
+    uint32_t *items;
+    size_t count, capacity;
+};
+
 struct flow_run {
-    uint32_t id, task, out, in_count; /* task: NONE when it has been forgotten */
+    uint32_t task, out, in_count; /* task: NONE when it has been forgotten */
+    enum tessi_status status;     /* once ended */
+    bool ended, alone;
+    int64_t estimate_ns, ran_ns;
+    int64_t until_ns; /* estimated time of all steps ever queued here, up to this one */
+    char *text;       /* owned; of a failure */
     uint32_t in[TESSI_STEP_REFS_MAX];
 };
 
+/* Steps at a slot: a ring of slot_depth runs, those from `first` up to `next`. */
 struct flow_slot {
-    struct flow_run *queue; /* slot_depth entries, oldest first */
-    uint32_t count;
+    struct flow_run *ring;
+    uint64_t first, next; /* numbers of runs, from 1 */
+    uint64_t told;        /* runs before this one have been looked at for report.started */
+    int64_t queued_ns;    /* estimated time of what is in the queue */
+    int64_t until_ns;     /* of the last run */
+    struct flow_handles held_back; /* tasks */
 };
 
 struct flow_pool { /* records with stable addresses, named by small handles */
@@ -181,11 +201,6 @@ struct flow_pool { /* records with stable addresses, named by small handles */
     uint32_t count; /* handles ever given out */
 };
 #define FLOW_CHUNK 256
-
-struct flow_handles { /* a growing array */
-    uint32_t *items;
-    size_t count, capacity;
-};
 
 struct flow_request {
     uint64_t bytes;
@@ -214,7 +229,7 @@ struct tessi_flow {
     struct tessi_report report;
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
-    uint32_t seq, next_run, started, spilling, spill_generation;
+    uint32_t seq, started, streams, spilling, spill_generation; /* streams: started tasks of several steps */
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */
@@ -247,6 +262,19 @@ static inline struct flow_peer *flow_peer(const struct tessi_flow *flow, uint32_
 static inline struct flow_layer *flow_layer(const struct tessi_flow *flow, uint32_t handle)
 {
     return tessi_flow_pool_at(&flow->layers, handle);
+}
+static inline struct flow_run *flow_run(const struct tessi_flow *flow, const struct flow_slot *slot, uint64_t run)
+{
+    return &slot->ring[run % flow->config.slot_depth];
+}
+static inline uint32_t flow_slot_count(const struct flow_slot *slot)
+{
+    return (uint32_t)(slot->next - slot->first);
+}
+/* Its bytes are not there yet, but a step may queue up for them. */
+static inline bool flow_block_promised(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    return block->state == FLOW_MAKING && block->task != FLOW_NONE && flow_task(flow, block->task)->promises;
 }
 static inline bool flow_after(struct flow_position a, struct flow_position b)
 {
@@ -324,6 +352,11 @@ void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t task);   /* parked r
 void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_advance(struct tessi_flow *flow);
 uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
+bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot);
+/* Steps at slots that read `block` read what is not to be trusted. */
+void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_report_started(struct tessi_flow *flow);
+void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t task); /* its steps at slots end unheeded */
 
 /* memory.c */
 void tessi_flow_hold(struct tessi_flow *flow, uint32_t block);

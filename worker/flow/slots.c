@@ -1,6 +1,12 @@
 /* Steps to slots, and the order in which tasks get room: first whatever the oldest task needs; if it
  * must wait for room, nobody else gets any. Then inputs of started tasks, then starts and first inputs
- * in task order, and what later steps need with the room that is left. */
+ * in task order, and what later steps need with the room that is left.
+ *
+ * A slot is a queue. Short steps queue up for about half a millisecond, so that handing them over costs
+ * little a step; behind a long step nothing waits that another worker could have begun. A step may queue up
+ * for inputs that do not exist yet when short steps that make them are in the queues already: a dependent chain
+ * runs through a slot without a word from here, and at another slot it waits there for the end of
+ * those steps (`after`). Steps come after earlier ones only, so queues never wait for each other in a ring. */
 #include "core/base/alloc.h"
 #include "worker/flow/internal.h"
 
@@ -10,40 +16,167 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
     return top == NULL ? FLOW_NONE : top->value;
 }
 
+#define AHEAD_NS INT64_C(500000)     /* steps queue up for so long */
+#define HANDOVER_NS INT64_C(10000000) /* behind one step that takes less than this another may wait: it hides the hand-over */
+#define SHORT_NS INT64_C(200000)     /* steps that others may queue up behind */
+#define CROSS_NS INT64_C(3000)       /* until one slot knows that another's step has ended */
+#define UNKNOWN_NS INT64_C(1000000)  /* of a step, until one of its layer has been measured */
+#define STREAMS_PER_SLOT 2           /* started tasks of several steps: without a bound their accumulators would fill the memory */
+
+static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    int64_t step_ns = flow_layer(flow, flow_block(flow, task->block)->layer)->step_ns;
+    return step_ns > 0 ? step_ns : UNKNOWN_NS;
+}
+
 static void slot_recount(struct tessi_flow *flow, uint32_t slot)
 {
     (void)tessi_heap_remove(&flow->idle, slot);
-    tessi_heap_push(&flow->idle, flow->slots[slot].count, slot, slot);
+    tessi_heap_push(&flow->idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
 }
 
-static bool slot_full(const struct tessi_flow *flow, uint32_t slot)
+bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot_index)
 {
-    return flow->slots[slot].count >= flow->config.slot_depth;
+    const struct flow_slot *slot = &flow->slots[slot_index];
+    uint32_t count = flow_slot_count(slot);
+    if (count == 0) {
+        return true;
+    }
+    if (count >= flow->config.slot_depth) {
+        return false;
+    }
+    if (task->queued > 0) {
+        return count == 1 || slot->queued_ns < AHEAD_NS;
+    }
+    if (task->alone || flow_run(flow, slot, slot->next - 1)->alone) {
+        return false;
+    }
+    return slot->queued_ns < (count == 1 ? HANDOVER_NS : AHEAD_NS);
 }
 
-/* Hand the task's next step to the slot. The step's pins take the place of its links. */
-static void dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_index)
+/* The task waits until a step of that slot ends. */
+static void hold_back(struct tessi_flow *flow, uint32_t handle, uint32_t slot)
+{
+    tessi_flow_task_unready(flow, handle);
+    flow_task(flow, handle)->held_back = true;
+    tessi_flow_handles_push(&flow->slots[slot].held_back, handle);
+}
+
+static void release_held_back(struct tessi_flow *flow, struct flow_slot *slot)
+{
+    for (size_t i = 0; i < slot->held_back.count; i++) {
+        struct flow_task *task = flow_task(flow, slot->held_back.items[i]);
+        if (task->live && task->held_back) {
+            task->held_back = false;
+            tessi_flow_task_ready(flow, slot->held_back.items[i]);
+        }
+    }
+    slot->held_back.count = 0;
+}
+
+/* --- where a step goes --- */
+
+/* Estimated time until the last step of the task that makes `block` ends. */
+static int64_t promised_in_ns(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    const struct flow_task *maker = flow_task(flow, block->task);
+    const struct flow_slot *slot = &flow->slots[maker->slot];
+    int64_t behind_ns = slot->until_ns - flow_run(flow, slot, maker->last_run)->until_ns;
+    return slot->queued_ns > behind_ns ? slot->queued_ns - behind_ns : 0;
+}
+
+static bool next_input(const struct flow_task *task, uint32_t i)
+{
+    return i < task->link_count && task->links[i].step == task->next_step;
+}
+
+/* When the task's next step could begin at the slot. */
+static int64_t begin_ns(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot)
+{
+    int64_t begin = flow->slots[slot].queued_ns;
+    for (uint32_t i = task->demand_at; next_input(task, i); i++) {
+        const struct flow_block *block = flow_block(flow, task->links[i].block);
+        if (block->state == FLOW_MAKING) {
+            int64_t there = promised_in_ns(flow, block);
+            there += flow_task(flow, block->task)->slot == slot ? 0 : CROSS_NS;
+            begin = there > begin ? there : begin;
+        }
+    }
+    return begin;
+}
+
+/* With its inputs where they are being made, or at the slot with the least to do. */
+static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    uint32_t idle = tessi_heap_peek(&flow->idle)->value, best = FLOW_NONE;
+    int64_t best_ns = 0;
+    for (uint32_t i = task->demand_at; next_input(task, i); i++) {
+        const struct flow_block *block = flow_block(flow, task->links[i].block);
+        uint32_t slot = block->state == FLOW_MAKING ? flow_task(flow, block->task)->slot : best;
+        if (slot != best) {
+            int64_t begin = begin_ns(flow, task, slot);
+            if (best == FLOW_NONE || begin < best_ns) {
+                best = slot;
+                best_ns = begin;
+            }
+        }
+    }
+    return best == FLOW_NONE || (idle != best && begin_ns(flow, task, idle) < best_ns) ? idle : best;
+}
+
+static bool add_after(struct tessi_flow_action *action, const struct flow_task *maker)
+{
+    for (uint32_t k = 0; k < action->after_count; k++) {
+        if (action->after[k].slot == maker->slot) {
+            struct tessi_flow_after *after = &action->after[k];
+            after->first = maker->last_run < after->first ? maker->last_run : after->first;
+            after->last = maker->last_run > after->last ? maker->last_run : after->last;
+            return true;
+        }
+    }
+    if (action->after_count == TESSI_FLOW_AFTER_MAX) {
+        return false;
+    }
+    action->after[action->after_count++] = (struct tessi_flow_after){maker->slot, maker->last_run, maker->last_run};
+    return true;
+}
+
+/* What the step comes after: the task's last one, and those that make its inputs. False when that is more than an
+ * action can say. */
+static bool name_after(const struct tessi_flow *flow, const struct flow_task *task, struct tessi_flow_action *action)
+{
+    action->after_count = 0;
+    if (task->queued > 0) {
+        (void)add_after(action, task);
+    }
+    for (uint32_t i = task->demand_at; next_input(task, i); i++) {
+        const struct flow_block *block = flow_block(flow, task->links[i].block);
+        if (block->state == FLOW_MAKING && !add_after(action, flow_task(flow, block->task))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Put the run into the slot's queue, with what the step reads pinned; the pins take the place of its links. */
+static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_index, struct tessi_flow_action *action)
 {
     struct flow_task *task = flow_task(flow, handle);
-    struct flow_block *out = flow_block(flow, task->block);
     struct flow_slot *slot = &flow->slots[slot_index];
-    struct flow_run *run = &slot->queue[slot->count++];
-    TESS_ASSERT(task->started && task->missing == 0 && task->next_step < task->steps);
-    TESS_ASSERT(task->queued == 0 || task->slot == slot_index);
-    slot_recount(flow, slot_index);
-    tessi_flow_task_unready(flow, handle);
-
-    struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_RUN, task->block);
-    action->slot = slot_index;
-    action->run = run->id = flow->next_run++;
-    action->layer = flow_layer(flow, out->layer)->layer;
-    action->step = task->next_step;
-    action->steps = task->steps;
-    action->out = run->out = task->block;
+    struct flow_run *run = flow_run(flow, slot, slot->next);
     run->task = handle;
+    run->out = task->block;
+    run->ended = false;
+    run->text = NULL;
+    run->alone = task->alone;
+    run->estimate_ns = step_estimate(flow, task);
     run->in_count = 0;
+    slot->queued_ns += run->estimate_ns;
+    run->until_ns = slot->until_ns += run->estimate_ns;
+    task->last_run = action->run = slot->next++;
+    slot_recount(flow, slot_index);
     uint32_t i = task->demand_at;
-    for (; i < task->link_count && task->links[i].step == task->next_step; i++) {
+    for (; next_input(task, i); i++) {
         uint32_t in = task->links[i].block;
         TESS_ASSERT(run->in_count < TESSI_STEP_REFS_MAX && flow_block(flow, in)->readable);
         action->in[run->in_count] = run->in[run->in_count] = in;
@@ -52,19 +185,43 @@ static void dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
         tessi_flow_link_set(flow, &task->links[i], FLOW_GONE);
     }
     action->in_count = run->in_count;
-    out->pins++;
-    tessi_flow_block_touch(flow, task->block);
-
-    if (!task->told) {
-        task->told = true;
-        tessi_spans_push(&flow->report.started, tessi_flow_block_span(flow, out));
-    }
+    flow_block(flow, task->block)->pins++;
     task->slot = slot_index;
     task->queued++;
     task->next_step++;
     task->demand_at = i;
-    tessi_flow_task_aim(flow, handle);
-    tessi_flow_task_ready(flow, handle);
+}
+
+/* Hand the task's next step to the slot. False when it comes after too many others to say. */
+static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_index)
+{
+    struct flow_task *task = flow_task(flow, handle);
+    struct flow_block *out = flow_block(flow, task->block);
+    TESS_ASSERT(task->started && task->missing == 0 && task->next_step < task->steps);
+    TESS_ASSERT(task->queued == 0 || task->slot == slot_index);
+    struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_RUN, task->block);
+    if (!name_after(flow, task, action)) {
+        flow->actions->count--;
+        return false;
+    }
+    tessi_flow_task_unready(flow, handle);
+    action->slot = slot_index;
+    action->layer = flow_layer(flow, out->layer)->layer;
+    action->step = task->next_step;
+    action->steps = task->steps;
+    action->out = task->block;
+    enqueue(flow, handle, slot_index, action);
+    tessi_flow_block_touch(flow, task->block);
+    if (task->next_step == task->steps) {
+        task->promises = !task->alone && step_estimate(flow, task) < SHORT_NS;
+        if (task->promises) {
+            tessi_flow_block_update(flow, task->block);
+        }
+    } else {
+        tessi_flow_task_aim(flow, handle);
+        tessi_flow_task_ready(flow, handle);
+    }
+    return true;
 }
 
 static void run_started(struct tessi_flow *flow)
@@ -73,12 +230,10 @@ static void run_started(struct tessi_flow *flow)
     while ((top = tessi_heap_peek(&flow->runnable)) != NULL) {
         uint32_t handle = top->value;
         const struct flow_task *task = flow_task(flow, handle);
-        uint32_t slot = task->queued > 0 ? task->slot : tessi_heap_peek(&flow->idle)->value;
-        if (!slot_full(flow, slot)) {
-            dispatch(flow, handle, slot);
-        } else if (task->queued > 0) {
-            (void)tessi_heap_remove(&flow->runnable, handle); /* back when a step of that slot ends */
-        } else {
+        uint32_t slot = task->queued > 0 ? task->slot : choose_slot(flow, task);
+        if (!tessi_flow_slot_open(flow, task, slot)) {
+            hold_back(flow, handle, slot);
+        } else if (!dispatch(flow, handle, slot)) {
             return;
         }
     }
@@ -88,11 +243,18 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
 {
     struct flow_task *task = flow_task(flow, handle);
     struct flow_block *block = flow_block(flow, task->block);
-    uint32_t slot = tessi_heap_peek(&flow->idle)->value;
-    uint32_t depth = flow->config.slot_depth > 2 ? flow->config.slot_depth : 2;
-    /* Without a bound on started tasks, accumulators would fill the memory. */
-    if (slot_full(flow, slot) || (!oldest && flow->started / depth >= flow->config.slots)) {
+    uint32_t slot = choose_slot(flow, task), idle = tessi_heap_peek(&flow->idle)->value;
+    struct tessi_flow_action after;
+    bool streams = task->steps > 1 && flow->streams >= STREAMS_PER_SLOT * flow->config.slots;
+    if ((!oldest && streams) || !name_after(flow, task, &after)) {
         return FLOW_NO_SLOT;
+    }
+    if (!tessi_flow_slot_open(flow, task, slot)) {
+        if (slot == idle || !tessi_flow_slot_open(flow, task, idle)) {
+            return FLOW_NO_SLOT;
+        }
+        hold_back(flow, handle, slot); /* others may start at the idle one meanwhile */
+        return FLOW_GRANTED;
     }
     if (!oldest && !tessi_flow_reserve_kept(flow, task->block)) {
         return FLOW_NO_ROOM;
@@ -105,8 +267,10 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     (void)tessi_flow_act(flow, TESSI_FLOW_ALLOC, task->block);
     task->started = true;
     flow->started++;
+    flow->streams += task->steps > 1 ? 1 : 0;
     tessi_flow_block_move(flow, task->block, FLOW_MAKING);
-    dispatch(flow, handle, slot);
+    bool handed = dispatch(flow, handle, slot);
+    TESS_ASSERT(handed);
     return FLOW_GRANTED;
 }
 
@@ -223,12 +387,13 @@ static void unpin(struct tessi_flow *flow, uint32_t handle)
     }
     block->last_use = ++flow->clock;
     tessi_flow_block_touch(flow, handle);
-    if (block->state == FLOW_ABANDONED || block->state == FLOW_MAPPED || block->discard) {
+    bool restarts = block->state == FLOW_MAKING && flow_task(flow, block->task)->suspect;
+    if (block->state == FLOW_ABANDONED || block->state == FLOW_MAPPED || block->discard || restarts) {
         tessi_flow_check(flow, handle);
     }
 }
 
-static void fail(struct tessi_flow *flow, uint32_t handle, const struct tessi_flow_event *event)
+static void fail(struct tessi_flow *flow, uint32_t handle, const struct flow_run *run)
 {
     uint32_t block_handle = flow_task(flow, handle)->block;
     const struct flow_block *block = flow_block(flow, block_handle);
@@ -236,60 +401,173 @@ static void fail(struct tessi_flow *flow, uint32_t handle, const struct tessi_fl
     tessi_grow(&report->failures, &report->failure_capacity, report->failure_count + 1, sizeof *report->failures);
     report->failures[report->failure_count++] =
         (struct tessi_failure){.task = tessi_flow_block_name(flow, block), .epoch = flow_task(flow, handle)->epoch,
-                               .status = event->status, .text = tessi_strdup(event->text == NULL ? "" : event->text)};
+                               .status = run->status, .text = tessi_strdup(run->text == NULL ? "" : run->text)};
     tessi_flow_task_drop(flow, handle);
     tessi_flow_turn_away(flow, block_handle, 0, 0);
 }
 
-static void task_step_done(struct tessi_flow *flow, uint32_t handle, const struct tessi_flow_event *event, bool lost)
+/* Nobody may see what the task has made: it starts over once nothing at the slots has to do with it. */
+static void suspect(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_task *task = flow_task(flow, handle);
-    task->queued--;
-    task->ran_ns += event->ran_ns;
-    task->suspect = task->suspect || lost;
-    if (task->suspect) {
-        tessi_flow_task_unready(flow, handle);
-        if (task->queued == 0) {
-            tessi_flow_task_restart(flow, handle);
+    task->suspect = true;
+    tessi_flow_task_unready(flow, handle);
+    tessi_flow_distrust(flow, task->block);
+    if (task->promises) {
+        task->promises = false;
+        tessi_flow_block_update(flow, task->block);
+    }
+    tessi_flow_check(flow, task->block);
+}
+
+void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block)
+{
+    for (uint32_t s = 0; s < flow->config.slots; s++) {
+        const struct flow_slot *slot = &flow->slots[s];
+        for (uint64_t n = slot->first; n < slot->next; n++) {
+            const struct flow_run *run = flow_run(flow, slot, n);
+            for (uint32_t k = 0; k < run->in_count && run->task != FLOW_NONE; k++) {
+                if (run->in[k] == block && !flow_task(flow, run->task)->suspect) {
+                    suspect(flow, run->task);
+                }
+            }
         }
-    } else if (event->status != TESSI_OK) {
-        fail(flow, handle, event);
+    }
+}
+
+void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_slot *slot = &flow->slots[flow_task(flow, handle)->slot];
+    for (uint64_t n = slot->first; n < slot->next; n++) {
+        struct flow_run *run = flow_run(flow, slot, n);
+        run->task = run->task == handle ? FLOW_NONE : run->task;
+    }
+}
+
+static void measure(struct tessi_flow *flow, const struct flow_run *run)
+{
+    struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);
+    int64_t ran_ns = run->ran_ns > 0 ? run->ran_ns : 1;
+    layer->step_ns = layer->step_ns == 0 ? ran_ns : layer->step_ns + (ran_ns - layer->step_ns) / 8;
+}
+
+static void task_step_done(struct tessi_flow *flow, const struct flow_run *run, bool lost)
+{
+    uint32_t handle = run->task;
+    struct flow_task *task = flow_task(flow, handle);
+    task->queued--;
+    task->ran_ns += run->ran_ns;
+    if ((lost || run->status == TESSI_CANCELLED) && !task->suspect) {
+        suspect(flow, handle);
+    }
+    if (task->suspect) {
+        tessi_flow_check(flow, task->block);
+    } else if (run->status != TESSI_OK) {
+        fail(flow, handle, run);
     } else if (++task->done_steps == task->steps) {
         tessi_flow_task_finish(flow, handle);
-    } else {
+    } else if (task->next_step < task->steps) {
         tessi_flow_task_ready(flow, handle);
     }
 }
 
-void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event)
+/* An input is still being made, as far as is known here: its maker's end comes first. */
+static bool comes_early(const struct tessi_flow *flow, const struct flow_run *run)
 {
-    struct flow_slot *slot = event->slot < flow->config.slots ? &flow->slots[event->slot] : NULL;
-    uint32_t i = 0;
-    while (slot != NULL && i < slot->count && slot->queue[i].id != event->run) {
-        i++;
+    for (uint32_t k = 0; k < run->in_count; k++) {
+        const struct flow_block *block = flow_block(flow, run->in[k]);
+        if (block->state == FLOW_MAKING && flow_task(flow, block->task)->queued > 0) {
+            return true;
+        }
     }
-    if (slot == NULL || i == slot->count) {
+    return false;
+}
+
+static bool input_lost(const struct tessi_flow *flow, uint32_t handle)
+{
+    const struct flow_block *block = flow_block(flow, handle);
+    return block->lost || block->state == FLOW_MAKING;
+}
+
+/* Take the oldest step of the queue out of it. */
+static void retire(struct tessi_flow *flow, uint32_t slot_index)
+{
+    struct flow_slot *slot = &flow->slots[slot_index];
+    struct flow_run *run = flow_run(flow, slot, slot->first++);
+    bool lost = false;
+    slot->queued_ns -= run->estimate_ns;
+    measure(flow, run);
+    unpin(flow, run->out);
+    for (uint32_t k = 0; k < run->in_count; k++) {
+        lost = lost || input_lost(flow, run->in[k]);
+        unpin(flow, run->in[k]);
+    }
+    if (run->task != FLOW_NONE) {
+        task_step_done(flow, run, lost);
+    }
+    tessi_free(run->text);
+}
+
+static bool retire_ended(struct tessi_flow *flow, uint32_t slot_index)
+{
+    struct flow_slot *slot = &flow->slots[slot_index];
+    uint64_t before = slot->first;
+    while (slot->first < slot->next) {
+        const struct flow_run *run = flow_run(flow, slot, slot->first);
+        if (!run->ended || comes_early(flow, run)) {
+            break;
+        }
+        retire(flow, slot_index);
+    }
+    if (slot->first == before) {
+        return false;
+    }
+    slot_recount(flow, slot_index);
+    release_held_back(flow, slot);
+    return true;
+}
+
+static void take_outcome(struct tessi_flow *flow, const struct tessi_flow_outcome *outcome)
+{
+    struct flow_slot *slot = outcome->slot < flow->config.slots ? &flow->slots[outcome->slot] : NULL;
+    if (slot == NULL || outcome->run < slot->first || outcome->run >= slot->next ||
+        flow_run(flow, slot, outcome->run)->ended) {
         flow->stale_events++;
         return;
     }
-    struct flow_run run = slot->queue[i];
-    slot->count--;
-    for (; i < slot->count; i++) {
-        slot->queue[i] = slot->queue[i + 1];
+    struct flow_run *run = flow_run(flow, slot, outcome->run);
+    run->ended = true;
+    run->status = outcome->status;
+    run->ran_ns = outcome->ran_ns;
+    run->text = outcome->status == TESSI_OK ? NULL : tessi_strdup(outcome->text);
+}
+
+void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    for (size_t i = 0; i < event->outcome_count; i++) {
+        take_outcome(flow, &event->outcomes[i]);
     }
-    slot_recount(flow, event->slot);
-    bool lost = false;
-    unpin(flow, run.out);
-    for (uint32_t k = 0; k < run.in_count; k++) {
-        lost = lost || flow_block(flow, run.in[k])->lost;
-        unpin(flow, run.in[k]);
-    }
-    if (run.task != FLOW_NONE) {
-        task_step_done(flow, run.task, event, lost);
-    }
-    for (uint32_t k = 0; k < slot->count; k++) {
-        if (slot->queue[k].task != FLOW_NONE) {
-            tessi_flow_task_ready(flow, slot->queue[k].task);
+    bool progress = true;
+    while (progress) {
+        progress = false;
+        for (uint32_t s = 0; s < flow->config.slots; s++) {
+            progress = retire_ended(flow, s) || progress;
         }
+    }
+}
+
+/* What is at a slot now may run before the next report: the worker's death would be blamed on it. */
+void tessi_flow_report_started(struct tessi_flow *flow)
+{
+    for (uint32_t s = 0; s < flow->config.slots; s++) {
+        struct flow_slot *slot = &flow->slots[s];
+        for (uint64_t n = slot->told > slot->first ? slot->told : slot->first; n < slot->next; n++) {
+            const struct flow_run *run = flow_run(flow, slot, n);
+            if (run->task != FLOW_NONE && !flow_task(flow, run->task)->told) {
+                flow_task(flow, run->task)->told = true;
+                tessi_spans_push(&flow->report.started, tessi_flow_block_span(flow, flow_block(flow, run->out)));
+            }
+        }
+        slot->told = slot->next;
     }
 }

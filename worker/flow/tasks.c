@@ -216,6 +216,7 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     task->receive = layer->op == TESSI_OP_RECEIVE;
     task->block = handle;
     task->epoch = span.epoch;
+    task->alone = span.deaths > 0;
     task->order = span.order;
     task->seq = flow->seq++;
     task->steps = steps;
@@ -266,13 +267,12 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
         return;
     }
     if (!task->started) {
-        if (flow_block(flow, task->block)->state == FLOW_UNMADE && !tessi_heap_contains(&flow->startable, handle)) {
+        if (flow_block(flow, task->block)->state == FLOW_UNMADE && !task->held_back &&
+            !tessi_heap_contains(&flow->startable, handle)) {
             tessi_heap_push(&flow->startable, task->order, task->seq, handle);
         }
-    } else if (task->queued == 0 || flow->slots[task->slot].count < flow->config.slot_depth) {
-        if (!tessi_heap_contains(&flow->runnable, handle)) {
-            tessi_heap_push(&flow->runnable, task->order, task->seq, handle);
-        }
+    } else if (!task->held_back && !tessi_heap_contains(&flow->runnable, handle)) {
+        tessi_heap_push(&flow->runnable, task->order, task->seq, handle);
     }
 }
 
@@ -299,10 +299,12 @@ void tessi_flow_task_restart(struct tessi_flow *flow, uint32_t handle)
     const struct flow_layer *layer = flow_layer(flow, block->layer);
     TESS_ASSERT(task->started && task->queued == 0 && block->state == FLOW_MAKING && block->pins == 0);
     tessi_flow_task_unready(flow, handle);
+    task->promises = false;
     tessi_flow_block_empty(flow, task->block);
     tessi_flow_block_move(flow, task->block, FLOW_UNMADE);
     unlink_inputs(flow, task);
     flow->started--;
+    flow->streams -= task->steps > 1 ? 1 : 0;
     flow->restarted_tasks++;
     task->started = task->suspect = false;
     task->next_step = task->done_steps = task->demand_at = task->ahead_at = 0;
@@ -318,17 +320,13 @@ static void task_destroy(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_task *task = flow_task(flow, handle);
     if (task->queued > 0) {
-        struct flow_slot *slot = &flow->slots[task->slot];
-        for (uint32_t i = 0; i < slot->count; i++) {
-            if (slot->queue[i].task == handle) {
-                slot->queue[i].task = FLOW_NONE;
-            }
-        }
+        tessi_flow_slots_forget(flow, handle);
     }
     tessi_flow_task_unready(flow, handle);
     (void)tessi_heap_remove(&flow->all, handle);
     unlink_inputs(flow, task);
     flow->started -= task->started ? 1 : 0;
+    flow->streams -= task->started && task->steps > 1 ? 1 : 0;
     flow_block(flow, task->block)->task = FLOW_NONE;
     tessi_flow_pool_give(&flow->tasks, handle);
 }

@@ -54,15 +54,15 @@ static void verify_task(const struct tessi_flow *flow, uint32_t handle, struct t
     if (task->receive) {
         TESS_ASSERT(!startable && !runnable && block->state != FLOW_UNMADE);
     } else if (!task->started) {
-        bool ready = task->missing == 0 && block->state == FLOW_UNMADE;
+        bool ready = task->missing == 0 && block->state == FLOW_UNMADE && !task->held_back;
         TESS_ASSERT(!runnable && startable == ready);
         TESS_ASSERT(block->state == FLOW_UNMADE || block->state == FLOW_ABANDONED);
     } else {
-        bool place = task->queued == 0 || flow->slots[task->slot].count < flow->config.slot_depth;
-        bool ready = task->missing == 0 && !task->suspect && task->next_step < task->steps;
+        bool ready = task->missing == 0 && !task->suspect && task->next_step < task->steps && !task->held_back;
         TESS_ASSERT(!startable && block->state == FLOW_MAKING);
-        TESS_ASSERT(runnable ? ready : !(ready && place)); /* the queue notices late that a slot is full */
-        TESS_ASSERT(!task->suspect || task->queued > 0);
+        TESS_ASSERT(runnable == ready);
+        TESS_ASSERT(!task->suspect || task->queued > 0 || block->pins > 0);
+        TESS_ASSERT(!task->promises || (task->next_step == task->steps && task->queued > 0 && !task->suspect));
     }
 }
 
@@ -92,9 +92,11 @@ static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
 {
     for (uint32_t s = 0; s < flow->config.slots; s++) {
         const struct flow_slot *slot = &flow->slots[s];
-        TESS_ASSERT(slot->count <= flow->config.slot_depth);
-        for (uint32_t i = 0; i < slot->count; i++) {
-            const struct flow_run *run = &slot->queue[i];
+        int64_t queued_ns = 0;
+        TESS_ASSERT(flow_slot_count(slot) <= flow->config.slot_depth);
+        for (uint64_t n = slot->first; n < slot->next; n++) {
+            const struct flow_run *run = flow_run(flow, slot, n);
+            queued_ns += run->estimate_ns;
             tallies[run->out].pins++;
             for (uint32_t k = 0; k < run->in_count; k++) {
                 tallies[run->in[k]].pins++;
@@ -102,8 +104,10 @@ static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
             if (run->task != FLOW_NONE) {
                 const struct flow_task *task = flow_task(flow, run->task);
                 TESS_ASSERT(task->live && task->queued > 0 && task->slot == s && task->block == run->out);
+                TESS_ASSERT(task->last_run >= n);
             }
         }
+        TESS_ASSERT(queued_ns == slot->queued_ns);
     }
 }
 
@@ -172,19 +176,20 @@ void tessi_flow_verify(const struct tessi_flow *flow)
 {
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
     uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0;
-    uint32_t tasks = 0, started = 0, blocks = 0;
+    uint32_t tasks = 0, started = 0, streams = 0, blocks = 0;
     bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0 && flow->leases == 0;
     for (uint32_t i = 0; i < flow->tasks.count; i++) {
         if (flow_task(flow, i)->live) {
             tasks++;
             started += flow_task(flow, i)->started ? 1 : 0;
+            streams += flow_task(flow, i)->started && flow_task(flow, i)->steps > 1 ? 1 : 0;
             verify_task(flow, i, tallies);
         }
     }
     verify_ties(flow, tallies);
     verify_slots(flow, tallies);
     for (uint32_t s = 0; s < flow->config.slots; s++) {
-        quiet = quiet && flow->slots[s].count == 0;
+        quiet = quiet && flow_slot_count(&flow->slots[s]) == 0;
     }
     for (uint32_t i = 0; i < flow->blocks.count; i++) {
         const struct flow_block *block = flow_block(flow, i);
@@ -207,6 +212,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);
     TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_of.count);
+    TESS_ASSERT(streams == flow->streams);
     TESS_ASSERT(flow->checks.count == 0);
     verify_progress(flow, quiet);
     tessi_free(tallies);

@@ -1,12 +1,14 @@
 /* The CPU as a device: a stream is a thread with a bounded queue.
  *
- * The queue is a ring under one lock. The thread sleeps only when the ring is empty, and is
- * woken only then, so a stream that is kept busy costs no system calls. */
+ * The queue is a ring with one writer and one reader, so that an entry costs neither a lock nor a system call
+ * while the thread is busy. It sleeps when the ring is empty, and only then it is woken. A launch that comes
+ * after another stream's entry looks for its end for a few tens of microseconds before it sleeps too. */
 #include "worker/device/cpu/cpu.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,25 +21,26 @@
 #define DEPTH_DEFAULT 64
 #define DEPTH_MAX 65536
 #define BLOCK_ALIGNMENT 64
+#define SPINS 2000 /* looks at another stream, a pause apart, before sleeping: some tens of microseconds */
 
 enum entry_kind { ENTRY_LAUNCH, ENTRY_COPY, ENTRY_EVENT };
 
 struct entry {
     enum entry_kind kind;
     union {
-        struct tessi_kernel_call call;
+        struct tessi_launch *launch;
         struct {
             void *to;
             const void *from;
             size_t bytes;
+            tessi_done_fn *done;
+            void *context;
         } copy;
         struct {
             struct tessi_event *event;
             uint64_t ticket;
         } mark;
     } as;
-    tessi_done_fn *done;
-    void *context;
 };
 
 struct tessi_device {
@@ -53,14 +56,19 @@ struct tessi_event {
 
 struct tessi_stream {
     pthread_t thread;
+    uint32_t depth;
+    struct entry *ring; /* entry n is at n % depth */
+    _Alignas(64) atomic_uint_fast64_t submitted; /* entries; written by who submits */
+    _Alignas(64) atomic_uint_fast64_t taken;     /* out of the ring; this and what follows is written by the thread */
+    atomic_uint_fast64_t ended;
+    atomic_uint_fast64_t failed; /* number of the last entry that did not end well */
+    int64_t clock_ns;            /* when the last entry ended, if the thread has not slept since; 0 */
+    _Alignas(64) atomic_bool asleep;  /* the thread waits for `filled` */
+    atomic_uint waiting;              /* threads that wait for `progress` */
+    atomic_bool closing;
     pthread_mutex_t lock;
     pthread_cond_t filled;
-    bool asleep;  /* the thread waits for `filled` */
-    bool closing;
-    uint32_t depth;
-    uint32_t first; /* place of the oldest entry */
-    uint32_t count;
-    struct entry *ring;
+    pthread_cond_t progress;
 };
 
 static void event_reach(struct tessi_event *event, uint64_t ticket)
@@ -73,71 +81,160 @@ static void event_reach(struct tessi_event *event, uint64_t ticket)
     (void)pthread_mutex_unlock(&event->lock);
 }
 
-static void entry_run(struct entry *entry)
+/* --- the stream's thread --- */
+
+static void relax(void)
 {
-    struct tessi_error error = {.status = TESSI_OK};
-    enum tessi_status status = TESSI_OK;
-    int64_t start = tessi_clock_now();
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void wait_for_end(struct tessi_stream *stream, uint64_t entry)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&stream->ended, memory_order_acquire) >= entry) {
+            return;
+        }
+        relax();
+    }
+    (void)pthread_mutex_lock(&stream->lock);
+    (void)atomic_fetch_add(&stream->waiting, 1);
+    while (atomic_load(&stream->ended) < entry) {
+        (void)pthread_cond_wait(&stream->progress, &stream->lock);
+    }
+    (void)atomic_fetch_sub(&stream->waiting, 1);
+    (void)pthread_mutex_unlock(&stream->lock);
+}
+
+static void end_entry(struct tessi_stream *stream, enum tessi_status status)
+{
+    uint64_t number = atomic_load_explicit(&stream->ended, memory_order_relaxed) + 1;
+    if (status != TESSI_OK) {
+        atomic_store_explicit(&stream->failed, number, memory_order_relaxed);
+    }
+    atomic_store(&stream->ended, number);
+    if (atomic_load(&stream->waiting) > 0) {
+        (void)pthread_mutex_lock(&stream->lock);
+        (void)pthread_cond_broadcast(&stream->progress);
+        (void)pthread_mutex_unlock(&stream->lock);
+    }
+}
+
+/* What the launch comes after. A failure of a later entry than the one meant may be taken for one of its own: the
+ * launch is then handed over once more. */
+static enum tessi_status await(struct tessi_stream *stream, const struct tessi_launch *launch)
+{
+    bool well = true;
+    for (uint32_t i = 0; i < launch->after_count; i++) {
+        struct tessi_stream *other = launch->after[i].stream;
+        if (other != stream && atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
+            wait_for_end(other, launch->after[i].last);
+            stream->clock_ns = 0;
+        }
+        well = well && atomic_load_explicit(&other->failed, memory_order_relaxed) < launch->after[i].first;
+    }
+    return well ? TESSI_OK : TESSI_CANCELLED;
+}
+
+static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
+{
+    struct tessi_error error;
+    error.text[0] = 0;
+    enum tessi_status status = await(stream, launch);
+    int64_t start_ns = stream->clock_ns != 0 ? stream->clock_ns : tessi_clock_now();
+    if (status == TESSI_OK && launch->prepare != NULL) {
+        status = launch->prepare(launch->context, &launch->call, &error);
+    }
+    if (status == TESSI_OK) {
+        status = tessi_kernel_run(&launch->call, &error);
+    }
+    int64_t end_ns = tessi_clock_now();
+    end_entry(stream, status);
+    launch->done(launch->context, status, status == TESSI_OK ? "" : error.text, end_ns - start_ns);
+    stream->clock_ns = end_ns;
+}
+
+static void run_copy(struct tessi_stream *stream, const struct entry *entry)
+{
+    int64_t start_ns = tessi_clock_now();
+    if (entry->as.copy.bytes > 0) {
+        memcpy(entry->as.copy.to, entry->as.copy.from, entry->as.copy.bytes);
+    }
+    int64_t end_ns = tessi_clock_now();
+    end_entry(stream, TESSI_OK);
+    if (entry->as.copy.done != NULL) {
+        entry->as.copy.done(entry->as.copy.context, TESSI_OK, "", end_ns - start_ns);
+    }
+    stream->clock_ns = 0;
+}
+
+static void run_entry(struct tessi_stream *stream, const struct entry *entry)
+{
     switch (entry->kind) {
     case ENTRY_LAUNCH:
-        status = tessi_kernel_run(&entry->as.call, &error);
+        run_launch(stream, entry->as.launch);
         break;
     case ENTRY_COPY:
-        if (entry->as.copy.bytes > 0) {
-            memcpy(entry->as.copy.to, entry->as.copy.from, entry->as.copy.bytes);
-        }
+        run_copy(stream, entry);
         break;
     case ENTRY_EVENT:
+        end_entry(stream, TESSI_OK);
         event_reach(entry->as.mark.event, entry->as.mark.ticket);
-        return;
+        break;
     }
-    if (entry->done != NULL) {
-        entry->done(entry->context, status, error.text, tessi_clock_now() - start);
+}
+
+/* False when the stream closes and nothing is left. */
+static bool sleep_until_filled(struct tessi_stream *stream, uint64_t taken)
+{
+    stream->clock_ns = 0;
+    (void)pthread_mutex_lock(&stream->lock);
+    atomic_store(&stream->asleep, true);
+    while (atomic_load(&stream->submitted) == taken && !atomic_load(&stream->closing)) {
+        (void)pthread_cond_wait(&stream->filled, &stream->lock);
     }
+    atomic_store(&stream->asleep, false);
+    (void)pthread_mutex_unlock(&stream->lock);
+    return atomic_load(&stream->submitted) != taken;
 }
 
 static void *stream_main(void *argument)
 {
     struct tessi_stream *stream = argument;
-    (void)pthread_mutex_lock(&stream->lock);
-    for (;;) {
-        while (stream->count == 0 && !stream->closing) {
-            stream->asleep = true;
-            (void)pthread_cond_wait(&stream->filled, &stream->lock);
-            stream->asleep = false;
-        }
-        if (stream->count == 0) {
-            break;
+    for (uint64_t taken = 0;; taken++) {
+        if (atomic_load_explicit(&stream->submitted, memory_order_acquire) == taken &&
+            !sleep_until_filled(stream, taken)) {
+            return NULL;
         }
         /* Copied out, so that its place can be filled again while it runs. */
-        struct entry entry = stream->ring[stream->first];
-        stream->first = stream->first + 1 == stream->depth ? 0 : stream->first + 1;
-        stream->count--;
-        (void)pthread_mutex_unlock(&stream->lock);
-        entry_run(&entry);
-        (void)pthread_mutex_lock(&stream->lock);
+        struct entry entry = stream->ring[taken % stream->depth];
+        atomic_store_explicit(&stream->taken, taken + 1, memory_order_release);
+        run_entry(stream, &entry);
     }
-    (void)pthread_mutex_unlock(&stream->lock);
-    return NULL;
+}
+
+/* --- who submits --- */
+
+static void wake_thread(struct tessi_stream *stream)
+{
+    (void)pthread_mutex_lock(&stream->lock);
+    (void)pthread_mutex_unlock(&stream->lock); /* it has gone to sleep, or will see what there is to do */
+    (void)pthread_cond_signal(&stream->filled);
 }
 
 static enum tessi_status submit(struct tessi_stream *stream, const struct entry *entry)
 {
-    (void)pthread_mutex_lock(&stream->lock);
-    bool full = stream->count == stream->depth;
-    bool wake = stream->asleep && !full;
-    if (!full) {
-        uint32_t place = stream->first + stream->count;
-        stream->ring[place < stream->depth ? place : place - stream->depth] = *entry;
-        stream->count++;
-        stream->asleep = false; /* one signal is enough */
+    uint64_t number = atomic_load_explicit(&stream->submitted, memory_order_relaxed);
+    if (number - atomic_load_explicit(&stream->taken, memory_order_acquire) == stream->depth) {
+        return TESSI_BUSY;
     }
-    (void)pthread_mutex_unlock(&stream->lock);
-    /* Signalled after the lock is free, so that the thread does not wake only to wait for it. */
-    if (wake) {
-        (void)pthread_cond_signal(&stream->filled);
+    stream->ring[number % stream->depth] = *entry;
+    atomic_store(&stream->submitted, number + 1);
+    if (atomic_load(&stream->asleep) && atomic_exchange(&stream->asleep, false)) {
+        wake_thread(stream);
     }
-    return full ? TESSI_BUSY : TESSI_OK;
+    return TESSI_OK;
 }
 
 static enum tessi_status cpu_open(const struct tessi_device_options *options, struct tessi_device **device,
@@ -202,10 +299,11 @@ static void cpu_free(struct tessi_device *device, void *memory)
 
 static void stream_destroy(struct tessi_stream *stream)
 {
+    (void)pthread_cond_destroy(&stream->progress);
     (void)pthread_cond_destroy(&stream->filled);
     (void)pthread_mutex_destroy(&stream->lock);
     tessi_free(stream->ring);
-    tessi_free(stream);
+    free(stream);
 }
 
 static enum tessi_status cpu_stream_open(struct tessi_device *device, const struct tessi_stream_options *options,
@@ -218,11 +316,16 @@ static enum tessi_status cpu_stream_open(struct tessi_device *device, const stru
         return tessi_fail(error, TESSI_INVALID, "a stream of depth %u on processor %u: at most %d and %d", options->depth,
                           options->core, DEPTH_MAX, CPU_SETSIZE - 1);
     }
-    struct tessi_stream *stream = tessi_zalloc(sizeof *stream);
+    struct tessi_stream *stream = aligned_alloc(_Alignof(struct tessi_stream), sizeof *stream);
+    if (stream == NULL) {
+        return tessi_fail(error, TESSI_NOMEM, "no memory for a stream");
+    }
+    memset(stream, 0, sizeof *stream);
     stream->depth = options->depth > 0 ? options->depth : DEPTH_DEFAULT;
     stream->ring = tessi_alloc(stream->depth * sizeof *stream->ring);
     (void)pthread_mutex_init(&stream->lock, NULL);
     (void)pthread_cond_init(&stream->filled, NULL);
+    (void)pthread_cond_init(&stream->progress, NULL);
     (void)pthread_attr_init(&attributes);
     if (options->pin) {
         CPU_ZERO(&cores);
@@ -245,29 +348,28 @@ static void cpu_stream_close(struct tessi_stream *stream)
     if (stream == NULL) {
         return;
     }
-    (void)pthread_mutex_lock(&stream->lock);
-    stream->closing = true;
-    (void)pthread_mutex_unlock(&stream->lock);
-    (void)pthread_cond_signal(&stream->filled);
+    atomic_store(&stream->closing, true);
+    wake_thread(stream);
     (void)pthread_join(stream->thread, NULL);
     stream_destroy(stream);
 }
 
-static enum tessi_status cpu_launch(struct tessi_stream *stream, const struct tessi_kernel_call *call,
-                                    tessi_done_fn *done, void *context)
+static enum tessi_status cpu_launch(struct tessi_stream *stream, struct tessi_launch *launch)
 {
-    struct entry entry = {.kind = ENTRY_LAUNCH, .done = done, .context = context};
-    entry.as.call = *call;
+    struct entry entry = {.kind = ENTRY_LAUNCH};
+    entry.as.launch = launch;
     return submit(stream, &entry);
 }
 
 static enum tessi_status cpu_copy_async(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                         tessi_done_fn *done, void *context)
 {
-    struct entry entry = {.kind = ENTRY_COPY, .done = done, .context = context};
+    struct entry entry = {.kind = ENTRY_COPY};
     entry.as.copy.to = to;
     entry.as.copy.from = from;
     entry.as.copy.bytes = bytes;
+    entry.as.copy.done = done;
+    entry.as.copy.context = context;
     return submit(stream, &entry);
 }
 
