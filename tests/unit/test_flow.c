@@ -269,6 +269,46 @@ static void test_reader_of_a_failure_starts_over(void **state)
     tessi_layer_destroy(same);
 }
 
+/* A step read memory of a peer that is gone by now: neither what it made nor what was made of that is believed, and
+ * the end of the later one, at another slot, may be heard of first. */
+static void test_readers_of_distrusted_start_over(void **state)
+{
+    (void)state;
+    struct bench bench = create(20 * LARGE, 0, 2);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *same = layer_same(SESSION, 2, from, NULL, LARGE);
+    struct tessi_layer *next = layer_same(SESSION, 3, same, NULL, LARGE);
+    layer(&bench, from);
+    layer(&bench, same);
+    layer(&bench, next);
+    peer_up(&bench, PEER, true);
+    for (uint64_t i = 0; i < 2; i++) {
+        assign(&bench, span(2, i, 1, 1, i), at(PEER, 1, i, 1));
+        peer_event(&bench, TESSI_FLOW_READY_LEASE, PEER, 1, i);
+        if (i == 0) {
+            done(&bench, the(&bench, TESSI_FLOW_RUN)); /* its layer's steps are short */
+        }
+    }
+    struct tessi_flow_action maker = the(&bench, TESSI_FLOW_RUN);
+    assign(&bench, span(3, 1, 1, 1, 5), at(SELF, 2, 1, 1));
+    struct tessi_flow_action reader = the(&bench, TESSI_FLOW_RUN);
+    peer_event(&bench, TESSI_FLOW_PEER_LOST, PEER, 0, 0);
+    struct tessi_flow_outcome ends[2] = {{.slot = reader.slot, .run = reader.run, .ran_ns = 5},
+                                         {.slot = maker.slot, .run = maker.run, .ran_ns = 5}};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(stats(&bench).restarted_tasks, 0);
+        step(&bench,
+             (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &ends[i], .outcome_count = 1});
+    }
+    assert_int_equal(stats(&bench).restarted_tasks, 2);
+    assert_int_equal(report(&bench)->done.items[0].first, 0);
+    assert_int_equal(report(&bench)->done.count, 0);
+    destroy(&bench);
+    tessi_layer_destroy(from);
+    tessi_layer_destroy(same);
+    tessi_layer_destroy(next);
+}
+
 /* Nothing waits behind a task that workers have died of. */
 static void test_suspects_run_alone(void **state)
 {
@@ -920,6 +960,7 @@ int main(void)
         cmocka_unit_test(test_chain_wakes_directly),
         cmocka_unit_test(test_readers_queue_up),
         cmocka_unit_test(test_reader_of_a_failure_starts_over),
+        cmocka_unit_test(test_readers_of_distrusted_start_over),
         cmocka_unit_test(test_suspects_run_alone),
         cmocka_unit_test(test_duplicate_assignments),
         cmocka_unit_test(test_too_large_is_refused),
