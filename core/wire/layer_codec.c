@@ -160,9 +160,12 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
         tessi_pack_i64(buffer, layer->as.matmul.segment);
         return;
     case TESSI_OP_OPAQUE:
-        tessi_pack_array(buffer, 2);
+        tessi_pack_array(buffer, 5);
         tessi_pack_u64(buffer, layer->as.opaque.nanoseconds);
         tessi_pack_bool(buffer, layer->as.opaque.spin);
+        tessi_pack_u64(buffer, layer->as.opaque.iterations);
+        tessi_pack_f64(buffer, layer->as.opaque.spread);
+        tessi_pack_u64(buffer, layer->as.opaque.pin);
         return;
     }
 }
@@ -466,8 +469,9 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
         return tessi_scan_array_of(scan, 3) && tessi_scan_bool(scan, &layer->as.matmul.transpose_a) &&
                tessi_scan_bool(scan, &layer->as.matmul.transpose_b) && tessi_scan_i64(scan, &layer->as.matmul.segment);
     case TESSI_OP_OPAQUE:
-        return tessi_scan_array_of(scan, 2) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
-               tessi_scan_bool(scan, &layer->as.opaque.spin);
+        return tessi_scan_array_of(scan, 5) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
+               tessi_scan_bool(scan, &layer->as.opaque.spin) && tessi_scan_u64(scan, &layer->as.opaque.iterations) &&
+               tessi_scan_f64(scan, &layer->as.opaque.spread) && tessi_scan_u32(scan, &layer->as.opaque.pin);
     }
     return tessi_scan_fail(scan, "an unknown operation");
 }

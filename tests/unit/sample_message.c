@@ -150,6 +150,9 @@ static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
     }
     layer->as.opaque.nanoseconds = sample_next(sample) % 1000000;
     layer->as.opaque.spin = true;
+    layer->as.opaque.iterations = sample_next(sample) % 1000000;
+    layer->as.opaque.spread = 0.5;
+    layer->as.opaque.pin = (uint32_t)sample_next(sample);
 }
 
 static void fill_parameters(struct sample *sample, struct tessi_layer *layer)

@@ -26,6 +26,27 @@ static void take_time(uint64_t nanoseconds, bool spin)
     }
 }
 
+/* The compute-bound kernel of Task Bench (Slaughter et al., SC 2020): chains of a multiplication and an addition, as
+ * many as fill the registers. Returned so that it is not optimised away. */
+static double compute(uint64_t iterations)
+{
+    enum { LANES = TESSI_OPAQUE_FLOPS / 2 };
+    double lane[LANES];
+    for (int i = 0; i < LANES; i++) {
+        lane[i] = 1.2345;
+    }
+    for (uint64_t n = 0; n < iterations; n++) {
+        for (int i = 0; i < LANES; i++) {
+            lane[i] = lane[i] * 0.5 + 0.25;
+        }
+    }
+    double sum = 0.0;
+    for (int i = 0; i < LANES; i++) {
+        sum += lane[i];
+    }
+    return sum;
+}
+
 /* The finaliser of MurmurHash3; public domain, Austin Appleby. */
 static uint64_t mix(uint64_t h)
 {
@@ -55,8 +76,12 @@ enum tessi_status tessi_kernel_opaque(const struct tessi_kernel_step *step, stru
     unsigned char *out = step->call->out;
     size_t size = tessi_dtype_size(layer->dtype);
     (void)error;
-    take_time(layer->as.opaque.nanoseconds, layer->as.opaque.spin);
+    take_time(tessi_opaque_nanoseconds(layer, step->call->index), layer->as.opaque.spin);
     uint64_t digest = mix(step->call->index + 1);
+    if (layer->as.opaque.iterations > 0) {
+        volatile double computed = compute(layer->as.opaque.iterations);
+        (void)computed; /* not in the block: its bits would depend on the length of the work */
+    }
     for (uint32_t r = 0; r < step->step.count; r++) {
         const struct tessi_block_ref *ref = &step->step.ref[r];
         size_t bytes = (size_t)tessi_input_block_bytes(&layer->input[ref->input], ref->index);
