@@ -8,7 +8,7 @@
 
 /* A stretch of a table: the blocks of a task or the tasks of a block. */
 struct run {
-    const uint64_t *items;
+    const uint32_t *items;
     uint64_t count;
 };
 

@@ -15,23 +15,24 @@
 
 static struct tessi_table *draw_table(uint64_t tasks, uint64_t width, uint64_t seed)
 {
-    uint64_t *rows = tessi_zalloc((tasks + 1) * sizeof *rows);
-    uint64_t *columns = tessi_zalloc(tasks * READS_MAX * sizeof *columns);
+    uint32_t *rows = tessi_zalloc((tasks + 1) * sizeof *rows);
+    uint32_t *columns = tessi_zalloc(tasks * READS_MAX * sizeof *columns);
     for (uint64_t t = 0; t < tasks; t++) {
-        uint64_t at = rows[t], reach = t < width ? t : width;
+        uint32_t at = rows[t];
+        uint64_t reach = t < width ? t : width;
         uint32_t word[4];
         tessi_philox_element(seed, t, 0, word);
         uint64_t wanted = 1 + word[3] % READS_MAX;
         for (uint64_t n = 0; n < wanted && reach > 0; n++) {
-            uint64_t column = t - 1 - word[n] % reach;
-            uint64_t place = at;
+            uint32_t column = (uint32_t)(t - 1 - word[n] % reach);
+            uint32_t place = at;
             while (place > rows[t] && columns[place - 1] > column) {
                 place--;
             }
             if (place > rows[t] && columns[place - 1] == column) {
                 continue; /* drawn twice: read once */
             }
-            for (uint64_t k = at; k > place; k--) {
+            for (uint32_t k = at; k > place; k--) {
                 columns[k] = columns[k - 1];
             }
             columns[place] = column;

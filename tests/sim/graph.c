@@ -430,13 +430,13 @@ static struct tessi_rule opaque_rule(struct maker *maker, const struct tessi_axi
 
 static struct tessi_table *make_table(struct maker *maker, uint64_t tasks, uint64_t blocks)
 {
-    uint64_t rows[64 + 1] = {0}, columns[64 * 4];
+    uint32_t rows[64 + 1] = {0}, columns[64 * 4];
     TESS_ASSERT(tasks <= 64);
     for (uint64_t t = 0; t < tasks; t++) {
-        uint64_t at = rows[t];
+        uint32_t at = rows[t];
         uint64_t column = random_below(maker->random, (uint32_t)blocks);
         for (uint32_t n = random_below(maker->random, 5); n > 0 && column < blocks; n--) {
-            columns[at++] = column;
+            columns[at++] = (uint32_t)column;
             column += 1 + random_below(maker->random, 4);
         }
         rows[t + 1] = at;
@@ -447,15 +447,15 @@ static struct tessi_table *make_table(struct maker *maker, uint64_t tasks, uint6
 /* A table whose rows name lower indices only, near their own or far. */
 static struct tessi_table *make_self_table(struct maker *maker, uint64_t tasks)
 {
-    uint64_t rows[64 + 1] = {0}, columns[64 * 4];
+    uint32_t rows[64 + 1] = {0}, columns[64 * 4];
     uint32_t reach = random_chance(maker->random, 50) ? 3 : 64;
     TESS_ASSERT(tasks <= 64);
     for (uint64_t t = 0; t < tasks; t++) {
-        uint64_t at = rows[t];
+        uint32_t at = rows[t];
         uint64_t column = t > reach ? t - reach : 0;
         column += random_below(maker->random, 3);
         for (uint32_t n = random_below(maker->random, 5); n > 0 && column < t; n--) {
-            columns[at++] = column;
+            columns[at++] = (uint32_t)column;
             column += 1 + random_below(maker->random, reach);
         }
         rows[t + 1] = at;
