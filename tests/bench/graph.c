@@ -158,15 +158,22 @@ static int compare_doubles(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+double bench_quantile(const double *values, size_t count, double share)
+{
+    double *sorted = tessi_memdup(values, count * sizeof *values);
+    qsort(sorted, count, sizeof *sorted, compare_doubles);
+    size_t place = (size_t)(share * (double)count);
+    double value = sorted[place < count ? place : count - 1];
+    tessi_free(sorted);
+    return value;
+}
+
 void bench_print_seconds(const char *head, const double *seconds, size_t count)
 {
-    double *sorted = tessi_memdup(seconds, count * sizeof *seconds);
-    qsort(sorted, count, sizeof *sorted, compare_doubles);
-    printf("{%s\"seconds\": %.9f, \"all_seconds\": [", head, sorted[count / 2]);
+    printf("{%s\"seconds\": %.9f, \"all_seconds\": [", head, bench_quantile(seconds, count, 0.5));
     for (size_t i = 0; i < count; i++) {
         printf("%s%.9f", i > 0 ? ", " : "", seconds[i]);
     }
     printf("]}\n");
     (void)fflush(stdout);
-    tessi_free(sorted);
 }

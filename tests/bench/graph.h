@@ -4,6 +4,7 @@
 #ifndef TESTS_BENCH_GRAPH_H
 #define TESTS_BENCH_GRAPH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "client/tessera.h"
@@ -33,6 +34,9 @@ void bench_check(tess_session *session, const struct tessi_layer *layer, const d
 
 /* Give up the layers on the cluster, then free them here. */
 void bench_release(tess_session *session, struct tessi_layer **layers, size_t count);
+
+/* The value below which that share of the figures lies. */
+double bench_quantile(const double *values, size_t count, double share);
 
 /* One line of JSON: median and all seconds of the repeats, after the fields in `head` ("\"bench\": …, "). */
 void bench_print_seconds(const char *head, const double *seconds, size_t count);

@@ -26,23 +26,25 @@ static void take_time(uint64_t nanoseconds, bool spin)
     }
 }
 
-/* The compute-bound kernel of Task Bench (Slaughter et al., SC 2020): chains of a multiplication and an addition, as
- * many as fill the registers. Returned so that it is not optimised away. */
+/* The compute-bound kernel of Task Bench (Slaughter et al., SC 2020): 64 chains of a multiplication and an addition. They
+ * are taken in groups that stay in registers. Returned so that it is not optimised away. */
 static double compute(uint64_t iterations)
 {
-    enum { LANES = TESSI_OPAQUE_FLOPS / 2 };
-    double lane[LANES];
-    for (int i = 0; i < LANES; i++) {
-        lane[i] = 1.2345;
-    }
-    for (uint64_t n = 0; n < iterations; n++) {
-        for (int i = 0; i < LANES; i++) {
-            lane[i] = lane[i] * 0.5 + 0.25;
-        }
-    }
+    enum { LANES = 16, GROUPS = TESSI_OPAQUE_FLOPS / 2 / LANES };
     double sum = 0.0;
-    for (int i = 0; i < LANES; i++) {
-        sum += lane[i];
+    for (int group = 0; group < GROUPS; group++) {
+        double lane[LANES];
+        for (int i = 0; i < LANES; i++) {
+            lane[i] = 1.2345 + group;
+        }
+        for (uint64_t n = 0; n < iterations; n++) {
+            for (int i = 0; i < LANES; i++) {
+                lane[i] = lane[i] * 0.5 + 0.25;
+            }
+        }
+        for (int i = 0; i < LANES; i++) {
+            sum += lane[i];
+        }
     }
     return sum;
 }
