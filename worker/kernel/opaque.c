@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/digest.h"
+#include "worker/kernel/busy.h"
 #include "worker/kernel/convert.h"
 
 static void take_time(uint64_t nanoseconds, bool spin)
@@ -24,29 +25,6 @@ static void take_time(uint64_t nanoseconds, bool spin)
     struct timespec left = {.tv_sec = (time_t)(nanoseconds / 1000000000), .tv_nsec = (long)(nanoseconds % 1000000000)};
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
     }
-}
-
-/* The compute-bound kernel of Task Bench (Slaughter et al., SC 2020): 64 chains of a multiplication and an addition. They
- * are taken in groups that stay in registers. Returned so that it is not optimised away. */
-static double compute(uint64_t iterations)
-{
-    enum { LANES = 16, GROUPS = TESSI_OPAQUE_FLOPS / 2 / LANES };
-    double sum = 0.0;
-    for (int group = 0; group < GROUPS; group++) {
-        double lane[LANES];
-        for (int i = 0; i < LANES; i++) {
-            lane[i] = 1.2345 + group;
-        }
-        for (uint64_t n = 0; n < iterations; n++) {
-            for (int i = 0; i < LANES; i++) {
-                lane[i] = lane[i] * 0.5 + 0.25;
-            }
-        }
-        for (int i = 0; i < LANES; i++) {
-            sum += lane[i];
-        }
-    }
-    return sum;
 }
 
 /* The finaliser of MurmurHash3; public domain, Austin Appleby. */
@@ -81,7 +59,7 @@ enum tessi_status tessi_kernel_opaque(const struct tessi_kernel_step *step, stru
     take_time(tessi_opaque_nanoseconds(layer, step->call->index), layer->as.opaque.spin);
     uint64_t digest = mix(step->call->index + 1);
     if (layer->as.opaque.iterations > 0) {
-        volatile double computed = compute(layer->as.opaque.iterations);
+        volatile double computed = tessi_busy_compute(layer->as.opaque.iterations);
         (void)computed; /* not in the block: its bits would depend on the length of the work */
     }
     for (uint32_t r = 0; r < step->step.count; r++) {
