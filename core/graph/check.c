@@ -7,6 +7,7 @@
 
 #define PATH_MAX_BYTES 4096
 #define OPAQUE_NANOSECONDS_MAX UINT64_C(86400000000000) /* a day */
+#define OPAQUE_SPREAD_MAX 2.0
 
 static enum tessi_status invalid(const struct tessi_layer *layer, struct tessi_error *error, const char *why)
 {
@@ -395,6 +396,10 @@ static enum tessi_status check_opaque(const struct tessi_layer *layer, struct te
     if (layer->as.opaque.nanoseconds > OPAQUE_NANOSECONDS_MAX) {
         return invalid(layer, error, "a task would run for more than a day: shorten it");
     }
+    if (layer->as.opaque.iterations > OPAQUE_NANOSECONDS_MAX || !(layer->as.opaque.spread >= 0.0) ||
+        layer->as.opaque.spread > OPAQUE_SPREAD_MAX) {
+        return invalid(layer, error, "iterations or spread are out of range: a day of one, 0 to 2 of the other");
+    }
     return TESSI_OK;
 }
 
@@ -430,6 +435,46 @@ static enum tessi_status check_parameters(const struct tessi_layer *layer, struc
     return tessi_fail(error, TESSI_INVALID, "layer with the unknown operation %u", (uint32_t)layer->op);
 }
 
+/* Tasks of one layer that read each other: each reads lower indices only, so the layer's own order is a topological
+ * one. Rules do so when the first dimension that they shift is shifted back. */
+static enum tessi_status check_self(const struct tessi_layer *layer, const struct tessi_input *input,
+                                    struct tessi_error *error)
+{
+    const struct tessi_table *table = input->rules.table;
+    if (input->dtype != layer->dtype || !tessi_grid_equal(&input->grid, &layer->grid)) {
+        return tessi_fail(error, TESSI_INVALID,
+                          "a layer that reads itself differs from its own input in type or chunks: make them equal");
+    }
+    if (table != NULL) {
+        for (uint64_t task = 0; task < table->tasks; task++) {
+            uint64_t end = table->rows[task + 1];
+            if (end > table->rows[task] && table->columns[end - 1] >= task) {
+                return tessi_fail(error, TESSI_INVALID,
+                                  "task %" PRIu64 " reads its own or a later block: tasks of one layer read lower "
+                                  "indices only",
+                                  task);
+            }
+        }
+        return TESSI_OK;
+    }
+    int64_t first_shift = 0;
+    for (uint32_t d = 0; d < input->rules.ndim; d++) {
+        const struct tessi_rule *rule = &input->rules.rule[d];
+        bool follows = (rule->kind == TESSI_RULE_SAME || rule->kind == TESSI_RULE_OFFSET) && rule->dim == d;
+        if (!follows) {
+            return tessi_fail(error, TESSI_INVALID,
+                              "dimension %u of a layer that reads itself: only an offset along it keeps an order", d);
+        }
+        if (first_shift == 0 && rule->kind == TESSI_RULE_OFFSET) {
+            first_shift = rule->value;
+        }
+    }
+    return first_shift < 0 ? TESSI_OK
+                           : tessi_fail(error, TESSI_INVALID,
+                                        "a layer that reads itself must read lower indices: make the first offset "
+                                        "that is not 0 negative");
+}
+
 static enum tessi_status check_input(const struct tessi_layer *layer, uint32_t i, struct tessi_error *error)
 {
     const struct tessi_input *input = &layer->input[i];
@@ -437,7 +482,7 @@ static enum tessi_status check_input(const struct tessi_layer *layer, uint32_t i
         return tessi_fail(error, TESSI_INVALID, "unknown element type %u: give one of the table",
                           (uint32_t)input->dtype);
     }
-    if (input->layer == layer->id) {
+    if (input->layer == layer->id && layer->op != TESSI_OP_OPAQUE) {
         return tessi_fail(error, TESSI_INVALID, "a layer cannot read itself: name an earlier one");
     }
     enum tessi_status status = tessi_grid_check(&input->grid, error);
@@ -450,6 +495,12 @@ static enum tessi_status check_input(const struct tessi_layer *layer, uint32_t i
     status = tessi_rules_check(&input->rules, &input->grid, &layer->grid, error);
     if (status != TESSI_OK) {
         return status;
+    }
+    if (input->layer == layer->id) {
+        status = check_self(layer, input, error);
+        if (status != TESSI_OK) {
+            return status;
+        }
     }
     /* A task counts its steps in 32 bits. */
     if (tessi_rules_width(&input->rules, &input->grid, &layer->grid) > UINT32_MAX) {

@@ -103,3 +103,13 @@ bool tessi_layer_regenerable(const struct tessi_layer *layer)
     TESS_ASSERT(false);
     return false;
 }
+
+bool tessi_layer_reads_itself(const struct tessi_layer *layer)
+{
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        if (layer->input[i].layer == layer->id) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -12,6 +12,7 @@
 #define TESSI_PROGRAM_MAX 64  /* instructions of an elementwise program */
 #define TESSI_CONSTANTS_MAX 32
 #define TESSI_STEP_REFS_MAX 64 /* blocks that one step may read */
+#define TESSI_OPAQUE_FLOPS 128 /* of an OPAQUE task's iteration: 64 multiplications and additions */
 
 struct tessi_scalar { /* a value in the widest type of its kind */
     enum tessi_dtype dtype; /* one of I64, U64, F64, C128, BOOL */
@@ -41,7 +42,7 @@ struct tessi_program {
 };
 
 struct tessi_input {
-    uint32_t layer; /* id within the session */
+    uint32_t layer; /* id within the session; of an OPAQUE layer maybe its own: then every task reads lower indices */
     enum tessi_dtype dtype;
     struct tessi_grid grid; /* of the input array, owned */
     struct tessi_map_rules rules;
@@ -93,6 +94,9 @@ struct tessi_layer {
         struct {
             uint64_t nanoseconds; /* sleep (or spin) so long; the block holds a function of its inputs */
             bool spin;
+            uint64_t iterations; /* then compute: TESSI_OPAQUE_FLOPS operations each, the kernel of Task Bench */
+            double spread;       /* times are log-normal: nanoseconds in the mean, this the deviation of the logarithm */
+            uint32_t pin;        /* not 0: task i goes to worker i mod pin of those there, and is not stolen */
         } opaque;
     } as;
 };
@@ -130,6 +134,9 @@ bool tessi_layer_regenerable(const struct tessi_layer *layer);
 uint32_t tessi_task_steps(const struct tessi_layer *layer, uint64_t index);
 void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out);
 
+/* Some input is the layer itself. */
+bool tessi_layer_reads_itself(const struct tessi_layer *layer);
+
 /* Visit each block that the task reads of input `input` once, in row-major order. */
 typedef void tessi_visit_fn(void *context, uint64_t index);
 void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t index, tessi_visit_fn *visit,
@@ -147,6 +154,8 @@ struct tessi_cost {
     double flops;
     double bytes;
 };
+/* How long the OPAQUE task `index` sleeps or spins, its share of the spread included. */
+uint64_t tessi_opaque_nanoseconds(const struct tessi_layer *layer, uint64_t index);
 struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t index);
 
 /* Footprint: output block plus a window of two consecutive steps' inputs. Of a stream it is an upper

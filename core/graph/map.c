@@ -161,7 +161,7 @@ static struct interval backward(const struct tessi_rule *rule, const struct tess
     return nothing;
 }
 
-struct tessi_table *tessi_table_create(uint64_t tasks, uint64_t blocks, const uint64_t *rows, const uint64_t *columns)
+struct tessi_table *tessi_table_create(uint64_t tasks, uint64_t blocks, const uint32_t *rows, const uint32_t *columns)
 {
     struct tessi_table *table = tessi_zalloc(sizeof *table);
     table->tasks = tasks;
@@ -189,8 +189,8 @@ void tessi_table_invert(struct tessi_table *table)
         return;
     }
     uint64_t entries = table->rows[table->tasks];
-    uint64_t *rows = tessi_zalloc((size_t)(table->blocks + 2) * sizeof *rows);
-    uint64_t *columns = tessi_alloc((size_t)entries * sizeof *columns);
+    uint32_t *rows = tessi_zalloc((size_t)(table->blocks + 2) * sizeof *rows);
+    uint32_t *columns = tessi_alloc((size_t)entries * sizeof *columns);
     /* Counted two places up, so that after the prefix sum rows[b + 1] is where block b's next reader goes
      * and ends as where block b + 1 begins. */
     for (uint64_t e = 0; e < entries; e++) {
@@ -201,7 +201,7 @@ void tessi_table_invert(struct tessi_table *table)
     }
     for (uint64_t task = 0; task < table->tasks; task++) {
         for (uint64_t e = table->rows[task]; e < table->rows[task + 1]; e++) {
-            columns[rows[table->columns[e] + 1]++] = task;
+            columns[rows[table->columns[e] + 1]++] = (uint32_t)task;
         }
     }
     table->inverse_rows = rows;
@@ -389,9 +389,10 @@ static enum tessi_status check_table(const struct tessi_table *table, const stru
                           ": give one row for each task",
                           table->tasks, table->blocks, tessi_grid_blocks(out), tessi_grid_blocks(in));
     }
-    if (table->blocks > TESSI_TABLE_BLOCKS_MAX) {
-        return tessi_fail(error, TESSI_TOO_BIG, "table over %" PRIu64 " blocks: at most %" PRIu64 ", use index rules",
-                          table->blocks, (uint64_t)TESSI_TABLE_BLOCKS_MAX);
+    if (table->blocks > TESSI_TABLE_BLOCKS_MAX || table->tasks > TESSI_TABLE_BLOCKS_MAX) {
+        return tessi_fail(error, TESSI_TOO_BIG,
+                          "table of %" PRIu64 " tasks over %" PRIu64 " blocks: at most %" PRIu64 ", use index rules",
+                          table->tasks, table->blocks, (uint64_t)TESSI_TABLE_BLOCKS_MAX);
     }
     if (table->rows == NULL || table->columns == NULL || table->rows[0] != 0) {
         return tessi_fail(error, TESSI_INVALID, "table without rows or columns: give both, the first row at 0");
@@ -410,7 +411,7 @@ static enum tessi_status check_table(const struct tessi_table *table, const stru
                 return tessi_fail(error, TESSI_INVALID,
                                   "table row %" PRIu64 ": block %" PRIu64
                                   " is out of range or order: name each of the %" PRIu64 " blocks once, ascending",
-                                  task, table->columns[e], table->blocks);
+                                  task, (uint64_t)table->columns[e], table->blocks);
             }
         }
     }

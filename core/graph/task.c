@@ -1,11 +1,14 @@
 /* Everything about one task, computed from its layer: steps, inputs, dependents, cost, footprint. */
+#include <math.h>
+
 #include "core/base/assert.h"
+#include "core/base/philox.h"
 #include "core/graph/layer.h"
 #include "core/graph/refine.h"
 
 /* A stretch of a table: the blocks of a task or the tasks of a block. */
 struct run {
-    const uint64_t *items;
+    const uint32_t *items;
     uint64_t count;
 };
 
@@ -314,10 +317,25 @@ static double task_flops(const struct tessi_layer *layer, uint64_t index)
         return each * elements * (double)(c.hi - c.lo);
     }
     case TESSI_OP_OPAQUE:
-        return OPAQUE_FLOPS_PER_NANOSECOND * (double)layer->as.opaque.nanoseconds;
+        return OPAQUE_FLOPS_PER_NANOSECOND * (double)layer->as.opaque.nanoseconds +
+               (double)TESSI_OPAQUE_FLOPS * (double)layer->as.opaque.iterations;
     }
     TESS_ASSERT(false);
     return 0.0;
+}
+
+uint64_t tessi_opaque_nanoseconds(const struct tessi_layer *layer, uint64_t index)
+{
+    double mean = (double)layer->as.opaque.nanoseconds, spread = layer->as.opaque.spread;
+    if (spread == 0.0) {
+        return layer->as.opaque.nanoseconds;
+    }
+    uint32_t word[4];
+    tessi_philox_element(layer->id, index, 0, word);
+    /* Box and Muller; 1 − u is never 0. */
+    double radius = sqrt(-2.0 * log(1.0 - tessi_philox_to_f64(word[0], word[1])));
+    double normal = radius * cos(2.0 * 3.14159265358979323846 * tessi_philox_to_f64(word[2], word[3]));
+    return (uint64_t)(mean * exp(spread * normal - spread * spread / 2.0));
 }
 
 struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t index)

@@ -29,7 +29,7 @@ static enum tessi_status check_inputs(struct session *session, struct tessi_laye
         for (size_t p = 0; p < position && known == NULL && input == NULL; p++) {
             input = layers[p]->id == layer->input[i].layer ? layers[p] : NULL;
         }
-        input = known != NULL ? known->layer : input;
+        input = known != NULL ? known->layer : layer->input[i].layer == layer->id ? layer : input;
         if (input == NULL || input->dtype != layer->input[i].dtype ||
             !tessi_grid_equal(&input->grid, &layer->input[i].grid)) {
             return tessi_fail(error, TESSI_INVALID, "layer %u reads layer %u, which does not exist or differs in shape",
@@ -119,7 +119,8 @@ static struct sched_layer *add_layer(struct session *session, struct tessi_layer
     added->submitted_ns = now_ns;
     added->submission = (uint32_t)session->submission_count - 1;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        struct sched_layer *input = layer_find(session, layer->input[i].layer);
+        bool itself = layer->input[i].layer == layer->id;
+        struct sched_layer *input = itself ? added : layer_find(session, layer->input[i].layer);
         added->inputs[i] = input;
         tessi_grow(&input->consumers, &input->consumer_capacity, input->consumer_count + 1, sizeof *input->consumers);
         input->consumers[input->consumer_count++] = (struct consumer){added, i};
@@ -409,8 +410,12 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     struct session *session = layer->session;
     unwant(sched, layer);
-    for (uint64_t i = 0; i < layer->tasks; i++) {
+    bool itself = tessi_layer_reads_itself(layer->layer);
+    for (uint64_t i = layer->tasks; i-- > 0;) { /* downwards: readers within the layer let go before what they read */
         abandon_task(sched, layer, i);
+        if (itself) {
+            settle(sched);
+        }
     }
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) { /* before a page is opened and counts its readers */
         unlink_consumer(layer->inputs[i], layer);
@@ -442,13 +447,23 @@ static void compact(struct session *session)
     session->layer_count = kept;
 }
 
+static bool read_by_others(const struct sched_layer *layer)
+{
+    for (size_t c = 0; c < layer->consumer_count; c++) {
+        if (layer->consumers[c].layer != layer) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Layers stand after their inputs, so one pass from the end finds all that nothing can reach. */
 static void sweep_session(struct tessi_sched *sched, struct session *session)
 {
     size_t gone = 0;
     for (size_t i = session->layer_count; i-- > 0;) {
         struct sched_layer *layer = session->layers[i];
-        if (layer != NULL && !layer->handle && layer->consumer_count == 0) {
+        if (layer != NULL && !layer->handle && !read_by_others(layer)) {
             destroy_layer(sched, layer);
         }
         gone += session->layers[i] == NULL;

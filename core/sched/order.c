@@ -4,7 +4,8 @@
  * root that has none or several. Groups follow each other; within a group a task comes right
  * before the first root task that needs it, so that work proceeds depth first and inputs do not
  * pile up. Rules are monotone in each coordinate, so following the lowest corner of the
- * dependents' box gives a lower bound of every dependent's place. A task that no root task needs may be
+ * dependents' box gives a lower bound of every dependent's place. A layer that reads itself is a root:
+ * its tasks read lower indices, so its own order will do. A task that no root task needs may be
  * wanted itself: it comes before the next one that is needed, or at the end. */
 #include <string.h>
 
@@ -32,7 +33,8 @@ uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 
 static bool single_consumer(const struct sched_layer *layer, uint32_t submission)
 {
-    return layer->consumer_count == 1 && layer->consumers[0].layer->submission == submission &&
+    return layer->consumer_count == 1 && layer->consumers[0].layer != layer &&
+           layer->consumers[0].layer->submission == submission &&
            layer->consumers[0].layer->layer->input[layer->consumers[0].input].rules.table == NULL;
 }
 

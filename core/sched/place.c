@@ -14,12 +14,30 @@ static uint32_t add_node(struct sched_layer *layer)
     return (uint32_t)layer->region_count++;
 }
 
-static uint32_t longest_side(const struct tessi_grid *grid, const struct tessi_box *box)
+/* Tasks along this dimension follow each other: cutting it would have one worker wait for the other. */
+static bool is_sequence(const struct tessi_layer *layer, uint32_t dim)
 {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        const struct tessi_map_rules *rules = &layer->input[i].rules;
+        bool itself = layer->input[i].layer == layer->id;
+        uint32_t first = 0;
+        while (itself && rules->table == NULL && (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {
+            first++;
+        }
+        if (itself && first == dim) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint32_t longest_side(const struct tessi_layer *layer, const struct tessi_box *box)
+{
+    const struct tessi_grid *grid = &layer->grid;
     uint32_t longest = grid->ndim;
     int64_t most = 0;
     for (uint32_t d = 0; d < grid->ndim; d++) {
-        if (box->hi[d] - box->lo[d] < 2) {
+        if (box->hi[d] - box->lo[d] < 2 || is_sequence(layer, d)) {
             continue;
         }
         int64_t side = tessi_axis_hi(&grid->axis[d], box->hi[d] - 1) - tessi_axis_lo(&grid->axis[d], box->lo[d]);
@@ -44,7 +62,7 @@ static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *b
                             size_t count)
 {
     uint32_t node = add_node(layer);
-    uint32_t dim = count > 1 ? longest_side(&layer->layer->grid, box) : layer->layer->grid.ndim;
+    uint32_t dim = count > 1 ? longest_side(layer->layer, box) : layer->layer->grid.ndim;
     if (dim == layer->layer->grid.ndim) {
         uint32_t worker = workers[layer->layer->id % count]->index;
         layer->regions[node] = (struct region_node){.left = node, .right = node, .worker = worker};
@@ -151,6 +169,22 @@ static uint64_t spread_dependent(const struct tessi_layer *consumer, uint32_t nu
     return tessi_grid_index(&consumer->grid, coords);
 }
 
+/* Worker `number` of those that are there, in the order in which they joined. */
+static uint32_t nth_worker(const struct tessi_sched *sched, uint64_t number)
+{
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        if (sched->workers[w]->alive && number-- == 0) {
+            return sched->workers[w]->index;
+        }
+    }
+    return NO_WORKER;
+}
+
+bool is_pinned(const struct sched_layer *layer)
+{
+    return layer->layer->op == TESSI_OP_OPAQUE && layer->layer->as.opaque.pin > 0;
+}
+
 uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     uint32_t home = NO_WORKER;
@@ -168,6 +202,9 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
         }
         break;
     }
+    case PLACE_PINNED:
+        home = nth_worker(sched, index % layer->layer->as.opaque.pin);
+        break;
     case PLACE_WITH_CONSUMER: {
         uint64_t task = spread_dependent(layer->place_consumer->layer, layer->place_input, index);
         home = task == UINT64_MAX ? NO_WORKER : home_of(sched, layer->place_consumer, task);
@@ -177,11 +214,13 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     return home != NO_WORKER && sched->workers[home]->alive ? home : NO_WORKER;
 }
 
+/* TESSI_INPUTS_MAX: it has none, or no other than itself. */
 static uint32_t largest_input(const struct sched_layer *layer)
 {
-    uint32_t largest = 0;
-    for (uint32_t i = 1; i < layer->layer->ninputs; i++) {
-        if (layer->inputs[i]->tasks > layer->inputs[largest]->tasks) {
+    uint32_t largest = TESSI_INPUTS_MAX;
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        if (layer->inputs[i] != layer &&
+            (largest == TESSI_INPUTS_MAX || layer->inputs[i]->tasks > layer->inputs[largest]->tasks)) {
             largest = i;
         }
     }
@@ -190,10 +229,12 @@ static uint32_t largest_input(const struct sched_layer *layer)
 
 static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    if (layer->layer->op == TESSI_OP_MATMUL) {
+    uint32_t input = largest_input(layer);
+    if (is_pinned(layer)) {
+        layer->placement = PLACE_PINNED;
+    } else if (layer->layer->op == TESSI_OP_MATMUL) {
         make_regions(sched, layer);
-    } else if (layer->layer->ninputs > 0) {
-        uint32_t input = largest_input(layer);
+    } else if (input < TESSI_INPUTS_MAX) {
         uint32_t depth = layer->inputs[input]->place_depth + 1;
         if (depth > REGION_DEPTH_MAX) {
             make_regions(sched, layer);

@@ -69,7 +69,7 @@ struct region_node {
     uint32_t worker;   /* leaf */
 };
 
-enum placement { PLACE_REGIONS, PLACE_WITH_INPUT, PLACE_WITH_CONSUMER };
+enum placement { PLACE_REGIONS, PLACE_WITH_INPUT, PLACE_WITH_CONSUMER, PLACE_PINNED };
 
 struct sched_layer {
     struct tessi_layer *layer; /* owned */
@@ -296,6 +296,7 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
 uint32_t least_loaded(const struct tessi_sched *sched); /* NO_WORKER: nobody is there */
 uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
+bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they were placed */
 
 /* backlog.c */
 void backlog_init(struct backlog *backlog);

@@ -50,6 +50,9 @@ static uint32_t largest_span(const struct backlog *backlog)
     size_t look = backlog->heap.count < 64 ? backlog->heap.count : 64;
     for (size_t i = backlog->heap.count - look; i < backlog->heap.count; i++) {
         uint32_t handle = backlog->heap.entries[i].value;
+        if (is_pinned(backlog->spans[handle].layer)) {
+            continue;
+        }
         if (best == TESSI_MAP_NONE || backlog->spans[handle].count > backlog->spans[best].count) {
             best = handle;
         }
@@ -66,6 +69,9 @@ static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct
         while (session != NULL && wanted_ns > 0 && backlog_of(session, victim->index)->heap.count > 0) {
             struct backlog *backlog = backlog_of(session, victim->index);
             uint32_t handle = largest_span(backlog);
+            if (handle == TESSI_MAP_NONE) {
+                break;
+            }
             struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
             double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
             double affordable = wanted_ns / each_ns;
@@ -90,7 +96,7 @@ static bool may_steal(const struct sched_layer *layer, const struct worker *vict
     const struct task_record *task = record_peek(layer, index);
     return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
            task->epoch == span->epoch && (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
-           layer->layer->op != TESSI_OP_RECEIVE;
+           layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
 }
 
 /* Ask for assigned tasks, the last given first. */

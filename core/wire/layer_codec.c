@@ -4,13 +4,14 @@
 
 #include "core/base/alloc.h"
 #include "core/wire/pack.h"
+#include "core/wire/table_codec.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns on the wire are little-endian memory");
 
 /* A layer is [session, id, op, dtype, grid, [input …], [parameter …]]
  * an input   [layer, dtype, grid, rules]
  * a grid     [axis …], an axis [extent, chunk] or, with explicit boundaries, [extent, column]
- * rules      [rule …], a rule [kind, dim, value, start, step], or a table [rows, columns, blocks]
+ * rules      [rule …], a rule [kind, dim, value, start, step], or a table (table_codec.h)
  * a scalar   [dtype, value …]: two values when it is complex */
 
 /* ——— packing ——— */
@@ -33,11 +34,7 @@ static void pack_grid(struct tessi_buffer *buffer, const struct tessi_grid *grid
 static void pack_rules(struct tessi_buffer *buffer, const struct tessi_map_rules *rules)
 {
     if (rules->table != NULL) {
-        const struct tessi_table *table = rules->table;
-        tessi_pack_array(buffer, 3);
-        tessi_pack_binary(buffer, table->rows, (size_t)(table->tasks + 1) * sizeof *table->rows);
-        tessi_pack_binary(buffer, table->columns, (size_t)table->rows[table->tasks] * sizeof *table->columns);
-        tessi_pack_u64(buffer, table->blocks);
+        tessi_table_pack(buffer, rules->table);
         return;
     }
     tessi_pack_array(buffer, rules->ndim);
@@ -160,9 +157,12 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
         tessi_pack_i64(buffer, layer->as.matmul.segment);
         return;
     case TESSI_OP_OPAQUE:
-        tessi_pack_array(buffer, 2);
+        tessi_pack_array(buffer, 5);
         tessi_pack_u64(buffer, layer->as.opaque.nanoseconds);
         tessi_pack_bool(buffer, layer->as.opaque.spin);
+        tessi_pack_u64(buffer, layer->as.opaque.iterations);
+        tessi_pack_f64(buffer, layer->as.opaque.spread);
+        tessi_pack_u64(buffer, layer->as.opaque.pin);
         return;
     }
 }
@@ -268,24 +268,6 @@ static bool unpack_grid(struct tessi_scan *scan, struct tessi_grid *grid)
     return true;
 }
 
-static bool unpack_table(struct tessi_scan *scan, struct tessi_table *table)
-{
-    uint64_t values;
-    table->rows = unpack_column(scan, 1, &values);
-    if (table->rows == NULL) {
-        return false;
-    }
-    table->tasks = values - 1;
-    table->columns = unpack_column(scan, 0, &values);
-    if (table->columns == NULL || !tessi_scan_u64(scan, &table->blocks)) {
-        return false;
-    }
-    if (table->rows[table->tasks] != values) {
-        return tessi_scan_fail(scan, "the rows of a table do not end with its columns");
-    }
-    return true;
-}
-
 static bool unpack_rules(struct tessi_scan *scan, struct tessi_map_rules *rules)
 {
     uint32_t count;
@@ -294,7 +276,7 @@ static bool unpack_rules(struct tessi_scan *scan, struct tessi_map_rules *rules)
     }
     if (count == 3 && tessi_scan_is_binary(scan)) {
         rules->table = tessi_zalloc(sizeof *rules->table);
-        return unpack_table(scan, rules->table);
+        return tessi_table_unpack(scan, rules->table);
     }
     if (count > TESSI_NDIM_MAX) {
         return tessi_scan_fail(scan, "rules of too many dimensions");
@@ -466,8 +448,9 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
         return tessi_scan_array_of(scan, 3) && tessi_scan_bool(scan, &layer->as.matmul.transpose_a) &&
                tessi_scan_bool(scan, &layer->as.matmul.transpose_b) && tessi_scan_i64(scan, &layer->as.matmul.segment);
     case TESSI_OP_OPAQUE:
-        return tessi_scan_array_of(scan, 2) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
-               tessi_scan_bool(scan, &layer->as.opaque.spin);
+        return tessi_scan_array_of(scan, 5) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
+               tessi_scan_bool(scan, &layer->as.opaque.spin) && tessi_scan_u64(scan, &layer->as.opaque.iterations) &&
+               tessi_scan_f64(scan, &layer->as.opaque.spread) && tessi_scan_u32(scan, &layer->as.opaque.pin);
     }
     return tessi_scan_fail(scan, "an unknown operation");
 }

@@ -33,7 +33,7 @@
 #include "core/graph/span.h"
 #include "core/wire/buffer.h"
 
-#define TESSI_PROTOCOL_VERSION 1
+#define TESSI_PROTOCOL_VERSION 2
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
 #define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */

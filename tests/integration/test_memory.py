@@ -1,5 +1,6 @@
 """Operands of twice the worker's memory, under a cgroup limit; a worker's peak; blocks shared in place."""
 import glob
+import json
 import os
 import re
 import tempfile
@@ -7,7 +8,7 @@ import unittest
 
 import numpy
 
-from cluster import Cluster, run_example
+from cluster import BUILD, TESSERA, Cluster, Process, run_example
 
 MIB = 1 << 20
 
@@ -60,7 +61,6 @@ class Memory(unittest.TestCase):
             with Cluster(workers=0, worker=["--spill", folder]) as cluster:
                 # The worker joins the group before it starts: it finds its limit there by itself.
                 starter = ["sh", "-c", f'echo $$ > {group.path}/cgroup.procs && exec "$@"', "sh"]
-                from cluster import TESSERA, Process
                 worker = Process([*starter, TESSERA, "worker", cluster.address, "--threads", "1", "--spill", folder])
                 cluster.workers.append(worker)
                 worker.first_line("connected to ")
@@ -79,6 +79,41 @@ class Memory(unittest.TestCase):
             self.assertLess(error, 1e-13)
             leftovers = [p for p in glob.glob(f"{folder}/*") if not p.endswith(".npy")]
             self.assertTrue(len(leftovers) <= 1, leftovers)
+
+    def test_expression_of_four_times_the_memory(self):
+        """sum((A + B) C): two workers in one group, whose operands are four times their memory. What is finished is
+        consumed at once: the sum and the product are never there as a whole."""
+        budget, limit = 48 * MIB, 176 * MIB
+        n = 4096  # 128 MiB an operand, 384 MiB all three
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TESSERA_BIG_TMP")) as folder, Cgroup(limit) as group:
+            rng = numpy.random.default_rng(12)
+            operands = {name: rng.standard_normal((n, n)) for name in "abc"}
+            for name, operand in operands.items():
+                numpy.save(f"{folder}/{name}.npy", operand)
+            with Cluster(workers=0) as cluster:
+                starter = ["sh", "-c", f'echo $$ > {group.path}/cgroup.procs && exec "$@"', "sh"]
+                for number in range(2):
+                    worker = Process([*starter, TESSERA, "worker", cluster.address, "--threads", "1", "--spill", folder,
+                                      "--memory", f"{budget // MIB}MiB", "--name", f"w{number}"])
+                    cluster.workers.append(worker)
+                    worker.first_line("connected to ")
+                program = Process([os.path.join(BUILD, "tests", "bench", "bench_expression"), "--scheduler",
+                                   cluster.address, "--chunk", "256", *[part for name in "abc" for part in (
+                                       f"--{name}", f"{folder}/{name}.npy")]])
+                self.assertEqual(program.wait(240), 0, program.output())
+                result = json.loads(program.lines["stdout"][-1])
+                workers = cluster.status()["workers"]
+                resident = sum(worker.peak_bytes() for worker in cluster.workers)
+            kills = re.search(group.killed, group.read(group.events))
+            print(f"group's limit {limit / MIB:.0f} MiB, both budgets {2 * budget / MIB:.0f}, resident peaks together "
+                  f"{resident / MIB:.0f}, spilled {sum(w['spilled_bytes'] for w in workers) / MIB:.0f} MiB, "
+                  f"{result['seconds']:.1f} s")
+            self.assertEqual(int(kills.group(1)) if kills else 0, 0)
+            for worker in workers:
+                self.assertLessEqual(worker["memory_peak_bytes"], budget)
+            expected = float(numpy.sum((operands["a"] + operands["b"]) @ operands["c"]))
+            scale = float(n) ** 1.5 * float(n) ** 0.5  # of the sum of n^2 products of n random terms, generously
+            self.assertLess(abs(result["sum"] - expected) / scale, 1e-9)
 
     def test_peak_of_each_worker(self):
         n, chunk = 4096, 512

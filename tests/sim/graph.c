@@ -430,13 +430,13 @@ static struct tessi_rule opaque_rule(struct maker *maker, const struct tessi_axi
 
 static struct tessi_table *make_table(struct maker *maker, uint64_t tasks, uint64_t blocks)
 {
-    uint64_t rows[64 + 1] = {0}, columns[64 * 4];
+    uint32_t rows[64 + 1] = {0}, columns[64 * 4];
     TESS_ASSERT(tasks <= 64);
     for (uint64_t t = 0; t < tasks; t++) {
-        uint64_t at = rows[t];
+        uint32_t at = rows[t];
         uint64_t column = random_below(maker->random, (uint32_t)blocks);
         for (uint32_t n = random_below(maker->random, 5); n > 0 && column < blocks; n--) {
-            columns[at++] = column;
+            columns[at++] = (uint32_t)column;
             column += 1 + random_below(maker->random, 4);
         }
         rows[t + 1] = at;
@@ -444,11 +444,60 @@ static struct tessi_table *make_table(struct maker *maker, uint64_t tasks, uint6
     return tessi_table_create(tasks, blocks, rows, columns);
 }
 
+/* A table whose rows name lower indices only, near their own or far. */
+static struct tessi_table *make_self_table(struct maker *maker, uint64_t tasks)
+{
+    uint32_t rows[64 + 1] = {0}, columns[64 * 4];
+    uint32_t reach = random_chance(maker->random, 50) ? 3 : 64;
+    TESS_ASSERT(tasks <= 64);
+    for (uint64_t t = 0; t < tasks; t++) {
+        uint32_t at = rows[t];
+        uint64_t column = t > reach ? t - reach : 0;
+        column += random_below(maker->random, 3);
+        for (uint32_t n = random_below(maker->random, 5); n > 0 && column < t; n--) {
+            columns[at++] = (uint32_t)column;
+            column += 1 + random_below(maker->random, reach);
+        }
+        rows[t + 1] = at;
+    }
+    return tessi_table_create(tasks, tasks, rows, columns);
+}
+
+/* Tasks that read lower blocks of their own layer: a chain, a stencil in time, an irregular graph. */
+static void read_itself(struct maker *maker, struct tessi_layer *layer)
+{
+    if (layer->grid.ndim == 1 && random_chance(maker->random, 50)) {
+        uint32_t number = layer->ninputs;
+        bind(layer, layer);
+        layer->input[number].rules.table = make_self_table(maker, tessi_layer_tasks(layer));
+        return;
+    }
+    int64_t back = -random_between(maker->random, 1, 2);
+    uint32_t time = layer->grid.ndim == 2 ? random_below(maker->random, 2) : 0;
+    bool several = layer->grid.ndim == 2 && time == 0;
+    for (int64_t shift = several ? -1 : 0; shift <= (several ? 1 : 0); shift++) {
+        uint32_t number = layer->ninputs;
+        bind(layer, layer);
+        struct tessi_rule *rule = layer->input[number].rules.rule;
+        for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+            rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d};
+        }
+        rule[time] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = time, .value = back};
+        if (several && shift != 0) {
+            rule[1] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 1, .value = shift};
+        }
+    }
+}
+
 static const struct tessi_layer *make_opaque(struct maker *maker)
 {
     struct tessi_layer *layer = begin(maker, TESSI_OP_OPAQUE);
     make_grid(maker, (uint32_t)random_between(maker->random, 1, 2), &layer->grid);
     layer->as.opaque.nanoseconds = (uint64_t)random_scale(maker->random, 1000, 20000000);
+    layer->as.opaque.pin = random_chance(maker->random, 10) ? (uint32_t)random_between(maker->random, 1, 3) : 0;
+    if (random_chance(maker->random, 35)) {
+        read_itself(maker, layer);
+    }
     for (uint32_t n = random_below(maker->random, 4); n > 0; n--) {
         const struct tessi_layer *input = pick(maker, 0);
         uint32_t number = layer->ninputs;

@@ -128,28 +128,36 @@ static void fill_matmul(struct sample *sample, struct tessi_layer *layer)
     }
 }
 
-/* Each task reads itself and, but for the first, the task before it. */
+/* Each task reads the block before its own, but for the first; and the block of its own index when that is another
+ * layer's. */
 static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
 {
     uint64_t tasks = layer->grid.axis[0].count;
     struct tessi_table *table = tessi_zalloc(sizeof *table);
+    bool itself = sample_next(sample) % 2 == 0;
     identity_input(layer, 0, TESSI_F64);
+    layer->input[0].layer = itself ? layer->id : layer->input[0].layer;
     layer->input[0].rules.table = table;
     layer->input[0].rules.ndim = 0;
     memset(layer->input[0].rules.rule, 0, sizeof layer->input[0].rules.rule);
     table->tasks = table->blocks = tasks;
     table->rows = tessi_zalloc((tasks + 1) * sizeof *table->rows);
     table->columns = tessi_zalloc(2 * tasks * sizeof *table->columns);
-    uint64_t used = 0;
-    for (uint64_t t = 0; t < tasks; t++) {
+    uint32_t used = 0;
+    for (uint32_t t = 0; t < tasks; t++) {
         if (t > 0) {
             table->columns[used++] = t - 1;
         }
-        table->columns[used++] = t;
+        if (!itself) {
+            table->columns[used++] = t;
+        }
         table->rows[t + 1] = used;
     }
     layer->as.opaque.nanoseconds = sample_next(sample) % 1000000;
     layer->as.opaque.spin = true;
+    layer->as.opaque.iterations = sample_next(sample) % 1000000;
+    layer->as.opaque.spread = 0.5;
+    layer->as.opaque.pin = (uint32_t)sample_next(sample);
 }
 
 static void fill_parameters(struct sample *sample, struct tessi_layer *layer)

@@ -187,18 +187,48 @@ static struct tessi_layer *sample_matmul(struct sample *sample)
 
 static struct tessi_table *sample_table(struct sample *sample, uint64_t tasks, uint64_t blocks)
 {
-    uint64_t rows[65] = {0};
-    uint64_t columns[64 * 64];
+    uint32_t rows[65] = {0};
+    uint32_t columns[64 * 64];
     assert_true(tasks <= 64 && blocks <= 64);
     for (uint64_t t = 0; t < tasks; t++) {
         rows[t + 1] = rows[t];
-        for (uint64_t b = 0; b < blocks; b++) {
+        for (uint32_t b = 0; b < blocks; b++) {
             if (sample_next(sample) % 3 == 0) {
                 columns[rows[t + 1]++] = b;
             }
         }
     }
     return tessi_table_create(tasks, blocks, rows, columns);
+}
+
+/* An input that is the layer itself, at lower indices. */
+static void sample_self(struct sample *sample, struct tessi_layer *layer, bool table)
+{
+    struct tessi_input *input = add_input(layer, TESSI_U64, layer->grid.ndim);
+    input->layer = layer->id;
+    tessi_grid_copy(&input->grid, &layer->grid);
+    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+        input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d};
+    }
+    uint32_t back = (uint32_t)sample_between(sample, 0, layer->grid.ndim - 1);
+    input->rules.rule[back] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = back, .value = -1};
+    if (back == 0 && layer->grid.ndim > 1) {
+        input->rules.rule[1] =
+            (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 1, .value = sample_between(sample, -2, 2)};
+    }
+    if (table) {
+        uint32_t rows[65] = {0}, columns[64 * 64];
+        uint64_t tasks = tessi_layer_tasks(layer);
+        for (uint32_t t = 0; t < tasks; t++) {
+            rows[t + 1] = rows[t];
+            for (uint32_t b = 0; b < t; b++) {
+                if (sample_next(sample) % 3 == 0) {
+                    columns[rows[t + 1]++] = b;
+                }
+            }
+        }
+        input->rules.table = tessi_table_create(tasks, tasks, rows, columns);
+    }
 }
 
 static struct tessi_layer *sample_opaque(struct sample *sample)
@@ -208,6 +238,10 @@ static struct tessi_layer *sample_opaque(struct sample *sample)
     sample_grid(sample, tables ? 1 : (uint32_t)sample_between(sample, 1, 2), 6, &layer->grid);
     uint32_t inputs = (uint32_t)sample_between(sample, 0, 3);
     for (uint32_t i = 0; i < inputs; i++) {
+        if (sample_next(sample) % 4 == 0) {
+            sample_self(sample, layer, tables);
+            continue;
+        }
         struct tessi_input *input = add_input(layer, TESSI_U64, 1);
         input->grid.axis[0] = sample_axis(sample, 6);
         if (tables) {
@@ -713,6 +747,66 @@ static struct tessi_layer *good_opaque(int64_t blocks)
     return layer;
 }
 
+/* Four tasks along one dimension or four by three along two; input 0 is the layer itself, one step back. */
+static struct tessi_layer *good_self(uint32_t ndim)
+{
+    struct tessi_layer *layer = layer_of(TESSI_OP_OPAQUE, TESSI_U64);
+    layer->grid = (struct tessi_grid){.ndim = ndim, .axis = {tessi_axis_regular(4, 1), tessi_axis_regular(3, 1)}};
+    struct tessi_input *input = add_input(layer, TESSI_U64, ndim);
+    input->layer = layer->id;
+    tessi_grid_copy(&input->grid, &layer->grid);
+    input->rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 0, .value = -1};
+    input->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1};
+    return layer;
+}
+
+static struct tessi_layer *good_self_table(const uint32_t *columns)
+{
+    const uint32_t rows[] = {0, 0, 1, 2, 4};
+    struct tessi_layer *layer = good_self(1);
+    layer->input[0].rules.table = tessi_table_create(4, 4, rows, columns);
+    return layer;
+}
+
+static void accept(struct tessi_layer *layer)
+{
+    struct tessi_error error = {0};
+    if (tessi_layer_check(layer, &error) != TESSI_OK) {
+        fail_msg("%s", error.text);
+    }
+    assert_true(tessi_layer_reads_itself(layer));
+    tessi_layer_destroy(layer);
+}
+
+/* Tasks of a layer may read lower indices of it, and nothing else of it. */
+static void test_check_layers_that_read_themselves(void **state)
+{
+    (void)state;
+    const struct tessi_rule forth = {.kind = TESSI_RULE_OFFSET, .dim = 1, .value = 1};
+    const struct tessi_rule none = {.kind = TESSI_RULE_OFFSET, .dim = 0, .value = 0};
+    const uint32_t good_columns[] = {0, 1, 0, 2};
+    struct tessi_layer *stencil = good_self(2);
+    stencil->input[0].rules.rule[1] = forth;
+    accept(good_self(1));
+    accept(good_self(2));
+    accept(stencil);
+    accept(good_self_table(good_columns));
+    REFUSE(good_self_table(good_columns), layer->input[0].rules.table->columns[3] = 3, "task 3 reads its own");
+    REFUSE(good_self_table(good_columns), layer->input[0].rules.table->columns[1] = 3, "task 2 reads its own");
+    REFUSE(good_self(1), layer->input[0].rules.rule[0].value = 0, "lower indices");
+    REFUSE(good_self(1), layer->input[0].rules.rule[0].value = 1, "lower indices");
+    REFUSE(good_self(2), layer->input[0].rules.rule[0].kind = TESSI_RULE_SAME, "lower indices");
+    REFUSE(good_self(2), (layer->input[0].rules.rule[0] = none, layer->input[0].rules.rule[1] = forth),
+           "lower indices");
+    REFUSE(good_self(2), layer->input[0].rules.rule[1].kind = TESSI_RULE_ALL, "offset along it");
+    REFUSE(good_self(1), layer->input[0].rules.rule[0].kind = TESSI_RULE_ALL, "offset along it");
+    REFUSE(good_self(1), layer->input[0].dtype = TESSI_F64, "differs from its own input");
+    REFUSE(good_self(1), layer->input[0].grid.axis[0] = tessi_axis_regular(5, 1), "differs from its own input");
+    REFUSE(good_opaque(4), layer->as.opaque.spread = -1.0, "out of range");
+    REFUSE(good_opaque(4), layer->as.opaque.spread = (double)NAN, "out of range");
+    REFUSE(good_opaque(4), layer->as.opaque.iterations = UINT64_MAX, "out of range");
+}
+
 static struct tessi_layer *good_transpose(void)
 {
     struct tessi_layer *layer = layer_of(TESSI_OP_TRANSPOSE, TESSI_F64);
@@ -756,8 +850,8 @@ static void test_check_refuses_the_others(void **state)
     REFUSE(good_regrid(), layer->as.regrid.step[0] = 1, "slice");
     REFUSE(good_regrid(), layer->grid.axis[0] = tessi_axis_regular(6, 2), "leaves the extent");
     REFUSE(good_regrid(), layer->dtype = TESSI_F32, "type");
-    const uint64_t rows[] = {0, 1, 2, 3, 4, 5};
-    const uint64_t columns[] = {0, 1, 2, 3, 0};
+    const uint32_t rows[] = {0, 1, 2, 3, 4, 5};
+    const uint32_t columns[] = {0, 1, 2, 3, 0};
     REFUSE(good_regrid(), layer->input[0].rules.table = tessi_table_create(3, 4, rows, columns), "opaque");
 }
 
@@ -854,6 +948,7 @@ int main(void)
         cmocka_unit_test(test_check_refuses_elementwise),
         cmocka_unit_test(test_check_refuses_generators),
         cmocka_unit_test(test_check_refuses_the_others),
+        cmocka_unit_test(test_check_layers_that_read_themselves),
         cmocka_unit_test(test_checked_layers_are_safe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

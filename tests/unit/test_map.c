@@ -215,14 +215,14 @@ static void test_tables_invert(void **state)
         uint64_t tasks = (uint64_t)sample_between(&sample, 1, 8);
         uint64_t blocks = (uint64_t)sample_between(&sample, 1, 8);
         bool reads[8][8] = {{false}};
-        uint64_t rows[9] = {0};
-        uint64_t columns[64];
+        uint32_t rows[9] = {0};
+        uint32_t columns[64];
         for (uint64_t t = 0; t < tasks; t++) {
             rows[t + 1] = rows[t];
             for (uint64_t b = 0; b < blocks; b++) {
                 reads[t][b] = sample_next(&sample) % 3 == 0;
                 if (reads[t][b]) {
-                    columns[rows[t + 1]++] = b;
+                    columns[rows[t + 1]++] = (uint32_t)b;
                 }
             }
         }
@@ -247,7 +247,7 @@ static void test_tables_invert(void **state)
     }
 }
 
-static enum tessi_status check_table(uint64_t tasks, uint64_t blocks, const uint64_t *rows, const uint64_t *columns)
+static enum tessi_status check_table(uint64_t tasks, uint64_t blocks, const uint32_t *rows, const uint32_t *columns)
 {
     struct tessi_grid in = {.ndim = 1, .axis = {tessi_axis_regular(3, 1)}};
     struct tessi_grid out = {.ndim = 1, .axis = {tessi_axis_regular(2, 1)}};
@@ -264,18 +264,18 @@ static enum tessi_status check_table(uint64_t tasks, uint64_t blocks, const uint
 static void test_check_refuses_tables(void **state)
 {
     (void)state;
-    const uint64_t rows[] = {0, 1, 2};
-    const uint64_t columns[] = {2, 0};
+    const uint32_t rows[] = {0, 1, 2};
+    const uint32_t columns[] = {2, 0};
     assert_int_equal(check_table(2, 3, rows, columns), TESSI_OK);
     assert_int_equal(check_table(1, 3, rows, columns), TESSI_INVALID);
     assert_int_equal(check_table(2, 2, rows, columns), TESSI_INVALID);
     assert_int_equal(check_table(2, 3, NULL, columns), TESSI_INVALID);
     assert_int_equal(check_table(2, 3, rows, NULL), TESSI_INVALID);
-    assert_int_equal(check_table(2, 3, (const uint64_t[]){1, 1, 2}, columns), TESSI_INVALID);
-    assert_int_equal(check_table(2, 3, (const uint64_t[]){0, 9, 2}, columns), TESSI_INVALID);
-    assert_int_equal(check_table(2, 3, rows, (const uint64_t[]){3, 0}), TESSI_INVALID);
-    assert_int_equal(check_table(2, 3, (const uint64_t[]){0, 2, 2}, columns), TESSI_INVALID);
-    assert_int_equal(check_table(2, 3, (const uint64_t[]){0, 2, 2}, (const uint64_t[]){1, 1}), TESSI_INVALID);
+    assert_int_equal(check_table(2, 3, (const uint32_t[]){1, 1, 2}, columns), TESSI_INVALID);
+    assert_int_equal(check_table(2, 3, (const uint32_t[]){0, 9, 2}, columns), TESSI_INVALID);
+    assert_int_equal(check_table(2, 3, rows, (const uint32_t[]){3, 0}), TESSI_INVALID);
+    assert_int_equal(check_table(2, 3, (const uint32_t[]){0, 2, 2}, columns), TESSI_INVALID);
+    assert_int_equal(check_table(2, 3, (const uint32_t[]){0, 2, 2}, (const uint32_t[]){1, 1}), TESSI_INVALID);
 }
 
 int main(void)

@@ -128,6 +128,8 @@ static void assert_parameters_equal(const struct tessi_layer *a, const struct te
         return;
     case TESSI_OP_OPAQUE:
         assert_true(a->as.opaque.nanoseconds == b->as.opaque.nanoseconds && a->as.opaque.spin == b->as.opaque.spin);
+        assert_true(a->as.opaque.iterations == b->as.opaque.iterations && a->as.opaque.pin == b->as.opaque.pin);
+        assert_memory_equal(&a->as.opaque.spread, &b->as.opaque.spread, sizeof a->as.opaque.spread);
         return;
     }
     fail();

@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/digest.h"
+#include "worker/kernel/busy.h"
 #include "worker/kernel/convert.h"
 
 static void take_time(uint64_t nanoseconds, bool spin)
@@ -55,8 +56,12 @@ enum tessi_status tessi_kernel_opaque(const struct tessi_kernel_step *step, stru
     unsigned char *out = step->call->out;
     size_t size = tessi_dtype_size(layer->dtype);
     (void)error;
-    take_time(layer->as.opaque.nanoseconds, layer->as.opaque.spin);
+    take_time(tessi_opaque_nanoseconds(layer, step->call->index), layer->as.opaque.spin);
     uint64_t digest = mix(step->call->index + 1);
+    if (layer->as.opaque.iterations > 0) {
+        volatile double computed = tessi_busy_compute(layer->as.opaque.iterations);
+        (void)computed; /* not in the block: its bits would depend on the length of the work */
+    }
     for (uint32_t r = 0; r < step->step.count; r++) {
         const struct tessi_block_ref *ref = &step->step.ref[r];
         size_t bytes = (size_t)tessi_input_block_bytes(&layer->input[ref->input], ref->index);
