@@ -152,6 +152,7 @@ void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *eve
     for (size_t i = 0; i < worker->actions.count && worker->phase == WORKER_WORKING; i++) {
         do_action(worker, &worker->actions.items[i], event, data != NULL ? data : &nothing);
     }
+    tessi_slots_kick(worker->slots);
 }
 
 void tessi_worker_take_outcomes(struct tessi_worker *worker)

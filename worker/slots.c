@@ -33,6 +33,7 @@ struct slot {
     atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
     _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
     int64_t unseen_ns;                           /* run time since the owner was last told */
+    bool kick;                                   /* the owner's: it has been given something */
 };
 
 struct tessi_slots {
@@ -199,6 +200,18 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
     atomic_store(&slot->submitted, submitted + 1);
     enum tessi_status status = tessi_device_cpu.launch(slot->stream, launch);
     TESS_ASSERT(status == TESSI_OK);
+    slot->kick = true;
+}
+
+void tessi_slots_kick(struct tessi_slots *slots)
+{
+    for (uint32_t i = 0; i < slots->config.count; i++) {
+        struct slot *slot = &slots->all[i];
+        if (slot->kick) {
+            slot->kick = false;
+            tessi_device_cpu.kick(slot->stream);
+        }
+    }
 }
 
 size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit)

@@ -36,6 +36,9 @@ void tessi_slots_destroy(struct tessi_slots *slots);
 /* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. */
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store);
 
+/* Let slots that sleep see what has been given to them. */
+void tessi_slots_kick(struct tessi_slots *slots);
+
 /* Steps that have ended and were not taken before, at most `limit`; their number. Texts live until the flow's next
  * actions are carried out. When it is the limit, there may be more. */
 size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit);

@@ -4,6 +4,7 @@
 #include "core/sched/state.h"
 
 #define GIVEN_SPANS 64
+#define ASSIGNED_PER_SLOT_MAX 4096u /* more short tasks than it takes to hide the way to a worker only fill caches */
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
 
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
@@ -17,8 +18,10 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
 
 static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return worker->info.slots > 0 && (worker->assigned < 2 * (uint64_t)worker->info.slots ||
-                                      worker->queue_ns < (double)sched->config.window_ns * worker->info.slots);
+    uint64_t slots = worker->info.slots;
+    return slots > 0 && (worker->assigned < 2 * slots ||
+                         (worker->queue_ns < (double)sched->config.window_ns * (double)slots &&
+                          worker->assigned < ASSIGNED_PER_SLOT_MAX * slots));
 }
 
 /* A full window never holds back a task older than one that is in it: recovered work, or a dead
