@@ -198,6 +198,14 @@ static void assert_fields_equal(const struct tessi_wire_field *field, const void
     case TESSI_WIRE_stats:
         assert_memory_equal(a, b, sizeof(struct tessi_session_counts));
         return;
+    case TESSI_WIRE_trace: {
+        const struct tessi_trace_list *s = a, *t = b;
+        assert_int_equal(s->count, t->count);
+        if (s->count > 0) {
+            assert_memory_equal(s->items, t->items, s->count * sizeof *s->items);
+        }
+        return;
+    }
     }
     fail();
 }
