@@ -1,5 +1,7 @@
 #include "worker/trace/ring.h"
 
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 

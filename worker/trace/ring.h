@@ -10,11 +10,15 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "core/graph/trace.h"
 
-#define TESSI_TRACE_WORDS (TESSI_TRACE_RECORD_BYTES / 8)
+#define TESSI_TRACE_WORDS 6
+_Static_assert(TESSI_TRACE_WORDS * 8 == TESSI_TRACE_RECORD_BYTES, "a record is so many words");
+_Static_assert(offsetof(struct tessi_trace_record, took_ns) == 16 && offsetof(struct tessi_trace_record, session) == 32 &&
+                   offsetof(struct tessi_trace_record, peer) == 40 && offsetof(struct tessi_trace_record, why) == 47 &&
+                   __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "the words of a record are its memory");
 #define TESSI_TRACE_CAPACITY_MAX (UINT32_C(1) << 30)
 
 struct tessi_trace_ring {
@@ -28,16 +32,24 @@ struct tessi_trace_ring {
 void tessi_trace_ring_init(struct tessi_trace_ring *ring, uint32_t capacity);
 void tessi_trace_ring_fini(struct tessi_trace_ring *ring);
 
+/* Released, so that who sees a word of a record also sees how many records were complete before it. */
+static inline void tessi_trace_word(_Atomic uint64_t *place, uint64_t word)
+{
+    atomic_store_explicit(place, word, memory_order_release);
+}
+
 static inline void tessi_trace_put(struct tessi_trace_ring *ring, const struct tessi_trace_record *record)
 {
-    uint64_t words[TESSI_TRACE_WORDS];
     uint64_t written = atomic_load_explicit(&ring->written, memory_order_relaxed);
     _Atomic uint64_t *place = ring->words + (written & ring->mask) * TESSI_TRACE_WORDS;
-    memcpy(words, record, sizeof words);
-    for (size_t i = 0; i < TESSI_TRACE_WORDS; i++) {
-        /* Released, so that who sees a word of this record also sees how many were complete before it. */
-        atomic_store_explicit(&place[i], words[i], memory_order_release);
-    }
+    /* Word by word: a copy of the struct would make the compiler build it in memory first. */
+    tessi_trace_word(&place[0], record->index);
+    tessi_trace_word(&place[1], (uint64_t)record->start_ns);
+    tessi_trace_word(&place[2], record->giver);
+    tessi_trace_word(&place[3], record->amount);
+    tessi_trace_word(&place[4], record->session | (uint64_t)record->layer << 32);
+    tessi_trace_word(&place[5], record->peer | (uint64_t)record->lane << 32 | (uint64_t)record->kind << 48 |
+                                    (uint64_t)record->why << 56);
     atomic_store_explicit(&ring->written, written + 1, memory_order_release);
 }
 
