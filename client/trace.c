@@ -181,8 +181,7 @@ static enum tessi_status copy_workers(struct collector *collector, const cJSON *
 static enum tessi_status collect(struct collector *collector, struct tessi_error *error)
 {
     struct tessi_message question = {.type = TESSI_MSG_STATUS_REQUEST}, answer;
-    enum tessi_status status =
-        tessi_ask_one(collector->ask, &question, TESSI_MSG_STATUS_REPLY, &answer, error);
+    enum tessi_status status = tessi_ask_one(collector->ask, &question, TESSI_MSG_STATUS_REPLY, &answer, error);
     if (status != TESSI_OK) {
         return status;
     }

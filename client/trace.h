@@ -10,7 +10,7 @@
 struct tessi_net;
 
 struct tessi_trace_options {
-    bool queues; /* also a row for each task between its assignment and its start */
+    bool queues;                                   /* also a row for each task between its assignment and its start */
     void (*said)(void *context, const char *text); /* progress and what is missing, a line each; NULL: nobody hears */
     void *context;
 };
@@ -19,7 +19,7 @@ struct tessi_trace_counts {
     uint64_t events;      /* written */
     uint64_t overwritten; /* that the rings no longer had */
     uint32_t workers;
-    uint32_t missing;     /* workers that did not answer to the end */
+    uint32_t missing; /* workers that did not answer to the end */
 };
 
 /* `path` is replaced when all of it has been written; "-": standard output. IO: the text names the file; statuses of

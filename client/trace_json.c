@@ -8,7 +8,7 @@
 #include "core/graph/op.h"
 
 #define LANES_SORTED 16 /* lanes of a ring whose rows stand together */
-#define ROWS_MAX 64 /* of one lane; a slice for which all are taken is drawn as an instant */
+#define ROWS_MAX 64     /* of one lane; a slice for which all are taken is drawn as an instant */
 
 void tessi_trace_json_init(struct tessi_trace_json *json, FILE *file, bool queues)
 {
@@ -58,7 +58,8 @@ static void sort_index(struct tessi_trace_json *json, const char *what, uint32_t
 {
     begin(json);
     fprintf(json->file,
-            "{\"ph\":\"M\",\"pid\":%" PRIu32 ",\"tid\":%" PRIu32 ",\"name\":\"%s\",\"args\":{\"sort_index\":%" PRIi64 "}}",
+            "{\"ph\":\"M\",\"pid\":%" PRIu32 ",\"tid\":%" PRIu32 ",\"name\":\"%s\",\"args\":{\"sort_index\":%" PRIi64
+            "}}",
             json->pid, tid, what, index);
 }
 
@@ -148,8 +149,7 @@ static void put_name(struct tessi_trace_json *json, const struct tessi_trace_rec
 static void put_args(struct tessi_trace_json *json, const struct tessi_trace_record *record)
 {
     fprintf(json->file, ",\"args\":{\"task\":\"%" PRIu32 ".%" PRIu32 ":%" PRIu64 "\",\"%s\":%" PRIu64, record->session,
-            record->layer, record->index, tessi_trace_amount_name((enum tessi_trace_kind)record->kind),
-            record->amount);
+            record->layer, record->index, tessi_trace_amount_name((enum tessi_trace_kind)record->kind), record->amount);
     if (is_steal(record->kind)) {
         fprintf(json->file, ",\"from\":%" PRIu64 ",\"to\":%" PRIu32, record->giver, record->peer);
     } else {

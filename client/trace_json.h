@@ -16,9 +16,9 @@
 
 struct tessi_trace_row { /* of the ring under way: a lane's further rows come when slices overlap */
     uint32_t lane;
-    uint32_t number;   /* within the lane */
+    uint32_t number; /* within the lane */
     uint32_t tid;
-    int64_t last_ns;   /* end of its last slice */
+    int64_t last_ns; /* end of its last slice */
 };
 
 struct tessi_trace_json {

@@ -11,12 +11,12 @@
 
 /* NAME, name, code (never reused), what `amount` counts. Workers write those below 16, the scheduler the others. */
 #define TESSI_TRACE_KINDS(ROW)                                                                                         \
-    ROW(RUN, run, 1, "wait_ns")        /* a step on a slot; peer: the step's number; why: its status */                \
-    ROW(FETCH, fetch, 2, "bytes")      /* PULL to the last byte; peer: who sent */                                     \
-    ROW(INLINE, inline, 3, "bytes")    /* READ to the answer that holds the bytes: the block's making included */      \
-    ROW(MAP, map, 4, "bytes")          /* READ to the lease on a neighbour's memory: likewise */                       \
-    ROW(SERVE, serve, 5, "bytes")      /* an instant: a block or a lease on it goes to peer */                         \
-    ROW(SPILL, spill, 6, "bytes")      /* why: its status */                                                           \
+    ROW(RUN, run, 1, "wait_ns")     /* a step on a slot; peer: the step's number; why: its status */                   \
+    ROW(FETCH, fetch, 2, "bytes")   /* PULL to the last byte; peer: who sent */                                        \
+    ROW(INLINE, inline, 3, "bytes") /* READ to the answer that holds the bytes: the block's making included */         \
+    ROW(MAP, map, 4, "bytes")       /* READ to the lease on a neighbour's memory: likewise */                          \
+    ROW(SERVE, serve, 5, "bytes")   /* an instant: a block or a lease on it goes to peer */                            \
+    ROW(SPILL, spill, 6, "bytes")   /* why: its status */                                                              \
     ROW(LOAD, load, 7, "bytes")                                                                                        \
     ROW(GIVE, give, 8, "tasks")        /* an instant: tasks from index on go to the thief, peer */                     \
     ROW(KEEP, keep, 9, "tasks")        /* an instant: asked for, but they stay */                                      \
@@ -25,7 +25,7 @@
     ROW(LAYER, layer, 18, "tasks")     /* submitted; peer: its operation */                                            \
     ROW(TAKE, take, 19, "tasks")       /* a steal of tasks that were waiting for giver, to peer; why */                \
     ROW(ASK, ask, 20, "tasks")         /* tasks given to giver are asked back for peer; why */                         \
-    ROW(CONFIRM, confirm, 21, "tasks") /* … and moved: they had not started */                                         \
+    ROW(CONFIRM, confirm, 21, "tasks") /* … and moved: they had not started */                                       \
     ROW(REFUSE, refuse, 22, "tasks")   /* … and stay; why */
 
 enum tessi_trace_kind {
@@ -56,8 +56,8 @@ struct tessi_trace_record {
     uint64_t index; /* of the task, or of the first of several */
     int64_t start_ns;
     union {
-        int64_t took_ns;  /* 0: an instant */
-        uint64_t giver;   /* TAKE to REFUSE: the worker that is to give; they are instants */
+        int64_t took_ns; /* 0: an instant */
+        uint64_t giver;  /* TAKE to REFUSE: the worker that is to give; they are instants */
     };
     uint64_t amount; /* bytes, tasks, or how long the task had been here when it began; see the kind */
     uint32_t session, layer;

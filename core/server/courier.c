@@ -13,8 +13,8 @@
 
 enum lane { LANE_CLUSTER, LANE_STEALS, LANE_LAYERS };
 
-struct question { /* on its way to a worker */
-    uint32_t token; /* 0: free */
+struct question {           /* on its way to a worker */
+    uint32_t token;         /* 0: free */
     uint32_t asker, number; /* the asker's own number of it */
     uint32_t worker;
     bool why;
@@ -34,8 +34,7 @@ struct tessi_courier {
     struct tessi_buffer buffer;
 };
 
-struct tessi_courier *tessi_courier_create(const struct tessi_relay *relay, tessi_courier_send_fn *send,
-                                           void *context)
+struct tessi_courier *tessi_courier_create(const struct tessi_relay *relay, tessi_courier_send_fn *send, void *context)
 {
     struct tessi_courier *courier = tessi_zalloc(sizeof *courier);
     courier->relay = relay;

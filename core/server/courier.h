@@ -20,8 +20,7 @@ struct tessi_courier;
 typedef void tessi_courier_send_fn(void *context, uint32_t peer, const void *bytes, size_t size);
 
 /* The relay is borrowed and outlives the courier. */
-struct tessi_courier *tessi_courier_create(const struct tessi_relay *relay, tessi_courier_send_fn *send,
-                                           void *context);
+struct tessi_courier *tessi_courier_create(const struct tessi_relay *relay, tessi_courier_send_fn *send, void *context);
 void tessi_courier_destroy(struct tessi_courier *courier); /* NULL is allowed */
 
 /* True: the message was a question or an answer and has been dealt with. Else it is the relay's. */

@@ -125,8 +125,8 @@ static void temporary(char *path, size_t size)
 /* The sum of ten blocks of ones: so many events where there is room, and fewer where there is not. */
 static void compute_and_trace(uint32_t trace_events, const char *path)
 {
-    tess_session *session =
-        tess_session_open(NULL, &(tess_session_options){.workers = 2, .memory_bytes = 64 << 20, .trace_events = trace_events});
+    tess_session *session = tess_session_open(
+        NULL, &(tess_session_options){.workers = 2, .memory_bytes = 64 << 20, .trace_events = trace_events});
     tess_array *ones = tess_full(session, TESS_SHAPE(1000), TESS_F64, 1, TESS_CHUNKS(100));
     double sum = 0;
     assert_int_equal(tess_read(tess_sum(ones, TESS_AXIS(0), false), &sum, sizeof sum), TESS_OK);

@@ -57,8 +57,9 @@ static void open_post(struct post *post)
     struct tessi_sched_config config = tessi_sched_config_default();
     *post = (struct post){.relay = tessi_relay_create(&config, RUN_ID)};
     post->courier = tessi_courier_create(post->relay, take, post);
-    struct tessi_message hello = {.type = TESSI_MSG_HELLO_WORKER,
-                                  .as.hello_worker = {.name = "w", .host = "h", .address = "tcp://127.0.0.1:1", .slots = 2}};
+    struct tessi_message hello = {
+        .type = TESSI_MSG_HELLO_WORKER,
+        .as.hello_worker = {.name = "w", .host = "h", .address = "tcp://127.0.0.1:1", .slots = 2}};
     memcpy(hello.as.hello_worker.hello.families, "test", sizeof "test");
     give_relay(post, WORKER, &hello);
 }
@@ -135,7 +136,7 @@ static void test_there_and_back(void **state)
     assert_int_equal(back->records.count, 1);
     assert_int_equal(back->delay_ns, 100);
     assert_int_equal(back->offset_ns, 5000050 - 1000 - 50); /* the clocks met half way */
-    assert_true(give(&post, 1200, WORKER, &page)); /* a second time: nobody waits for it */
+    assert_true(give(&post, 1200, WORKER, &page));          /* a second time: nobody waits for it */
     assert_int_equal(post.to, 0);
     close_post(&post);
 }
@@ -223,9 +224,12 @@ static void test_other_messages_are_the_relays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_schedulers_own_ring), cmocka_unit_test(test_there_and_back),
-        cmocka_unit_test(test_who_is_not_there),        cmocka_unit_test(test_too_many_questions),
-        cmocka_unit_test(test_why),                     cmocka_unit_test(test_other_messages_are_the_relays),
+        cmocka_unit_test(test_the_schedulers_own_ring),
+        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_who_is_not_there),
+        cmocka_unit_test(test_too_many_questions),
+        cmocka_unit_test(test_why),
+        cmocka_unit_test(test_other_messages_are_the_relays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

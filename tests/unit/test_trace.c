@@ -246,7 +246,8 @@ static void test_the_file_has_rows_and_times(void **state)
     assert_float_equal(number(next, "ts"), 4.5, 1e-9);
     assert_float_equal(number(next, "dur"), 0.99, 1e-9);
     assert_int_equal((int)number(run, "tid"), (int)number(next, "tid"));
-    int first = (int)number(event_of(events, "fetch", 0), "tid"), second = (int)number(event_of(events, "fetch", 1), "tid");
+    int first = (int)number(event_of(events, "fetch", 0), "tid"),
+        second = (int)number(event_of(events, "fetch", 1), "tid");
     assert_int_not_equal(first, second);
     assert_int_equal((int)number(event_of(events, "fetch", 2), "tid"), first);
     const cJSON *arrival = event_of(events, "inline", 0);

@@ -112,8 +112,12 @@ static struct tessi_sched_why why_of(const struct cluster *cluster, uint32_t lay
     return why;
 }
 
-#define says(why, words) \
-    if (strstr((why).text, words) == NULL) fail_msg("'%s' is not in: %s", words, (why).text)
+static void says(struct tessi_sched_why why, const char *words)
+{
+    if (strstr(why.text, words) == NULL) {
+        fail_msg("'%s' is not in: %s", words, why.text);
+    }
+}
 
 static void test_without_workers(void **state)
 {
@@ -169,7 +173,8 @@ static void test_the_first_that_waits(void **state)
     assert_true(tessi_sched_first_waiting(cluster.sched, &position, &task, &any));
     assert_false(task.layer == 1 && task.index == 0);
     uint32_t wanted = 2;
-    event(&cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_CANCEL, .peer = CLIENT, .ids = &wanted, .id_count = 1});
+    event(&cluster,
+          (struct tessi_sched_event){.kind = TESSI_SCHED_CANCEL, .peer = CLIENT, .ids = &wanted, .id_count = 1});
     position = 0;
     assert_true(tessi_sched_first_waiting(cluster.sched, &position, &task, &any));
     assert_false(any);
@@ -227,9 +232,10 @@ static void step(struct planner *planner, struct tessi_flow_event event)
 
 static void assign(struct planner *planner, uint32_t layer, uint64_t index, uint64_t order, uint32_t owner_of_input)
 {
-    struct tessi_span tasks = {.session = CLIENT, .layer = layer, .first = index, .count = 1, .epoch = 1, .order = order};
-    struct tessi_span where = {.session = CLIENT, .layer = 1, .first = index, .count = 1, .epoch = 1,
-                               .worker = owner_of_input};
+    struct tessi_span tasks = {
+        .session = CLIENT, .layer = layer, .first = index, .count = 1, .epoch = 1, .order = order};
+    struct tessi_span where = {
+        .session = CLIENT, .layer = 1, .first = index, .count = 1, .epoch = 1, .worker = owner_of_input};
     step(planner, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN,
                                             .now_ns = 2000000000,
                                             .spans = &tasks,
@@ -240,8 +246,8 @@ static void assign(struct planner *planner, uint32_t layer, uint64_t index, uint
 
 static void there(struct planner *planner, uint32_t layer, uint64_t index, const char *words)
 {
-    const char *text =
-        tessi_flow_explain(planner->flow, (struct tessi_task){CLIENT, layer, index}, planner->text, sizeof planner->text);
+    const char *text = tessi_flow_explain(planner->flow, (struct tessi_task){CLIENT, layer, index}, planner->text,
+                                          sizeof planner->text);
     if (strstr(text, words) == NULL) {
         fail_msg("'%s' is not in: %s", words, text);
     }
@@ -249,8 +255,8 @@ static void there(struct planner *planner, uint32_t layer, uint64_t index, const
 
 static struct planner planner_with_layers(uint64_t memory_bytes, int64_t block_bytes)
 {
-    struct tessi_flow_config config = {.self = 1, .slots = 1, .slot_depth = 1, .window = 2,
-                                       .memory_bytes = memory_bytes, .pull_bytes = memory_bytes};
+    struct tessi_flow_config config = {
+        .self = 1, .slots = 1, .slot_depth = 1, .window = 2, .memory_bytes = memory_bytes, .pull_bytes = memory_bytes};
     struct planner planner = {.flow = tessi_flow_create(&config)};
     struct tessi_layer *source = layer_source(CLIENT, 1, TESSI_OP_OPAQUE, 1, 8, block_bytes);
     struct tessi_layer *reader = layer_same(CLIENT, 2, source, NULL, block_bytes);

@@ -106,8 +106,10 @@ static void tell_ready(const struct tessi_flow *flow, const struct flow_task *ta
     const struct flow_block *block = flow_block(flow, task->block);
     uint64_t room = flow->config.memory_bytes - flow->used_bytes;
     if (busy < flow->config.slots && (flow->blocked || block->bytes > room)) {
-        say(sink, "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64 " of %" PRIu64
-            " are in use%s", block->bytes, flow->used_bytes, flow->config.memory_bytes,
+        say(sink,
+            "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64 " of %" PRIu64
+            " are in use%s",
+            block->bytes, flow->used_bytes, flow->config.memory_bytes,
             flow->blocked ? ", and the oldest task gets room first" : "");
         return;
     }
@@ -122,8 +124,9 @@ const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task 
     uint32_t handle = tessi_flow_block_find(flow, name);
     const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
     if (block == NULL || block->task == FLOW_NONE) {
-        say(&sink, block != NULL && flow_block_servable(block) ? "it is done here"
-                                                               : "it has not arrived at the worker yet, or has left it");
+        say(&sink, block != NULL && flow_block_servable(block)
+                       ? "it is done here"
+                       : "it has not arrived at the worker yet, or has left it");
         return text;
     }
     const struct flow_task *task = flow_task(flow, block->task);

@@ -15,7 +15,8 @@
 
 #define TESSI_TRACE_WORDS 6
 _Static_assert(TESSI_TRACE_WORDS * 8 == TESSI_TRACE_RECORD_BYTES, "a record is so many words");
-_Static_assert(offsetof(struct tessi_trace_record, took_ns) == 16 && offsetof(struct tessi_trace_record, session) == 32 &&
+_Static_assert(offsetof(struct tessi_trace_record, took_ns) == 16 &&
+                   offsetof(struct tessi_trace_record, session) == 32 &&
                    offsetof(struct tessi_trace_record, peer) == 40 && offsetof(struct tessi_trace_record, why) == 47 &&
                    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "the words of a record are its memory");
