@@ -207,8 +207,8 @@ typedef struct tess_stats {
 TESS_API tess_status tess_session_stats(tess_session *session, tess_stats *stats);
 
 /* Write what the cluster has run, moved, spilled and stolen lately, as far as its workers still remember it, to a
- * file that Perfetto (https://ui.perfetto.dev) and chrome://tracing open. An existing file is replaced when all is written;
- * "-" is standard output. IO: the file; those of a lost connection. Any thread. */
+ * file that Perfetto (https://ui.perfetto.dev) and chrome://tracing open. An existing file is replaced when all is
+ * written; "-" is standard output. IO: the file; those of a lost connection. Any thread. */
 TESS_API tess_status tess_session_trace(tess_session *session, const char *path);
 
 typedef struct tess_progress {

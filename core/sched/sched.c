@@ -203,7 +203,8 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
     emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
-    note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
+    note(sched,
+         (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
     for (size_t w = 0; w + 1 < sched->worker_count; w++) {
         if (sched->workers[w]->alive) {
             announce_peer(sched, worker->id, sched->workers[w]);
