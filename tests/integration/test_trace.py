@@ -79,6 +79,8 @@ class Trace(unittest.TestCase):
             self.assertIn("2 workers", said)
             with_queues, _ = take_trace(cluster, "--queues")
             self.assertEqual(len(of(with_queues, "queue")), 2 * len(tasks))
+            for process in cluster.workers + [cluster.scheduler]:  # a sanitizer speaks at the end
+                self.assertEqual(process.stop(), 0, process.output())
 
     def test_steals_and_their_reasons(self):
         with Cluster(workers=1) as cluster:
