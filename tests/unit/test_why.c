@@ -277,7 +277,7 @@ static void test_a_worker_says_what_is_missing(void **state)
     step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_READY_OFFER, .peer = 7, .task = {CLIENT, 1, 0}});
     there(&planner, 2, 0, "is being fetched: worker 7");
     step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_DATA, .peer = 7, .task = {CLIENT, 1, 0}});
-    there(&planner, 2, 0, "it is at slot 0, step 1 of 1");
+    there(&planner, 2, 0, "it is at slot 0, step 1 of 1, with 0 steps before it");
     assert_int_equal(planner.actions.items[planner.actions.count - 1].assigned_ns, 2000000000);
     assign(&planner, 1, 1, 6, 0);
     there(&planner, 1, 1, "it waits for a slot: 1 of 1 are busy");
@@ -294,7 +294,9 @@ static void test_a_worker_says_that_memory_is_full(void **state)
         assign(&planner, 1, i, i, 0);
         struct tessi_flow_action run = planner.actions.items[planner.actions.count - 1];
         assert_int_equal(run.kind, TESSI_FLOW_RUN);
-        step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .slot = run.slot, .run = run.run});
+        struct tessi_flow_outcome outcome = {.slot = run.slot, .run = run.run, .ran_ns = 5};
+        step(&planner,
+             (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcome, .outcome_count = 1});
         there(&planner, 1, i, "it is done here");
     }
     assign(&planner, 1, 2, 2, 0);

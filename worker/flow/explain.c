@@ -97,11 +97,22 @@ static uint64_t older(const struct tessi_flow *flow, const struct flow_task *tas
     return count;
 }
 
+/* Steps at its slot that run before the first of the task's own. */
+static uint64_t steps_before(const struct tessi_flow *flow, uint32_t task)
+{
+    const struct flow_slot *slot = &flow->slots[flow_task(flow, task)->slot];
+    uint64_t run = slot->first;
+    while (run < slot->next && flow_run(flow, slot, run)->task != task) {
+        run++;
+    }
+    return run - slot->first;
+}
+
 static void tell_ready(const struct tessi_flow *flow, const struct flow_task *task, struct sink *sink)
 {
     uint32_t busy = 0;
     for (uint32_t i = 0; i < flow->config.slots; i++) {
-        busy += flow->slots[i].count > 0;
+        busy += flow_slot_count(&flow->slots[i]) > 0;
     }
     const struct flow_block *block = flow_block(flow, task->block);
     uint64_t room = flow->config.memory_bytes - flow->used_bytes;
@@ -131,8 +142,8 @@ const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task 
     }
     const struct flow_task *task = flow_task(flow, block->task);
     if (task->queued > 0) {
-        say(&sink, "it is at slot %" PRIu32 ", step %" PRIu32 " of %" PRIu32, task->slot, task->done_steps + 1,
-            task->steps);
+        say(&sink, "it is at slot %" PRIu32 ", step %" PRIu32 " of %" PRIu32 ", with %" PRIu64 " steps before it",
+            task->slot, task->done_steps + 1, task->steps, steps_before(flow, block->task));
         return text;
     }
     say(&sink, "it came to the worker %.3f s before its last event; %" PRIu64 " older tasks are there",
