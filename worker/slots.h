@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "worker/flow/flow.h"
 #include "worker/store/store.h"
+#include "worker/trace/trace.h"
 
 struct tessi_slots;
 
@@ -23,6 +24,7 @@ struct tessi_slots_config {
     bool files_allowed;          /* any file, when data_dir is NULL */
     void (*wake)(void *context); /* any thread: tessi_slots_take has something */
     void *context;
+    struct tessi_trace *trace; /* gets a ring for each slot; outlives the slots */
 };
 
 /* Statuses of tessi_blas_open, and IO. */

@@ -4,7 +4,6 @@
 #include "core/sched/state.h"
 
 #define GIVEN_SPANS 64
-#define ASSIGNED_PER_SLOT_MAX 4096u /* more short tasks than it takes to hide the way to a worker only fill caches */
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
 
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
@@ -21,7 +20,7 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
     uint64_t slots = worker->info.slots;
     return slots > 0 && (worker->assigned < 2 * slots ||
                          (worker->queue_ns < (double)sched->config.window_ns * (double)slots &&
-                          worker->assigned < ASSIGNED_PER_SLOT_MAX * slots));
+                          worker->assigned < sched->config.assigned_per_slot * slots));
 }
 
 /* A full window never holds back a task older than one that is in it: recovered work, or a dead

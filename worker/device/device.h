@@ -63,6 +63,7 @@ struct tessi_launch {
     tessi_prepare_fn *prepare; /* or NULL */
     tessi_done_fn *done;
     void *context; /* for both */
+    int64_t started_ns; /* told by the device before `done`: when the work began, on the monotonic clock */
 };
 
 struct tessi_device_kind {

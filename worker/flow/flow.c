@@ -251,6 +251,7 @@ static void handle_event(struct tessi_flow *flow, const struct tessi_flow_event 
 void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *event, struct tessi_flow_actions *actions)
 {
     flow->actions = actions;
+    flow->now_ns = event->now_ns;
     handle_event(flow, event);
     tessi_flow_settle(flow);
     tessi_flow_advance(flow);

@@ -15,6 +15,7 @@
  *   memory.c  the ledger, and taking room back
  *   fetch.c   asking peers and bringing blocks in
  *   serve.c   answering peers
+ *   explain.c why a task waits, in words
  *   verify.c  the invariants */
 #ifndef TESSI_FLOW_INTERNAL_H
 #define TESSI_FLOW_INTERNAL_H
@@ -139,6 +140,7 @@ struct flow_task {
     uint64_t footprint;
     struct flow_link *links; /* of all steps, in their order */
     int64_t ran_ns;
+    int64_t assigned_ns;
     uint32_t block, epoch, seq;
     uint32_t steps, next_step, done_steps;
     uint32_t link_count, demand_at, ahead_at; /* first link of next_step; first link beyond the window */
@@ -230,6 +232,7 @@ struct tessi_flow {
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
     uint32_t seq, started, streams, spilling, spill_generation; /* streams: started tasks of several steps */
+    int64_t now_ns;            /* of the event under way */
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */

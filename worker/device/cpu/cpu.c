@@ -143,6 +143,7 @@ static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
     error.text[0] = 0;
     enum tessi_status status = await(stream, launch);
     int64_t start_ns = stream->clock_ns != 0 ? stream->clock_ns : tessi_clock_now();
+    launch->started_ns = start_ns;
     if (status == TESSI_OK && launch->prepare != NULL) {
         status = launch->prepare(launch->context, &launch->call, &error);
     }
