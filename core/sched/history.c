@@ -1,6 +1,5 @@
 /* Run times of tasks by kind: the median of the last few, robust against outliers; from flops and
  * bytes until there is one. A kind is an operation, a dtype and the size of the work. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -30,17 +29,16 @@ static double guess_ns(const struct tessi_layer *layer, uint64_t index)
     return layer->op == TESSI_OP_OPAQUE ? time + (double)layer->as.opaque.nanoseconds : time;
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 static double median(const struct history_entry *entry)
 {
     double sorted[SAMPLES];
-    memcpy(sorted, entry->samples, sizeof sorted);
-    qsort(sorted, entry->count, sizeof *sorted, compare);
+    for (uint32_t i = 0; i < entry->count; i++) { /* a few numbers: by insertion */
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] > entry->samples[i]; at--) {
+            sorted[at] = sorted[at - 1];
+        }
+        sorted[at] = entry->samples[i];
+    }
     return sorted[entry->count / 2];
 }
 

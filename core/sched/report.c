@@ -1,4 +1,6 @@
 /* What a worker reports: taken when it is about the present assignment, dropped and counted when stale. */
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
@@ -204,21 +206,55 @@ static void take_failures(struct tessi_sched *sched, struct worker *worker, cons
     }
 }
 
+/* Times of one layer's tasks that stand together in a report count as one sample. */
+static void take_time(struct tessi_sched *sched, struct worker *worker, const struct tessi_span *span, uint64_t count,
+                      int64_t time_ns)
+{
+    struct sched_layer *layer = layer_of(sched, span);
+    if (layer == NULL || time_ns <= 0) {
+        return;
+    }
+    double mean_ns = (double)time_ns / (double)count;
+    history_record(sched, layer, span->first, mean_ns);
+    /* Short tasks say little about a worker: they weigh as much as they took. */
+    double ratio = mean_ns / layer->estimate_ns;
+    double weight = (double)time_ns / SLOWNESS_MEMORY_NS;
+    ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
+    worker->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - worker->slowness);
+}
+
+#define LAYERS_AT_ONCE 4 /* whose tasks may take turns in a report */
+
 static void take_times(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
+    struct {
+        const struct tessi_span *span;
+        uint64_t count;
+        int64_t time_ns;
+    } sums[LAYERS_AT_ONCE];
+    size_t used = 0;
     for (size_t s = 0; s < report->done.count; s++) {
         const struct tessi_span *span = &report->done.items[s];
-        struct sched_layer *layer = layer_of(sched, span);
-        if (layer == NULL || span->time_ns <= 0) {
-            continue;
+        size_t k = 0;
+        while (k < used && (sums[k].span->layer != span->layer || sums[k].span->session != span->session)) {
+            k++;
         }
-        double mean_ns = (double)span->time_ns / (double)span->count;
-        history_record(sched, layer, span->first, mean_ns);
-        /* Short tasks say little about a worker: they weigh as much as they took. */
-        double ratio = mean_ns / layer->estimate_ns;
-        double weight = (double)span->time_ns / SLOWNESS_MEMORY_NS;
-        ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
-        worker->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - worker->slowness);
+        if (k == used && used == LAYERS_AT_ONCE) {
+            k = 0;
+            take_time(sched, worker, sums[k].span, sums[k].count, sums[k].time_ns);
+            memmove(sums, sums + 1, (LAYERS_AT_ONCE - 1) * sizeof *sums);
+            k = --used;
+        }
+        if (k == used) {
+            sums[used].span = span;
+            sums[used].count = 0;
+            sums[used++].time_ns = 0;
+        }
+        sums[k].count += span->count;
+        sums[k].time_ns += span->time_ns;
+    }
+    for (size_t k = 0; k < used; k++) {
+        take_time(sched, worker, sums[k].span, sums[k].count, sums[k].time_ns);
     }
 }
 

@@ -54,9 +54,50 @@ void tessi_flow_handles_push(struct flow_handles *handles, uint32_t handle)
 
 /* --- records --- */
 
+static uint32_t page_find(const struct tessi_flow *flow, struct tessi_map_key key)
+{
+    if (flow->page != FLOW_NONE && key.high == flow->page_key.high && key.low == flow->page_key.low) {
+        return flow->page;
+    }
+    return tessi_map_get(&flow->page_of, key);
+}
+
 uint32_t tessi_flow_block_find(const struct tessi_flow *flow, struct tessi_task name)
 {
-    return tessi_map_get(&flow->block_of, tessi_task_key(name.session, name.layer, name.index));
+    uint32_t page = page_find(flow, tessi_task_key(name.session, name.layer, name.index / FLOW_PAGE));
+    return page == FLOW_NONE ? FLOW_NONE : flow_page(flow, page)->handles[name.index % FLOW_PAGE];
+}
+
+static void name_block(struct tessi_flow *flow, const struct flow_layer *layer, uint64_t index, uint32_t handle)
+{
+    struct tessi_map_key key = tessi_task_key(layer->session, layer->id, index / FLOW_PAGE);
+    uint32_t page = page_find(flow, key);
+    if (page == FLOW_NONE) {
+        page = tessi_flow_pool_take(&flow->pages);
+        memset(flow_page(flow, page)->handles, 0xff, sizeof flow_page(flow, page)->handles);
+        tessi_map_put(&flow->page_of, key, page);
+    }
+    struct flow_page *at = flow_page(flow, page);
+    TESS_ASSERT(at->handles[index % FLOW_PAGE] == FLOW_NONE);
+    at->handles[index % FLOW_PAGE] = handle;
+    at->count++;
+    flow->page = page;
+    flow->page_key = key;
+    flow->block_count++;
+}
+
+static void unname_block(struct tessi_flow *flow, const struct flow_layer *layer, uint64_t index)
+{
+    struct tessi_map_key key = tessi_task_key(layer->session, layer->id, index / FLOW_PAGE);
+    uint32_t page = page_find(flow, key);
+    struct flow_page *at = flow_page(flow, page);
+    at->handles[index % FLOW_PAGE] = FLOW_NONE;
+    flow->block_count--;
+    if (--at->count == 0) {
+        (void)tessi_map_remove(&flow->page_of, key);
+        tessi_flow_pool_give(&flow->pages, page);
+        flow->page = FLOW_NONE;
+    }
 }
 
 uint32_t tessi_flow_block_create(struct tessi_flow *flow, uint32_t layer, uint64_t index, uint64_t bytes)
@@ -81,7 +122,7 @@ uint32_t tessi_flow_block_create(struct tessi_flow *flow, uint32_t layer, uint64
     }
     owner->blocks = handle;
     owner->block_count++;
-    tessi_map_put(&flow->block_of, tessi_task_key(owner->session, owner->id, index), handle);
+    name_block(flow, owner, index, handle);
     return handle;
 }
 
@@ -126,7 +167,7 @@ static void destroy(struct tessi_flow *flow, uint32_t handle)
         flow_block(flow, block->layer_next)->layer_prev = block->layer_prev;
     }
     owner->block_count--;
-    (void)tessi_map_remove(&flow->block_of, tessi_task_key(owner->session, owner->id, block->index));
+    unname_block(flow, owner, block->index);
     tessi_flow_pool_give(&flow->blocks, handle);
     tessi_flow_layer_release(flow, layer);
 }

@@ -14,7 +14,9 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     flow->config = *config;
     flow->dirty = FLOW_NONE;
     flow->at_hand = FLOW_NONE;
+    flow->page = FLOW_NONE;
     flow->spill_generation = 1;
+    tessi_flow_pool_init(&flow->pages, sizeof(struct flow_page));
     tessi_flow_pool_init(&flow->blocks, sizeof(struct flow_block));
     tessi_flow_pool_init(&flow->tasks, sizeof(struct flow_task));
     tessi_flow_pool_init(&flow->ties, sizeof(struct flow_tie));
@@ -54,7 +56,8 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_flow_pool_fini(&flow->ties);
     tessi_flow_pool_fini(&flow->peers);
     tessi_flow_pool_fini(&flow->layers);
-    tessi_map_fini(&flow->block_of);
+    tessi_flow_pool_fini(&flow->pages);
+    tessi_map_fini(&flow->page_of);
     tessi_map_fini(&flow->tie_of);
     tessi_map_fini(&flow->peer_of);
     tessi_map_fini(&flow->layer_of);
@@ -310,7 +313,7 @@ void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *st
     *stats = (struct tessi_flow_stats){
         .tasks_waiting = flow->all.count - flow->started,
         .tasks_started = flow->started,
-        .blocks = flow->block_of.count,
+        .blocks = flow->block_count,
         .blocks_spilled = flow->spilled_blocks,
         .leases = flow->leases,
         .memory_used_bytes = flow->used_bytes,

@@ -195,6 +195,12 @@ struct flow_slot {
     struct flow_handles held_back; /* tasks */
 };
 
+#define FLOW_PAGE 64
+struct flow_page { /* blocks of consecutive names: tasks come in runs, and a run finds its page once */
+    uint32_t handles[FLOW_PAGE]; /* NONE: no record */
+    uint32_t count;
+};
+
 struct flow_pool { /* records with stable addresses, named by small handles */
     char **chunks;
     size_t chunk_count, chunk_capacity, element_size;
@@ -216,7 +222,10 @@ struct tessi_flow {
     struct tessi_flow_config config;
     struct tessi_flow_actions *actions; /* of the step under way */
     struct flow_pool blocks, tasks, ties, peers, layers;
-    struct tessi_map block_of, tie_of, peer_of, layer_of;
+    struct flow_pool pages;
+    struct tessi_map page_of, tie_of, peer_of, layer_of;
+    struct tessi_map_key page_key; /* of the page that was written last */
+    uint32_t page, block_count;
     struct tessi_heap all;     /* every task */
     struct tessi_heap startable, runnable; /* waiting; started, next step has its inputs and a place */
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
@@ -245,6 +254,10 @@ struct tessi_flow {
 static inline void *tessi_flow_pool_at(const struct flow_pool *pool, uint32_t handle)
 {
     return pool->chunks[handle / FLOW_CHUNK] + (size_t)(handle % FLOW_CHUNK) * pool->element_size;
+}
+static inline struct flow_page *flow_page(const struct tessi_flow *flow, uint32_t handle)
+{
+    return tessi_flow_pool_at(&flow->pages, handle);
 }
 static inline struct flow_block *flow_block(const struct tessi_flow *flow, uint32_t handle)
 {

@@ -211,7 +211,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(sticky == flow->sticky_bytes && going == flow->going_bytes);
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);
-    TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_of.count);
+    TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_count);
     TESS_ASSERT(streams == flow->streams);
     TESS_ASSERT(flow->checks.count == 0);
     verify_progress(flow, quiet);

@@ -59,10 +59,11 @@ struct tessi_store {
     uint64_t generations;
     uint64_t files;
     struct tessi_store_gauges gauges;
+    struct tessi_block *spare; /* records to be used again */
+    atomic_uint_fast64_t blocks; /* not yet dead */
+    _Atomic(struct tessi_block *) dead; /* written under the mutex */
     pthread_mutex_t mutex; /* of what follows */
     pthread_cond_t died;
-    struct tessi_block *dead;
-    uint64_t blocks; /* not yet dead */
     struct transfer *finished, **finished_last;
 };
 
@@ -70,14 +71,18 @@ struct tessi_store {
 
 static struct tessi_block *block_create(struct tessi_store *store, enum block_kind kind, uint64_t bytes)
 {
-    struct tessi_block *block = tessi_zalloc(sizeof *block);
+    struct tessi_block *block = store->spare;
+    if (block != NULL) {
+        store->spare = block->next_dead;
+        *block = (struct tessi_block){0};
+    } else {
+        block = tessi_zalloc(sizeof *block);
+    }
     atomic_init(&block->refs, 1);
     block->kind = kind;
     block->store = store;
     block->bytes = bytes;
-    (void)pthread_mutex_lock(&store->mutex);
-    store->blocks++;
-    (void)pthread_mutex_unlock(&store->mutex);
+    (void)atomic_fetch_add_explicit(&store->blocks, 1, memory_order_relaxed);
     return block;
 }
 
@@ -94,9 +99,9 @@ void tessi_block_unref(struct tessi_block *block)
     }
     struct tessi_store *store = block->store;
     (void)pthread_mutex_lock(&store->mutex);
-    block->next_dead = store->dead;
-    store->dead = block;
-    store->blocks--;
+    block->next_dead = atomic_load_explicit(&store->dead, memory_order_relaxed);
+    atomic_store_explicit(&store->dead, block, memory_order_relaxed);
+    (void)atomic_fetch_sub_explicit(&store->blocks, 1, memory_order_relaxed);
     (void)pthread_cond_signal(&store->died);
     (void)pthread_mutex_unlock(&store->mutex);
 }
@@ -119,14 +124,30 @@ static void bury(struct tessi_store *store, struct tessi_block *block)
         tessi_layer_destroy(block->layer);
         break;
     }
-    tessi_free(block);
+    block->next_dead = store->spare;
+    store->spare = block;
+}
+
+/* The owner gives its reference back. Only the owner makes new ones, so when it is the last one there is nobody to
+ * agree with. */
+static void drop(struct tessi_store *store, struct tessi_block *block)
+{
+    if (atomic_load_explicit(&block->refs, memory_order_acquire) == 1) {
+        (void)atomic_fetch_sub_explicit(&store->blocks, 1, memory_order_relaxed);
+        bury(store, block);
+    } else {
+        tessi_block_unref(block);
+    }
 }
 
 static void reap(struct tessi_store *store)
 {
+    if (atomic_load_explicit(&store->dead, memory_order_relaxed) == NULL) {
+        return;
+    }
     (void)pthread_mutex_lock(&store->mutex);
-    struct tessi_block *dead = store->dead;
-    store->dead = NULL;
+    struct tessi_block *dead = atomic_load_explicit(&store->dead, memory_order_relaxed);
+    atomic_store_explicit(&store->dead, NULL, memory_order_relaxed);
     (void)pthread_mutex_unlock(&store->mutex);
     while (dead != NULL) {
         struct tessi_block *next = dead->next_dead;
@@ -234,10 +255,10 @@ void tessi_store_free(struct tessi_store *store, uint32_t handle)
 {
     struct entry *entry = entry_of(store, handle);
     if (entry->memory != NULL) {
-        tessi_block_unref(entry->memory);
+        drop(store, entry->memory);
     }
     if (entry->spilled != NULL) {
-        tessi_block_unref(entry->spilled);
+        drop(store, entry->spilled);
     }
     *entry = (struct entry){0};
     reap(store);
@@ -247,7 +268,7 @@ void tessi_store_unalloc(struct tessi_store *store, uint32_t handle)
 {
     struct entry *entry = entry_of(store, handle);
     if (entry->memory != NULL) {
-        tessi_block_unref(entry->memory);
+        drop(store, entry->memory);
         entry->memory = NULL;
         reap(store);
     }
@@ -501,6 +522,10 @@ void tessi_store_destroy(struct tessi_store *store)
     reap(store);
     tessi_spill_destroy(store->spill);
     tessi_free(store->entries);
+    for (struct tessi_block *spare = store->spare, *next; spare != NULL; spare = next) {
+        next = spare->next_dead;
+        tessi_free(spare);
+    }
     if (!dead) {
         return; /* the memory, and what its last users will touch, stay until the process ends */
     }
