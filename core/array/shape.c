@@ -271,6 +271,19 @@ uint64_t tessi_grid_block_elements(const struct tessi_grid *grid, uint64_t index
     return elements;
 }
 
+uint64_t tessi_grid_uniform_elements(const struct tessi_grid *grid)
+{
+    uint64_t elements = 1;
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        const struct tessi_axis *axis = &grid->axis[d];
+        if (axis->chunk == 0 || (axis->count > 1 && axis->extent % axis->chunk != 0)) {
+            return 0;
+        }
+        elements *= (uint64_t)(axis->count > 1 ? axis->chunk : axis->extent);
+    }
+    return elements;
+}
+
 uint64_t tessi_grid_largest_block(const struct tessi_grid *grid, size_t size)
 {
     uint64_t bytes = size;

@@ -70,6 +70,8 @@ void tessi_grid_coords(const struct tessi_grid *grid, uint64_t index, uint64_t *
 uint64_t tessi_grid_index(const struct tessi_grid *grid, const uint64_t *coords);
 void tessi_grid_block_shape(const struct tessi_grid *grid, uint64_t index, struct tessi_shape *shape);
 uint64_t tessi_grid_block_elements(const struct tessi_grid *grid, uint64_t index);
+/* Elements of every block when they all have as many; 0: they have not. */
+uint64_t tessi_grid_uniform_elements(const struct tessi_grid *grid);
 /* Bytes of the largest block of elements of `size` bytes. */
 uint64_t tessi_grid_largest_block(const struct tessi_grid *grid, size_t size);
 

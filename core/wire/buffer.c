@@ -14,6 +14,13 @@ void tessi_buffer_append(struct tessi_buffer *buffer, const void *data, size_t s
     buffer->size += size;
 }
 
+uint8_t *tessi_buffer_extend(struct tessi_buffer *buffer, size_t size)
+{
+    tessi_grow(&buffer->data, &buffer->capacity, buffer->size + size, 1);
+    buffer->size += size;
+    return buffer->data + buffer->size - size;
+}
+
 void tessi_buffer_clear(struct tessi_buffer *buffer)
 {
     buffer->size = 0;

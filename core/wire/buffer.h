@@ -12,6 +12,8 @@ struct tessi_buffer { /* all zero: empty */
 };
 
 void tessi_buffer_append(struct tessi_buffer *buffer, const void *data, size_t size);
+/* Room for so many more bytes, to be written at once. */
+uint8_t *tessi_buffer_extend(struct tessi_buffer *buffer, size_t size);
 void tessi_buffer_clear(struct tessi_buffer *buffer); /* keeps the memory for the next use */
 void tessi_buffer_fini(struct tessi_buffer *buffer);
 

@@ -49,11 +49,24 @@ static uint32_t column_count(uint32_t columns)
     return count;
 }
 
+/* Columns are four or eight bytes wide; a copy of constant length is one instruction. */
+static inline void copy_value(void *to, const void *from, size_t width)
+{
+    if (width == sizeof(uint64_t)) {
+        memcpy(to, from, sizeof(uint64_t));
+    } else {
+        memcpy(to, from, sizeof(uint32_t));
+    }
+}
+
 static bool constant(const struct tessi_spans *spans, const struct column *column)
 {
     const uint8_t *base = (const uint8_t *)spans->items + column->offset;
+    uint64_t first = 0, other = 0;
+    copy_value(&first, base, column->width);
     for (size_t i = 1; i < spans->count; i++) {
-        if (memcmp(base, base + i * sizeof *spans->items, column->width) != 0) {
+        copy_value(&other, base + i * sizeof *spans->items, column->width);
+        if (other != first) {
             return false;
         }
     }
@@ -74,8 +87,10 @@ void tessi_spans_pack(struct tessi_buffer *buffer, const struct tessi_spans *spa
         }
         size_t values = c > 0 && constant(spans, column) ? 1 : spans->count;
         tessi_pack_binary_header(buffer, values * column->width);
+        uint8_t *to = tessi_buffer_extend(buffer, values * column->width);
+        const uint8_t *from = (const uint8_t *)spans->items + column->offset;
         for (size_t i = 0; i < values; i++) {
-            tessi_buffer_append(buffer, (const uint8_t *)&spans->items[i] + column->offset, column->width);
+            copy_value(to + i * column->width, from + i * sizeof *spans->items, column->width);
         }
     }
 }
@@ -99,8 +114,10 @@ static bool unpack_column(struct tessi_scan *scan, struct tessi_spans *spans, si
         memset(spans->items, 0, count * sizeof *spans->items);
         spans->count = spans->capacity = count;
     }
+    uint8_t *to = (uint8_t *)spans->items + column->offset;
+    size_t stride = full ? column->width : 0;
     for (size_t i = 0; i < count; i++) {
-        memcpy((uint8_t *)&spans->items[i] + column->offset, full ? bytes + i * column->width : bytes, column->width);
+        copy_value(to + i * sizeof *spans->items, bytes + i * stride, column->width);
     }
     return true;
 }

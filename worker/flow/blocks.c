@@ -32,10 +32,9 @@ uint32_t tessi_flow_pool_take(struct flow_pool *pool)
         TESS_ASSERT(handle != FLOW_NONE);
         if (handle / FLOW_CHUNK == pool->chunk_count) {
             tessi_grow(&pool->chunks, &pool->chunk_capacity, pool->chunk_count + 1, sizeof *pool->chunks);
-            pool->chunks[pool->chunk_count++] = tessi_alloc(FLOW_CHUNK * pool->element_size);
+            pool->chunks[pool->chunk_count++] = tessi_zalloc(FLOW_CHUNK * pool->element_size);
         }
     }
-    memset(tessi_flow_pool_at(pool, handle), 0, pool->element_size);
     return handle;
 }
 

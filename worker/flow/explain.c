@@ -90,9 +90,9 @@ static void tell_inputs(const struct tessi_flow *flow, const struct flow_task *t
 static uint64_t older(const struct tessi_flow *flow, const struct flow_task *task)
 {
     uint64_t count = 0;
-    for (size_t i = 0; i < flow->all.count; i++) {
-        const struct tessi_heap_entry *entry = &flow->all.entries[i];
-        count += entry->first < task->order || (entry->first == task->order && entry->second < task->seq);
+    for (uint32_t i = 0; i < flow->tasks.count; i++) {
+        const struct flow_task *other = flow_task(flow, i);
+        count += other->live && (other->order < task->order || (other->order == task->order && other->seq < task->seq));
     }
     return count;
 }

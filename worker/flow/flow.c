@@ -37,7 +37,10 @@ void tessi_flow_destroy(struct tessi_flow *flow)
         return;
     }
     for (uint32_t i = 0; i < flow->tasks.count; i++) {
-        tessi_free(flow_task(flow, i)->links);
+        const struct flow_task *task = flow_task(flow, i);
+        if (task->links != task->few) {
+            tessi_free(task->links);
+        }
     }
     for (uint32_t i = 0; i < flow->layers.count; i++) {
         tessi_layer_destroy(flow_layer(flow, i)->layer);
@@ -61,9 +64,9 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_map_fini(&flow->tie_of);
     tessi_map_fini(&flow->peer_of);
     tessi_map_fini(&flow->layer_of);
-    tessi_heap_fini(&flow->all);
-    tessi_heap_fini(&flow->startable);
-    tessi_heap_fini(&flow->runnable);
+    tessi_queue_fini(&flow->all);
+    tessi_queue_fini(&flow->startable);
+    tessi_queue_fini(&flow->runnable);
     tessi_heap_fini(&flow->idle);
     for (int i = 0; i < FLOW_CLASSES; i++) {
         tessi_heap_fini(&flow->fetch[i]);
@@ -85,7 +88,7 @@ struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flo
     struct tessi_flow_actions *actions = flow->actions;
     tessi_grow(&actions->items, &actions->capacity, actions->count + 1, sizeof *actions->items);
     struct tessi_flow_action *action = &actions->items[actions->count++];
-    memset(action, 0, offsetof(struct tessi_flow_action, in));
+    memset(action, 0, offsetof(struct tessi_flow_action, after)); /* the rest is counted */
     action->kind = kind;
     action->block = handle;
     if (handle != FLOW_NONE) {
@@ -144,6 +147,11 @@ static void on_layer(struct tessi_flow *flow, const struct tessi_flow_event *eve
     }
     layer->layer = event->layer;
     layer->regenerable = tessi_layer_regenerable(event->layer);
+    layer->block_bytes = tessi_grid_uniform_elements(&event->layer->grid) * tessi_dtype_size(event->layer->dtype);
+    for (uint32_t i = 0; i < event->layer->ninputs; i++) {
+        const struct tessi_input *input = &event->layer->input[i];
+        layer->input_bytes[i] = tessi_grid_uniform_elements(&input->grid) * tessi_dtype_size(input->dtype);
+    }
 }
 
 static void on_drop_layer(struct tessi_flow *flow, const struct tessi_flow_event *event)

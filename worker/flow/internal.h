@@ -23,6 +23,7 @@
 #include "core/base/assert.h"
 #include "core/base/heap.h"
 #include "core/base/map.h"
+#include "core/base/queue.h"
 #include "worker/flow/flow.h"
 
 #define FLOW_NONE UINT32_MAX
@@ -93,6 +94,8 @@ struct flow_layer {
     uint32_t session, id;
     uint32_t blocks;      /* head of the list of its block records */
     uint32_t block_count;
+    uint64_t block_bytes; /* of each block, when all are equal; 0: they are not */
+    uint64_t input_bytes[TESSI_INPUTS_MAX]; /* likewise of the inputs' */
     int64_t step_ns;      /* what a step of it takes, smoothed; 0: not known yet */
     bool regenerable, dropped, live;
 };
@@ -135,10 +138,13 @@ struct flow_block {
     bool readable, sticky, going; /* derived; see tessi_flow_block_update */
 };
 
+#define FLOW_LINKS_FEW 3
+
 struct flow_task {
     uint64_t order;
     uint64_t footprint;
     struct flow_link *links; /* of all steps, in their order */
+    struct flow_link few[FLOW_LINKS_FEW]; /* when there are no more */
     int64_t ran_ns;
     int64_t assigned_ns;
     uint32_t block, epoch, seq;
@@ -226,8 +232,8 @@ struct tessi_flow {
     struct tessi_map page_of, tie_of, peer_of, layer_of;
     struct tessi_map_key page_key; /* of the page that was written last */
     uint32_t page, block_count;
-    struct tessi_heap all;     /* every task */
-    struct tessi_heap startable, runnable; /* waiting; started, next step has its inputs and a place */
+    struct tessi_queue all;    /* every task */
+    struct tessi_queue startable, runnable; /* waiting; started, next step has its inputs and a place */
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
     struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
     struct tessi_heap idle;    /* slots by queue length */

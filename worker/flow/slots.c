@@ -12,7 +12,7 @@
 
 uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
 {
-    const struct tessi_heap_entry *top = tessi_heap_peek(&flow->all);
+    const struct tessi_heap_entry *top = tessi_queue_peek(&flow->all);
     return top == NULL ? FLOW_NONE : top->value;
 }
 
@@ -228,7 +228,7 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
 static void run_started(struct tessi_flow *flow)
 {
     const struct tessi_heap_entry *top;
-    while ((top = tessi_heap_peek(&flow->runnable)) != NULL) {
+    while ((top = tessi_queue_peek(&flow->runnable)) != NULL) {
         uint32_t handle = top->value;
         const struct flow_task *task = flow_task(flow, handle);
         uint32_t slot = task->queued > 0 ? task->slot : choose_slot(flow, task);
@@ -287,7 +287,7 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
                                                                    : FLOW_GRANTED;
     }
     if (task->missing == 0) {
-        return tessi_heap_contains(&flow->startable, handle) ? start(flow, handle, true) : FLOW_GRANTED;
+        return tessi_queue_contains(&flow->startable, handle) ? start(flow, handle, true) : FLOW_GRANTED;
     }
     for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
         if (flow_block_bringable(flow_block(flow, task->links[i].block))) {
@@ -303,11 +303,13 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
 /* The lowest position among the sources still open: 0 starts, 1 first inputs, 2 later inputs. */
 static int next_source(const struct tessi_flow *flow, const bool open[3])
 {
-    const struct tessi_heap *heaps[3] = {&flow->startable, &flow->fetch[FLOW_WAITING], &flow->fetch[FLOW_AHEAD]};
+    const struct tessi_heap_entry *tops[3] = {tessi_queue_peek(&flow->startable),
+                                              tessi_heap_peek(&flow->fetch[FLOW_WAITING]),
+                                              tessi_heap_peek(&flow->fetch[FLOW_AHEAD])};
     struct flow_position best = {0, 0};
     int chosen = -1;
     for (int i = 0; i < 3; i++) {
-        const struct tessi_heap_entry *top = open[i] ? tessi_heap_peek(heaps[i]) : NULL;
+        const struct tessi_heap_entry *top = open[i] ? tops[i] : NULL;
         if (top == NULL) {
             continue;
         }
@@ -338,7 +340,7 @@ static void grant_room(struct tessi_flow *flow)
     while ((source = next_source(flow, open)) >= 0) {
         enum flow_grant grant;
         if (source == 0) {
-            grant = start(flow, tessi_heap_peek(&flow->startable)->value, false);
+            grant = start(flow, tessi_queue_peek(&flow->startable)->value, false);
             run_started(flow); /* a slot goes on with its task rather than take turns between two: they would end late */
         } else {
             enum flow_class class = source == 1 ? FLOW_WAITING : FLOW_AHEAD;

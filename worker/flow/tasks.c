@@ -55,9 +55,15 @@ static const struct tessi_span *where_find(const struct tessi_flow *flow, struct
 
 /* --- inputs --- */
 
-/* Collect the refs of all steps; returns output plus the largest window of two consecutive steps. */
-static uint64_t collect_refs(struct tessi_flow *flow, const struct tessi_layer *layer, uint64_t index, uint32_t steps)
+static uint64_t block_bytes(const struct flow_layer *layer, uint64_t index)
 {
+    return layer->block_bytes > 0 ? layer->block_bytes : tessi_layer_block_bytes(layer->layer, index);
+}
+
+/* Collect the refs of all steps; returns output plus the largest window of two consecutive steps. */
+static uint64_t collect_refs(struct tessi_flow *flow, const struct flow_layer *of, uint64_t index, uint32_t steps)
+{
+    const struct tessi_layer *layer = of->layer;
     uint64_t before = 0, largest = 0;
     flow->ref_count = 0;
     for (uint32_t s = 0; s < steps; s++) {
@@ -67,7 +73,8 @@ static uint64_t collect_refs(struct tessi_flow *flow, const struct tessi_layer *
         tessi_grow(&flow->refs, &flow->ref_capacity, flow->ref_count + step.count, sizeof *flow->refs);
         for (uint32_t i = 0; i < step.count; i++) {
             const struct tessi_input *input = &layer->input[step.ref[i].input];
-            uint64_t size = tessi_input_block_bytes(input, step.ref[i].index);
+            uint64_t size = of->input_bytes[step.ref[i].input];
+            size = size > 0 ? size : tessi_input_block_bytes(input, step.ref[i].index);
             flow->refs[flow->ref_count++] =
                 (struct flow_ref){.index = step.ref[i].index, .bytes = size, .layer = input->layer, .step = s};
             bytes += size;
@@ -75,7 +82,7 @@ static uint64_t collect_refs(struct tessi_flow *flow, const struct tessi_layer *
         largest = before + bytes > largest ? before + bytes : largest;
         before = bytes;
     }
-    return largest + tessi_layer_block_bytes(layer, index);
+    return largest + block_bytes(of, index);
 }
 
 static uint32_t input_block(struct tessi_flow *flow, uint32_t session, const struct flow_ref *ref)
@@ -103,7 +110,7 @@ static void link_inputs(struct tessi_flow *flow, uint32_t handle, uint32_t sessi
 {
     struct flow_task *task = flow_task(flow, handle);
     task->link_count = (uint32_t)flow->ref_count;
-    task->links = flow->ref_count == 0 ? NULL : tessi_alloc(flow->ref_count * sizeof *task->links);
+    task->links = flow->ref_count <= FLOW_LINKS_FEW ? task->few : tessi_alloc(flow->ref_count * sizeof *task->links);
     for (uint32_t i = 0; i < task->link_count; i++) {
         const struct flow_ref *ref = &flow->refs[i];
         task->links[i] = (struct flow_link){.at = flow_task_position(task, ref->step), .task = handle,
@@ -118,7 +125,9 @@ static void unlink_inputs(struct tessi_flow *flow, struct flow_task *task)
     for (uint32_t i = 0; i < task->link_count; i++) {
         tessi_flow_link_set(flow, &task->links[i], FLOW_GONE);
     }
-    tessi_free(task->links);
+    if (task->links != task->few) {
+        tessi_free(task->links);
+    }
     task->links = NULL;
     task->link_count = 0;
 }
@@ -199,13 +208,13 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
         }
     }
     uint32_t steps = tessi_task_steps(layer, span.first);
-    uint64_t footprint = collect_refs(flow, layer, span.first, steps);
+    uint64_t footprint = collect_refs(flow, flow_layer(flow, layer_handle), span.first, steps);
     if (footprint > flow->config.memory_bytes &&
         tessi_task_footprint(layer, span.first) > flow->config.memory_bytes) {
         tessi_spans_push(&flow->report.refused, span);
         return;
     }
-    uint64_t bytes = tessi_layer_block_bytes(layer, span.first);
+    uint64_t bytes = block_bytes(flow_layer(flow, layer_handle), span.first);
     if (handle == FLOW_NONE) {
         handle = tessi_flow_block_create(flow, layer_handle, span.first, bytes);
     }
@@ -228,7 +237,7 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     block->regenerable = flow_layer(flow, layer_handle)->regenerable;
     block->epoch = span.epoch;
     block->task = task_handle;
-    tessi_heap_push(&flow->all, task->order, task->seq, task_handle);
+    tessi_queue_push(&flow->all, task->order, task->seq, task_handle);
     link_inputs(flow, task_handle, span.session);
     tessi_flow_task_aim(flow, task_handle);
     if (block->state == FLOW_UNMADE) {
@@ -269,18 +278,18 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
     }
     if (!task->started) {
         if (flow_block(flow, task->block)->state == FLOW_UNMADE && !task->held_back &&
-            !tessi_heap_contains(&flow->startable, handle)) {
-            tessi_heap_push(&flow->startable, task->order, task->seq, handle);
+            !tessi_queue_contains(&flow->startable, handle)) {
+            tessi_queue_push(&flow->startable, task->order, task->seq, handle);
         }
-    } else if (!task->held_back && !tessi_heap_contains(&flow->runnable, handle)) {
-        tessi_heap_push(&flow->runnable, task->order, task->seq, handle);
+    } else if (!task->held_back && !tessi_queue_contains(&flow->runnable, handle)) {
+        tessi_queue_push(&flow->runnable, task->order, task->seq, handle);
     }
 }
 
 void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t handle)
 {
-    (void)tessi_heap_remove(&flow->startable, handle);
-    (void)tessi_heap_remove(&flow->runnable, handle);
+    (void)tessi_queue_remove(&flow->startable, handle);
+    (void)tessi_queue_remove(&flow->runnable, handle);
 }
 
 void tessi_flow_task_unmade(struct tessi_flow *flow, uint32_t handle)
@@ -310,7 +319,7 @@ void tessi_flow_task_restart(struct tessi_flow *flow, uint32_t handle)
     task->started = task->suspect = false;
     task->next_step = task->done_steps = task->demand_at = task->ahead_at = 0;
     task->ran_ns = 0;
-    (void)collect_refs(flow, layer->layer, block->index, task->steps);
+    (void)collect_refs(flow, layer, block->index, task->steps);
     link_inputs(flow, handle, layer->session);
     tessi_flow_task_aim(flow, handle);
     tessi_flow_task_ready(flow, handle);
@@ -324,7 +333,7 @@ static void task_destroy(struct tessi_flow *flow, uint32_t handle)
         tessi_flow_slots_forget(flow, handle);
     }
     tessi_flow_task_unready(flow, handle);
-    (void)tessi_heap_remove(&flow->all, handle);
+    (void)tessi_queue_remove(&flow->all, handle);
     unlink_inputs(flow, task);
     flow->started -= task->started ? 1 : 0;
     flow->streams -= task->started && task->steps > 1 ? 1 : 0;

@@ -46,11 +46,11 @@ static void verify_task(const struct tessi_flow *flow, uint32_t handle, struct t
     const struct flow_task *task = flow_task(flow, handle);
     const struct flow_block *block = flow_block(flow, task->block);
     TESS_ASSERT(block->live && block->task == handle && !block->owned);
-    TESS_ASSERT(tessi_heap_contains(&flow->all, handle));
+    TESS_ASSERT(tessi_queue_contains(&flow->all, handle));
     TESS_ASSERT(task->done_steps + task->queued <= task->next_step && task->next_step <= task->steps);
     verify_links(flow, handle, tallies);
-    bool startable = tessi_heap_contains(&flow->startable, handle);
-    bool runnable = tessi_heap_contains(&flow->runnable, handle);
+    bool startable = tessi_queue_contains(&flow->startable, handle);
+    bool runnable = tessi_queue_contains(&flow->runnable, handle);
     if (task->receive) {
         TESS_ASSERT(!startable && !runnable && block->state != FLOW_UNMADE);
     } else if (!task->started) {
