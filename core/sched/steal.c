@@ -13,13 +13,15 @@
 double load_of(const struct worker *worker)
 {
     double slots = worker->info.slots > 0 ? worker->info.slots : 1e-3;
-    return (worker->queue_ns + worker->backlog_ns) * worker->slowness / slots;
+    /* What demands a resource runs beside the rest when its turn comes. */
+    return (worker->queue_ns + worker->backlog_ns - worker->demanding_ns) * worker->slowness / slots;
 }
 
 /* Runs dry soon: what it has may end before stolen work would arrive. */
 static bool idle(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return worker->alive && worker->info.slots > 0 && worker->backlog == 0 && worker->stealing == 0 &&
+    return worker->alive && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
+           worker->stealing == 0 &&
            (worker->assigned < worker->info.slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
 }
 
@@ -36,7 +38,7 @@ static struct worker *longest_queue(struct tessi_sched *sched, const struct work
     struct worker *victim = NULL;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
-        bool has = backlog_only ? other->backlog > 0 : other->assigned > other->info.slots;
+        bool has = backlog_only ? other->backlog > other->demanding_backlog : other->assigned > other->info.slots;
         if (other->alive && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
             victim = other;
         }
@@ -60,32 +62,44 @@ static uint32_t largest_span(const struct backlog *backlog)
     return best;
 }
 
-/* Move unassigned tasks worth up to half the difference, off the end of the largest span. */
+/* Move unassigned tasks worth `wanted_ns` off the ends of the largest spans of a lane; returns what is still wanted. */
+double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                      double wanted_ns)
+{
+    while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
+        struct backlog *backlog = &lane->backlogs[victim->index];
+        uint32_t handle = largest_span(backlog);
+        if (handle == TESSI_MAP_NONE) {
+            break;
+        }
+        struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
+        double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
+        double affordable = wanted_ns / each_ns;
+        uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
+        wanted_ns -= (double)count * each_ns;
+        if (count < span.count) {
+            backlog_push(sched, victim->index, span.layer, span.first, span.count - count);
+            wanted_ns = 0;
+        }
+        if (count > 0) {
+            backlog_push(sched, thief->index, span.layer, span.first + span.count - count, count);
+            sched->steals += count;
+            span.layer->session->stats.steals += count;
+        }
+    }
+    return wanted_ns;
+}
+
+/* Move unassigned tasks worth up to half the difference. */
 static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
     double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
     for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
         struct session *session = sched->sessions[s];
-        while (session != NULL && wanted_ns > 0 && backlog_of(session, victim->index)->heap.count > 0) {
-            struct backlog *backlog = backlog_of(session, victim->index);
-            uint32_t handle = largest_span(backlog);
-            if (handle == TESSI_MAP_NONE) {
-                break;
+        for (size_t l = 0; session != NULL && l < session->lane_count && wanted_ns > 0; l++) {
+            if (session->lanes[l]->demand.count == 0) {
+                wanted_ns = take_from_lane(sched, thief, victim, session->lanes[l], wanted_ns);
             }
-            struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
-            double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
-            double affordable = wanted_ns / each_ns;
-            uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
-            if (count < span.count) {
-                backlog_push(sched, session, victim->index, span.layer, span.first, span.count - count);
-                wanted_ns = 0;
-            }
-            if (count > 0) {
-                backlog_push(sched, session, thief->index, span.layer, span.first + span.count - count, count);
-                sched->steals += count;
-                session->stats.steals += count;
-            }
-            wanted_ns -= (double)count * each_ns;
         }
     }
 }
@@ -110,7 +124,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
         struct session *session = session_find(sched, span->session);
         struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
         for (uint64_t i = span->count; layer != NULL && i-- > 0 && left > 0;) {
-            if (!may_steal(layer, victim, span, span->first + i)) {
+            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, span, span->first + i)) {
                 continue;
             }
             if (wanted_ns < 0.5 * layer->estimate_ns) {
@@ -138,6 +152,9 @@ void balance(struct tessi_sched *sched)
     size_t candidates = sched->hungry_count;
     for (size_t i = 0; i < candidates; i++) {
         struct worker *thief = sched->workers[sched->hungry[i]];
+        if (sched->demanding_backlog > 0) {
+            balance_demanding(sched, thief);
+        }
         if (!idle(sched, thief)) {
             continue;
         }
@@ -187,7 +204,7 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
             sched->steals++;
             session->stats.steals++;
             if (thief != NULL) {
-                backlog_push(sched, session, thief->index, layer, i, 1);
+                backlog_push(sched, thief->index, layer, i, 1);
             } else {
                 place_task(sched, layer, i);
             }

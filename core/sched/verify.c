@@ -76,7 +76,7 @@ static bool waits(const struct backlog *backlog, const struct sched_layer *layer
     return false;
 }
 
-static void verify_waiting(const struct session *session, const struct sched_layer *layer)
+static void verify_waiting(const struct sched_layer *layer)
 {
     for (uint64_t i = 0; i < layer->tasks; i++) {
         const struct task_record *task = record_peek(layer, i);
@@ -84,9 +84,10 @@ static void verify_waiting(const struct session *session, const struct sched_lay
         if (state_of(layer, i) != TASK_UNASSIGNED || !needed) {
             continue;
         }
-        bool found = waits(&session->orphans, layer, i);
-        for (size_t w = 0; w < session->backlog_capacity && !found; w++) {
-            found = waits(&session->backlogs[w], layer, i);
+        const struct lane *lane = layer->lane;
+        bool found = waits(&lane->orphans, layer, i);
+        for (size_t w = 0; w < lane->capacity && !found; w++) {
+            found = waits(&lane->backlogs[w], layer, i);
         }
         TESS_ASSERT(found);
     }
@@ -101,7 +102,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             verify_layer(sched, session->layers[l], assigned);
-            verify_waiting(session, session->layers[l]);
+            verify_waiting(session->layers[l]);
         }
     }
     for (size_t w = 0; w < sched->worker_count; w++) {

@@ -60,6 +60,9 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_map_fini(&flow->layer_of);
     tessi_heap_fini(&flow->all);
     tessi_heap_fini(&flow->startable);
+    tessi_heap_fini(&flow->lacking);
+    tessi_free(flow->holders.items);
+    tessi_free(flow->set_aside.items);
     tessi_heap_fini(&flow->runnable);
     tessi_heap_fini(&flow->idle);
     for (int i = 0; i < FLOW_CLASSES; i++) {
@@ -251,6 +254,7 @@ static void handle_event(struct tessi_flow *flow, const struct tessi_flow_event 
 void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *event, struct tessi_flow_actions *actions)
 {
     flow->actions = actions;
+    flow->now_ns = event->now_ns;
     handle_event(flow, event);
     tessi_flow_settle(flow);
     tessi_flow_advance(flow);
@@ -290,6 +294,8 @@ void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
     report->served_bytes = flow->served_bytes;
     report->mapped_bytes = flow->mapped_bytes;
     report->dropped_messages = flow->stale_events;
+    report->pulled_bytes = flow->pulled_bytes;
+    report->pulling_ns = flow->pulling_ns;
     flow->report = (struct tessi_report){0};
 }
 
