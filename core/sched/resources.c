@@ -32,7 +32,8 @@ bool resources_free(const struct worker *worker, const struct sched_layer *layer
     if (demand->count == 0 || fits(worker, demand)) {
         return true;
     }
-    return (task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) != 0 && order < worker->demanding_youngest;
+    bool had_owner = task->epoch > 0; /* so its readers may have been assigned */
+    return had_owner && order < worker->demanding_youngest;
 }
 
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)

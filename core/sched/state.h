@@ -360,8 +360,8 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
 
 /* resources.c: what workers have and tasks demand */
 bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */
-/* Enough of what the layer's tasks demand is free. A task that runs again may pass younger ones that hold it: they may
- * be waiting for it, and the worker lets the older one go first. */
+/* Enough of what the layer's tasks demand is free. A task that was taken from its owner may pass younger ones that hold
+ * it: they may be waiting for it, and the worker lets the older one go first. */
 bool resources_free(const struct worker *worker, const struct sched_layer *layer, const struct task_record *task,
                     uint64_t order);
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);

@@ -182,6 +182,8 @@ struct flow_run {
     int64_t until_ns; /* estimated time of all steps ever queued here, up to this one */
     char *text;       /* owned; of a failure */
     uint32_t in[TESSI_STEP_REFS_MAX];
+    bool lingers; /* the last step of a forgotten task: until it ends, what the task held is not free */
+    uint32_t held[TESSI_RESOURCES_MAX];
 };
 
 /* Steps at a slot: a ring of slot_depth runs, those from `first` up to `next`. */
@@ -372,6 +374,8 @@ void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
 /* resources.c */
 bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t task); /* false: not enough is free */
 void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t task); /* nothing, if it holds none */
+void tessi_flow_resources_linger(struct tessi_flow *flow, uint32_t task, struct flow_run *run); /* given with the run */
+void tessi_flow_resources_end(struct tessi_flow *flow, const struct flow_run *run);
 void tessi_flow_resources_reclaim(struct tessi_flow *flow, uint32_t task); /* for the oldest: others start over */
 const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task);
 

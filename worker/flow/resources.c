@@ -34,24 +34,60 @@ bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t handle)
     return true;
 }
 
-void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t handle)
+static void let_others_try(struct tessi_flow *flow)
+{
+    while (flow->lacking.count > 0) {
+        tessi_flow_startable_add(flow, tessi_heap_pop(&flow->lacking).value);
+    }
+}
+
+static bool forget_holder(struct tessi_flow *flow, uint32_t handle)
 {
     size_t at = 0;
     while (at < flow->holders.count && flow->holders.items[at] != handle) {
         at++;
     }
     if (at == flow->holders.count) {
-        return;
+        return false;
     }
     flow->holders.items[at] = flow->holders.items[--flow->holders.count];
+    return true;
+}
+
+void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t handle)
+{
+    if (!forget_holder(flow, handle)) {
+        return;
+    }
     const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
     for (uint32_t r = 0; r < flow->config.resources.count; r++) {
         uint32_t amount = tessi_resources_amount(demand, flow->config.resources.item[r].name);
         TESS_ASSERT(flow->resources_used[r] >= amount);
         flow->resources_used[r] -= amount;
     }
-    while (flow->lacking.count > 0) {
-        tessi_flow_startable_add(flow, tessi_heap_pop(&flow->lacking).value);
+    let_others_try(flow);
+}
+
+void tessi_flow_resources_linger(struct tessi_flow *flow, uint32_t handle, struct flow_run *run)
+{
+    if (!forget_holder(flow, handle)) {
+        return;
+    }
+    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    run->lingers = true;
+    for (uint32_t r = 0; r < flow->config.resources.count; r++) {
+        run->held[r] = tessi_resources_amount(demand, flow->config.resources.item[r].name);
+    }
+}
+
+void tessi_flow_resources_end(struct tessi_flow *flow, const struct flow_run *run)
+{
+    for (uint32_t r = 0; run->lingers && r < flow->config.resources.count; r++) {
+        TESS_ASSERT(flow->resources_used[r] >= run->held[r]);
+        flow->resources_used[r] -= run->held[r];
+    }
+    if (run->lingers) {
+        let_others_try(flow);
     }
 }
 
@@ -62,7 +98,7 @@ void tessi_flow_resources_reclaim(struct tessi_flow *flow, uint32_t handle)
     for (size_t i = 0; i < flow->holders.count && !is_free(flow, demand);) {
         uint32_t holder = flow->holders.items[i];
         const struct flow_task *task = flow_task(flow, holder);
-        if (task->queued == 0 && task->missing > 0) {
+        if (task->queued == 0 && task->missing > 0 && !task->suspect && flow_block(flow, task->block)->pins == 0) {
             tessi_flow_task_restart(flow, holder); /* it gives back what it holds: another one stands here now */
         } else {
             i++;

@@ -170,6 +170,7 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     run->text = NULL;
     run->alone = task->alone;
     run->estimate_ns = step_estimate(flow, task);
+    run->lingers = false;
     run->in_count = 0;
     slot->queued_ns += run->estimate_ns;
     run->until_ns = slot->until_ns += run->estimate_ns;
@@ -496,9 +497,16 @@ void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block)
 void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_slot *slot = &flow->slots[flow_task(flow, handle)->slot];
+    struct flow_run *last = NULL;
     for (uint64_t n = slot->first; n < slot->next; n++) {
         struct flow_run *run = flow_run(flow, slot, n);
-        run->task = run->task == handle ? FLOW_NONE : run->task;
+        if (run->task == handle) {
+            run->task = FLOW_NONE;
+            last = run;
+        }
+    }
+    if (last != NULL) {
+        tessi_flow_resources_linger(flow, handle, last);
     }
 }
 
@@ -555,6 +563,7 @@ static void retire(struct tessi_flow *flow, uint32_t slot_index)
     bool lost = false;
     slot->queued_ns -= run->estimate_ns;
     measure(flow, run);
+    tessi_flow_resources_end(flow, run);
     unpin(flow, run->out);
     for (uint32_t k = 0; k < run->in_count; k++) {
         lost = lost || input_lost(flow, run->in[k]);
