@@ -33,6 +33,15 @@ static bool worth_it(const struct worker *thief, const struct worker *victim)
     return load_of(thief) < 0.5 * load_of(victim) && (gain_ns > STEAL_GAIN_NS || thief->assigned == 0);
 }
 
+/* Estimated run time that has to move for both to end at once: what leaves the victim shortens its queue by
+ * the victim's time for it, and lengthens the thief's by the thief's. */
+static double fair_ns(const struct worker *thief, const struct worker *victim)
+{
+    double thief_slots = thief->info.slots > 0 ? thief->info.slots : 1e-3;
+    double victim_slots = victim->info.slots > 0 ? victim->info.slots : 1e-3;
+    return (load_of(victim) - load_of(thief)) / (victim->slowness / victim_slots + thief->slowness / thief_slots);
+}
+
 static struct worker *longest_queue(struct tessi_sched *sched, const struct worker *thief, bool backlog_only)
 {
     struct worker *victim = NULL;
@@ -93,7 +102,7 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
 /* Move unassigned tasks worth up to half the difference. */
 static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
-    double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
+    double wanted_ns = fair_ns(thief, victim);
     for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count && wanted_ns > 0; l++) {
@@ -116,7 +125,7 @@ static bool may_steal(const struct sched_layer *layer, const struct worker *vict
 /* Ask for assigned tasks, the last given first. */
 static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
-    double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
+    double wanted_ns = fair_ns(thief, victim);
     uint64_t keep = victim->info.slots;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
     for (size_t s = victim->given.count; s-- > 0 && left > 0 && wanted_ns > 0;) {
