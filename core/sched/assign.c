@@ -21,12 +21,17 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
                                       worker->queue_ns < (double)sched->config.window_ns * worker->info.slots);
 }
 
-/* A full window never holds back a task older than one that is in it: recovered work, or a dead
- * worker's, may be what those wait for. */
-static bool may_take(const struct tessi_sched *sched, const struct worker *worker, uint64_t order)
+/* A full window never holds back a task that was taken from its owner and is older than one that is in it: recovered or
+ * stolen work may be what those wait for. One that nobody has had yet is not: its readers are still to be assigned. */
+static bool may_take(const struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
+                     uint64_t index, uint64_t order)
 {
     bool sendable = worker->out_where.count < WHERE_MAX;
-    return sendable && (has_room(sched, worker) || order < worker->youngest);
+    if (!sendable || has_room(sched, worker)) {
+        return sendable;
+    }
+    const struct task_record *task = record_peek(layer, index);
+    return order < worker->youngest && (task != NULL ? task->epoch : layer->epoch_floor) > 0;
 }
 
 struct input_check {
@@ -198,7 +203,8 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     if (head == NULL) {
         return false;
     }
-    if (!may_take(sched, worker, head->first)) {
+    const struct backlog_span *oldest = &backlog->spans[head->value];
+    if (!may_take(sched, worker, oldest->layer, oldest->first, head->first)) {
         return false;
     }
     struct backlog_span span = backlog_take(sched, backlog, worker->index, head->value);
@@ -210,7 +216,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         } else if (task->state == TASK_UNASSIGNED) {
             uint64_t order = order_of(span.layer, span.first);
             const struct tessi_heap_entry *next = tessi_heap_peek(&backlog->heap);
-            if (!may_take(sched, worker, order) || (progress && next != NULL && next->first < order) ||
+            if (!may_take(sched, worker, span.layer, span.first, order) || (progress && next != NULL && next->first < order) ||
                 !resources_free(worker, span.layer, task, order) || !inputs_assigned(span.layer, span.first)) {
                 break;
             }
