@@ -249,6 +249,7 @@ struct candidates { /* who has how much of what a task reads */
     struct sched_layer *layer; /* of the input that is walked */
     uint32_t worker[HOLDERS_MAX];
     uint64_t bytes[HOLDERS_MAX];
+    double there_ns[HOLDERS_MAX]; /* when they will have been made */
     uint32_t count;
 };
 
@@ -264,23 +265,29 @@ static void weigh_holder(void *context, uint64_t index)
     if (holder == NO_WORKER) {
         return;
     }
-    uint64_t bytes = tessi_layer_block_bytes(layer->layer, index);
-    for (uint32_t i = 0; i < found->count; i++) {
-        if (found->worker[i] == holder) {
-            found->bytes[i] += bytes;
-            return;
-        }
+    uint32_t i = 0;
+    while (i < found->count && found->worker[i] != holder) {
+        i++;
     }
-    if (found->count < HOLDERS_MAX) {
-        found->worker[found->count] = holder;
-        found->bytes[found->count++] = bytes;
+    if (i == HOLDERS_MAX) {
+        return;
     }
+    if (i == found->count) {
+        found->worker[i] = holder;
+        found->bytes[i] = 0;
+        found->there_ns[i] = 0;
+        found->count++;
+    }
+    double there_ns = layer->ends_ns != NULL ? (double)layer->ends_ns[index] : 0;
+    found->bytes[i] += tessi_layer_block_bytes(layer->layer, index);
+    found->there_ns[i] = there_ns > found->there_ns[i] ? there_ns : found->there_ns[i];
 }
 
 static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
                          struct candidates *found)
 {
-    *found = (struct candidates){.sched = sched};
+    found->sched = sched;
+    found->count = 0;
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         found->layer = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, weigh_holder, found);
@@ -291,11 +298,12 @@ static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, u
 static double finish_ns(const struct tessi_sched *sched, const struct candidates *found, uint32_t to,
                         const struct sched_layer *layer, double queue_ns)
 {
-    double moving_ns = 0;
+    double begin_ns = queue_ns;
     for (uint32_t i = 0; i < found->count; i++) {
-        moving_ns += transfer_ns(sched, found->worker[i], to, found->bytes[i]);
+        double here_ns = found->there_ns[i] + transfer_ns(sched, found->worker[i], to, found->bytes[i]);
+        begin_ns = here_ns > begin_ns ? here_ns : begin_ns;
     }
-    return (queue_ns > moving_ns ? queue_ns : moving_ns) + layer->estimate_ns * sched->workers[to]->slowness;
+    return begin_ns + layer->estimate_ns * sched->workers[to]->slowness;
 }
 
 /* The shortest queue of a few workers: each call goes on where the last one ended, so that none is left out, and with
@@ -380,6 +388,7 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
     }
     layer->placement = PLACE_EACH;
     layer->homes = tessi_alloc(layer->tasks * sizeof *layer->homes);
+    layer->ends_ns = tessi_alloc(layer->tasks * sizeof *layer->ends_ns);
     for (uint64_t t = 0; t < layer->tasks; t++) {
         const struct tessi_heap_entry *top = tessi_heap_peek(&queues.heap);
         uint32_t best = top == NULL ? NO_WORKER : top->value;
@@ -395,6 +404,7 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
             }
         }
         layer->homes[t] = best;
+        layer->ends_ns[t] = (float)soonest_ns;
         if (best != NO_WORKER) {
             struct worker *worker = sched->workers[best];
             double run_ns = layer->estimate_ns * worker->slowness / worker->info.slots;
@@ -456,5 +466,9 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
             first = t;
             home = next;
         }
+    }
+    for (size_t i = 0; i < count; i++) {
+        tessi_free(layers[i]->ends_ns);
+        layers[i]->ends_ns = NULL;
     }
 }

@@ -134,7 +134,8 @@ void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t
                 priority > layer->layer->wishes.priority ? priority : layer->layer->wishes.priority;
             behind_ns = reader->path_ns > behind_ns ? reader->path_ns : behind_ns;
         }
-        layer->path_ns = layer->estimate_ns + behind_ns;
+        bool sequence = tessi_layer_reads_itself(layer->layer); /* its tasks may follow each other */
+        layer->path_ns = layer->estimate_ns * (sequence ? (double)layer->tasks : 1) + behind_ns;
         layer->lane = lane_get(layer->session, rank_of(layer), &layer->layer->wishes.demand);
         sched->demands = sched->demands || layer->lane->demand.count > 0;
     }

@@ -105,6 +105,7 @@ struct sched_layer {
     struct region_node *regions; /* owned */
     size_t region_count, region_capacity;
     uint32_t *homes; /* EACH: a worker for each task, owned */
+    float *ends_ns;  /* EACH: when each would end, while its submission is placed, owned */
     double estimate_ns; /* of one task */
     double path_ns;     /* estimated time from its start to the end of the last that waits for it, when submitted */
     struct lane *lane;  /* where its tasks wait */

@@ -117,10 +117,10 @@ static void reads(struct tessi_layer *reader, const struct tessi_layer *input)
 static void reads_table(struct tessi_layer *reader, const struct tessi_layer *input)
 {
     uint64_t tasks = tessi_layer_tasks(reader);
-    uint64_t *rows = tessi_alloc((tasks + 1) * sizeof *rows), *columns = tessi_alloc(tasks * sizeof *columns);
+    uint32_t *rows = tessi_alloc((tasks + 1) * sizeof *rows), *columns = tessi_alloc(tasks * sizeof *columns);
     for (uint64_t i = 0; i <= tasks; i++) {
-        rows[i] = i;
-        columns[i < tasks ? i : 0] = i < tasks ? i : columns[0];
+        rows[i] = (uint32_t)i;
+        columns[i < tasks ? i : 0] = i < tasks ? (uint32_t)i : columns[0];
     }
     reads(reader, input);
     reader->input[reader->ninputs - 1].rules = (struct tessi_map_rules){
