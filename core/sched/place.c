@@ -353,13 +353,15 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     backlog_push(sched, best, layer, index, 1);
 }
 
+/* Tasks that read tasks of their own layer follow each other closely: spread one by one they would wait for messages. They
+ * begin together and are spread by stealing. */
 static bool is_irregular(const struct sched_layer *layer)
 {
     bool table = false;
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         table = table || layer->layer->input[i].rules.table != NULL;
     }
-    return table;
+    return table && !tessi_layer_reads_itself(layer->layer);
 }
 
 struct queues { /* when each worker would have done all that it has been given so far */
