@@ -9,6 +9,7 @@
 #include "client/array.h"
 #include "client/embedded/embedded.h"
 #include "client/link.h"
+#include "client/trace.h"
 #include "core/base/alloc.h"
 #include "core/base/version.h"
 #include "core/net/context.h"
@@ -65,6 +66,7 @@ static enum tessi_status open_embedded(struct tess_session *session, const tess_
         .spill_bytes = options->spill_bytes == UINT64_MAX ? 0 : options->spill_bytes,
         .no_spill = options->spill_bytes == UINT64_MAX,
         .resources = options->resources,
+        .trace_events = options->trace_events,
     };
     enum tessi_status status = tessi_embedded_open(&config, &session->embedded, error);
     if (status == TESSI_OK) {
@@ -92,6 +94,7 @@ static enum tessi_status connect_session(struct tess_session *session, const cha
         .name = name,
         .timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : TIMEOUT_MS,
     };
+    session->address = tessi_strdup(address);
     TESSI_TRY(tessi_link_open(&config, &session->link, error));
 cleanup:
     return status;
@@ -105,6 +108,8 @@ static void disconnect_session(struct tess_session *session)
     session->embedded = NULL;
     tessi_net_destroy(session->net);
     session->net = NULL;
+    tessi_free(session->address);
+    session->address = NULL;
 }
 
 tess_session *tess_session_open(const char *address, const tess_session_options *options)
@@ -161,6 +166,28 @@ void tess_session_on_progress(tess_session *session, tess_progress_fn *progress,
         session->progress = progress;
         session->progress_context = context;
     }
+}
+
+tess_status tess_session_trace(tess_session *session, const char *path)
+{
+    struct tessi_error error = {0};
+    const struct tessi_trace_options options = {0};
+    struct tessi_trace_counts counts;
+    if (session == NULL) {
+        return TESS_INVALID;
+    }
+    enum tessi_status status = tessi_session_check(session, &error);
+    if (status == TESSI_OK && (path == NULL || path[0] == 0)) {
+        status = tessi_fail(&error, TESSI_INVALID, "give the path of the file to write");
+    }
+    if (status == TESSI_OK) {
+        status = tessi_trace_write(session->net, session->address, path, &options, &counts, &error);
+    }
+    if (status != TESSI_OK) {
+        tessi_error_prefix(&error, "%s", __func__);
+        return tessi_session_note(session, &error);
+    }
+    return TESS_OK;
 }
 
 /* The largest number of that name among the workers of a status document; 0 when it is not there. */

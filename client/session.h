@@ -33,6 +33,7 @@ struct tess_session {
     struct tess_scope *innermost;
     struct tessi_net *net;           /* NULL in a session that is not connected */
     struct tessi_embedded *embedded; /* NULL: the cluster is elsewhere */
+    char *address;                   /* of the scheduler, owned; NULL: not connected */
     struct tessi_link *link;         /* NULL: not connected, arrays can be built only */
     uint32_t next_layer;             /* ids on the cluster, never used twice */
     uint32_t mark;                   /* of the last walk over the graph */

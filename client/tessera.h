@@ -162,6 +162,8 @@ typedef struct tess_session_options {
     const char *spill_dir;  /* where blocks go that do not fit; NULL: $TMPDIR, else /tmp */
     uint64_t spill_bytes;   /* bound on such files; 0: half of what is free there; UINT64_MAX: never spill */
     const char *resources;  /* what tasks may demand of it, as for `tessera worker --resources`; NULL: nothing */
+    uint32_t trace_events;  /* newest events that are kept for tess_session_trace, of each task that may run at a time,
+                               48 bytes each; 0: 65536 */
     /* For a cluster on the network. */
     const char *keys_dir;   /* holds the cluster's keys; NULL: not encrypted */
     uint32_t timeout_ms;    /* to reach the scheduler; 0: 5000 */
@@ -204,6 +206,11 @@ typedef struct tess_stats {
 /* Counters of the session, as they were when its last computation was complete, and facts about its cluster, for which
  * the scheduler is asked. Statuses: those of a lost connection. */
 TESS_API tess_status tess_session_stats(tess_session *session, tess_stats *stats);
+
+/* Write what the cluster has run, moved, spilled and stolen lately, as far as its workers still remember it, to a
+ * file that Perfetto (https://ui.perfetto.dev) and chrome://tracing open. An existing file is replaced when all is
+ * written; "-" is standard output. IO: the file; those of a lost connection. Any thread. */
+TESS_API tess_status tess_session_trace(tess_session *session, const char *path);
 
 typedef struct tess_progress {
     uint64_t done;   /* blocks of the results asked for */

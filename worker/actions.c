@@ -49,6 +49,7 @@ static void do_alloc(struct tessi_worker *worker, const struct tessi_flow_action
     } else if (event->kind == TESSI_FLOW_READY_INLINE && same_task(event->task, action->task) &&
                length_agrees(worker, event, action, data)) {
         store_inline(worker, action, data->bytes);
+        tessi_trace_end(worker->trace, TESSI_TRACE_INLINE, action->block, event->peer, 0, worker->now_ns);
     }
 }
 
@@ -58,6 +59,7 @@ static void do_map(struct tessi_worker *worker, const struct tessi_flow_action *
     TESS_ASSERT(event->kind == TESSI_FLOW_READY_LEASE);
     void *mapping = tessi_peers_map(worker->peers, event->peer);
     tessi_store_map(worker->store, action->block, data->bytes, action->bytes, tessi_peers_unmap, mapping);
+    tessi_trace_end(worker->trace, TESSI_TRACE_MAP, action->block, event->peer, 0, worker->now_ns);
     (void)length_agrees(worker, event, action, data);
 }
 
@@ -76,6 +78,17 @@ static void do_locate(struct tessi_worker *worker, const struct tessi_flow_actio
                                                            .first = action->task.index,
                                                            .count = 1,
                                                            .epoch = action->epoch});
+}
+
+static void trace_begin(struct tessi_worker *worker, const struct tessi_flow_action *action)
+{
+    tessi_trace_begin(worker->trace, action->block, action->task, action->bytes, worker->now_ns);
+}
+
+static void trace_serve(struct tessi_worker *worker, const struct tessi_flow_action *action)
+{
+    tessi_trace_note(worker->trace, TESSI_TRACE_SERVE, action->task, action->bytes, action->peer, worker->now_ns,
+                     worker->now_ns);
 }
 
 static void do_action(struct tessi_worker *worker, const struct tessi_flow_action *action,
@@ -97,15 +110,18 @@ static void do_action(struct tessi_worker *worker, const struct tessi_flow_actio
         tessi_slots_run(worker->slots, action, store);
         break;
     case TESSI_FLOW_SPILL:
+        trace_begin(worker, action);
         tessi_store_spill(store, action->block, action->layer, action->task.index);
         break;
     case TESSI_FLOW_UNALLOC:
         tessi_store_unalloc(store, action->block);
         break;
     case TESSI_FLOW_LOAD:
+        trace_begin(worker, action);
         do_load(worker, action);
         break;
     case TESSI_FLOW_SEND_READ:
+        trace_begin(worker, action);
         tessi_peers_read(peers, action->peer, action->task, action->epoch, action->lease);
         break;
     case TESSI_FLOW_SEND_PULL:
@@ -118,10 +134,12 @@ static void do_action(struct tessi_worker *worker, const struct tessi_flow_actio
         tessi_peers_revoke(peers, action->peer, action->task);
         break;
     case TESSI_FLOW_SEND_INLINE:
+        trace_serve(worker, action);
         tessi_peers_inline(peers, action->peer, action->task, action->epoch,
                            tessi_store_block(store, action->block, action->spilled));
         break;
     case TESSI_FLOW_SEND_LEASE:
+        trace_serve(worker, action);
         tessi_peers_lease(peers, action->peer, action->task, action->epoch,
                           tessi_store_block(store, action->block, false));
         break;
@@ -129,6 +147,7 @@ static void do_action(struct tessi_worker *worker, const struct tessi_flow_actio
         tessi_peers_offer(peers, action->peer, action->task, action->epoch, action->bytes);
         break;
     case TESSI_FLOW_SEND_BLOCK:
+        trace_serve(worker, action);
         tessi_peers_block(peers, action->peer, action->task, tessi_store_block(store, action->block, action->spilled));
         break;
     case TESSI_FLOW_SEND_MOVED:
@@ -152,6 +171,7 @@ void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *eve
     for (size_t i = 0; i < worker->actions.count && worker->phase == WORKER_WORKING; i++) {
         do_action(worker, &worker->actions.items[i], event, data != NULL ? data : &nothing);
     }
+    tessi_slots_kick(worker->slots);
 }
 
 void tessi_worker_take_outcomes(struct tessi_worker *worker)
@@ -175,6 +195,8 @@ void tessi_worker_take_outcomes(struct tessi_worker *worker)
             tessi_log_event(TESSI_LOG_WARN, transfer.loaded ? "load_failed" : "spill_failed", "reason=" TESSI_LOG_TEXT,
                             transfer.error.text);
         }
+        tessi_trace_end(worker->trace, transfer.loaded ? TESSI_TRACE_LOAD : TESSI_TRACE_SPILL, transfer.handle, 0,
+                        (uint32_t)transfer.status, worker->now_ns);
         tessi_worker_step(worker, &event, NULL);
     }
 }

@@ -4,6 +4,7 @@
  *   scheduler.c  the connection to the scheduler: hello, its messages as events, reports
  *   actions.c    events into the flow, its actions carried out
  *   slots.c      steps on CPU slots
+ *   answers.c    what others want to know: pages of the trace, why a task waits
  *   settings.c   what the machine is like */
 #ifndef TESSI_WORKER_INTERNAL_H
 #define TESSI_WORKER_INTERNAL_H
@@ -16,12 +17,21 @@
 #include "worker/peer/peer.h"
 #include "worker/slots.h"
 #include "worker/store/store.h"
+#include "worker/trace/trace.h"
 #include "worker/worker.h"
 
 enum worker_phase {
     WORKER_JOINING, /* HELLO_WORKER is on its way */
     WORKER_WORKING,
     WORKER_OVER, /* `status` and `error` say why */
+};
+
+struct tessi_worker_question { /* that waits for its answer */
+    bool why;        /* why a task waits; else a page of the trace */
+    uint32_t number; /* echoed */
+    uint32_t ring;
+    uint64_t from;
+    struct tessi_task task;
 };
 
 struct tessi_worker {
@@ -41,7 +51,8 @@ struct tessi_worker {
     struct tessi_poller *poller;
     struct tessi_store *store;
     struct tessi_peers *peers; /* while it runs */
-    struct tessi_slots *slots; /* since the welcome, as all that follows */
+    struct tessi_trace *trace; /* since the welcome, as all that follows */
+    struct tessi_slots *slots;
     struct tessi_flow *flow;
 
     struct tessi_client *link; /* to the scheduler */
@@ -56,6 +67,8 @@ struct tessi_worker {
     uint32_t quiet_heartbeats;
     uint64_t dropped_messages;
     struct tessi_spans locates; /* to be asked for with the next flush */
+    struct tessi_worker_question *questions; /* not answered yet, oldest first */
+    size_t question_count, question_capacity;
 
     struct tessi_flow_actions actions;
     int64_t now_ns;
@@ -77,6 +90,13 @@ TESSI_MUST_USE enum tessi_status tessi_worker_join(struct tessi_worker *worker, 
 void tessi_worker_tell(struct tessi_worker *worker);
 int64_t tessi_worker_tell_deadline(const struct tessi_worker *worker); /* when there will be something at the latest */
 void tessi_worker_say_goodbye(struct tessi_worker *worker);
+/* One message at a time: none while `link_full`. */
+void tessi_worker_send(struct tessi_worker *worker, struct tessi_message *message);
+
+/* answers.c */
+void tessi_worker_take_question(struct tessi_worker *worker, const struct tessi_message *message);
+void tessi_worker_answer(struct tessi_worker *worker); /* as many as the link has room for */
+void tessi_worker_forget_questions(struct tessi_worker *worker);
 
 /* actions.c */
 /* Give the event to the flow and do what it wants. `data`: what came with it, or NULL. */

@@ -31,8 +31,7 @@ static void flush_unsent(struct tessi_worker *worker)
     worker->link_full = status == TESSI_BUSY;
 }
 
-/* One message at a time: while one waits for room, no other is made. */
-static void send_message(struct tessi_worker *worker, struct tessi_message *message)
+void tessi_worker_send(struct tessi_worker *worker, struct tessi_message *message)
 {
     struct tessi_error error;
     TESS_ASSERT(!worker->link_full);
@@ -54,7 +53,7 @@ static void send_locates(struct tessi_worker *worker)
     size_t count = worker->locates.count < SPANS_MAX ? worker->locates.count : SPANS_MAX;
     struct tessi_message message = {.type = TESSI_MSG_LOCATE};
     message.as.locate.spans = tessi_spans_view(worker->locates.items, count);
-    send_message(worker, &message);
+    tessi_worker_send(worker, &message);
     worker->locates.count -= count;
     memmove(worker->locates.items, worker->locates.items + count,
             worker->locates.count * sizeof *worker->locates.items);
@@ -68,6 +67,21 @@ static bool same_gauges(const struct tessi_report *a, const struct tessi_report 
            a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes;
 }
 
+static void trace_spans(struct tessi_worker *worker, enum tessi_trace_kind kind, const struct tessi_spans *spans)
+{
+    for (size_t i = 0; i < spans->count; i++) {
+        const struct tessi_span *span = &spans->items[i];
+        tessi_trace_note(worker->trace, kind, (struct tessi_task){span->session, span->layer, span->first}, span->count,
+                         span->worker, worker->now_ns, worker->now_ns);
+    }
+}
+
+static void trace_steals(struct tessi_worker *worker, const struct tessi_report *report)
+{
+    trace_spans(worker, TESSI_TRACE_GIVE, &report->stolen);
+    trace_spans(worker, TESSI_TRACE_KEEP, &report->kept);
+}
+
 /* What has happened since the last one; a bare heartbeat when that is nothing. */
 static void send_report(struct tessi_worker *worker)
 {
@@ -79,10 +93,11 @@ static void send_report(struct tessi_worker *worker)
         tessi_report_fini(report);
         message = (struct tessi_message){.type = TESSI_MSG_HEARTBEAT};
         message.as.heartbeat.number = ++worker->heartbeats;
-        send_message(worker, &message);
+        tessi_worker_send(worker, &message);
         return;
     }
-    send_message(worker, &message);
+    trace_steals(worker, report);
+    tessi_worker_send(worker, &message);
     worker->gauges = (struct tessi_report){
         .memory_used_bytes = report->memory_used_bytes,
         .memory_peak_bytes = report->memory_peak_bytes,
@@ -120,6 +135,9 @@ void tessi_worker_tell(struct tessi_worker *worker)
     while (!worker->link_full && worker->locates.count > 0 && worker->phase == WORKER_WORKING) {
         send_locates(worker);
     }
+    if (worker->question_count > 0) {
+        tessi_worker_answer(worker);
+    }
     if (due) {
         notice_quiet(worker);
     }
@@ -144,7 +162,7 @@ void tessi_worker_say_goodbye(struct tessi_worker *worker)
     if (!worker->link_full) {
         struct tessi_message message = {.type = TESSI_MSG_GOODBYE};
         message.as.goodbye.text = "stopped";
-        send_message(worker, &message);
+        tessi_worker_send(worker, &message);
     }
 }
 
@@ -160,6 +178,7 @@ static void wake_loop(void *context)
 static enum tessi_status open_slots(struct tessi_worker *worker, const char *numerics, struct tessi_error *error)
 {
     struct tessi_slots_config config = {
+        .trace = worker->trace,
         .count = worker->threads,
         .depth = SLOT_DEPTH,
         .pin = worker->config.pin,
@@ -198,6 +217,8 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
     worker->id = welcome->id;
     uint32_t heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : HEARTBEAT_DEFAULT_MS;
     worker->heartbeat_ns = heartbeat_ms * TESSI_NS_PER_MS;
+    uint32_t events = worker->config.trace_events > 0 ? worker->config.trace_events : TESSI_TRACE_EVENTS;
+    worker->trace = tessi_trace_create(worker->config.no_trace ? 0 : events);
     enum tessi_status status = open_slots(worker, welcome->family, &error);
     if (status == TESSI_OK) {
         status = tessi_peers_begin(worker->peers, worker->run_id, worker->id, &error);
@@ -280,6 +301,8 @@ static void take_work(struct tessi_worker *worker, struct tessi_message *message
         step_spans(worker, TESSI_FLOW_ADOPT, &message->as.adopt.spans, NULL);
     } else if (type == TESSI_MSG_LOCATION) {
         step_spans(worker, TESSI_FLOW_LOCATION, &message->as.location.spans, NULL);
+    } else if (type == TESSI_MSG_TRACE_REQUEST || type == TESSI_MSG_WHY_REQUEST) {
+        tessi_worker_take_question(worker, message);
     } else {
         worker->dropped_messages++;
     }
@@ -364,7 +387,7 @@ enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_er
     hello->processor = worker->processor;
     uint32_t connect_ms = worker->config.connect_timeout_ms > 0 ? worker->config.connect_timeout_ms : 5000;
     worker->welcome_limit_ns = worker->now_ns + connect_ms * TESSI_NS_PER_MS + WELCOME_TIMEOUT_NS;
-    send_message(worker, &message);
+    tessi_worker_send(worker, &message);
 cleanup:
     return status;
 }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@
 
 struct step { /* one that is with a slot */
     struct tessi_launch launch;
+    struct tessi_task task; /* for the trace, as the next one */
+    int64_t assigned_ns;
     struct tessi_slots *slots;
     struct slot *slot;
     struct tessi_block *out;
@@ -29,10 +32,12 @@ struct slot {
     struct tessi_stream *stream;
     struct step *steps; /* run n is at n % depth */
     uint64_t taken;     /* runs whose outcomes the owner has */
+    bool kick;          /* it has been given something and may sleep */
     _Alignas(64) atomic_uint_fast64_t submitted; /* runs; written by the owner, as is what follows */
     atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
     _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
     int64_t unseen_ns;                           /* run time since the owner was last told */
+    struct tessi_trace_ring *trace;              /* likewise the thread's */
 };
 
 struct tessi_slots {
@@ -44,6 +49,17 @@ struct tessi_slots {
 };
 
 /* ——— the slot's thread ——— */
+
+/* A step that was not run is no event. */
+static void trace_step(const struct step *step)
+{
+    if (step->status != TESSI_CANCELLED) {
+        const struct tessi_launch *launch = &step->launch;
+        tessi_trace_run(step->slot->trace, step->task.session, step->task.layer, step->task.index, launch->call.step,
+                        (uint32_t)step->status, step->assigned_ns, launch->started_ns,
+                        launch->started_ns + step->ran_ns);
+    }
+}
 
 /* The owner is woken when the queue is half empty or runs dry, and after some time: not for every short step. */
 static void on_step_done(void *context, enum tessi_status status, const char *text, int64_t ran_ns)
@@ -60,6 +76,7 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
         tessi_layer_destroy(step->layer);
         step->layer = NULL;
     }
+    trace_step(step);
     slot->unseen_ns += ran_ns;
     uint64_t ended = atomic_load_explicit(&slot->ended, memory_order_relaxed) + 1;
     atomic_store(&slot->ended, ended);
@@ -129,6 +146,9 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     TESSI_TRY(tessi_device_cpu.open(&device, &slots->device, error));
     uint32_t processors = tessi_settings_processors();
     for (uint32_t i = 0; i < config->count; i++) {
+        char lane[32];
+        (void)snprintf(lane, sizeof lane, "slot %" PRIu32, i);
+        slots->all[i].trace = tessi_trace_add(config->trace, lane);
         slots->all[i].steps = tessi_zalloc(config->depth * sizeof *slots->all[i].steps);
         struct tessi_stream_options options = {
             .depth = config->depth, .pin = config->pin, .core = tessi_settings_processor(i % processors)};
@@ -178,6 +198,8 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
     step->text = NULL;
     step->slots = slots;
     step->slot = slot;
+    step->task = action->task;
+    step->assigned_ns = action->assigned_ns;
     step->out = tessi_store_block(store, action->out, false);
     launch->call.layer = action->layer;
     launch->call.index = action->task.index;
@@ -199,6 +221,18 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
     atomic_store(&slot->submitted, submitted + 1);
     enum tessi_status status = tessi_device_cpu.launch(slot->stream, launch);
     TESS_ASSERT(status == TESSI_OK);
+    slot->kick = true;
+}
+
+void tessi_slots_kick(struct tessi_slots *slots)
+{
+    for (uint32_t i = 0; i < slots->config.count; i++) {
+        struct slot *slot = &slots->all[i];
+        if (slot->kick) {
+            slot->kick = false;
+            tessi_device_cpu.kick(slot->stream);
+        }
+    }
 }
 
 size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit)

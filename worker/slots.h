@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "worker/flow/flow.h"
 #include "worker/store/store.h"
+#include "worker/trace/trace.h"
 
 struct tessi_slots;
 
@@ -23,6 +24,7 @@ struct tessi_slots_config {
     bool files_allowed;          /* any file, when data_dir is NULL */
     void (*wake)(void *context); /* any thread: tessi_slots_take has something */
     void *context;
+    struct tessi_trace *trace; /* gets a ring for each slot; outlives the slots */
 };
 
 /* Statuses of tessi_blas_open, and IO. */
@@ -35,6 +37,9 @@ void tessi_slots_destroy(struct tessi_slots *slots);
 
 /* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. */
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store);
+
+/* Let slots that sleep see what has been given to them. */
+void tessi_slots_kick(struct tessi_slots *slots);
 
 /* Steps that have ended and were not taken before, at most `limit`; their number. Texts live until the flow's next
  * actions are carried out. When it is the limit, there may be more. */

@@ -47,6 +47,10 @@ static void on_peer_event(void *context, struct tessi_flow_event *event, const s
 {
     struct tessi_worker *worker = context;
     if (worker->phase == WORKER_WORKING) {
+        if (event->kind == TESSI_FLOW_DATA) {
+            tessi_trace_note(worker->trace, TESSI_TRACE_FETCH, event->task, data->byte_count, event->peer,
+                             data->begun_ns, tessi_clock_now());
+        }
         tessi_worker_step(worker, event, data);
     }
 }
@@ -362,6 +366,7 @@ void tessi_worker_destroy(struct tessi_worker *worker)
     tessi_peers_destroy(worker->peers);
     tessi_store_destroy(worker->store);
     tessi_slots_destroy(worker->slots);
+    tessi_trace_destroy(worker->trace);
     if (worker->flow != NULL) {
         tessi_flow_destroy(worker->flow);
     }
@@ -376,6 +381,7 @@ void tessi_worker_destroy(struct tessi_worker *worker)
     tessi_spans_fini(&worker->locates);
     tessi_buffer_fini(&worker->unsent);
     tessi_free(worker->actions.items);
+    tessi_worker_forget_questions(worker);
     free_config(&worker->config);
     tessi_free(worker);
 }

@@ -15,6 +15,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 enum cli_kind {
     CLI_FLAG,     /* bool: no value */
     CLI_TEXT,     /* const char *: borrowed from the arguments or the environment */
+    CLI_OPTIONAL, /* the same, "" when no value follows; one in the next argument begins with a digit */
     CLI_COUNT,    /* uint32_t */
     CLI_BYTES,    /* uint64_t: 512MiB, 8GiB, 1000000 */
     CLI_DURATION, /* int64_t nanoseconds: 500ms, 10s, 2min; a plain number is seconds */
@@ -40,6 +41,8 @@ struct cli_command {
     const char *positional_default;     /* NULL: it must be given */
     const struct cli_option *options;
     size_t option_count;
+    char letter;                        /* -x stands for the option `letter_name`; 0: none */
+    const char *letter_name;
 };
 
 /* Parse the arguments after the subcommand's name. Returns −1 to go on, or the exit code (help was printed,
@@ -69,6 +72,7 @@ bool cli_log(const char *level);
 int cli_scheduler(int argc, char **argv);
 int cli_worker(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_trace(int argc, char **argv);
 int cli_keygen(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 

@@ -14,7 +14,8 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"scheduler", "run the scheduler of a cluster", cli_scheduler},
     {"worker", "run a worker that joins a scheduler", cli_worker},
-    {"status", "show what a cluster is doing", cli_status},
+    {"status", "show what a cluster is doing, and why a task waits", cli_status},
+    {"trace", "write what a cluster has done as a file for Perfetto", cli_trace},
     {"keygen", "make the keys of a cluster", cli_keygen},
     {"replay", "feed a recorded run to the scheduler again and compare", cli_replay},
 };
@@ -26,6 +27,7 @@ static void help(FILE *to)
           "  tessera scheduler                             a scheduler for programs on this machine\n"
           "  tessera worker tcp://127.0.0.1:8786           a worker with all processors of this machine\n"
           "  tessera status tcp://127.0.0.1:8786           who is there and what is going on\n"
+          "  tessera trace tcp://127.0.0.1:8786 -o run.json   what ran where and when, for Perfetto\n"
           "\n"
           "  tessera keygen keys                           for a cluster of several machines: make keys,\n"
           "  tessera scheduler --listen 'tcp://*:8786' --keys keys\n"

@@ -140,6 +140,7 @@ const char *cli_nearest(const char *word, const char *const *names, size_t count
 static const char *const kind_hint[] = {
     [CLI_FLAG] = "1 or 0",
     [CLI_TEXT] = "some text",
+    [CLI_OPTIONAL] = "some text",
     [CLI_COUNT] = "a whole number",
     [CLI_BYTES] = "a size such as 512MiB or 8GiB",
     [CLI_DURATION] = "a duration such as 500ms or 10s",
@@ -153,6 +154,9 @@ static bool store(const struct cli_option *option, const char *value)
     case CLI_TEXT:
         *(const char **)option->target = value;
         return value[0] != 0;
+    case CLI_OPTIONAL:
+        *(const char **)option->target = value;
+        return true;
     case CLI_COUNT:
         return parse_count(value, option->target);
     case CLI_BYTES:
@@ -237,10 +241,9 @@ static int read_environment(const struct cli_command *command, const char **posi
     return -1;
 }
 
-/* One argument that begins with dashes; `*at` moves over a value in the next one. */
-static int read_option(const struct cli_command *command, int argc, char **argv, int *at)
+/* One option, `word` without its dashes; `*at` moves over a value in the next argument. */
+static int read_option(const struct cli_command *command, const char *word, int argc, char **argv, int *at)
 {
-    const char *word = argv[*at] + 2;
     size_t length = strcspn(word, "=");
     const struct cli_option *option = find_option(command, word, length);
     const char *value = word[length] == '=' ? word + length + 1 : NULL;
@@ -249,6 +252,9 @@ static int read_option(const struct cli_command *command, int argc, char **argv,
     }
     if (option->kind == CLI_FLAG && value == NULL) {
         value = "1";
+    } else if (option->kind == CLI_OPTIONAL && value == NULL) {
+        bool follows = *at + 1 < argc && isdigit((unsigned char)argv[*at + 1][0]);
+        value = follows ? argv[++*at] : "";
     } else if (value == NULL) {
         if (*at + 1 >= argc) {
             fprintf(stderr, "tessera %s: --%s needs %s: --%s %s\n", command->name, option->name,
@@ -271,7 +277,13 @@ static int read_arguments(const struct cli_command *command, int argc, char **ar
         if (!only_words && strcmp(argv[i], "--") == 0) {
             only_words = true;
         } else if (!only_words && strncmp(argv[i], "--", 2) == 0) {
-            int code = read_option(command, argc, argv, &i);
+            int code = read_option(command, argv[i] + 2, argc, argv, &i);
+            if (code >= 0) {
+                return code;
+            }
+        } else if (!only_words && command->letter != 0 && argv[i][0] == '-' && argv[i][1] == command->letter &&
+                   argv[i][2] == 0) {
+            int code = read_option(command, command->letter_name, argc, argv, &i);
             if (code >= 0) {
                 return code;
             }

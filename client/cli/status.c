@@ -3,91 +3,27 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/ask.h"
 #include "client/cli/cli.h"
+#include "client/cli/why.h"
 #include "core/base/alloc.h"
-#include "core/base/clock.h"
-#include "core/net/client.h"
+#include "core/net/context.h"
 #include "core/server/scheduler.h"
-#include "core/wire/message.h"
-
-#define ANSWER_WAIT_NS (5 * TESSI_NS_PER_S)
-
-static enum tessi_status send_request(struct tessi_client *client, struct tessi_error *error)
-{
-    struct tessi_message request = {.type = TESSI_MSG_STATUS_REQUEST};
-    struct tessi_buffer buffer = {0};
-    enum tessi_status status = tessi_message_pack(&buffer, &request, error);
-    if (status == TESSI_OK && tessi_client_send(client, buffer.data, buffer.size, NULL, 0) != TESSI_OK) {
-        status = tessi_fail(error, TESSI_LOST, "%s: the connection ended; try again", tessi_client_endpoint(client));
-    }
-    tessi_buffer_fini(&buffer);
-    return status;
-}
-
-/* The answer in a message; BUSY when it is none. */
-static enum tessi_status read_answer(const struct tessi_client *client, const struct tessi_net_event *event,
-                                     char **json, struct tessi_error *error)
-{
-    struct tessi_message message;
-    enum tessi_status status = tessi_message_unpack(event->frames[0].data, event->frames[0].size, &message, error);
-    if (status != TESSI_OK) {
-        tessi_error_prefix(error, "%s", tessi_client_endpoint(client));
-        return status;
-    }
-    status = TESSI_BUSY;
-    if (message.type == TESSI_MSG_STATUS_REPLY) {
-        *json = tessi_strdup(message.as.status_reply.json);
-        status = TESSI_OK;
-    } else if (message.type == TESSI_MSG_REJECT) {
-        status = tessi_fail(error, (enum tessi_status)message.as.reject.status, "%s refused: %s",
-                            tessi_client_endpoint(client), message.as.reject.text);
-    }
-    tessi_message_fini(&message);
-    return status;
-}
-
-static enum tessi_status wait_answer(struct tessi_client *client, char **json, struct tessi_error *error)
-{
-    int64_t deadline_ns = tessi_clock_now() + ANSWER_WAIT_NS;
-    for (;;) {
-        struct tessi_net_event event;
-        enum tessi_status status = tessi_client_receive(client, &event);
-        if (status == TESSI_BUSY) {
-            int64_t left_ns = deadline_ns - tessi_clock_now();
-            if (left_ns <= 0 || tessi_client_wait(client, left_ns) != TESSI_OK) {
-                return tessi_fail(error, TESSI_TIMEOUT, "%s: connected, but no answer within 5 s; is it a scheduler?",
-                                  tessi_client_endpoint(client));
-            }
-            continue;
-        }
-        if (status != TESSI_OK || event.kind == TESSI_NET_GONE) {
-            const struct tessi_error *why = tessi_client_error(client);
-            return tessi_fail(error, TESSI_LOST, "%s",
-                              why->text[0] != 0 ? why->text : "the connection ended; try again");
-        }
-        if (event.kind == TESSI_NET_MESSAGE) {
-            status = read_answer(client, &event, json, error);
-            tessi_net_event_clear(&event);
-            if (status != TESSI_BUSY) {
-                return status;
-            }
-        }
-    }
-}
 
 static enum tessi_status fetch(const char *address, const char *keys_dir, char **json, struct tessi_error *error)
 {
     struct tessi_net *net = NULL;
-    struct tessi_client *client = NULL;
-    struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX};
+    struct tessi_ask *ask = NULL;
+    struct tessi_message question = {.type = TESSI_MSG_STATUS_REQUEST}, answer;
     enum tessi_status status;
     *json = NULL;
     TESSI_TRY(tessi_net_create(keys_dir, &net, error));
-    TESSI_TRY(tessi_client_connect(net, address, &options, &client, error));
-    TESSI_TRY(send_request(client, error));
-    TESSI_TRY(wait_answer(client, json, error));
+    TESSI_TRY(tessi_ask_open(net, address, &ask, error));
+    TESSI_TRY(tessi_ask_one(ask, &question, TESSI_MSG_STATUS_REPLY, &answer, error));
+    *json = tessi_strdup(answer.as.status_reply.json);
+    tessi_message_fini(&answer);
 cleanup:
-    tessi_client_close(client);
+    tessi_ask_close(ask);
     tessi_net_destroy(net);
     return status;
 }
@@ -119,6 +55,27 @@ static void print_worker(const cJSON *worker)
     }
 }
 
+/* Why steals came to nothing, and the newest ones. */
+static void print_steals(const cJSON *root)
+{
+    enum { STEALS_PRINTED = 4 };
+    const cJSON *reason, *steal;
+    int printed = 0;
+    cJSON_ArrayForEach(reason, cJSON_GetObjectItemCaseSensitive(root, "steals_refused"))
+    {
+        printf("refused    %.0f tasks asked back stayed: %s\n", cJSON_GetNumberValue(reason), reason->string);
+    }
+    cJSON_ArrayForEach(steal, cJSON_GetObjectItemCaseSensitive(root, "recent_steals"))
+    {
+        const char *why = text(steal, "why");
+        if (printed++ < STEALS_PRINTED) {
+            printf("steal      %.1f s ago: %s %.0f tasks from %s on, worker %.0f to %.0f%s%s\n",
+                   number(steal, "seconds_ago"), text(steal, "step"), number(steal, "tasks"),
+                   text(steal, "first_task"), number(steal, "from"), number(steal, "to"), why[0] != 0 ? ": " : "", why);
+        }
+    }
+}
+
 static int print_tables(const char *json)
 {
     cJSON *root = cJSON_Parse(json);
@@ -139,6 +96,7 @@ static int print_tables(const char *json)
     printf("dropped    %.0f in all: %.0f malformed, %.0f stale, %.0f misplaced, %.0f handshakes, %.0f keys\n",
            number(root, "dropped_messages"), number(root, "messages_malformed"), number(root, "messages_stale"),
            number(root, "messages_misplaced"), number(root, "handshakes_refused"), number(root, "keys_refused"));
+    print_steals(root);
     const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers");
     printf("workers    %d\n", cJSON_GetArraySize(workers));
     if (cJSON_GetArraySize(workers) > 0) {
@@ -155,11 +113,12 @@ static int print_tables(const char *json)
 
 int cli_status(int argc, char **argv)
 {
-    const char *address = NULL, *keys_dir = NULL;
+    const char *address = NULL, *keys_dir = NULL, *why = NULL;
     bool as_json = false;
     char *json;
     struct tessi_error error = {0};
     const struct cli_option options[] = {
+        {"why", "[TASK]", "why a task waits: LAYER:INDEX, or the first that waits in each session", CLI_OPTIONAL, &why},
         {"json", NULL, "print the scheduler's answer as it is", CLI_FLAG, &as_json},
         {"keys", "DIR", "the cluster's keys", CLI_TEXT, &keys_dir},
     };
@@ -168,7 +127,9 @@ int cli_status(int argc, char **argv)
         .summary = "Show the workers of a cluster and what they do.",
         .usage = "[ADDRESS] [options]",
         .examples = "  tessera status\n"
-                    "  tessera status tcp://node1:8786 --keys keys --json\n",
+                    "  tessera status tcp://node1:8786 --keys keys --json\n"
+                    "  tessera status tcp://node1:8786 --why\n"
+                    "  tessera status tcp://node1:8786 --why 3:17\n",
         .positional = "ADDRESS",
         .positional_environment = "TESSERA_SCHEDULER",
         .positional_default = TESSI_SCHEDULER_ADDRESS,
@@ -178,6 +139,9 @@ int cli_status(int argc, char **argv)
     int code = cli_parse(&command, argc, argv, &address);
     if (code >= 0) {
         return code;
+    }
+    if (why != NULL) {
+        return cli_why(address, keys_dir, why, as_json);
     }
     if (fetch(address, keys_dir, &json, &error) != TESSI_OK) {
         return cli_fail(&error);

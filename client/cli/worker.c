@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "worker/trace/trace.h"
 #include "worker/worker.h"
 
 static void stop(void *context)
@@ -34,6 +35,7 @@ static int work(const struct tessi_worker_config *config)
 int cli_worker(int argc, char **argv)
 {
     const char *log = "info";
+    uint32_t trace_events = TESSI_TRACE_EVENTS;
     struct tessi_worker_config config = {.connected = connected};
     const struct cli_option options[] = {
         {"threads", "N", "CPU slots (the processors that this process may use)", CLI_COUNT, &config.threads},
@@ -48,6 +50,8 @@ int cli_worker(int argc, char **argv)
         {"blas-core", "NAME", "compute with this numerics family and no other", CLI_TEXT, &config.blas_core},
         {"listen-host", "HOST", "address on which other workers reach this one", CLI_TEXT, &config.listen_host},
         {"resources", "LIST", "what tasks may demand of this worker, such as ssd=2,license=1", CLI_TEXT, &config.resources},
+        {"trace-events", "N", "kept for each slot, 48 bytes each (65536, which is 3 MiB; 0: none)", CLI_COUNT,
+         &trace_events},
         {"pin", NULL, "bind each slot to a processor", CLI_FLAG, &config.pin},
         {"log", "LEVEL", "off, error, warn, info (default) or debug", CLI_TEXT, &log},
     };
@@ -68,6 +72,8 @@ int cli_worker(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
+    config.trace_events = trace_events;
+    config.no_trace = trace_events == 0;
     if (config.spill_dir != NULL && strcmp(config.spill_dir, "none") == 0) {
         config.spill_dir = NULL;
         config.no_spill = true;

@@ -19,6 +19,7 @@ struct tessi_embedded_config { /* zero is the default, as in struct tessi_worker
     uint64_t spill_bytes;
     const char *resources;
     bool no_spill;
+    uint32_t trace_events;
 };
 
 /* Returns when the worker has joined. Statuses: those of tessi_scheduler_create, tessi_worker_create and

@@ -1,15 +1,20 @@
 #include "core/base/text.h"
 
-#include <stdarg.h>
 #include <stdio.h>
+
+char *tessi_text_format_list(char *text, size_t size, const char *format, va_list arguments)
+{
+    if (vsnprintf(text, size, format, arguments) < 0) {
+        text[0] = 0;
+    }
+    return text;
+}
 
 char *tessi_text_format(char *text, size_t size, const char *format, ...)
 {
-    va_list args;
-    va_start(args, format);
-    if (vsnprintf(text, size, format, args) < 0) {
-        text[0] = 0;
-    }
-    va_end(args);
+    va_list arguments;
+    va_start(arguments, format);
+    (void)tessi_text_format_list(text, size, format, arguments);
+    va_end(arguments);
     return text;
 }

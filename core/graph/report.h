@@ -20,7 +20,7 @@ struct tessi_report {
     struct tessi_spans adopted; /* ADOPT: now the owner */
     struct tessi_spans missing; /* ADOPT: had no copy any more; or an owned block was lost with its spill file */
     struct tessi_spans stolen;  /* STEAL: given up, never started; `worker` is the thief */
-    struct tessi_spans kept;    /* STEAL: refused: started, done or unknown */
+    struct tessi_spans kept;    /* STEAL: refused: started, done or unknown; `worker` is the thief */
     struct tessi_spans refused; /* ASSIGN: footprint exceeds this worker's budget */
     struct tessi_failure *failures; /* owned */
     size_t failure_count;

@@ -17,8 +17,10 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
 
 static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return worker->info.slots > 0 && (worker->assigned < 2 * (uint64_t)worker->info.slots ||
-                                      worker->queue_ns < (double)sched->config.window_ns * worker->info.slots);
+    uint64_t slots = worker->info.slots;
+    return slots > 0 && (worker->assigned < 2 * slots ||
+                         (worker->queue_ns < (double)sched->config.window_ns * (double)slots &&
+                          worker->assigned < sched->config.assigned_per_slot * slots));
 }
 
 /* A full window never holds back a task that was taken from its owner and is older than one that is in it: recovered or

@@ -124,13 +124,18 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 
 static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, const struct sched_layer *layer)
 {
-    for (size_t i = backlog->heap.count; i-- > 0;) {
+    size_t count = 0;
+    uint32_t *handles = tessi_alloc((backlog->heap.count + 1) * sizeof *handles);
+    for (size_t i = 0; i < backlog->heap.count; i++) { /* removal moves entries, so they are gathered first */
         uint32_t handle = backlog->heap.entries[i].value;
         if (backlog->spans[handle].layer == layer) {
-            (void)backlog_take(sched, backlog, worker, handle);
-            i = backlog->heap.count; /* removal moved entries: start again from the end */
+            handles[count++] = handle;
         }
     }
+    for (size_t i = 0; i < count; i++) {
+        (void)backlog_take(sched, backlog, worker, handles[i]);
+    }
+    tessi_free(handles);
 }
 
 void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)

@@ -256,6 +256,11 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     for (size_t i = 0; i < event->layer_count; i++) {
         added[i] = add_layer(session, event->layers[i], sched->now_ns);
         added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0);
+        note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LAYER,
+                                                .session = session->id,
+                                                .layer = added[i]->layer->id,
+                                                .amount = added[i]->tasks,
+                                                .peer = (uint32_t)added[i]->layer->op});
         submission->total += added[i]->tasks;
         sched->tasks_total += added[i]->tasks;
     }

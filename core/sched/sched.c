@@ -20,6 +20,7 @@ struct tessi_sched_config tessi_sched_config_default(void)
 {
     return (struct tessi_sched_config){
         .window_ns = INT64_C(500000000),
+        .assigned_per_slot = 4096, /* more short tasks than it takes to hide the way to a worker only fill caches */
         .worker_silence_ns = INT64_C(10000000000),
         .client_silence_ns = INT64_C(60000000000),
         .wait_workers_ns = INT64_C(5000000000),
@@ -87,7 +88,8 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     void *owned[] = {sched->workers,  sched->sessions,    sched->copies,      sched->copies_free, sched->parked,
                      sched->parked_free, sched->history,  sched->hungry,      sched->idle.items,  sched->rerun.items,
                      sched->poison.items, sched->empty_pages, sched->watched, sched->actions,     sched->drops,
-                     sched->client_locations, sched->scratch, sched->processors};
+                     sched->client_locations, sched->scratch, sched->processors,
+                     sched->notes};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -100,6 +102,13 @@ struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_acti
     struct tessi_sched_action *action = &sched->actions[sched->action_count++];
     *action = (struct tessi_sched_action){.kind = kind, .peer = peer, .text = ""};
     return action;
+}
+
+void note(struct tessi_sched *sched, struct tessi_trace_record record)
+{
+    record.start_ns = sched->now_ns;
+    tessi_grow(&sched->notes, &sched->note_capacity, sched->note_count + 1, sizeof *sched->notes);
+    sched->notes[sched->note_count++] = record;
 }
 
 void *step_memory(struct tessi_sched *sched, size_t size)
@@ -216,6 +225,8 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
     emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
+    note(sched,
+         (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
     for (size_t w = 0; w + 1 < sched->worker_count; w++) {
         if (sched->workers[w]->alive) {
             announce_peer(sched, worker->id, sched->workers[w]);
@@ -507,7 +518,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
 {
     TESS_ASSERT(event->now_ns >= sched->now_ns);
     free_step_memory(sched);
-    sched->action_count = 0;
+    sched->action_count = sched->note_count = 0;
     sched->now_ns = event->now_ns;
     take_event(sched, event);
     if (sched->now_ns >= sched->next_check_ns) {
@@ -526,5 +537,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     flush(sched);
     actions->items = sched->actions;
     actions->count = sched->action_count;
+    actions->notes = sched->notes;
+    actions->note_count = sched->note_count;
     actions->wake_ns = next_wake(sched);
 }

@@ -30,6 +30,7 @@
 #include "core/graph/layer.h"
 #include "core/graph/report.h"
 #include "core/graph/span.h"
+#include "core/graph/trace.h"
 
 #define TESSI_NAME_MAX 64     /* bytes with the final 0: worker and host names, families */
 #define TESSI_ADDRESS_MAX 256 /* bytes with the final 0 */
@@ -39,6 +40,7 @@ struct tessi_sched_config {
     int64_t worker_silence_ns;    /* a worker not heard for so long is lost (default 10 s) */
     int64_t client_silence_ns;    /* a client not heard for so long loses its arrays (default 60 s) */
     int64_t wait_workers_ns;      /* work that waits so long with no worker at all fails (default 5 s) */
+    uint32_t assigned_per_slot;   /* tasks assigned ahead at most, for each slot (default 4096) */
     uint32_t max_deaths;          /* a task that was running in so many deaths fails (default 3) */
     char family[TESSI_NAME_MAX];  /* numerics family of the cluster; "": the first worker's best */
 };
@@ -139,6 +141,8 @@ struct tessi_sched_actions {
     const struct tessi_sched_action *items;
     size_t count;
     int64_t wake_ns; /* send a TICK at this time at the latest; INT64_MAX: nothing is armed */
+    const struct tessi_trace_record *notes; /* for the trace: what the step did and why, kinds from JOIN on */
+    size_t note_count;
 };
 
 struct tessi_sched;
@@ -175,10 +179,26 @@ struct tessi_sched_status {
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, tasks_waiting; /* waiting: not done, of live layers */
     uint64_t steals, workers_joined, workers_lost, stale_reports;
     uint64_t bytes_moved; /* fetched between workers, since the start; workers that left are counted */
+    uint64_t steals_refused[TESSI_TRACE_WHY_END]; /* tasks asked back that stayed, by reason */
 };
 void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_status *status);
 /* Worker number `position`, 0 … workers − 1 in order of joining. */
 void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
                                struct tessi_sched_worker_status *status);
+
+/* Why a task waits, in words, as far as the scheduler knows. */
+struct tessi_sched_why {
+    struct tessi_task task;
+    const char *operation;
+    const char *state; /* "unassigned", "assigned", "running", "done", "failed" */
+    uint32_t worker;   /* who knows more: to whom it was given; 0: nobody */
+    char text[2048];   /* reasons, a line each */
+};
+/* False: there is no such task. Session 0: the first that has such a layer. */
+bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task task, struct tessi_sched_why *why);
+/* The first task of the session at `position` (0, 1, …) that is needed and neither done nor running; of several
+ * layers the one that comes first in the global order. `*any`: there is such a task. `*position` moves on. False:
+ * no session is there or further on. */
+bool tessi_sched_first_waiting(const struct tessi_sched *sched, size_t *position, struct tessi_task *task, bool *any);
 
 #endif

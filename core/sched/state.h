@@ -288,6 +288,8 @@ struct tessi_sched {
     size_t watched_count, watched_capacity;
     int64_t next_check_ns;
     /* output of the step under way */
+    struct tessi_trace_record *notes;
+    size_t note_count, note_capacity;
     struct tessi_sched_action *actions;
     size_t action_count, action_capacity;
     struct drop_notice *drops;
@@ -303,9 +305,11 @@ struct tessi_sched {
     bool demands;               /* somebody has asked for a resource */
     uint64_t demanding_backlog; /* tasks kept for workers that demand one */
     uint32_t placed; /* where the search for a worker with little to do went on */
+    uint64_t steals_refused[TESSI_TRACE_WHY_END];
 };
 
 /* sched.c */
+void note(struct tessi_sched *sched, struct tessi_trace_record record); /* its time is filled in */
 struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer);
 void *step_memory(struct tessi_sched *sched, size_t size); /* zeroed; lives until the next step */
 struct worker *worker_find(struct tessi_sched *sched, uint32_t id); /* alive only; NULL */

@@ -20,6 +20,7 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
         .stale_reports = sched->stale_reports,
         .bytes_moved = sched->bytes_moved,
     };
+    memcpy(status->steals_refused, sched->steals_refused, sizeof status->steals_refused);
     for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t i = 0; session != NULL && i < session->layer_count; i++) {

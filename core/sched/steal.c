@@ -42,6 +42,35 @@ static double fair_ns(const struct worker *thief, const struct worker *victim)
     return (load_of(victim) - load_of(thief)) / (victim->slowness / victim_slots + thief->slowness / thief_slots);
 }
 
+static uint8_t reason(const struct worker *thief)
+{
+    return thief->assigned < thief->info.slots ? TESSI_TRACE_WHY_IDLE_SLOTS : TESSI_TRACE_WHY_SHORT_QUEUE;
+}
+
+/* A steal for the trace; one that goes on where the last note stopped lengthens that. */
+static void note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind, uint32_t thief,
+                       const struct worker *victim, const struct sched_layer *layer, uint64_t first, uint64_t count,
+                       uint8_t why)
+{
+    struct tessi_trace_record record = {.index = first,
+                                        .giver = victim->id,
+                                        .amount = count,
+                                        .session = layer->session->id,
+                                        .layer = layer->layer->id,
+                                        .peer = thief,
+                                        .kind = (uint8_t)kind,
+                                        .why = why};
+    struct tessi_trace_record *last = sched->note_count > 0 ? &sched->notes[sched->note_count - 1] : NULL;
+    if (last != NULL && last->kind == kind && last->peer == thief && last->giver == victim->id &&
+        last->session == record.session && last->layer == record.layer && last->why == why &&
+        (last->index + last->amount == first || first + count == last->index)) {
+        last->index = first < last->index ? first : last->index;
+        last->amount += count;
+        return;
+    }
+    note(sched, record);
+}
+
 static struct worker *longest_queue(struct tessi_sched *sched, const struct worker *thief, bool backlog_only)
 {
     struct worker *victim = NULL;
@@ -92,6 +121,8 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
         }
         if (count > 0) {
             backlog_push(sched, thief->index, span.layer, span.first + span.count - count, count);
+            note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first + span.count - count, count,
+                       reason(thief));
             sched->steals += count;
             span.layer->session->stats.steals += count;
         }
@@ -147,6 +178,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
                                      .epoch = span->epoch,
                                      .worker = thief->id};
             tessi_spans_push(&victim->out_steal, ask);
+            note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, span->first + i, 1, reason(thief));
             mark_dirty(victim);
             thief->stealing++;
             thief->stealing_from = victim->index;
@@ -191,6 +223,22 @@ static void count_answer(struct tessi_sched *sched, const struct worker *victim,
     }
 }
 
+/* Why the worker has kept it, as far as it has told: reports of what started and ended come before this answer. */
+static void refused(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span,
+                    const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    enum task_state state = state_of(layer, index);
+    uint8_t why = TESSI_TRACE_WHY_ELSEWHERE;
+    if (state == TASK_HELD || state == TASK_RELEASED) {
+        why = TESSI_TRACE_WHY_DONE;
+    } else if (state == TASK_ASSIGNED && task->owner == victim->index && task->epoch == span->epoch) {
+        why = (task->flags & TASK_STARTED) != 0 ? TESSI_TRACE_WHY_STARTED : TESSI_TRACE_WHY_BUSY;
+    }
+    sched->steals_refused[why]++;
+    note_steal(sched, TESSI_TRACE_REFUSE, span->worker, victim, layer, index, 1, why);
+}
+
 static void end_ask(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span, bool given)
 {
     struct session *session = session_find(sched, span->session);
@@ -206,9 +254,14 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
         if (task == NULL || task->state != TASK_ASSIGNED || task->owner != victim->index ||
             task->epoch != span->epoch || (task->flags & TASK_STEALING) == 0) {
             sched->stale_reports++;
+            if (!given) {
+                refused(sched, victim, span, layer, i);
+            }
         } else if (!given) {
             task->flags &= (uint8_t)~TASK_STEALING;
+            refused(sched, victim, span, layer, i);
         } else {
+            note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1, TESSI_TRACE_WHY_NOTHING);
             unassign(sched, layer, task);
             sched->steals++;
             session->stats.steals++;

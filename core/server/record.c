@@ -13,13 +13,14 @@
 #include "core/base/digest.h"
 #include "core/wire/message.h"
 
-#define RECORD_MAGIC "TESSREC1"
+#define RECORD_MAGIC "TESSREC2"
 
 struct file_header {
     char magic[8];
     uint32_t protocol;
     uint32_t max_deaths;
     uint64_t run_id;
+    uint64_t assigned_per_slot;
     int64_t window_ns;
     int64_t worker_silence_ns;
     int64_t client_silence_ns;
@@ -85,6 +86,7 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
     struct file_header header = {.protocol = TESSI_PROTOCOL_VERSION,
                                  .max_deaths = config->max_deaths,
                                  .run_id = run_id,
+                                 .assigned_per_slot = config->assigned_per_slot,
                                  .window_ns = config->window_ns,
                                  .worker_silence_ns = config->worker_silence_ns,
                                  .client_silence_ns = config->client_silence_ns,
@@ -179,7 +181,8 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
                           "%s: recorded under protocol %u, this build speaks %d; replay it with the build that made it",
                           reader->path, header.protocol, TESSI_PROTOCOL_VERSION);
     }
-    *config = (struct tessi_sched_config){.max_deaths = header.max_deaths};
+    *config = (struct tessi_sched_config){.assigned_per_slot = (uint32_t)header.assigned_per_slot,
+                                          .max_deaths = header.max_deaths};
     memcpy(config->family, header.family, sizeof config->family);
     config->family[sizeof config->family - 1] = 0;
     config->window_ns = header.window_ns;

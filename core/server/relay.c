@@ -18,6 +18,8 @@ struct tessi_relay {
     struct tessi_map roles; /* peer → enum tessi_role */
     struct tessi_outbox outbox;
     struct tessi_relay_counters counters;
+    const struct tessi_trace_record *notes; /* the machine's, until the next input */
+    size_t note_count;
 };
 
 static struct tessi_map_key key(uint32_t peer)
@@ -55,6 +57,7 @@ void tessi_relay_destroy(struct tessi_relay *relay)
 static void clear(struct tessi_relay *relay)
 {
     relay->outbox.count = 0;
+    relay->note_count = 0;
     tessi_buffer_clear(&relay->outbox.bytes);
 }
 
@@ -118,6 +121,8 @@ static void step(struct tessi_relay *relay, const struct tessi_sched_event *even
     struct tessi_sched_actions actions;
     tessi_sched_step(relay->sched, event, &actions);
     relay->outbox.wake_ns = actions.wake_ns;
+    relay->notes = actions.notes;
+    relay->note_count = actions.note_count;
     for (size_t i = 0; i < actions.count; i++) {
         const struct tessi_sched_action *action = &actions.items[i];
         post_action(relay, action);
@@ -296,6 +301,12 @@ void tessi_relay_shutdown(struct tessi_relay *relay, const char *text)
 const struct tessi_outbox *tessi_relay_outbox(const struct tessi_relay *relay)
 {
     return &relay->outbox;
+}
+
+const struct tessi_trace_record *tessi_relay_notes(const struct tessi_relay *relay, size_t *count)
+{
+    *count = relay->note_count;
+    return relay->notes;
 }
 
 uint64_t tessi_outbox_digest(const struct tessi_outbox *outbox)

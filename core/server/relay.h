@@ -63,6 +63,9 @@ void tessi_relay_shutdown(struct tessi_relay *relay, const char *text);
 const struct tessi_outbox *tessi_relay_outbox(const struct tessi_relay *relay); /* until the next input */
 uint64_t tessi_outbox_digest(const struct tessi_outbox *outbox);
 
+/* What the last input gave for the trace; until the next one. */
+const struct tessi_trace_record *tessi_relay_notes(const struct tessi_relay *relay, size_t *count);
+
 enum tessi_role tessi_relay_role(const struct tessi_relay *relay, uint32_t peer);
 const struct tessi_sched *tessi_relay_sched(const struct tessi_relay *relay);
 const struct tessi_relay_counters *tessi_relay_counters(const struct tessi_relay *relay);

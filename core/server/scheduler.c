@@ -14,6 +14,7 @@
 #include "core/net/address.h"
 #include "core/net/poller.h"
 #include "core/net/server.h"
+#include "core/server/courier.h"
 #include "core/server/history.h"
 #include "core/server/record.h"
 #include "core/server/relay.h"
@@ -37,6 +38,7 @@ struct tessi_scheduler {
     struct tessi_server *server;
     struct tessi_poller *poller;
     struct tessi_relay *relay;
+    struct tessi_courier *courier;
     struct tessi_recorder *recorder; /* NULL: not recording */
     char *history_path;              /* owned; NULL: run times are not kept */
     int64_t history_ns;              /* when they were last written */
@@ -159,6 +161,11 @@ static void flush_all(struct tessi_scheduler *scheduler)
     }
 }
 
+static void courier_send(void *context, uint32_t peer, const void *bytes, size_t size)
+{
+    send_bytes(context, peer, bytes, size);
+}
+
 /* ——— inputs ——— */
 
 static void log_action(uint32_t peer, enum tessi_msg_type type)
@@ -175,6 +182,7 @@ static void deliver(struct tessi_scheduler *scheduler)
     if (scheduler->recorder != NULL) {
         tessi_recorder_digest(scheduler->recorder, tessi_outbox_digest(outbox));
     }
+    tessi_courier_keep_notes(scheduler->courier);
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
         log_action(item->peer, item->type);
@@ -200,7 +208,7 @@ static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
                                        .encrypted = tessi_net_is_encrypted(scheduler->net),
                                        .net = tessi_net_counters_read(scheduler->net),
                                        .sends_failed = scheduler->sends_failed};
-    char *json = tessi_status_json(scheduler->relay, &facts);
+    char *json = tessi_status_json(scheduler->relay, scheduler->courier, &facts);
     struct tessi_message message = {
         .type = TESSI_MSG_STATUS_REPLY, .run_id = tessi_relay_run_id(scheduler->relay), .as.status_reply.json = json};
     struct tessi_buffer buffer = {0};
@@ -215,6 +223,9 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
 {
     struct tessi_error why = {0};
     int64_t now_ns = tessi_clock_now();
+    if (tessi_courier_take(scheduler->courier, now_ns, peer, bytes, size)) {
+        return;
+    }
     enum tessi_role before = tessi_relay_role(scheduler->relay, peer);
     /* What is longer than any message is not recorded: a record's reader bounds its entries likewise. */
     size_t kept = size <= TESSI_MESSAGE_MAX ? size : 0;
@@ -240,6 +251,7 @@ static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
 {
     int64_t now_ns = tessi_clock_now();
     backlog_drop(scheduler, peer);
+    tessi_courier_gone(scheduler->courier, peer);
     if (tessi_relay_role(scheduler->relay, peer) == TESSI_ROLE_NONE) {
         return;
     }
@@ -393,6 +405,7 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
         TESSI_TRY(tessi_recorder_open(config->record_path, &sched, run_id, &scheduler->recorder, error));
     }
     scheduler->relay = tessi_relay_create(&sched, run_id);
+    scheduler->courier = tessi_courier_create(scheduler->relay, courier_send, scheduler);
     if (config->history_path != NULL) {
         scheduler->history_path = tessi_strdup(config->history_path);
         load_history(scheduler);
@@ -472,6 +485,7 @@ void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
     tessi_server_close(scheduler->server);
     tessi_poller_destroy(scheduler->poller);
     tessi_recorder_close(scheduler->recorder);
+    tessi_courier_destroy(scheduler->courier);
     tessi_relay_destroy(scheduler->relay);
     if (scheduler->owns_net) {
         tessi_net_destroy(scheduler->net);

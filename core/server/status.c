@@ -62,6 +62,33 @@ static void put_machine(cJSON *object, const struct tessi_sched_status *status)
     put(object, "stale_reports", status->stale_reports);
 }
 
+/* How steals went: why some came to nothing, and the newest ones. */
+static void put_steals(cJSON *object, const struct tessi_sched_status *status, const struct tessi_courier *courier,
+                       int64_t now_ns)
+{
+    cJSON *refused = cJSON_AddObjectToObject(object, "steals_refused");
+    for (uint32_t why = 0; why < TESSI_TRACE_WHY_END; why++) {
+        if (status->steals_refused[why] > 0) {
+            put(refused, tessi_trace_why_text(why), status->steals_refused[why]);
+        }
+    }
+    cJSON *recent = cJSON_AddArrayToObject(object, "recent_steals");
+    const struct tessi_trace_record *record;
+    for (size_t i = 0; (record = tessi_courier_steal(courier, i)) != NULL; i++) {
+        cJSON *steal = cJSON_CreateObject();
+        char task[64];
+        snprintf(task, sizeof task, "%" PRIu32 ".%" PRIu32 ":%" PRIu64, record->session, record->layer, record->index);
+        cJSON_AddNumberToObject(steal, "seconds_ago", seconds(now_ns - record->start_ns));
+        cJSON_AddStringToObject(steal, "step", tessi_trace_kind_name((enum tessi_trace_kind)record->kind));
+        cJSON_AddStringToObject(steal, "first_task", task);
+        put(steal, "tasks", record->amount);
+        put(steal, "from", record->giver);
+        put(steal, "to", record->peer);
+        cJSON_AddStringToObject(steal, "why", tessi_trace_why_text(record->why));
+        cJSON_AddItemToArray(recent, steal);
+    }
+}
+
 static void put_traffic(cJSON *object, const struct tessi_relay_counters *counters,
                         const struct tessi_status_facts *facts)
 {
@@ -79,7 +106,8 @@ static void put_traffic(cJSON *object, const struct tessi_relay_counters *counte
     put(object, "keys_refused", facts->net.keys_refused);
 }
 
-char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts)
+char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
+                        const struct tessi_status_facts *facts)
 {
     const struct tessi_sched *sched = tessi_relay_sched(relay);
     struct tessi_sched_status status;
@@ -93,6 +121,7 @@ char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_stat
     cJSON_AddBoolToObject(root, "encrypted", facts->encrypted);
     cJSON_AddNumberToObject(root, "uptime_seconds", seconds(facts->now_ns - facts->started_ns));
     put_machine(root, &status);
+    put_steals(root, &status, courier, facts->now_ns);
     put_traffic(root, tessi_relay_counters(relay), facts);
     cJSON *workers = cJSON_AddArrayToObject(root, "workers");
     for (size_t i = 0; i < status.workers; i++) {

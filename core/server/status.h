@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "core/net/context.h"
+#include "core/server/courier.h"
 #include "core/server/relay.h"
 
 struct tessi_status_facts {
@@ -17,6 +18,7 @@ struct tessi_status_facts {
 };
 
 /* One JSON object as text, freed by the caller with tessi_free. */
-char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_status_facts *facts);
+char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
+                        const struct tessi_status_facts *facts);
 
 #endif

@@ -81,6 +81,19 @@ static void put_report(struct sink *sink, const struct tessi_report *report)
 #undef TESSI_ROW
 }
 
+static void put_trace(struct sink *sink, const char *name, const struct tessi_trace_list *records)
+{
+    put(sink, " %s=[", name);
+    for (size_t i = 0; i < records->count && sink->used + 1 < sink->size; i++) {
+        const struct tessi_trace_record *record = &records->items[i];
+        put(sink, "%s%s %u.%u:%" PRIu64 " start_ns=%" PRIi64 " took_ns=%" PRIi64 " %s=%" PRIu64 " peer=%u why=%u",
+            i > 0 ? ", " : "", tessi_trace_kind_name((enum tessi_trace_kind)record->kind), record->session,
+            record->layer, record->index, record->start_ns, record->took_ns,
+            tessi_trace_amount_name((enum tessi_trace_kind)record->kind), record->amount, record->peer, record->why);
+    }
+    put(sink, "]");
+}
+
 static void put_field(struct sink *sink, const struct tessi_wire_field *field, const void *value)
 {
     switch (field->kind) {
@@ -132,6 +145,9 @@ static void put_field(struct sink *sink, const struct tessi_wire_field *field, c
             stats->tasks_done, stats->tasks_rerun, stats->steals, stats->workers_lost, stats->bytes_moved);
         return;
     }
+    case TESSI_WIRE_trace:
+        put_trace(sink, field->name, value);
+        return;
     }
 }
 

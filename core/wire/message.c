@@ -60,6 +60,7 @@ static uint32_t elements(const struct tessi_wire_field *field)
     case TESSI_WIRE_layers:
     case TESSI_WIRE_report:
     case TESSI_WIRE_stats:
+    case TESSI_WIRE_trace:
         return 1;
     }
     return 1;
@@ -150,6 +151,11 @@ static void pack_field(struct tessi_buffer *buffer, const struct tessi_wire_fiel
         tessi_pack_u64(buffer, stats->steals);
         tessi_pack_u64(buffer, stats->workers_lost);
         tessi_pack_u64(buffer, stats->bytes_moved);
+        return;
+    }
+    case TESSI_WIRE_trace: {
+        const struct tessi_trace_list *records = value;
+        tessi_pack_binary(buffer, records->items, records->count * sizeof *records->items);
         return;
     }
     }
@@ -289,6 +295,33 @@ static bool unpack_task(struct tessi_scan *scan, struct tessi_task *task)
            tessi_scan_u64(scan, &task->index);
 }
 
+static bool unpack_trace(struct tessi_scan *scan, struct tessi_trace_list *records, uint32_t limit)
+{
+    const uint8_t *bytes;
+    size_t size;
+    if (!tessi_scan_binary(scan, &bytes, &size)) {
+        return false;
+    }
+    if (size % sizeof *records->items != 0 || size / sizeof *records->items > limit) {
+        return tessi_scan_fail(scan, "a table of trace records has the wrong length");
+    }
+    if (size == 0) {
+        return true;
+    }
+    struct tessi_trace_record *items = tessi_try_alloc(size);
+    if (items == NULL) {
+        return tessi_scan_fail(scan, "no memory for trace records");
+    }
+    memcpy(items, bytes, size);
+    *records = (struct tessi_trace_list){items, size / sizeof *items};
+    for (size_t i = 0; i < records->count; i++) {
+        if (!tessi_trace_kind_valid(items[i].kind)) {
+            return tessi_scan_fail(scan, "a trace record of an unknown kind");
+        }
+    }
+    return true;
+}
+
 static bool unpack_stats(struct tessi_scan *scan, struct tessi_session_counts *stats)
 {
     return tessi_scan_array_of(scan, 5) && tessi_scan_u64(scan, &stats->tasks_done) &&
@@ -329,6 +362,8 @@ static bool unpack_field(struct reader *reader, const struct tessi_wire_field *f
         return tessi_report_unpack(scan, value);
     case TESSI_WIRE_stats:
         return unpack_stats(scan, value);
+    case TESSI_WIRE_trace:
+        return unpack_trace(scan, value, field->limit);
     }
     return false;
 }
@@ -423,6 +458,9 @@ static void field_fini(const struct tessi_wire_field *field, void *value)
         return;
     case TESSI_WIRE_report:
         tessi_report_fini(value);
+        return;
+    case TESSI_WIRE_trace:
+        tessi_free((void *)(uintptr_t)((struct tessi_trace_list *)value)->items);
         return;
     }
 }

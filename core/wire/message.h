@@ -19,7 +19,8 @@
  *     ids      struct tessi_id_list: u32 values
  *     layers   struct tessi_layer_list: each has passed tessi_layer_check on arrival
  *     report   struct tessi_report
- *     stats    struct tessi_session_counts */
+ *     stats    struct tessi_session_counts
+ *     trace    struct tessi_trace_list: at most `limit` records, of known kinds on arrival */
 #ifndef TESSI_WIRE_MESSAGE_H
 #define TESSI_WIRE_MESSAGE_H
 
@@ -31,6 +32,7 @@
 #include "core/graph/layer.h"
 #include "core/graph/report.h"
 #include "core/graph/span.h"
+#include "core/graph/trace.h"
 #include "core/wire/buffer.h"
 
 #define TESSI_PROTOCOL_VERSION 2
@@ -43,6 +45,8 @@
 #define TESSI_WIRE_RESOURCES_MAX (TESSI_RESOURCES_TEXT_MAX - 1)
 #define TESSI_WIRE_TEXT_MAX 2047
 #define TESSI_WIRE_DOCUMENT_MAX (8 << 20)
+#define TESSI_WIRE_LANES_MAX 1023
+#define TESSI_WIRE_TRACE_MAX 4096 /* records in a page: 192 KiB, so that nobody holds much for an asker that is slow */
 
 /* Columns of spans beside session, layer, first and count. */
 #define TESSI_SPAN_EPOCH 1u
@@ -66,6 +70,11 @@ struct tessi_id_list {
 
 struct tessi_layer_list { /* after unpacking: owned, each layer too; a taken layer is set to NULL by its taker */
     struct tessi_layer **items;
+    size_t count;
+};
+
+struct tessi_trace_list {
+    const struct tessi_trace_record *items; /* after unpacking: owned */
     size_t count;
 };
 
@@ -109,6 +118,11 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(SUBMIT, submit, 36)                                                                                            \
     ROW(RELEASE, release, 37)                                                                                          \
     ROW(CANCEL, cancel, 38)                                                                                            \
+    /* questions of anyone to the scheduler, which hands those for a worker on to it, and their answers' way back */   \
+    ROW(TRACE_REQUEST, trace_request, 39)                                                                              \
+    ROW(TRACE_PAGE, trace_page, 40)                                                                                    \
+    ROW(WHY_REQUEST, why_request, 41)                                                                                  \
+    ROW(WHY_REPLY, why_reply, 42)                                                                                      \
     /* between workers, and between a worker and a client */                                                           \
     ROW(PEER_WELCOME, peer_welcome, 48)                                                                                \
     ROW(READ, read, 49)                                                                                                \
@@ -173,6 +187,30 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_release(F, M) F(M, ids, ids, 0)
 #define TESSI_FIELDS_cancel(F, M) F(M, ids, ids, 0)
 
+/* worker 0: the scheduler itself. question: echoed. from: number of the first record wanted; beyond the last one: none. */
+#define TESSI_FIELDS_trace_request(F, M)                                                                               \
+    F(M, hello, hello, 0) F(M, u32, question, 0) F(M, u32, worker, 0) F(M, u32, ring, 0) F(M, u64, from, 0)
+/* lanes: names of the ring's rows, a line each. written: records ever. now_ns: the answerer's clock; offset_ns: how far
+ * it is before the scheduler's, known to half of delay_ns. error: why there is no page. */
+#define TESSI_FIELDS_trace_page(F, M)                                                                                  \
+    F(M, u32, question, 0)                                                                                             \
+    F(M, u32, worker, 0)                                                                                               \
+    F(M, u32, ring, 0)                                                                                                 \
+    F(M, u32, rings, 0)                                                                                                \
+    F(M, text, lanes, TESSI_WIRE_LANES_MAX)                                                                            \
+    F(M, u64, from, 0)                                                                                                 \
+    F(M, u64, written, 0)                                                                                              \
+    F(M, i64, now_ns, 0)                                                                                               \
+    F(M, i64, offset_ns, 0)                                                                                            \
+    F(M, i64, delay_ns, 0)                                                                                             \
+    F(M, text, error, TESSI_WIRE_TEXT_MAX)                                                                             \
+    F(M, trace, records, TESSI_WIRE_TRACE_MAX)
+/* chosen: this task (session 0: of whichever session has it); else the first that waits in each session. The scheduler
+ * answers with JSON, a worker with lines. */
+#define TESSI_FIELDS_why_request(F, M)                                                                                 \
+    F(M, hello, hello, 0) F(M, u32, question, 0) F(M, u32, worker, 0) F(M, flag, chosen, 0) F(M, task, task, 0)
+#define TESSI_FIELDS_why_reply(F, M) F(M, u32, question, 0) F(M, text, text, TESSI_WIRE_DOCUMENT_MAX)
+
 #define TESSI_FIELDS_peer_welcome(F, M) F(M, u32, id, 0) F(M, u64, nonce, 0)
 #define TESSI_FIELDS_read(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH) F(M, flag, lease, 0)
 #define TESSI_FIELDS_ready_inline(F, M) F(M, task, task, 0) F(M, u32, epoch, 0)
@@ -199,7 +237,8 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(ids, struct tessi_id_list)                                                                                     \
     ROW(layers, struct tessi_layer_list)                                                                               \
     ROW(report, struct tessi_report)                                                                                   \
-    ROW(stats, struct tessi_session_counts)
+    ROW(stats, struct tessi_session_counts)                                                                            \
+    ROW(trace, struct tessi_trace_list)
 
 #define TESSI_ROW(kind, type) typedef type tessi_wire_type_##kind;
 TESSI_WIRE_KINDS(TESSI_ROW)

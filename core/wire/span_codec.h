@@ -25,7 +25,7 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
     ROW(adopted, TESSI_SPAN_EPOCH)                                                                                     \
     ROW(missing, TESSI_SPAN_EPOCH)                                                                                     \
     ROW(stolen, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)                                                                  \
-    ROW(kept, TESSI_SPAN_EPOCH)                                                                                        \
+    ROW(kept, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)                                                                    \
     ROW(refused, TESSI_SPAN_EPOCH)
 
 #define TESSI_REPORT_GAUGES(ROW)                                                                                       \

@@ -110,6 +110,12 @@ static struct tessi_layer *full_layer(double value)
     return layer;
 }
 
+static void launch(struct tessi_stream *stream, struct tessi_launch *what)
+{
+    assert_int_equal(cpu->launch(stream, what), TESSI_OK);
+    cpu->kick(stream);
+}
+
 static void test_launch(void **state)
 {
     struct tessi_device *device = open_device();
@@ -122,9 +128,9 @@ static void test_launch(void **state)
     (void)state;
     assert_int_equal(cpu->alloc(device, 64 * sizeof(double), &block, NULL), TESSI_OK);
     assert_int_equal((uintptr_t)block % 64, 0);
-    struct tessi_launch launch = {
+    struct tessi_launch fill = {
         .call = {.layer = layer, .steps = 1, .out = block}, .done = take_note, .context = &note};
-    assert_int_equal(cpu->launch(stream, &launch), TESSI_OK);
+    launch(stream, &fill);
     assert_int_equal(cpu->copy_async(stream, copy, block, sizeof copy, NULL, NULL), TESSI_OK);
     cpu->stream_close(stream);
     assert_int_equal(note.status, TESSI_OK);
@@ -148,11 +154,11 @@ static void test_failure_is_told(void **state)
     struct log log = {0};
     struct note note = {.log = &log};
     double out[4];
-    struct tessi_launch launch = {
+    struct tessi_launch fill = {
         .call = {.layer = layer, .steps = 1, .out = out}, .done = take_note, .context = &note};
     (void)state;
     layer->as.npy.path = path;
-    assert_int_equal(cpu->launch(stream, &launch), TESSI_OK);
+    launch(stream, &fill);
     cpu->stream_close(stream);
     assert_int_equal(note.status, TESSI_NOT_FOUND);
     assert_non_null(strstr(note.text, path));
@@ -279,6 +285,7 @@ static void test_after(void **state)
     struct tessi_shape shape = SHAPE(4);
     struct tessi_layer *missing = whole_layer(TESSI_OP_READ_NPY, TESSI_F64, &shape, NULL);
     char path[] = "/nowhere/at-all.npy";
+    struct tessi_event *event = NULL;
     struct gate gate;
     struct log log = {0};
     struct note notes[4];
@@ -289,7 +296,7 @@ static void test_after(void **state)
         {.call = {.layer = layer, .steps = 1, .out = out[0]}, .after_count = 1, .after = {{first, 1, 1}}},
         {.call = {.layer = missing, .steps = 1, .out = out[1]}},
         {.call = {.layer = layer, .steps = 1, .out = out[2]}, .after_count = 1, .after = {{first, 2, 3}}},
-        {.call = {.layer = layer, .steps = 1, .out = out[3]}, .after_count = 1, .after = {{second, 2, 2}}},
+        {.call = {.layer = layer, .steps = 1, .out = out[3]}, .after_count = 1, .after = {{second, 3, 3}}},
     };
     gate_init(&gate);
     gate_close(&gate, first); /* entry 1 of the first stream */
@@ -298,12 +305,16 @@ static void test_after(void **state)
         launches[i].done = take_note;
         launches[i].context = &notes[i];
     }
-    assert_int_equal(cpu->launch(second, &launches[0]), TESSI_OK);
+    launch(second, &launches[0]);
     gate_open(&gate);
-    assert_int_equal(cpu->launch(first, &launches[1]), TESSI_OK);
+    assert_int_equal(cpu->event_create(device, &event, NULL), TESSI_OK);
+    assert_int_equal(cpu->event_record(second, event), TESSI_OK);
+    cpu->event_wait(event); /* a failure after its entry would be taken for one of it */
+    cpu->event_destroy(event);
+    launch(first, &launches[1]);
     assert_int_equal(cpu->copy_async(first, NULL, NULL, 0, NULL, NULL), TESSI_OK);
-    assert_int_equal(cpu->launch(second, &launches[2]), TESSI_OK);
-    assert_int_equal(cpu->launch(second, &launches[3]), TESSI_OK); /* after its own stream's entry */
+    launch(second, &launches[2]);
+    launch(second, &launches[3]); /* after its own stream's entry */
     cpu->stream_close(first);
     cpu->stream_close(second);
     assert_int_equal(notes[0].status, TESSI_OK);
@@ -347,7 +358,7 @@ static void test_products_side_by_side(void **state)
             launches[s][i] = (struct tessi_launch){.call = {.layer = layer, .steps = 1, .out = out[s], .in = {a, b}},
                                                    .done = take_note,
                                                    .context = &notes[s][i]};
-            assert_int_equal(cpu->launch(streams[s], &launches[s][i]), TESSI_OK);
+            launch(streams[s], &launches[s][i]);
         }
     }
     for (int s = 0; s < STREAMS; s++) {

@@ -297,6 +297,28 @@ static struct tessi_id_list sample_ids(struct sample *sample)
     return (struct tessi_id_list){items, count};
 }
 
+static struct tessi_trace_list sample_trace(struct sample *sample)
+{
+    size_t count = (size_t)sample_between(sample, 0, 5);
+    if (count == 0) {
+        return (struct tessi_trace_list){0};
+    }
+    struct tessi_trace_record *items = tessi_zalloc(count * sizeof *items);
+    for (size_t i = 0; i < count; i++) {
+        items[i] = (struct tessi_trace_record){.index = sample_next(sample),
+                                               .start_ns = (int64_t)sample_next(sample),
+                                               .took_ns = (int64_t)(sample_next(sample) >> 20),
+                                               .amount = sample_next(sample),
+                                               .session = (uint32_t)sample_next(sample),
+                                               .layer = (uint32_t)sample_next(sample),
+                                               .peer = (uint32_t)sample_next(sample),
+                                               .lane = (uint16_t)sample_next(sample),
+                                               .kind = (uint8_t)sample_between(sample, TESSI_TRACE_RUN, TESSI_TRACE_KEEP),
+                                               .why = (uint8_t)sample_next(sample)};
+    }
+    return (struct tessi_trace_list){items, count};
+}
+
 static void sample_field(struct sample *sample, const struct tessi_wire_field *field, void *value)
 {
     switch (field->kind) {
@@ -339,6 +361,9 @@ static void sample_field(struct sample *sample, const struct tessi_wire_field *f
     case TESSI_WIRE_stats:
         *(struct tessi_session_counts *)value =
             (struct tessi_session_counts){sample_next(sample), 2, 3, 4, sample_next(sample)};
+        return;
+    case TESSI_WIRE_trace:
+        *(struct tessi_trace_list *)value = sample_trace(sample);
         return;
     }
 }

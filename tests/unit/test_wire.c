@@ -198,6 +198,14 @@ static void assert_fields_equal(const struct tessi_wire_field *field, const void
     case TESSI_WIRE_stats:
         assert_memory_equal(a, b, sizeof(struct tessi_session_counts));
         return;
+    case TESSI_WIRE_trace: {
+        const struct tessi_trace_list *s = a, *t = b;
+        assert_int_equal(s->count, t->count);
+        if (s->count > 0) {
+            assert_memory_equal(s->items, t->items, s->count * sizeof *s->items);
+        }
+        return;
+    }
     }
     fail();
 }
@@ -547,6 +555,51 @@ static void test_layers_are_checked(void **state)
     tessi_buffer_fini(&buffer);
 }
 
+/* The scheduler counts answers for the thief that waits for them, so both kinds have to name it. */
+static void test_answers_to_steals_name_the_thief(void **state)
+{
+    (void)state;
+    struct tessi_message message = {.type = TESSI_MSG_REPORT}, again;
+    struct tessi_report *report = &message.as.report.report;
+    struct tessi_span span = {.session = 1, .layer = 2, .first = 3, .count = 1, .epoch = 4, .worker = 5};
+    tessi_spans_push(&report->kept, span);
+    tessi_spans_push(&report->stolen, span);
+    struct tessi_buffer buffer = {0};
+    pack(&message, &buffer);
+    must_unpack(&buffer, &again);
+    assert_int_equal(again.as.report.report.kept.items[0].worker, 5);
+    assert_int_equal(again.as.report.report.stolen.items[0].worker, 5);
+    tessi_message_fini(&again);
+    tessi_buffer_fini(&buffer);
+    tessi_report_fini(report);
+}
+
+static void test_trace_records_are_bounded(void **state)
+{
+    (void)state;
+    struct tessi_trace_record *records = tessi_zalloc((TESSI_WIRE_TRACE_MAX + 1) * sizeof *records);
+    struct tessi_message message = {.type = TESSI_MSG_TRACE_PAGE}, again;
+    struct tessi_buffer buffer = {0};
+    for (size_t i = 0; i <= TESSI_WIRE_TRACE_MAX; i++) {
+        records[i].kind = TESSI_TRACE_RUN;
+    }
+    message.as.trace_page.records = (struct tessi_trace_list){records, TESSI_WIRE_TRACE_MAX};
+    pack(&message, &buffer);
+    must_unpack(&buffer, &again);
+    tessi_message_fini(&again);
+    message.as.trace_page.records.count++;
+    tessi_buffer_clear(&buffer);
+    pack(&message, &buffer);
+    assert_int_equal(tessi_message_unpack(buffer.data, buffer.size, &again, NULL), TESSI_FORMAT);
+    records[7].kind = 15; /* no such kind */
+    message.as.trace_page.records.count = 8;
+    tessi_buffer_clear(&buffer);
+    pack(&message, &buffer);
+    assert_int_equal(tessi_message_unpack(buffer.data, buffer.size, &again, NULL), TESSI_FORMAT);
+    tessi_buffer_fini(&buffer);
+    tessi_free(records);
+}
+
 static void test_dump(void **state)
 {
     (void)state;
@@ -578,6 +631,8 @@ int main(void)
         cmocka_unit_test(test_texts_are_cut_at_characters),
         cmocka_unit_test(test_integers_of_every_width),
         cmocka_unit_test(test_layers_are_checked),
+        cmocka_unit_test(test_answers_to_steals_name_the_thief),
+        cmocka_unit_test(test_trace_records_are_bounded),
         cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

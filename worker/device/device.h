@@ -63,6 +63,7 @@ struct tessi_launch {
     tessi_prepare_fn *prepare; /* or NULL */
     tessi_done_fn *done;
     void *context; /* for both */
+    int64_t started_ns; /* told by the device before `done`: when the work began, on the monotonic clock */
 };
 
 struct tessi_device_kind {
@@ -83,8 +84,10 @@ struct tessi_device_kind {
     void (*stream_close)(struct tessi_stream *stream);
 
     /* BUSY: `depth` entries wait already; nothing was taken, no callback will come. The launch, its layer and its
-     * blocks stay the caller's and must live until `done`. */
+     * blocks stay the caller's and must live until `done`. It may wait for the next `kick`, so that many launches
+     * wake a sleeping device once; all other entries kick by themselves. */
     enum tessi_status (*launch)(struct tessi_stream *stream, struct tessi_launch *launch);
+    void (*kick)(struct tessi_stream *stream);
     /* Between any two of host and device memory; the ranges do not overlap. BUSY as `launch`; `done` may be NULL. */
     enum tessi_status (*copy_async)(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                     tessi_done_fn *done, void *context);

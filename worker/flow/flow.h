@@ -162,6 +162,7 @@ struct tessi_flow_action {
     uint64_t run;                     /* number of the step at this slot, from 1 */
     uint32_t after_count;
     struct tessi_flow_after after[TESSI_FLOW_AFTER_MAX];
+    int64_t assigned_ns;              /* when the task came here, for the trace */
     const struct tessi_layer *layer;  /* also SPILL, LOAD and spilled sends: how to make a regenerable block again
                                          (NULL: unknown, so it is not). Valid until the RUN, SPILL or LOAD has been
                                          answered; of sends, until the next step */
@@ -200,5 +201,8 @@ struct tessi_flow_stats {
     uint64_t parked_reads; /* of peers, waiting for a task here */
 };
 void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *stats);
+
+/* Why a task that was assigned here has not run yet, in words, a line each; cut to fit. Returns text. */
+const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task task, char *text, size_t size);
 
 #endif

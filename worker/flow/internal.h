@@ -16,6 +16,7 @@
  *   memory.c  the ledger, and taking room back
  *   fetch.c   asking peers and bringing blocks in
  *   serve.c   answering peers
+ *   explain.c why a task waits, in words
  *   verify.c  the invariants */
 #ifndef TESSI_FLOW_INTERNAL_H
 #define TESSI_FLOW_INTERNAL_H
@@ -140,6 +141,7 @@ struct flow_task {
     uint64_t footprint;
     struct flow_link *links; /* of all steps, in their order */
     int64_t ran_ns;
+    int64_t assigned_ns;
     uint32_t block, epoch, seq;
     uint32_t steps, next_step, done_steps;
     uint32_t link_count, demand_at, ahead_at; /* first link of next_step; first link beyond the window */
@@ -238,6 +240,7 @@ struct tessi_flow {
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
     uint32_t seq, started, streams, spilling, spill_generation; /* streams: started tasks of several steps */
+    int64_t now_ns;            /* of the event under way */
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */
@@ -245,7 +248,6 @@ struct tessi_flow {
     bool spill_broken;         /* the last spill failed */
     uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
     uint64_t fetched_bytes, served_bytes, mapped_bytes;
-    int64_t now_ns;
     uint32_t pulls;            /* under way */
     int64_t pulls_since_ns;    /* there have been some */
     uint64_t pulled_bytes, pulling_ns;

@@ -218,6 +218,7 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     task->epoch = span.epoch;
     task->alone = span.deaths > 0;
     task->order = span.order;
+    task->assigned_ns = flow->now_ns;
     task->seq = flow->seq++;
     task->steps = steps;
     task->footprint = footprint;

@@ -128,6 +128,7 @@ struct pull {
     struct tessi_block *block; /* NULL: a free record */
     uint64_t received;
     uint64_t token;
+    int64_t begun_ns;
     bool by_copier; /* its memory was new when the first piece came: making pages is not for the loop */
 };
 void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tessi_block *block);

@@ -35,6 +35,7 @@ struct tessi_source {
 struct tessi_peer_data {
     const void *bytes; /* READY_INLINE: the block; READY_LEASE: where it lies in the peer's memory */
     uint64_t byte_count;
+    int64_t begun_ns; /* DATA: when the block was asked for */
 };
 
 struct tessi_peers_config {

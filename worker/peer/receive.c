@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/clock.h"
 #include "worker/peer/internal.h"
 
 enum { TOKEN_SHIFT = 24 }; /* a token is a serial number and the place of its pull */
@@ -45,6 +46,7 @@ void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tes
     peers->pulls[at] = (struct pull){.task = task,
                                      .peer = peer->id,
                                      .block = tessi_block_ref(block),
+                                     .begun_ns = tessi_clock_now(),
                                      .token = ++peers->pull_tokens << TOKEN_SHIFT | at};
     tessi_map_put(&peers->pull_of, key_of(task), at);
 }
@@ -52,8 +54,9 @@ void tessi_peer_pull_begin(struct peer *peer, struct tessi_task task, struct tes
 static void pull_complete(struct tessi_peers *peers, struct pull *pull)
 {
     struct tessi_flow_event event = {.kind = TESSI_FLOW_DATA, .peer = pull->peer, .task = pull->task};
+    struct tessi_peer_data data = {.byte_count = tessi_block_bytes(pull->block), .begun_ns = pull->begun_ns};
     pull_end(peers, pull);
-    peers->config.event(peers->config.context, &event, &(struct tessi_peer_data){0});
+    peers->config.event(peers->config.context, &event, &data);
 }
 
 /* A copy into pages that exist takes less than handing it to another thread, and the sockets go on meanwhile. */

@@ -218,7 +218,7 @@ static void take_inline(struct peer *peer, const struct tessi_msg_ready_inline *
         return;
     }
     emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_READY_INLINE, .task = ready->task, .epoch = ready->epoch},
-         (struct tessi_peer_data){payload->data, payload->size});
+         (struct tessi_peer_data){.bytes = payload->data, .byte_count = payload->size});
 }
 
 static void take_lease(struct peer *peer, const struct tessi_msg_ready_lease *ready)
@@ -232,7 +232,7 @@ static void take_lease(struct peer *peer, const struct tessi_msg_ready_lease *re
         return;
     }
     emit(peer, (struct tessi_flow_event){.kind = TESSI_FLOW_READY_LEASE, .task = ready->task, .epoch = ready->epoch},
-         (struct tessi_peer_data){bytes, ready->bytes});
+         (struct tessi_peer_data){.bytes = bytes, .byte_count = ready->bytes});
 }
 
 static void take_plain(struct peer *peer, enum tessi_flow_event_kind kind, struct tessi_task task)

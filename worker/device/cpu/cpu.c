@@ -143,6 +143,7 @@ static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
     error.text[0] = 0;
     enum tessi_status status = await(stream, launch);
     int64_t start_ns = stream->clock_ns != 0 ? stream->clock_ns : tessi_clock_now();
+    launch->started_ns = start_ns;
     if (status == TESSI_OK && launch->prepare != NULL) {
         status = launch->prepare(launch->context, &launch->call, &error);
     }
@@ -190,8 +191,11 @@ static bool sleep_until_filled(struct tessi_stream *stream, uint64_t taken)
 {
     stream->clock_ns = 0;
     (void)pthread_mutex_lock(&stream->lock);
-    atomic_store(&stream->asleep, true);
-    while (atomic_load(&stream->submitted) == taken && !atomic_load(&stream->closing)) {
+    for (;;) {
+        atomic_store(&stream->asleep, true); /* each time: who woke it may have meant an earlier sleep, and has cleared this */
+        if (atomic_load(&stream->submitted) != taken || atomic_load(&stream->closing)) {
+            break;
+        }
         (void)pthread_cond_wait(&stream->filled, &stream->lock);
     }
     atomic_store(&stream->asleep, false);
@@ -231,10 +235,23 @@ static enum tessi_status submit(struct tessi_stream *stream, const struct entry 
     }
     stream->ring[number % stream->depth] = *entry;
     atomic_store(&stream->submitted, number + 1);
+    return TESSI_OK;
+}
+
+static void cpu_kick(struct tessi_stream *stream)
+{
     if (atomic_load(&stream->asleep) && atomic_exchange(&stream->asleep, false)) {
         wake_thread(stream);
     }
-    return TESSI_OK;
+}
+
+static enum tessi_status submit_and_kick(struct tessi_stream *stream, const struct entry *entry)
+{
+    enum tessi_status status = submit(stream, entry);
+    if (status == TESSI_OK) {
+        cpu_kick(stream);
+    }
+    return status;
 }
 
 static enum tessi_status cpu_open(const struct tessi_device_options *options, struct tessi_device **device,
@@ -370,7 +387,7 @@ static enum tessi_status cpu_copy_async(struct tessi_stream *stream, void *to, c
     entry.as.copy.bytes = bytes;
     entry.as.copy.done = done;
     entry.as.copy.context = context;
-    return submit(stream, &entry);
+    return submit_and_kick(stream, &entry);
 }
 
 static enum tessi_status cpu_event_create(struct tessi_device *device, struct tessi_event **event,
@@ -402,7 +419,7 @@ static enum tessi_status cpu_event_record(struct tessi_stream *stream, struct te
     entry.as.mark.event = event;
     entry.as.mark.ticket = ++event->recorded;
     (void)pthread_mutex_unlock(&event->lock);
-    enum tessi_status status = submit(stream, &entry);
+    enum tessi_status status = submit_and_kick(stream, &entry);
     if (status != TESSI_OK) {
         (void)pthread_mutex_lock(&event->lock);
         event->recorded = before;
@@ -438,6 +455,7 @@ const struct tessi_device_kind tessi_device_cpu = {
     .stream_open = cpu_stream_open,
     .stream_close = cpu_stream_close,
     .launch = cpu_launch,
+    .kick = cpu_kick,
     .copy_async = cpu_copy_async,
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,

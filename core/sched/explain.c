@@ -1,0 +1,268 @@
+/* Why a task waits, in words. Nothing here changes the state: not even a page is opened. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "core/base/assert.h"
+#include "core/base/text.h"
+#include "core/sched/state.h"
+
+#define INPUTS_TOLD 8
+
+struct sink {
+    struct tessi_sched_why *why;
+    size_t used;
+};
+
+/* "w1 (worker 7)" */
+static const char *worker_name(const struct tessi_sched *sched, uint32_t index, char *text, size_t size)
+{
+    const struct worker *worker = sched->workers[index];
+    return tessi_text_format(text, size, "%s (worker %" PRIu32 ")", worker->info.name, worker->id);
+}
+
+__attribute__((format(printf, 2, 3))) static void say(struct sink *sink, const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)tessi_text_format_list(line, sizeof line, format, arguments);
+    va_end(arguments);
+    size_t left = sizeof sink->why->text - sink->used;
+    (void)tessi_text_format(sink->why->text + sink->used, left, "%s%s", sink->used > 0 ? "\n" : "", line);
+    sink->used += strlen(sink->why->text + sink->used);
+}
+
+static const struct sched_layer *find_layer(const struct tessi_sched *sched, uint32_t session_id, uint32_t id)
+{
+    for (size_t s = 0; s < sched->session_count; s++) {
+        const struct session *session = sched->sessions[s];
+        if (session != NULL && (session_id == 0 || session->id == session_id)) {
+            uint32_t at = tessi_map_get(&session->layers_by_id, (struct tessi_map_key){0, id});
+            if (at != TESSI_MAP_NONE && session->layers[at] != NULL) {
+                return session->layers[at];
+            }
+        }
+    }
+    return NULL;
+}
+
+/* ——— what it waits for ——— */
+
+struct inputs_walk {
+    const struct tessi_sched *sched;
+    const struct sched_layer *input;
+    struct sink *sink;
+    uint64_t count; /* that are not done */
+};
+
+static void tell_input(void *context, uint64_t index)
+{
+    struct inputs_walk *walk = context;
+    const struct sched_layer *layer = walk->input;
+    const struct task_record *task = record_peek(layer, index);
+    enum task_state state = state_of(layer, index);
+    char worker[128];
+    if (state == TASK_HELD || ++walk->count > INPUTS_TOLD) {
+        return;
+    }
+    const char *operation = tessi_op_row(layer->layer->op)->name;
+    if (state != TASK_ASSIGNED) {
+        say(walk->sink, "its input %" PRIu32 ":%" PRIu64 " (%s) has not been given to a worker yet", layer->layer->id,
+            index, operation);
+        return;
+    }
+    say(walk->sink, "its input %" PRIu32 ":%" PRIu64 " (%s) %s %s", layer->layer->id, index, operation,
+        (task->flags & TASK_ADOPTING) != 0  ? "is being taken over by"
+        : (task->flags & TASK_STARTED) != 0 ? "is being made by"
+                                            : "waits at",
+        worker_name(walk->sched, task->owner, worker, sizeof worker));
+}
+
+static void tell_inputs(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
+                        struct sink *sink)
+{
+    struct inputs_walk walk = {.sched = sched, .sink = sink};
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        walk.input = layer->inputs[i];
+        tessi_task_inputs(layer->layer, i, index, tell_input, &walk);
+    }
+    if (walk.count > INPUTS_TOLD) {
+        say(sink, "and %" PRIu64 " inputs more are not there", walk.count - INPUTS_TOLD);
+    }
+}
+
+/* The backlog that holds the task: how many tasks come before it there. False: it is not in this one. */
+static bool place_in(const struct backlog *backlog, const struct sched_layer *layer, uint64_t index, uint64_t *before)
+{
+    uint64_t order = order_of(layer, index);
+    bool found = false;
+    *before = 0;
+    for (size_t e = 0; e < backlog->heap.count; e++) {
+        const struct backlog_span *span = &backlog->spans[backlog->heap.entries[e].value];
+        bool inside = span->layer == layer && index - span->first < span->count;
+        found = found || inside;
+        if (inside) {
+            *before += index - span->first;
+        } else if (backlog->heap.entries[e].first < order) {
+            *before += span->count;
+        }
+    }
+    return found;
+}
+
+static void tell_unassigned(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
+                            struct sink *sink)
+{
+    const struct lane *lane = layer->lane;
+    uint64_t before;
+    char name[128], demand[TESSI_RESOURCES_TEXT_MAX];
+    if (sched->alive_count == 0) {
+        say(sink, "no worker is there: start one with `tessera worker ADDRESS`");
+        return;
+    }
+    for (uint32_t w = 0; w < lane->capacity; w++) {
+        bool has = w < layer->on_capacity && layer->on[w].backlog > 0;
+        if (!has || !place_in(&lane->backlogs[w], layer, index, &before)) {
+            continue;
+        }
+        const struct worker *worker = sched->workers[w];
+        say(sink, "it is kept for %s, with %" PRIu64 " tasks before it", worker_name(sched, w, name, sizeof name),
+            before);
+        say(sink, "that worker has been given %" PRIu64 " tasks, about %.3f s for each slot; it gets more below %.3f s",
+            worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
+            (double)sched->config.window_ns / 1e9);
+        if (!resources_free(worker, layer, &(struct task_record){0}, 0)) {
+            say(sink, "it demands %s, which tasks given to that worker hold",
+                tessi_resources_text(&lane->demand, demand, sizeof demand));
+        }
+        return;
+    }
+    if (lane->orphans.heap.count > 0 && lane->demand.count > 0) {
+        say(sink, "no worker has the resources that it demands, %s: start one with `tessera worker ADDRESS --resources %s`",
+            tessi_resources_text(&lane->demand, demand, sizeof demand), demand);
+    }
+    say(sink, place_in(&lane->orphans, layer, index, &before) ? "it waits for any worker that may run it"
+                                                                 : "nobody needs its block at present");
+}
+
+static void tell_assigned(const struct tessi_sched *sched, const struct task_record *task, struct sink *sink)
+{
+    const struct worker *worker = sched->workers[task->owner];
+    char name[128];
+    say(sink, "it was given to %s, which has %" PRIu64 " tasks, about %.3f s for each slot",
+        worker_name(sched, task->owner, name, sizeof name), worker->assigned,
+        worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1));
+    if ((task->flags & TASK_STEALING) != 0) {
+        say(sink, "an idle worker has asked for it; the answer is on its way");
+    }
+}
+
+bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name, struct tessi_sched_why *why)
+{
+    const struct sched_layer *layer = find_layer(sched, name.session, name.layer);
+    struct sink sink = {.why = why};
+    char worker[128];
+    memset(why, 0, sizeof *why);
+    why->state = why->operation = "";
+    if (layer == NULL || name.index >= layer->tasks) {
+        return false;
+    }
+    why->task = (struct tessi_task){layer->session->id, layer->layer->id, name.index};
+    why->operation = tessi_op_row(layer->layer->op)->name;
+    const struct task_record *task = record_peek(layer, name.index);
+    switch (state_of(layer, name.index)) {
+    case TASK_UNASSIGNED:
+        why->state = "unassigned";
+        tell_unassigned(sched, layer, name.index, &sink);
+        tell_inputs(sched, layer, name.index, &sink);
+        break;
+    case TASK_ASSIGNED:
+        why->worker = sched->workers[task->owner]->id;
+        why->state = (task->flags & TASK_STARTED) != 0 ? "running" : "assigned";
+        tell_assigned(sched, task, &sink);
+        tell_inputs(sched, layer, name.index, &sink);
+        break;
+    case TASK_HELD:
+        why->state = "done";
+        say(&sink, "it is done; %s holds its block", worker_name(sched, task->owner, worker, sizeof worker));
+        break;
+    case TASK_RELEASED:
+        why->state = "done";
+        say(&sink, "it is done, or was not needed, and its block is not kept");
+        break;
+    case TASK_FAILED:
+        why->state = "failed";
+        say(&sink, "it has failed%s%s", layer->failure_text != NULL ? ": " : "",
+            layer->failure_text != NULL ? layer->failure_text : "");
+        break;
+    case TASK_POISONED:
+        why->state = "failed";
+        say(&sink, "a task that it depends on has failed");
+        break;
+    }
+    return true;
+}
+
+/* ——— the first that waits ——— */
+
+static bool waits(const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    switch (state_of(layer, index)) {
+    case TASK_UNASSIGNED:
+        return layer->wanted || task == NULL || task->refs > 0;
+    case TASK_ASSIGNED:
+        return (task->flags & TASK_STARTED) == 0;
+    case TASK_HELD:
+    case TASK_RELEASED:
+    case TASK_FAILED:
+    case TASK_POISONED:
+        return false;
+    }
+    return false;
+}
+
+static bool first_of_layer(const struct sched_layer *layer, uint64_t *index)
+{
+    for (uint64_t p = 0; p < layer->page_count; p++) {
+        if (layer->pages[p].kind == PAGE_RELEASED) {
+            continue;
+        }
+        uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;
+        for (uint64_t i = p * PAGE_TASKS; i < last; i++) {
+            if (waits(layer, i)) {
+                *index = i;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool tessi_sched_first_waiting(const struct tessi_sched *sched, size_t *position, struct tessi_task *task, bool *any)
+{
+    while (*position < sched->session_count && sched->sessions[*position] == NULL) {
+        ++*position;
+    }
+    if (*position == sched->session_count) {
+        return false;
+    }
+    const struct session *session = sched->sessions[(*position)++];
+    uint64_t best = 0, index;
+    *any = false;
+    for (size_t l = 0; l < session->layer_count; l++) {
+        const struct sched_layer *layer = session->layers[l];
+        if (layer == NULL || layer->gone || layer->failure != TESSI_OK || layer->held == layer->tasks ||
+            !first_of_layer(layer, &index)) {
+            continue;
+        }
+        uint64_t order = order_of(layer, index);
+        if (!*any || order < best) {
+            best = order;
+            *any = true;
+            *task = (struct tessi_task){session->id, layer->layer->id, index};
+        }
+    }
+    return true;
+}

@@ -1,0 +1,164 @@
+/* Why a task waits, in words. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "core/base/text.h"
+#include "worker/flow/internal.h"
+
+#define INPUTS_TOLD 8
+
+struct sink {
+    char *text;
+    size_t size, used;
+};
+
+__attribute__((format(printf, 2, 3))) static void say(struct sink *sink, const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)tessi_text_format_list(line, sizeof line, format, arguments);
+    va_end(arguments);
+    (void)tessi_text_format(sink->text + sink->used, sink->size - sink->used, "%s%s", sink->used > 0 ? "\n" : "", line);
+    sink->used += strlen(sink->text + sink->used);
+}
+
+/* What stands between the block and its being readable here. */
+static const char *block_state(const struct flow_block *block)
+{
+    switch (block->state) {
+    case FLOW_ABSENT:
+    case FLOW_LOCATING:
+        return "is being looked for: the scheduler has been asked where it is";
+    case FLOW_AWAITED:
+        return "is to be made here, and its assignment is on its way";
+    case FLOW_NOWHERE:
+        return "will not come: what makes it has failed or was cancelled";
+    case FLOW_UNASKED:
+        return "is at a worker that cannot be reached yet:";
+    case FLOW_ASKED:
+        return "has been asked for and is not made yet, or its answer is on its way:";
+    case FLOW_OFFERED:
+        return "waits for room here, or for earlier transfers; it is made:";
+    case FLOW_PULLING:
+        return "is being fetched:";
+    case FLOW_MAPPED:
+        return "is read in place, and is wanted back:";
+    case FLOW_UNMADE:
+        return "waits here too";
+    case FLOW_MAKING:
+        return "is being made here";
+    case FLOW_LOCAL:
+    case FLOW_SPILLING:
+        return "is here";
+    case FLOW_SPILLED:
+        return "is in its spill file and waits for room";
+    case FLOW_LOADING:
+        return "is being read back from its spill file";
+    case FLOW_ABANDONED:
+        return "is being given up";
+    case FLOW_STATES:
+        break;
+    }
+    return "";
+}
+
+static void tell_inputs(const struct tessi_flow *flow, const struct flow_task *task, struct sink *sink)
+{
+    uint32_t told = 0;
+    for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
+        const struct flow_block *block = flow_block(flow, task->links[i].block);
+        if (block->readable) {
+            continue;
+        }
+        if (told++ == INPUTS_TOLD) {
+            say(sink, "and more inputs are not here");
+            return;
+        }
+        const struct tessi_task name = tessi_flow_block_name(flow, block);
+        char source[32] = "";
+        if (block->source != 0) {
+            (void)tessi_text_format(source, sizeof source, " worker %" PRIu32, block->source);
+        }
+        say(sink, "its input %" PRIu32 ":%" PRIu64 " (%" PRIu64 " bytes) %s%s", name.layer, name.index, block->bytes,
+            block_state(block), source);
+    }
+}
+
+/* Tasks here that come before it in the global order. */
+static uint64_t older(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < flow->all.count; i++) {
+        const struct tessi_heap_entry *entry = &flow->all.entries[i];
+        count += entry->first < task->order || (entry->first == task->order && entry->second < task->seq);
+    }
+    return count;
+}
+
+/* Steps at its slot that run before the first of the task's own. */
+static uint64_t steps_before(const struct tessi_flow *flow, uint32_t task)
+{
+    const struct flow_slot *slot = &flow->slots[flow_task(flow, task)->slot];
+    uint64_t run = slot->first;
+    while (run < slot->next && flow_run(flow, slot, run)->task != task) {
+        run++;
+    }
+    return run - slot->first;
+}
+
+static void tell_ready(const struct tessi_flow *flow, const struct flow_task *task, struct sink *sink)
+{
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < flow->config.slots; i++) {
+        busy += flow_slot_count(&flow->slots[i]) > 0;
+    }
+    const struct flow_block *block = flow_block(flow, task->block);
+    uint64_t room = flow->config.memory_bytes - flow->used_bytes;
+    if (busy < flow->config.slots && (flow->blocked || block->bytes > room)) {
+        say(sink,
+            "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64 " of %" PRIu64
+            " are in use%s",
+            block->bytes, flow->used_bytes, flow->config.memory_bytes,
+            flow->blocked ? ", and the oldest task gets room first" : "");
+        return;
+    }
+    say(sink, "its inputs are here; it waits for a slot: %" PRIu32 " of %" PRIu32 " are busy", busy,
+        flow->config.slots);
+}
+
+const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task name, char *text, size_t size)
+{
+    struct sink sink = {text, size, 0};
+    text[0] = 0;
+    uint32_t handle = tessi_flow_block_find(flow, name);
+    const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
+    if (block == NULL || block->task == FLOW_NONE) {
+        say(&sink, block != NULL && flow_block_servable(block)
+                       ? "it is done here"
+                       : "it has not arrived at the worker yet, or has left it");
+        return text;
+    }
+    const struct flow_task *task = flow_task(flow, block->task);
+    if (task->queued > 0) {
+        say(&sink, "it is at slot %" PRIu32 ", step %" PRIu32 " of %" PRIu32 ", with %" PRIu64 " steps before it",
+            task->slot, task->done_steps + 1, task->steps, steps_before(flow, block->task));
+        return text;
+    }
+    say(&sink, "it came to the worker %.3f s before its last event; %" PRIu64 " older tasks are there",
+        (double)(flow->now_ns - task->assigned_ns) / 1e9, older(flow, task));
+    if (task->receive) {
+        say(&sink, "its block %s the client", block_state(block));
+    } else if (task->missing > 0) {
+        if (task->started) {
+            say(&sink, "it has made %" PRIu32 " of %" PRIu32 " steps", task->done_steps, task->steps);
+        }
+        tell_inputs(flow, task, &sink);
+    } else if (block->state == FLOW_ABANDONED) {
+        say(&sink, "the memory of an earlier copy of its block is still in use");
+    } else {
+        tell_ready(flow, task, &sink);
+    }
+    return text;
+}
