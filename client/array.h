@@ -30,6 +30,7 @@ struct tessi_node {
     size_t served_capacity;
     uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
     uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
+    bool scheduled;    /* its layer's wishes are its own; else the session's hold */
     uint32_t mark;     /* walks: equal to the session's mark when visited */
     uint32_t position; /* in the walk's list, when visited */
 };

@@ -100,6 +100,7 @@ static struct tessi_layer *fused_layer(const struct tessi_plan_entry *reader, co
 {
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, reader->layer->dtype);
     tessi_grid_copy(&layer->grid, &reader->layer->grid);
+    layer->wishes = reader->layer->wishes;
     layer->ninputs = fused->ninputs;
     for (uint32_t i = 0; i < fused->ninputs; i++) {
         layer->input[i] = *fused->input[i];
@@ -163,6 +164,7 @@ static bool can_inline(const struct tessi_plan *plan, const struct tessi_plan_en
 {
     const struct tessi_plan_entry *link = &plan->entries[reader->input[i]];
     if (link->layer == NULL || link->layer->op != TESSI_OP_ELEMENTWISE || link->wanted || link->consumers != 1 ||
+        !tessi_wishes_equal(&link->layer->wishes, &reader->layer->wishes) ||
         !tessi_grid_equal(&link->layer->grid, &reader->layer->grid)) {
         return false;
     }

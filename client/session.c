@@ -65,6 +65,7 @@ static enum tessi_status open_embedded(struct tess_session *session, const tess_
         .spill_dir = options->spill_dir,
         .spill_bytes = options->spill_bytes == UINT64_MAX ? 0 : options->spill_bytes,
         .no_spill = options->spill_bytes == UINT64_MAX,
+        .resources = options->resources,
         .trace_events = options->trace_events,
     };
     enum tessi_status status = tessi_embedded_open(&config, &session->embedded, error);

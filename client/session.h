@@ -9,6 +9,7 @@
 
 #include "client/tessera.h"
 #include "core/base/status.h"
+#include "core/graph/wishes.h"
 
 #define TESSI_CHUNK_BYTES (UINT64_C(128) << 20)
 
@@ -27,6 +28,7 @@ struct tess_session {
     struct tessi_error first; /* status OK: no error yet */
     struct tessi_error fatal; /* why it could not be opened; status OK: it was */
     uint64_t chunk_bytes;
+    struct tessi_wishes wishes; /* of what is computed without any of its own */
     struct tess_scope root;
     struct tess_scope *innermost;
     struct tessi_net *net;           /* NULL in a session that is not connected */

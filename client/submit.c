@@ -19,6 +19,12 @@ static uint32_t add_entry(struct tessi_plan *plan, struct tess_session *session,
         entry->id = node->held;
     } else {
         entry->layer = tessi_layer_copy(node->layer);
+        if (!node->scheduled) {
+            entry->layer->wishes = session->wishes;
+        }
+        if (entry->layer->op == TESSI_OP_RECEIVE) {
+            entry->layer->wishes.demand = (struct tessi_resources){0}; /* nothing runs: the data come from here */
+        }
         for (uint32_t i = 0; i < node->layer->ninputs; i++) {
             entry->input[i] = node->input[i]->position;
             plan->entries[entry->input[i]].consumers++;

@@ -161,6 +161,7 @@ typedef struct tess_session_options {
     uint64_t memory_bytes;  /* for blocks; 0: 60 % of the machine's or cgroup's memory */
     const char *spill_dir;  /* where blocks go that do not fit; NULL: $TMPDIR, else /tmp */
     uint64_t spill_bytes;   /* bound on such files; 0: half of what is free there; UINT64_MAX: never spill */
+    const char *resources;  /* what tasks may demand of it, as for `tessera worker --resources`; NULL: nothing */
     uint32_t trace_events;  /* newest events that are kept for tess_session_trace, of each task that may run at a time,
                                48 bytes each; 0: 65536 */
     /* For a cluster on the network. */
@@ -377,6 +378,37 @@ TESS_API int64_t tess_array_chunk(const tess_array *array, uint32_t axis, uint64
 /* All of these return the poison of a poisoned array; else, besides what they say: NO_WORKERS when the cluster
  * had none for some seconds; TOO_BIG when a task or the results exceed the memory of all workers; FAILED when a
  * task failed (the text names it); CANCELLED; LOST or CLOSED when the connection to the scheduler ended. */
+
+/* In which order waiting work is handed out, among what has its inputs. None of them changes a result. */
+typedef enum tess_policy {
+    TESS_POLICY_DEFAULT = 0,        /* the session's; of a session: TESS_POLICY_B_LEVEL */
+    TESS_POLICY_B_LEVEL = 1,        /* depth first, so that blocks are consumed as they are made; in irregular graphs
+                                       what the longest path still waits for goes first (Topcuoglu, Hariri and Wu,
+                                       "Performance-effective and low-complexity task scheduling", 2002) */
+    TESS_POLICY_FIRST_COME = 2,     /* as it was written */
+    TESS_POLICY_SHORTEST_FIRST = 3, /* operations whose tasks are expected to be short */
+} tess_policy;
+
+#define TESS_PRIORITY_MAX 8
+
+typedef struct tess_compute_options {
+    int priority;          /* −TESS_PRIORITY_MAX … TESS_PRIORITY_MAX; higher goes first among the session's work that
+                              has its inputs, and so does what it waits for. Sessions take turns whatever theirs are */
+    tess_policy policy;
+    const char *resources; /* what each task needs from its worker while it runs: "ssd=1,license=1", at most 8 names of
+                              at most 23 letters, digits, '.', '-' or '_'; NULL: nothing. A worker has what
+                              `tessera worker --resources ssd=2` says, and never runs more than that at a time. When no
+                              worker has enough for some seconds, the computation fails with NO_WORKERS */
+} tess_compute_options;
+
+/* How what is computed from now on is scheduled; NULL: as in the beginning. Strings are copied. INVALID: an option. */
+TESS_API tess_status tess_session_schedule(tess_session *session, const tess_compute_options *options);
+
+/* How the operation that makes `array` is scheduled, in place of the session's options, when it is computed after this
+ * call; NULL: as the session says. Of functions that are made of several operations (a mean, a tree of sums) it is
+ * the last one. Operations whose options differ are not fused into one. Strings are copied. INVALID: an option;
+ * else the status of a poisoned array. */
+TESS_API tess_status tess_schedule(tess_array *array, const tess_compute_options *options);
 
 /* Start to compute the array and hold it on the cluster until its handle is released; returns at once. Later
  * expressions use the blocks instead of computing them again. */

@@ -41,6 +41,8 @@ struct tessi_worker {
     char host_id[TESSI_WIRE_NAME_MAX + 1];
     char families[TESSI_WIRE_NAME_MAX + 1];
     char address[TESSI_WIRE_ADDRESS_MAX + 1]; /* where peers reach us */
+    char processor[TESSI_WIRE_NAME_MAX + 1];
+    struct tessi_resources resources;
     uint32_t threads;
     uint64_t memory_bytes, spill_bytes;
 

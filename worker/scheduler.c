@@ -64,7 +64,7 @@ static bool same_gauges(const struct tessi_report *a, const struct tessi_report 
     return a->memory_used_bytes == b->memory_used_bytes && a->memory_peak_bytes == b->memory_peak_bytes &&
            a->spilled_bytes == b->spilled_bytes && a->fetched_bytes == b->fetched_bytes &&
            a->served_bytes == b->served_bytes && a->mapped_bytes == b->mapped_bytes &&
-           a->dropped_messages == b->dropped_messages;
+           a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes;
 }
 
 static void trace_spans(struct tessi_worker *worker, enum tessi_trace_kind kind, const struct tessi_spans *spans)
@@ -106,6 +106,7 @@ static void send_report(struct tessi_worker *worker)
         .served_bytes = report->served_bytes,
         .mapped_bytes = report->mapped_bytes,
         .dropped_messages = report->dropped_messages,
+        .pulled_bytes = report->pulled_bytes,
     };
     tessi_report_fini(report);
 }
@@ -235,6 +236,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
         .memory_bytes = worker->memory_bytes,
         .spill_bytes = worker->spill_bytes,
         .pull_bytes = PULL_BYTES,
+        .resources = worker->resources,
     };
     worker->flow = tessi_flow_create(&flow);
     worker->phase = WORKER_WORKING;
@@ -380,6 +382,9 @@ enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_er
     hello->slots = worker->threads;
     hello->memory_bytes = worker->memory_bytes;
     hello->spill_bytes = worker->spill_bytes;
+    char resources[TESSI_RESOURCES_TEXT_MAX];
+    hello->resources = tessi_resources_text(&worker->resources, resources, sizeof resources);
+    hello->processor = worker->processor;
     uint32_t connect_ms = worker->config.connect_timeout_ms > 0 ? worker->config.connect_timeout_ms : 5000;
     worker->welcome_limit_ns = worker->now_ns + connect_ms * TESSI_NS_PER_MS + WELCOME_TIMEOUT_NS;
     tessi_worker_send(worker, &message);

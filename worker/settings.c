@@ -130,6 +130,25 @@ void tessi_settings_host_id(char *text, size_t size)
     (void)snprintf(text, size, "%s", id);
 }
 
+void tessi_settings_processor_name(char *text, size_t size)
+{
+    char line[256];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    text[0] = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
+            colon += 1 + strspn(colon + 1, " ");
+            colon[strcspn(colon, "\n")] = 0;
+            (void)snprintf(text, size, "%s", colon);
+            break;
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+}
+
 void tessi_settings_name(char *text, size_t size)
 {
     char host[48] = "";

@@ -18,6 +18,8 @@ uint64_t tessi_settings_memory(void);
 
 /* The boot id, or the host's name where there is none. */
 void tessi_settings_host_id(char *text, size_t size);
+/* The processor's model, as its maker calls it; "" where the system does not say. */
+void tessi_settings_processor_name(char *text, size_t size);
 /* "host-1234". */
 void tessi_settings_name(char *text, size_t size);
 

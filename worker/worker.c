@@ -94,7 +94,7 @@ static void copy_config(struct tessi_worker *worker, const struct tessi_worker_c
     worker->config.data_dir = tessi_strdup(config->data_dir);
     worker->config.blas_core = tessi_strdup(config->blas_core);
     worker->config.listen_host = tessi_strdup(config->listen_host);
-    worker->config.name = worker->config.host_id = NULL;
+    worker->config.name = worker->config.host_id = worker->config.resources = NULL;
 }
 
 static void free_config(struct tessi_worker_config *config)
@@ -167,6 +167,8 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     }
     TESSI_TRY(tessi_address_parse(config->scheduler, TESSI_ADDRESS_CONNECT, &worker->scheduler, error));
     TESSI_TRY(take_names(worker, config, error));
+    TESSI_TRY(tessi_resources_parse(config->resources != NULL ? config->resources : "", &worker->resources, error));
+    tessi_settings_processor_name(worker->processor, sizeof worker->processor);
     bool inproc = worker->scheduler.scheme == TESSI_SCHEME_INPROC;
     TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->families, sizeof worker->families, error));
     worker->threads = config->threads > 0 ? config->threads : tessi_settings_processors();

@@ -37,6 +37,7 @@ struct tessi_worker_config {
     const char *blas_core;   /* numerics family to offer, and no other; NULL: all that the processor has */
     const char *listen_host; /* address on which peers connect; NULL: the one that reaches the scheduler */
     uint32_t connect_timeout_ms;          /* 0: 5 000 */
+    const char *resources;   /* what tasks may demand of it, "ssd=2,license=1"; NULL: nothing */
     uint32_t trace_events;                /* kept for each slot, 48 bytes each; 0: 65 536 */
     bool no_trace;
     bool pin;                             /* bind each slot to a processor */

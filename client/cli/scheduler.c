@@ -1,8 +1,10 @@
 /* `tessera scheduler` */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "core/server/history.h"
 #include "core/server/scheduler.h"
 
 static void stop(void *context)
@@ -29,6 +31,7 @@ static int serve(const struct tessi_scheduler_config *config)
 int cli_scheduler(int argc, char **argv)
 {
     const char *log = "info", *family = "";
+    char history[PATH_MAX];
     struct tessi_scheduler_config config = {.listen = TESSI_SCHEDULER_ADDRESS, .sched = tessi_sched_config_default()};
     const struct cli_option options[] = {
         {"listen", "ADDRESS", "where to listen (" TESSI_SCHEDULER_ADDRESS "); port 0 takes a free one", CLI_TEXT,
@@ -43,6 +46,8 @@ int cli_scheduler(int argc, char **argv)
          &config.sched.client_silence_ns},
         {"blas-core", "NAME", "numerics family of the cluster (the first worker's best)", CLI_TEXT, &family},
         {"record", "FILE", "record the run for `tessera replay`", CLI_TEXT, &config.record_path},
+        {"history", "FILE", "keep run times there between runs ($XDG_STATE_HOME/tessera/history); none: nowhere",
+         CLI_TEXT, &config.history_path},
         {"log", "LEVEL", "off, error, warn, info (default) or debug", CLI_TEXT, &log},
     };
     const struct cli_command command = {
@@ -66,6 +71,11 @@ int cli_scheduler(int argc, char **argv)
     if (strlen(family) >= sizeof config.sched.family) {
         fprintf(stderr, "tessera scheduler: --blas-core %s: no family has such a long name\n", family);
         return CLI_USAGE;
+    }
+    if (config.history_path == NULL && tessi_history_default_path(history, sizeof history)) {
+        config.history_path = history;
+    } else if (config.history_path != NULL && strcmp(config.history_path, "none") == 0) {
+        config.history_path = NULL;
     }
     memcpy(config.sched.family, family, strlen(family) + 1);
     return serve(&config);

@@ -50,6 +50,9 @@ static void print_worker(const cJSON *worker)
            cli_format_bytes(number(worker, "memory_peak_bytes"), peak, sizeof peak),
            cli_format_bytes(number(worker, "spilled_bytes"), spilled, sizeof spilled), number(worker, "queue_seconds"),
            number(worker, "tasks_done"), number(worker, "heard_seconds_ago"));
+    if (text(worker, "resources")[0] != 0) {
+        printf("%6s  resources %s, in use %s\n", "", text(worker, "resources"), text(worker, "resources_used"));
+    }
 }
 
 /* Why steals came to nothing, and the newest ones. */

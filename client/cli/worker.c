@@ -49,6 +49,7 @@ int cli_worker(int argc, char **argv)
         {"keys", "DIR", "the cluster's keys", CLI_TEXT, &config.keys_dir},
         {"blas-core", "NAME", "compute with this numerics family and no other", CLI_TEXT, &config.blas_core},
         {"listen-host", "HOST", "address on which other workers reach this one", CLI_TEXT, &config.listen_host},
+        {"resources", "LIST", "what tasks may demand of this worker, such as ssd=2,license=1", CLI_TEXT, &config.resources},
         {"trace-events", "N", "kept for each slot, 48 bytes each (65536, which is 3 MiB; 0: none)", CLI_COUNT,
          &trace_events},
         {"pin", NULL, "bind each slot to a processor", CLI_FLAG, &config.pin},
@@ -60,6 +61,7 @@ int cli_worker(int argc, char **argv)
         .usage = "ADDRESS [options]",
         .examples = "  tessera worker tcp://127.0.0.1:8786\n"
                     "  tessera worker tcp://node1:8786 --threads 16 --memory 48GiB --spill /scratch\n"
+                    "  tessera worker tcp://node1:8786 --resources ssd=2,license=1\n"
                     "  TESSERA_SCHEDULER=tcp://node1:8786 TESSERA_KEYS=keys tessera worker\n",
         .positional = "ADDRESS",
         .positional_environment = "TESSERA_SCHEDULER",

@@ -131,6 +131,7 @@ enum tessi_status tessi_embedded_open(const struct tessi_embedded_config *config
         .spill_dir = config->spill_dir,
         .spill_bytes = config->spill_bytes,
         .no_spill = config->no_spill,
+        .resources = config->resources,
         .trace_events = config->trace_events,
         .name = "embedded",
         .connected = on_connected,

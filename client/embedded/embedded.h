@@ -17,6 +17,7 @@ struct tessi_embedded_config { /* zero is the default, as in struct tessi_worker
     uint64_t memory_bytes;
     const char *spill_dir;
     uint64_t spill_bytes;
+    const char *resources;
     bool no_spill;
     uint32_t trace_events;
 };

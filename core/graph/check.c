@@ -536,7 +536,8 @@ static enum tessi_status check_layer(const struct tessi_layer *layer, struct tes
             return status;
         }
     }
-    return check_parameters(layer, error);
+    status = tessi_wishes_check(&layer->wishes, error);
+    return status != TESSI_OK ? status : check_parameters(layer, error);
 }
 
 enum tessi_status tessi_layer_check(const struct tessi_layer *layer, struct tessi_error *error)

@@ -8,6 +8,7 @@
 #include "core/array/shape.h"
 #include "core/graph/map.h"
 #include "core/graph/op.h"
+#include "core/graph/wishes.h"
 
 #define TESSI_PROGRAM_MAX 64  /* instructions of an elementwise program */
 #define TESSI_CONSTANTS_MAX 32
@@ -56,6 +57,7 @@ struct tessi_layer {
     struct tessi_grid grid; /* of the output: one task a block; owned */
     uint32_t ninputs;
     struct tessi_input input[TESSI_INPUTS_MAX];
+    struct tessi_wishes wishes;
     union {
         struct tessi_scalar full;
         struct {

@@ -33,6 +33,8 @@ struct tessi_report {
     uint64_t served_bytes;
     uint64_t mapped_bytes;  /* blocks read in place from a neighbour's memory */
     uint64_t dropped_messages;
+    uint64_t pulled_bytes;  /* of `fetched_bytes`, those that came over the network, */
+    uint64_t pulling_ns;    /* and for how long some were on their way */
 };
 
 void tessi_report_fini(struct tessi_report *report);

@@ -23,12 +23,17 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
                           worker->assigned < sched->config.assigned_per_slot * slots));
 }
 
-/* A full window never holds back a task older than one that is in it: recovered work, or a dead
- * worker's, may be what those wait for. */
-static bool may_take(const struct tessi_sched *sched, const struct worker *worker, uint64_t order)
+/* A full window never holds back a task that was taken from its owner and is older than one that is in it: recovered or
+ * stolen work may be what those wait for. One that nobody has had yet is not: its readers are still to be assigned. */
+static bool may_take(const struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
+                     uint64_t index, uint64_t order)
 {
     bool sendable = worker->out_where.count < WHERE_MAX;
-    return sendable && (has_room(sched, worker) || order < worker->youngest);
+    if (!sendable || has_room(sched, worker)) {
+        return sendable;
+    }
+    const struct task_record *task = record_peek(layer, index);
+    return order < worker->youngest && (task != NULL ? task->epoch : layer->epoch_floor) > 0;
 }
 
 struct input_check {
@@ -141,6 +146,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     on_worker(layer, worker->index)->assigned++;
     worker->assigned++;
     worker->queue_ns += layer->estimate_ns;
+    resources_take(worker, layer, order);
     if (task->flags != 0) {
         sched->tasks_rerun++;
         layer->session->stats.tasks_rerun++;
@@ -177,6 +183,9 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     on->assigned--;
     worker->assigned--;
     worker->queue_ns = worker->assigned == 0 ? 0 : worker->queue_ns - layer->estimate_ns;
+    if ((task->flags & TASK_ADOPTING) == 0) {
+        resources_give(worker, layer);
+    }
     if (worker->assigned == 0) {
         worker->youngest = 0;
         worker->given.count = 0;
@@ -187,16 +196,17 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     make_hungry(sched, worker);
 }
 
-/* Assign from the lowest span of one session until the window is full, the span is used up or a
- * task's inputs have no owner yet. True when something was assigned or found unnecessary. */
-static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct session *session)
+/* Assign from the lowest span of one lane until the window is full, the span is used up or a task's inputs
+ * have no owner yet. True when something was assigned or found unnecessary. */
+static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct lane *lane)
 {
-    struct backlog *backlog = backlog_of(session, worker->index);
+    struct backlog *backlog = backlog_of(lane, worker->index);
     const struct tessi_heap_entry *head = tessi_heap_peek(&backlog->heap);
     if (head == NULL) {
         return false;
     }
-    if (!may_take(sched, worker, head->first)) {
+    const struct backlog_span *oldest = &backlog->spans[head->value];
+    if (!may_take(sched, worker, oldest->layer, oldest->first, head->first)) {
         return false;
     }
     struct backlog_span span = backlog_take(sched, backlog, worker->index, head->value);
@@ -208,8 +218,8 @@ static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct s
         } else if (task->state == TASK_UNASSIGNED) {
             uint64_t order = order_of(span.layer, span.first);
             const struct tessi_heap_entry *next = tessi_heap_peek(&backlog->heap);
-            if (!may_take(sched, worker, order) || (progress && next != NULL && next->first < order) ||
-                !inputs_assigned(span.layer, span.first)) {
+            if (!may_take(sched, worker, span.layer, span.first, order) || (progress && next != NULL && next->first < order) ||
+                !resources_free(worker, span.layer, task, order) || !inputs_assigned(span.layer, span.first)) {
                 break;
             }
             assign_task(sched, worker, span.layer, span.first, order);
@@ -219,9 +229,49 @@ static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct s
         progress = true;
     }
     if (span.count > 0) {
-        backlog_push(sched, session, worker->index, span.layer, span.first, span.count);
+        backlog_push(sched, worker->index, span.layer, span.first, span.count);
     }
     return progress;
+}
+
+/* Of the lanes of one rank that have not been tried in this turn, the one whose first task is the oldest. */
+static struct lane *next_lane(const struct session *session, uint32_t worker, size_t first, size_t end)
+{
+    struct lane *best = NULL;
+    uint64_t oldest = 0;
+    for (size_t l = first; l < end; l++) {
+        struct lane *lane = session->lanes[l];
+        const struct tessi_heap_entry *head =
+            worker < lane->capacity ? tessi_heap_peek(&lane->backlogs[worker].heap) : NULL;
+        if (head != NULL && lane->turn != session->turn && (best == NULL || head->first < oldest)) {
+            best = lane;
+            oldest = head->first;
+        }
+    }
+    return best;
+}
+
+/* One span of the first lane that has something to give. */
+static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct session *session)
+{
+    if (session->lane_count == 1) {
+        return feed_lane(sched, worker, session->lanes[0]);
+    }
+    session->turn++;
+    for (size_t first = 0, end; first < session->lane_count; first = end) {
+        struct lane *lane;
+        end = first + 1;
+        while (end < session->lane_count && session->lanes[end]->rank == session->lanes[first]->rank) {
+            end++;
+        }
+        while ((lane = next_lane(session, worker->index, first, end)) != NULL) {
+            lane->turn = session->turn;
+            if (feed_lane(sched, worker, lane)) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 /* Sessions take turns at each worker, one span a turn. */

@@ -16,17 +16,17 @@ void backlog_fini(struct backlog *backlog)
     tessi_free(backlog->free_spans);
 }
 
-struct backlog *backlog_of(struct session *session, uint32_t worker)
+struct backlog *backlog_of(struct lane *lane, uint32_t worker)
 {
     if (worker == NO_WORKER) {
-        return &session->orphans;
+        return &lane->orphans;
     }
-    size_t known = session->backlog_capacity;
-    tessi_grow(&session->backlogs, &session->backlog_capacity, (size_t)worker + 1, sizeof *session->backlogs);
-    for (size_t i = known; i < session->backlog_capacity; i++) {
-        backlog_init(&session->backlogs[i]);
+    size_t known = lane->capacity;
+    tessi_grow(&lane->backlogs, &lane->capacity, (size_t)worker + 1, sizeof *lane->backlogs);
+    for (size_t i = known; i < lane->capacity; i++) {
+        backlog_init(&lane->backlogs[i]);
     }
-    return &session->backlogs[worker];
+    return &lane->backlogs[worker];
 }
 
 static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sched_layer *layer, uint64_t count,
@@ -47,6 +47,12 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
         on->backlog -= count;
         worker->backlog -= count;
         worker->backlog_ns = worker->backlog == 0 ? 0 : worker->backlog_ns - time_ns;
+    }
+    if (layer->lane->demand.count > 0) {
+        worker->demanding_backlog = added ? worker->demanding_backlog + count : worker->demanding_backlog - count;
+        worker->demanding_ns =
+            worker->demanding_backlog == 0 ? 0 : worker->demanding_ns + (added ? time_ns : -time_ns);
+        sched->demanding_backlog = added ? sched->demanding_backlog + count : sched->demanding_backlog - count;
     }
 }
 
@@ -98,10 +104,10 @@ static void insert_in_order(struct backlog *backlog, struct backlog_span span)
     }
 }
 
-void backlog_push(struct tessi_sched *sched, struct session *session, uint32_t worker, struct sched_layer *layer,
-                  uint64_t first, uint64_t count)
+void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
+                  uint64_t count)
 {
-    insert_in_order(backlog_of(session, worker), (struct backlog_span){layer, first, count});
+    insert_in_order(backlog_of(layer->lane, worker), (struct backlog_span){layer, first, count});
     count_backlog(sched, worker, layer, count, true);
     if (worker != NO_WORKER) {
         make_hungry(sched, sched->workers[worker]);
@@ -132,28 +138,73 @@ static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t w
     tessi_free(handles);
 }
 
-void backlog_purge(struct tessi_sched *sched, struct session *session, const struct sched_layer *layer)
+void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)
 {
-    for (uint32_t w = 0; w < session->backlog_capacity; w++) {
+    struct lane *lane = layer->lane;
+    for (uint32_t w = 0; w < lane->capacity; w++) {
         if (w < layer->on_capacity && layer->on[w].backlog > 0) {
-            purge(sched, &session->backlogs[w], w, layer);
+            purge(sched, &lane->backlogs[w], w, layer);
         }
     }
-    purge(sched, &session->orphans, NO_WORKER, layer);
+    purge(sched, &lane->orphans, NO_WORKER, layer);
+}
+
+/* Take the layer's spans out of one backlog of its lane, appended to `spans`. */
+static void extract(struct tessi_sched *sched, struct sched_layer *layer, uint32_t worker,
+                    struct backlog_span **spans, size_t *count, size_t *capacity)
+{
+    struct backlog *backlog = backlog_of(layer->lane, worker);
+    size_t first = *count;
+    for (size_t i = 0; i < backlog->heap.count; i++) {
+        uint32_t handle = backlog->heap.entries[i].value;
+        if (backlog->spans[handle].layer == layer) {
+            tessi_grow(spans, capacity, *count + 1, sizeof **spans);
+            (*spans)[(*count)++] = (struct backlog_span){.layer = layer, .first = handle};
+        }
+    }
+    for (size_t i = first; i < *count; i++) {
+        (*spans)[i] = backlog_take(sched, backlog, worker, (uint32_t)(*spans)[i].first);
+    }
+}
+
+/* What waits of the layer waits in another lane from now on, for the same workers. */
+void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane)
+{
+    struct lane *from = layer->lane;
+    struct backlog_span *spans = NULL;
+    size_t count = 0, capacity = 0;
+    if (from == lane) {
+        return;
+    }
+    for (uint32_t w = 0; w <= from->capacity; w++) { /* the last one: the orphans */
+        uint32_t worker = w < from->capacity ? w : NO_WORKER;
+        if (worker != NO_WORKER && (w >= layer->on_capacity || layer->on[w].backlog == 0)) {
+            continue;
+        }
+        count = 0;
+        layer->lane = from;
+        extract(sched, layer, worker, &spans, &count, &capacity);
+        layer->lane = lane;
+        for (size_t i = 0; i < count; i++) {
+            backlog_push(sched, worker, layer, spans[i].first, spans[i].count);
+        }
+    }
+    layer->lane = lane;
+    tessi_free(spans);
 }
 
 /* Give each span that waited for `worker` a new place, lowest order first. */
-void backlog_hand_on(struct tessi_sched *sched, struct session *session, uint32_t worker)
+void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker)
 {
-    struct backlog *backlog = backlog_of(session, worker);
+    struct backlog *backlog = backlog_of(lane, worker);
     size_t count = backlog->heap.count;
     struct backlog_span *spans = tessi_alloc((count + 1) * sizeof *spans);
     for (size_t i = 0; i < count; i++) {
         spans[i] = backlog_take(sched, backlog, worker, tessi_heap_peek(&backlog->heap)->value);
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t to = least_loaded(sched);
-        backlog_push(sched, session, to, spans[i].layer, spans[i].first, spans[i].count);
+        uint32_t to = least_loaded(sched, &lane->demand);
+        backlog_push(sched, to, spans[i].layer, spans[i].first, spans[i].count);
     }
     tessi_free(spans);
 }
@@ -162,8 +213,11 @@ void adopt_orphans(struct tessi_sched *sched)
 {
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
-        if (session != NULL && session->orphans.heap.count > 0 && sched->alive_count > 0) {
-            backlog_hand_on(sched, session, NO_WORKER);
+        for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
+            struct lane *lane = session->lanes[l];
+            if (lane->orphans.heap.count > 0 && least_loaded(sched, &lane->demand) != NO_WORKER) {
+                backlog_hand_on(sched, lane, NO_WORKER);
+            }
         }
     }
 }

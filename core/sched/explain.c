@@ -114,16 +114,16 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
 static void tell_unassigned(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
                             struct sink *sink)
 {
-    const struct session *session = layer->session;
+    const struct lane *lane = layer->lane;
     uint64_t before;
-    char name[128];
+    char name[128], demand[TESSI_RESOURCES_TEXT_MAX];
     if (sched->alive_count == 0) {
         say(sink, "no worker is there: start one with `tessera worker ADDRESS`");
         return;
     }
-    for (uint32_t w = 0; w < session->backlog_capacity; w++) {
+    for (uint32_t w = 0; w < lane->capacity; w++) {
         bool has = w < layer->on_capacity && layer->on[w].backlog > 0;
-        if (!has || !place_in(&session->backlogs[w], layer, index, &before)) {
+        if (!has || !place_in(&lane->backlogs[w], layer, index, &before)) {
             continue;
         }
         const struct worker *worker = sched->workers[w];
@@ -132,9 +132,17 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
         say(sink, "that worker has been given %" PRIu64 " tasks, about %.3f s for each slot; it gets more below %.3f s",
             worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
             (double)sched->config.window_ns / 1e9);
+        if (!resources_free(worker, layer, &(struct task_record){0}, 0)) {
+            say(sink, "it demands %s, which tasks given to that worker hold",
+                tessi_resources_text(&lane->demand, demand, sizeof demand));
+        }
         return;
     }
-    say(sink, place_in(&session->orphans, layer, index, &before) ? "it waits for any worker that may run it"
+    if (lane->orphans.heap.count > 0 && lane->demand.count > 0) {
+        say(sink, "no worker has the resources that it demands, %s: start one with `tessera worker ADDRESS --resources %s`",
+            tessi_resources_text(&lane->demand, demand, sizeof demand), demand);
+    }
+    say(sink, place_in(&lane->orphans, layer, index, &before) ? "it waits for any worker that may run it"
                                                                  : "nobody needs its block at present");
 }
 

@@ -1,19 +1,29 @@
 /* Run times of tasks by kind: the median of the last few, robust against outliers; from flops and
- * bytes until there is one. A kind is an operation, a dtype and the size of the work. */
+ * bytes until there is one. A kind is an operation, a dtype, the size of the work and the kind of processor.
+ *
+ * A history outlives its scheduler as bytes, which the caller keeps in a file:
+ *     header, a name for each kind of processor, the entries, a digest of all before it
+ * in little-endian memory. They may have been damaged or made up, so they are read with bounds. */
+#include <math.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/digest.h"
+#include "core/base/text.h"
 #include "core/sched/state.h"
 
 #define SAMPLES (sizeof((struct history_entry *)0)->samples / sizeof(double))
 
-static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t index)
+#define KINDS_MAX 4096     /* of tasks; beyond it those that have not come up for long are forgotten */
+#define PROCESSORS_MAX 64  /* further kinds count as the last one */
+
+static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t index, uint32_t processor)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
     uint64_t bits[2];
     memcpy(&bits[0], &cost.flops, sizeof bits[0]);
     memcpy(&bits[1], &cost.bytes, sizeof bits[1]);
-    uint64_t high = (uint64_t)layer->op << 8 | (uint64_t)layer->dtype;
+    uint64_t high = (uint64_t)processor << 32 | (uint64_t)layer->op << 8 | (uint64_t)layer->dtype;
     if (layer->op == TESSI_OP_OPAQUE) {
         bits[1] ^= layer->as.opaque.nanoseconds;
     }
@@ -42,9 +52,42 @@ static double median(const struct history_entry *entry)
     return sorted[entry->count / 2];
 }
 
+uint32_t history_processor(struct tessi_sched *sched, const char *name)
+{
+    uint32_t known = 0;
+    while (known < sched->processor_count && strcmp(sched->processors[known].name, name) != 0) {
+        known++;
+    }
+    if (known == PROCESSORS_MAX) {
+        return known - 1;
+    }
+    if (known == sched->processor_count) {
+        tessi_grow(&sched->processors, &sched->processor_capacity, (size_t)known + 1, sizeof *sched->processors);
+        sched->processors[known] = (struct processor){.workers = 0};
+        (void)tessi_text_format(sched->processors[known].name, sizeof sched->processors[known].name, "%s", name);
+        sched->processor_count++;
+    }
+    return known;
+}
+
+/* What is known of such tasks on the kind of processor that estimates are made for: the first one at hand that has run
+ * some. What other kinds take is told by their workers' slowness. NONE: nothing. */
+static uint32_t reference(const struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index)
+{
+    for (uint32_t p = 0; p < sched->processor_count; p++) {
+        if (sched->processors[p].workers > 0 || sched->alive_count == 0) {
+            uint32_t handle = tessi_map_get(&sched->history_by_kind, kind_of(layer, index, p));
+            if (handle != TESSI_MAP_NONE) {
+                return handle;
+            }
+        }
+    }
+    return TESSI_MAP_NONE;
+}
+
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index)
 {
-    uint32_t handle = tessi_map_get(&sched->history_by_kind, kind_of(layer, index));
+    uint32_t handle = reference(sched, layer, index);
     return handle == TESSI_MAP_NONE ? guess_ns(layer, index) : median(&sched->history[handle]);
 }
 
@@ -54,27 +97,168 @@ static void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, d
     double change = estimate_ns - layer->estimate_ns;
     layer->estimate_ns = estimate_ns;
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
-        sched->workers[w]->queue_ns += change * (double)layer->on[w].assigned;
-        sched->workers[w]->backlog_ns += change * (double)layer->on[w].backlog;
+        struct worker *worker = sched->workers[w];
+        worker->queue_ns += change * (double)layer->on[w].assigned;
+        worker->backlog_ns += change * (double)layer->on[w].backlog;
+        worker->demanding_ns += layer->lane->demand.count > 0 ? change * (double)layer->on[w].backlog : 0;
     }
 }
 
-void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, double mean_ns)
+/* An entry for a kind that has none: a new one, or that of a kind that has not come up since the hand last passed. */
+static uint32_t entry_make(struct tessi_sched *sched, struct tessi_map_key kind)
 {
-    struct tessi_map_key kind = kind_of(layer->layer, index);
-    uint32_t handle = tessi_map_get(&sched->history_by_kind, kind);
-    if (handle == TESSI_MAP_NONE) {
+    uint32_t handle;
+    if (sched->history_count < KINDS_MAX) {
         handle = (uint32_t)sched->history_count++;
         tessi_grow(&sched->history, &sched->history_capacity, sched->history_count, sizeof *sched->history);
-        sched->history[handle] = (struct history_entry){0};
-        tessi_map_put(&sched->history_by_kind, kind, handle);
+    } else {
+        while (sched->history[sched->history_hand].used) {
+            sched->history[sched->history_hand].used = false;
+            sched->history_hand = (sched->history_hand + 1) % KINDS_MAX;
+        }
+        handle = sched->history_hand;
+        (void)tessi_map_remove(&sched->history_by_kind, sched->history[handle].kind);
+    }
+    sched->history[handle] = (struct history_entry){.kind = kind};
+    tessi_map_put(&sched->history_by_kind, kind, handle);
+    return handle;
+}
+
+void history_record(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t index,
+                    double mean_ns)
+{
+    struct tessi_map_key kind = kind_of(layer->layer, index, worker->processor);
+    uint32_t handle = tessi_map_get(&sched->history_by_kind, kind);
+    if (handle == TESSI_MAP_NONE) {
+        handle = entry_make(sched, kind);
     }
     struct history_entry *entry = &sched->history[handle];
+    entry->used = true;
     entry->samples[entry->next] = mean_ns;
     entry->next = (entry->next + 1) % (uint32_t)SAMPLES;
     entry->count += entry->count < SAMPLES;
+    if (reference(sched, layer->layer, index) != handle) {
+        return;
+    }
     double estimate = median(entry) + 500; /* what a task costs besides its kernel */
     if (estimate > 1.1 * layer->estimate_ns || estimate < 0.9 * layer->estimate_ns) {
         set_estimate(sched, layer, estimate);
     }
+}
+
+/* ——— as bytes ——— */
+
+struct saved_header {
+    char magic[8];
+    uint32_t processors;
+    uint32_t kinds;
+};
+
+struct saved_kind {
+    uint64_t what, size; /* as in a key, without the processor */
+    uint32_t processor;
+    uint32_t count;
+    double samples[SAMPLES];
+};
+
+#define HISTORY_MAGIC "TESSHIS1"
+
+static size_t saved_size(uint32_t processors, uint32_t kinds)
+{
+    return sizeof(struct saved_header) + (size_t)processors * TESSI_NAME_MAX +
+           (size_t)kinds * sizeof(struct saved_kind) + sizeof(uint64_t);
+}
+
+void *tessi_sched_history_save(const struct tessi_sched *sched, size_t *size)
+{
+    struct saved_header header = {.processors = sched->processor_count, .kinds = (uint32_t)sched->history_count};
+    memcpy(header.magic, HISTORY_MAGIC, sizeof header.magic);
+    *size = saved_size(header.processors, header.kinds);
+    uint8_t *bytes = tessi_zalloc(*size), *at = bytes;
+    memcpy(at, &header, sizeof header);
+    at += sizeof header;
+    for (uint32_t p = 0; p < header.processors; p++, at += TESSI_NAME_MAX) {
+        memcpy(at, sched->processors[p].name, TESSI_NAME_MAX);
+    }
+    for (uint32_t k = 0; k < header.kinds; k++, at += sizeof(struct saved_kind)) {
+        const struct history_entry *entry = &sched->history[k];
+        struct saved_kind kind = {.what = entry->kind.high & UINT32_MAX,
+                                  .size = entry->kind.low,
+                                  .processor = (uint32_t)(entry->kind.high >> 32),
+                                  .count = entry->count};
+        for (uint32_t i = 0; i < entry->count; i++) { /* oldest first, so that the ring goes on where it was */
+            kind.samples[i] = entry->samples[(entry->next + SAMPLES - entry->count + i) % SAMPLES];
+        }
+        memcpy(at, &kind, sizeof kind);
+    }
+    uint64_t digest = tessi_digest_bytes(bytes, (size_t)(at - bytes));
+    memcpy(at, &digest, sizeof digest);
+    return bytes;
+}
+
+static bool kind_valid(const struct saved_kind *kind, uint32_t processors)
+{
+    bool valid = kind->what <= UINT32_MAX && kind->processor < processors && kind->count >= 1 && kind->count <= SAMPLES;
+    for (uint32_t i = 0; valid && i < kind->count; i++) {
+        valid = isfinite(kind->samples[i]) && kind->samples[i] > 0 && kind->samples[i] < 1e18;
+    }
+    return valid;
+}
+
+static bool saved_valid(const uint8_t *bytes, size_t size)
+{
+    struct saved_header header;
+    uint64_t digest;
+    if (size < sizeof header + sizeof digest) {
+        return false;
+    }
+    memcpy(&header, bytes, sizeof header);
+    memcpy(&digest, bytes + size - sizeof digest, sizeof digest);
+    if (memcmp(header.magic, HISTORY_MAGIC, sizeof header.magic) != 0 || header.processors > PROCESSORS_MAX ||
+        header.kinds > KINDS_MAX || size != saved_size(header.processors, header.kinds) ||
+        digest != tessi_digest_bytes(bytes, size - sizeof digest)) {
+        return false;
+    }
+    const uint8_t *at = bytes + sizeof header;
+    for (uint32_t p = 0; p < header.processors; p++, at += TESSI_NAME_MAX) {
+        if (memchr(at, 0, TESSI_NAME_MAX) == NULL) {
+            return false;
+        }
+    }
+    for (uint32_t k = 0; k < header.kinds; k++, at += sizeof(struct saved_kind)) {
+        struct saved_kind kind;
+        memcpy(&kind, at, sizeof kind);
+        if (!kind_valid(&kind, header.processors)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum tessi_status tessi_sched_history_load(struct tessi_sched *sched, const void *bytes, size_t size,
+                                           struct tessi_error *error)
+{
+    struct saved_header header;
+    uint32_t renumbered[PROCESSORS_MAX] = {0};
+    if (!saved_valid(bytes, size)) {
+        return tessi_fail(error, TESSI_FORMAT, "not a history of run times, or a damaged one");
+    }
+    const uint8_t *at = bytes;
+    memcpy(&header, at, sizeof header);
+    at += sizeof header;
+    for (uint32_t p = 0; p < header.processors; p++, at += TESSI_NAME_MAX) {
+        renumbered[p] = history_processor(sched, (const char *)at);
+    }
+    for (uint32_t k = 0; k < header.kinds; k++, at += sizeof(struct saved_kind)) {
+        struct saved_kind kind;
+        memcpy(&kind, at, sizeof kind);
+        struct tessi_map_key key = {(uint64_t)renumbered[kind.processor] << 32 | kind.what, kind.size};
+        uint32_t handle = tessi_map_get(&sched->history_by_kind, key);
+        handle = handle == TESSI_MAP_NONE ? entry_make(sched, key) : handle;
+        struct history_entry *entry = &sched->history[handle];
+        memcpy(entry->samples, kind.samples, sizeof entry->samples);
+        entry->count = kind.count;
+        entry->next = kind.count % (uint32_t)SAMPLES;
+    }
+    return TESSI_OK;
 }

@@ -2,6 +2,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/text.h"
+#include "core/sched/policy.h"
 #include "core/sched/state.h"
 
 static struct tessi_map_key id_key(uint32_t id)
@@ -274,6 +275,7 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         want(sched, layer_find(session, event->ids[w]));
     }
     emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
+    choose_lanes(sched, added, event->layer_count);
     order_layers(sched, added, event->layer_count);
     place_layers(sched, added, event->layer_count);
     finish_reruns(sched);
@@ -395,6 +397,7 @@ static void free_layer(struct sched_layer *layer)
     tessi_free(layer->consumers);
     tessi_free(layer->failure_text);
     tessi_free(layer->regions);
+    tessi_free(layer->homes);
     tessi_free(layer->on);
     layer->gone = true;
     free_description(layer);
@@ -428,7 +431,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     settle(sched);
     collapse_pages(sched);
     unwatch(sched, layer);
-    backlog_purge(sched, session, layer);
+    backlog_purge(sched, layer);
     notify_drop(sched, layer);
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
@@ -500,13 +503,9 @@ void session_close(struct tessi_sched *sched, struct session *session)
     settle(sched);
     sweep_session(sched, session);
     TESS_ASSERT(session->layer_count == 0);
-    for (size_t w = 0; w < session->backlog_capacity; w++) {
-        backlog_fini(&session->backlogs[w]);
-    }
-    backlog_fini(&session->orphans);
+    lanes_fini(session);
     tessi_map_fini(&session->layers_by_id);
     tessi_free(session->layers);
-    tessi_free(session->backlogs);
     tessi_free(session->submissions);
     (void)tessi_map_remove(&sched->session_by_id, id_key(session->id));
     for (size_t s = 0; s < sched->session_count; s++) {

@@ -105,6 +105,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     worker->alive = false;
     sched->alive_count--;
     sched->workers_lost++;
+    sched->processors[worker->processor].workers--;
     (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
     tell_everyone(sched, worker->id);
     copies_forget_worker(sched, worker->index);
@@ -117,8 +118,9 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     }
     finish_reruns(sched);
     for (size_t s = 0; s < sched->session_count; s++) {
-        if (sched->sessions[s] != NULL) {
-            backlog_hand_on(sched, sched->sessions[s], worker->index);
+        struct session *session = sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
+            backlog_hand_on(sched, session->lanes[l], worker->index);
         }
     }
     TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);

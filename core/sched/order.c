@@ -3,14 +3,16 @@
  * The layers of a submission fall into groups: trees of layers with one consumer each, down to a
  * root that has none or several. Groups follow each other; within a group a task comes right
  * before the first root task that needs it, so that work proceeds depth first and inputs do not
- * pile up. Rules are monotone in each coordinate, so following the lowest corner of the
- * dependents' box gives a lower bound of every dependent's place. A layer that reads itself is a root:
- * its tasks read lower indices, so its own order will do. A task that no root task needs may be
+ * pile up. The policy chooses which of the groups that could come next does (policy.h). Rules are monotone in
+ * each coordinate, so following the lowest corner of the dependents' box gives a lower bound of every
+ * dependent's place. A layer that reads itself is a root: its tasks read lower indices, so its own order will
+ * do. A task that no root task needs may be
  * wanted itself: it comes before the next one that is needed, or at the end. */
 #include <string.h>
 
+#include "core/base/alloc.h"
 #include "core/base/assert.h"
-#include "core/sched/state.h"
+#include "core/sched/policy.h"
 
 uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 {
@@ -38,43 +40,119 @@ static bool single_consumer(const struct sched_layer *layer, uint32_t submission
            layer->consumers[0].layer->layer->input[layer->consumers[0].input].rules.table == NULL;
 }
 
-void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
+/* A tree of layers down to its root, while a submission is taken in. */
+struct tree {
+    uint64_t levels, widest, placed_at;
+    uint32_t waits;    /* edges from trees that have no place yet */
+    uint32_t readers;  /* head of the list of edges to trees that read this one */
+};
+
+struct tree_edge {
+    uint32_t reader, next;
+};
+
+struct trees {
+    struct sched_layer **layers;
+    uint32_t count;
+    uint32_t *root_of; /* by position, owned */
+    struct tree *tree; /* by position of the root, owned */
+    struct tree_edge *edges; /* owned */
+    size_t edge_count, edge_capacity;
+    bool irregular;
+};
+
+#define NO_EDGE UINT32_MAX
+
+static void link_layers(struct trees *trees)
 {
-    for (size_t i = count; i-- > 0;) {
-        struct sched_layer *layer = layers[i];
+    for (uint32_t i = trees->count; i-- > 0;) {
+        struct sched_layer *layer = trees->layers[i];
         layer->order_levels = 1;
+        layer->order_position = i;
+        trees->root_of[i] = i;
         if (single_consumer(layer, layer->submission)) {
             layer->order_via = layer->consumers[0].layer;
             layer->order_input = layer->consumers[0].input;
             layer->order_via->order_users++;
             layer->order_depth = layer->order_via->order_depth + 1;
+            trees->root_of[i] = trees->root_of[layer->order_via->order_position];
         }
+        struct tree *tree = &trees->tree[trees->root_of[i]];
+        tree->levels = layer->order_depth + 1 > tree->levels ? layer->order_depth + 1 : tree->levels;
+        tree->widest = layer->tasks > tree->widest ? layer->tasks : tree->widest;
     }
-    for (size_t r = 0; r < count; r++) {
-        struct sched_layer *root = layers[r];
-        if (root->order_via != NULL) {
-            continue;
-        }
-        uint64_t levels = 1, widest = root->tasks;
-        for (int pass = 0; pass < 2; pass++) {
-            for (size_t i = 0; i <= r; i++) {
-                const struct sched_layer *end = layers[i];
-                while (end->order_via != NULL) {
-                    end = end->order_via;
-                }
-                if (end != root) {
-                    continue;
-                }
-                if (pass == 0) {
-                    levels = layers[i]->order_depth + 1 > levels ? layers[i]->order_depth + 1 : levels;
-                    widest = layers[i]->tasks > widest ? layers[i]->tasks : widest;
-                } else {
-                    layers[i]->order_levels = levels;
-                    layers[i]->order_base = sched->order_next;
-                    layers[i]->order_end = widest;
-                }
+}
+
+/* Which tree reads which other one. */
+static void find_edges(struct trees *trees)
+{
+    for (uint32_t i = 0; i < trees->count; i++) {
+        const struct sched_layer *layer = trees->layers[i];
+        for (uint32_t n = 0; n < layer->layer->ninputs; n++) {
+            const struct sched_layer *input = layer->inputs[n];
+            trees->irregular = trees->irregular || layer->layer->input[n].rules.table != NULL;
+            if (input->submission != layer->submission) {
+                continue;
+            }
+            uint32_t from = trees->root_of[input->order_position], to = trees->root_of[i];
+            if (from != to) {
+                tessi_grow(&trees->edges, &trees->edge_capacity, trees->edge_count + 1, sizeof *trees->edges);
+                trees->edges[trees->edge_count] = (struct tree_edge){to, trees->tree[from].readers};
+                trees->tree[from].readers = (uint32_t)trees->edge_count++;
+                trees->tree[to].waits++;
             }
         }
-        sched->order_next += (widest + 1) * levels;
     }
+}
+
+/* Trees whose inputs have their place come next, the policy's choice first. All trees of a submission are compared by one
+ * policy, that of its last layer. */
+static void lay_out(struct tessi_sched *sched, struct trees *trees)
+{
+    const struct policy *policy = policy_of(trees->layers[trees->count - 1]);
+    struct tessi_heap ready;
+    tessi_heap_init(&ready);
+    for (uint32_t r = 0; r < trees->count; r++) {
+        if (trees->root_of[r] == r && trees->tree[r].waits == 0) {
+            tessi_heap_push(&ready, policy->tree_key(trees->layers[r], trees->irregular), r, r);
+        }
+    }
+    while (ready.count > 0) {
+        struct tree *tree = &trees->tree[tessi_heap_pop(&ready).value];
+        tree->placed_at = sched->order_next;
+        sched->order_next += (tree->widest + 1) * tree->levels;
+        for (uint32_t e = tree->readers; e != NO_EDGE; e = trees->edges[e].next) {
+            uint32_t r = trees->edges[e].reader;
+            if (--trees->tree[r].waits == 0) {
+                tessi_heap_push(&ready, policy->tree_key(trees->layers[r], trees->irregular), r, r);
+            }
+        }
+    }
+    tessi_heap_fini(&ready);
+}
+
+void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
+{
+    if (count == 0) {
+        return;
+    }
+    struct trees trees = {.layers = layers, .count = (uint32_t)count};
+    trees.root_of = tessi_alloc(count * sizeof *trees.root_of);
+    trees.tree = tessi_alloc(count * sizeof *trees.tree);
+    for (size_t i = 0; i < count; i++) {
+        trees.tree[i] = (struct tree){.levels = 1, .readers = NO_EDGE};
+    }
+    link_layers(&trees);
+    find_edges(&trees);
+    lay_out(sched, &trees);
+    for (size_t i = 0; i < count; i++) {
+        const struct tree *tree = &trees.tree[trees.root_of[i]];
+        TESS_ASSERT(tree->waits == 0);
+        layers[i]->order_levels = tree->levels;
+        layers[i]->order_base = tree->placed_at;
+        layers[i]->order_end = tree->widest;
+    }
+    tessi_free(trees.root_of);
+    tessi_free(trees.tree);
+    tessi_free(trees.edges);
 }

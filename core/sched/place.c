@@ -3,7 +3,12 @@
  * A grid is cut in two again and again, across its longest side and in proportion to the speed
  * of the workers on either side, so that regions are near-square and the words that a product
  * moves stay near the 2D bound. Operands that only a product reads lie with the product's
- * regions; other layers follow their largest input. */
+ * regions; other layers follow their largest input.
+ *
+ * Tasks of explicit tables, and single tasks that need a new place, go where they would end first: at the
+ * holders of their inputs or at a worker with little to do, whichever comes first with the time that moving
+ * the inputs takes. Only these few are looked at, so that a decision costs the same however many workers
+ * there are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
@@ -95,9 +100,13 @@ static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
     struct worker **alive = tessi_alloc(sched->alive_count * sizeof *alive);
     size_t count = 0;
     for (size_t i = 0; i < sched->worker_count; i++) {
-        if (sched->workers[i]->alive) {
+        if (can_run(sched->workers[i], &layer->lane->demand)) {
             alive[count++] = sched->workers[i];
         }
+    }
+    if (count == 0) {
+        tessi_free(alive);
+        return;
     }
     struct tessi_box box = {.ndim = layer->layer->grid.ndim};
     for (uint32_t d = 0; d < box.ndim; d++) {
@@ -205,6 +214,9 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     case PLACE_PINNED:
         home = nth_worker(sched, index % layer->layer->as.opaque.pin);
         break;
+    case PLACE_EACH:
+        home = layer->homes[index];
+        break;
     case PLACE_WITH_CONSUMER: {
         uint64_t task = spread_dependent(layer->place_consumer->layer, layer->place_input, index);
         home = task == UINT64_MAX ? NO_WORKER : home_of(sched, layer->place_consumer, task);
@@ -227,13 +239,194 @@ static uint32_t largest_input(const struct sched_layer *layer)
     return largest;
 }
 
+/* ——— earliest finish ——— */
+
+#define HOLDERS_MAX 4
+#define LOADS_LOOKED_AT 8
+
+struct candidates { /* who has how much of what a task reads */
+    struct tessi_sched *sched;
+    struct sched_layer *layer; /* of the input that is walked */
+    uint32_t worker[HOLDERS_MAX];
+    uint64_t bytes[HOLDERS_MAX];
+    double there_ns[HOLDERS_MAX]; /* when they will have been made */
+    uint32_t count;
+};
+
+static void weigh_holder(void *context, uint64_t index)
+{
+    struct candidates *found = context;
+    struct sched_layer *layer = found->layer;
+    const struct task_record *task = record_peek(layer, index);
+    uint32_t holder = task != NULL ? task->owner : NO_WORKER;
+    if (holder == NO_WORKER && layer->homes != NULL) {
+        holder = layer->homes[index];
+    }
+    if (holder == NO_WORKER) {
+        return;
+    }
+    uint32_t i = 0;
+    while (i < found->count && found->worker[i] != holder) {
+        i++;
+    }
+    if (i == HOLDERS_MAX) {
+        return;
+    }
+    if (i == found->count) {
+        found->worker[i] = holder;
+        found->bytes[i] = 0;
+        found->there_ns[i] = 0;
+        found->count++;
+    }
+    double there_ns = layer->ends_ns != NULL ? (double)layer->ends_ns[index] : 0;
+    found->bytes[i] += tessi_layer_block_bytes(layer->layer, index);
+    found->there_ns[i] = there_ns > found->there_ns[i] ? there_ns : found->there_ns[i];
+}
+
+static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                         struct candidates *found)
+{
+    found->sched = sched;
+    found->count = 0;
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        found->layer = layer->inputs[i];
+        tessi_task_inputs(layer->layer, i, index, weigh_holder, found);
+    }
+}
+
+/* When the task would end at `to`, whose queue lasts for `queue_ns`. */
+static double finish_ns(const struct tessi_sched *sched, const struct candidates *found, uint32_t to,
+                        const struct sched_layer *layer, double queue_ns)
+{
+    double begin_ns = queue_ns;
+    for (uint32_t i = 0; i < found->count; i++) {
+        double here_ns = found->there_ns[i] + transfer_ns(sched, found->worker[i], to, found->bytes[i]);
+        begin_ns = here_ns > begin_ns ? here_ns : begin_ns;
+    }
+    return begin_ns + layer->estimate_ns * sched->workers[to]->slowness;
+}
+
+/* The shortest queue of a few workers: each call goes on where the last one ended, so that none is left out, and with
+ * few workers all are looked at. */
+uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *demand)
+{
+    uint32_t best = NO_WORKER;
+    double least = 0;
+    size_t looked_at = 0;
+    for (size_t i = 0; i < sched->worker_count && looked_at < LOADS_LOOKED_AT; i++) {
+        sched->placed = sched->placed + 1 < sched->worker_count ? sched->placed + 1 : 0;
+        const struct worker *worker = sched->workers[sched->placed];
+        if (!can_run(worker, demand)) {
+            continue;
+        }
+        double load_ns = load_of(worker) + (demand->count > 0 ? worker->demanding_ns : 0);
+        looked_at++;
+        if (best == NO_WORKER || load_ns < least || (load_ns <= least && worker->index < best)) {
+            best = worker->index;
+            least = load_ns;
+        }
+    }
+    return best;
+}
+
+void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    const struct tessi_resources *demand = &layer->lane->demand;
+    uint32_t best = least_loaded(sched, demand);
+    if (best == NO_WORKER) {
+        backlog_push(sched, NO_WORKER, layer, index, 1);
+        return;
+    }
+    struct candidates found;
+    find_holders(sched, layer, index, &found);
+    double soonest_ns = finish_ns(sched, &found, best, layer, load_of(sched->workers[best]));
+    for (uint32_t i = 0; i < found.count; i++) {
+        const struct worker *holder = sched->workers[found.worker[i]];
+        double end_ns = can_run(holder, demand)
+                            ? finish_ns(sched, &found, holder->index, layer, load_of(holder))
+                            : soonest_ns;
+        if (end_ns < soonest_ns) {
+            best = holder->index;
+            soonest_ns = end_ns;
+        }
+    }
+    backlog_push(sched, best, layer, index, 1);
+}
+
+/* Tasks that read tasks of their own layer follow each other closely: spread one by one they would wait for messages. They
+ * begin together and are spread by stealing. */
+static bool is_irregular(const struct sched_layer *layer)
+{
+    bool table = false;
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        table = table || layer->layer->input[i].rules.table != NULL;
+    }
+    return table && !tessi_layer_reads_itself(layer->layer);
+}
+
+struct queues { /* when each worker would have done all that it has been given so far */
+    struct tessi_heap heap;
+    double *end_ns; /* by worker index, owned */
+};
+
+static void lengthen(struct queues *queues, uint32_t worker, double by_ns)
+{
+    (void)tessi_heap_remove(&queues->heap, worker);
+    queues->end_ns[worker] += by_ns;
+    double end_ns = queues->end_ns[worker] < 1e18 ? queues->end_ns[worker] : 1e18;
+    tessi_heap_push(&queues->heap, (uint64_t)(end_ns > 0 ? end_ns : 0), worker, worker);
+}
+
+/* Each task in turn where it would end first. The queues count what earlier tasks of the submission were given. */
+static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    struct queues queues = {.end_ns = tessi_zalloc(sched->worker_count * sizeof(double))};
+    tessi_heap_init(&queues.heap);
+    for (uint32_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        if (can_run(worker, &layer->lane->demand)) {
+            lengthen(&queues, w, load_of(worker) + worker->promised_ns);
+        }
+    }
+    layer->placement = PLACE_EACH;
+    layer->homes = tessi_alloc(layer->tasks * sizeof *layer->homes);
+    layer->ends_ns = tessi_alloc(layer->tasks * sizeof *layer->ends_ns);
+    for (uint64_t t = 0; t < layer->tasks; t++) {
+        const struct tessi_heap_entry *top = tessi_heap_peek(&queues.heap);
+        uint32_t best = top == NULL ? NO_WORKER : top->value;
+        struct candidates found;
+        find_holders(sched, layer, t, &found);
+        double soonest_ns = top == NULL ? 0 : finish_ns(sched, &found, best, layer, queues.end_ns[best]);
+        for (uint32_t i = 0; i < found.count && best != NO_WORKER; i++) {
+            uint32_t holder = found.worker[i];
+            if (tessi_heap_contains(&queues.heap, holder)) {
+                double end_ns = finish_ns(sched, &found, holder, layer, queues.end_ns[holder]);
+                best = end_ns < soonest_ns ? holder : best;
+                soonest_ns = end_ns < soonest_ns ? end_ns : soonest_ns;
+            }
+        }
+        layer->homes[t] = best;
+        layer->ends_ns[t] = (float)soonest_ns;
+        if (best != NO_WORKER) {
+            struct worker *worker = sched->workers[best];
+            double run_ns = layer->estimate_ns * worker->slowness / worker->info.slots;
+            worker->promised_ns += run_ns;
+            lengthen(&queues, best, run_ns);
+        }
+    }
+    tessi_heap_fini(&queues.heap);
+    tessi_free(queues.end_ns);
+}
+
 static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)
 {
     uint32_t input = largest_input(layer);
     if (is_pinned(layer)) {
         layer->placement = PLACE_PINNED;
-    } else if (layer->layer->op == TESSI_OP_MATMUL) {
+    } else if (layer->layer->op == TESSI_OP_MATMUL || layer->lane->demand.count > 0) {
         make_regions(sched, layer);
+    } else if (is_irregular(layer) && sched->alive_count > 0) {
+        place_each(sched, layer);
     } else if (input < TESSI_INPUTS_MAX) {
         uint32_t depth = layer->inputs[input]->place_depth + 1;
         if (depth > REGION_DEPTH_MAX) {
@@ -252,27 +445,17 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
     }
 }
 
-uint32_t least_loaded(const struct tessi_sched *sched)
-{
-    uint32_t best = NO_WORKER;
-    double least = 0;
-    for (size_t i = 0; i < sched->worker_count; i++) {
-        const struct worker *worker = sched->workers[i];
-        if (worker->alive && worker->info.slots > 0 && (best == NO_WORKER || load_of(worker) < least)) {
-            best = worker->index;
-            least = load_of(worker);
-        }
-    }
-    return best;
-}
-
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        sched->workers[w]->promised_ns = 0;
+    }
     for (size_t i = 0; i < count; i++) {
         choose_placement(sched, layers[i]);
     }
     for (size_t i = 0; i < count; i++) {
         struct sched_layer *layer = layers[i];
+        const struct tessi_resources *demand = &layer->lane->demand;
         uint64_t first = 0;
         uint32_t home = home_of(sched, layer, 0);
         for (uint64_t t = 1; t <= layer->tasks; t++) {
@@ -280,48 +463,14 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
             if (t < layer->tasks && next == home) {
                 continue;
             }
-            uint32_t to = home != NO_WORKER ? home : least_loaded(sched);
-            backlog_push(sched, layer->session, to, layer, first, t - first);
+            bool good = home != NO_WORKER && can_run(sched->workers[home], demand);
+            backlog_push(sched, good ? home : least_loaded(sched, demand), layer, first, t - first);
             first = t;
             home = next;
         }
     }
-}
-
-struct holder_search {
-    struct tessi_sched *sched;
-    struct sched_layer *layer;
-    uint32_t best;
-    uint64_t best_bytes;
-};
-
-static void weigh_holder(void *context, uint64_t index)
-{
-    struct holder_search *search = context;
-    const struct task_record *task = record_peek(search->layer, index);
-    if (task != NULL && task->owner != NO_WORKER && search->sched->workers[task->owner]->alive) {
-        uint64_t bytes = tessi_layer_block_bytes(search->layer->layer, index);
-        if (bytes > search->best_bytes) {
-            search->best = task->owner;
-            search->best_bytes = bytes;
-        }
+    for (size_t i = 0; i < count; i++) {
+        tessi_free(layers[i]->ends_ns);
+        layers[i]->ends_ns = NULL;
     }
-}
-
-/* Where the task would end first: at the least loaded worker, or with its largest input when the
- * wait there is shorter than moving it (assumed 1 GB/s until links are measured). */
-void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
-{
-    uint32_t to = least_loaded(sched);
-    struct holder_search search = {sched, NULL, NO_WORKER, 0};
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
-        search.layer = layer->inputs[i];
-        tessi_task_inputs(layer->layer, i, index, weigh_holder, &search);
-    }
-    if (to != NO_WORKER && search.best != NO_WORKER && search.best != to) {
-        const struct worker *holder = sched->workers[search.best];
-        double there = load_of(holder), here = load_of(sched->workers[to]) + (double)search.best_bytes;
-        to = there <= here && holder->info.slots > 0 ? search.best : to;
-    }
-    backlog_push(sched, layer->session, to, layer, index, 1);
 }

@@ -172,7 +172,7 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
     struct worker *larger = NULL;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
-        if (other->alive && other != worker && other->info.slots > 0 && other->info.memory_bytes >= need &&
+        if (other != worker && can_run(other, &layer->lane->demand) && other->info.memory_bytes >= need &&
             (larger == NULL || other->queue_ns < larger->queue_ns)) {
             larger = other;
         }
@@ -183,7 +183,7 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
         return;
     }
     unassign(sched, layer, task);
-    backlog_push(sched, layer->session, larger->index, layer, index, 1);
+    backlog_push(sched, larger->index, layer, index, 1);
 }
 
 static void take_failures(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
@@ -215,7 +215,7 @@ static void take_time(struct tessi_sched *sched, struct worker *worker, const st
         return;
     }
     double mean_ns = (double)time_ns / (double)count;
-    history_record(sched, layer, span->first, mean_ns);
+    history_record(sched, worker, layer, span->first, mean_ns);
     /* Short tasks say little about a worker: they weigh as much as they took. */
     double ratio = mean_ns / layer->estimate_ns;
     double weight = (double)time_ns / SLOWNESS_MEMORY_NS;
@@ -274,6 +274,7 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
     worker->served_bytes = report->served_bytes;
     worker->mapped_bytes = report->mapped_bytes;
     worker->dropped_messages = report->dropped_messages;
+    transfer_measure(worker, report);
 }
 
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)

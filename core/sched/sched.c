@@ -88,7 +88,8 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     void *owned[] = {sched->workers,  sched->sessions,    sched->copies,      sched->copies_free, sched->parked,
                      sched->parked_free, sched->history,  sched->hungry,      sched->idle.items,  sched->rerun.items,
                      sched->poison.items, sched->empty_pages, sched->watched, sched->actions,     sched->drops,
-                     sched->client_locations, sched->scratch, sched->notes};
+                     sched->client_locations, sched->scratch, sched->processors,
+                     sched->notes};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -181,6 +182,19 @@ static void announce_peer(struct tessi_sched *sched, uint32_t to, const struct w
     action->info = &worker->info;
 }
 
+static bool read_resources(struct tessi_sched *sched, const struct tessi_sched_event *event,
+                           struct tessi_resources *resources)
+{
+    struct tessi_error error;
+    if (tessi_resources_parse(event->worker.resources, resources, &error) == TESSI_OK) {
+        return true;
+    }
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REJECT, event->peer);
+    action->status = TESSI_INVALID;
+    action->text = step_text(sched, error.text);
+    return false;
+}
+
 static void worker_join(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
     if (worker_find(sched, event->peer) != NULL || session_find(sched, event->peer) != NULL) {
@@ -190,7 +204,14 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     if (!agree_on_family(sched, &event->worker, event->peer)) {
         return;
     }
+    struct tessi_resources resources;
+    if (!read_resources(sched, event, &resources)) {
+        return;
+    }
     struct worker *worker = tessi_zalloc(sizeof *worker);
+    worker->resources = resources;
+    worker->processor = history_processor(sched, event->worker.processor);
+    sched->processors[worker->processor].workers++;
     worker->id = event->peer;
     worker->index = (uint32_t)sched->worker_count;
     worker->alive = true;
@@ -232,7 +253,6 @@ static void client_join(struct tessi_sched *sched, uint32_t peer)
     session->id = peer;
     session->heard_ns = sched->now_ns;
     session->starving_since_ns = -1;
-    backlog_init(&session->orphans);
     tessi_grow(&sched->sessions, &sched->session_capacity, sched->session_count + 1, sizeof *sched->sessions);
     tessi_map_put(&sched->session_by_id, id_key(peer), (uint32_t)sched->session_count);
     sched->sessions[sched->session_count++] = session;
@@ -505,6 +525,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
         check_silence(sched);
     }
     check_starving(sched);
+    check_demands(sched);
     settle(sched);
     sweep_layers(sched);
     feed_workers(sched);

@@ -54,6 +54,8 @@ struct tessi_worker_info {
     uint64_t memory_bytes;
     uint64_t spill_bytes;
     char family[TESSI_NAME_MAX];     /* numerics families it can run, comma-separated, best first */
+    char resources[TESSI_RESOURCES_TEXT_MAX]; /* what tasks may demand of it: "ssd=2,license=1" */
+    char processor[TESSI_NAME_MAX];  /* its kind: run times are remembered for each */
 };
 
 enum tessi_sched_event_kind {
@@ -150,6 +152,13 @@ void tessi_sched_destroy(struct tessi_sched *sched);
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
                       struct tessi_sched_actions *actions);
 
+/* The run times learnt so far as bytes, freed by the caller with tessi_free; `size` is set. */
+void *tessi_sched_history_save(const struct tessi_sched *sched, size_t *size);
+/* Begin with what an earlier scheduler learnt; before the first event. FORMAT: damaged or something else; nothing of
+ * it was taken. */
+TESSI_MUST_USE enum tessi_status tessi_sched_history_load(struct tessi_sched *sched, const void *bytes, size_t size,
+                                                          struct tessi_error *error);
+
 /* Invariants, for the simulator after every step; asserts. */
 void tessi_sched_verify(const struct tessi_sched *sched);
 
@@ -162,6 +171,8 @@ struct tessi_sched_worker_status {
     int64_t heard_ns;
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
     uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;
+    char resources_used[TESSI_RESOURCES_TEXT_MAX]; /* demanded by what is assigned: "license=0,ssd=1" */
+    double bytes_per_second;         /* at which blocks reach it from other hosts; 0: not measured */
 };
 struct tessi_sched_status {
     size_t workers, sessions, layers;

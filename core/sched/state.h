@@ -69,7 +69,7 @@ struct region_node {
     uint32_t worker;   /* leaf */
 };
 
-enum placement { PLACE_REGIONS, PLACE_WITH_INPUT, PLACE_WITH_CONSUMER, PLACE_PINNED };
+enum placement { PLACE_REGIONS, PLACE_WITH_INPUT, PLACE_WITH_CONSUMER, PLACE_PINNED, PLACE_EACH };
 
 struct sched_layer {
     struct tessi_layer *layer; /* owned */
@@ -96,6 +96,7 @@ struct sched_layer {
     uint32_t order_input;
     uint32_t order_users; /* layers that have this one as order_via: its description outlives it for them */
     uint64_t order_base, order_depth, order_levels, order_end;
+    uint32_t order_position; /* within its submission, while that is taken in */
     /* placement */
     enum placement placement;
     uint32_t place_input;              /* WITH_INPUT: its number; WITH_CONSUMER: the consumer's input that we are */
@@ -103,7 +104,11 @@ struct sched_layer {
     uint32_t place_depth;
     struct region_node *regions; /* owned */
     size_t region_count, region_capacity;
+    uint32_t *homes; /* EACH: a worker for each task, owned */
+    float *ends_ns;  /* EACH: when each would end, while its submission is placed, owned */
     double estimate_ns; /* of one task */
+    double path_ns;     /* estimated time from its start to the end of the last that waits for it, when submitted */
+    struct lane *lane;  /* where its tasks wait */
     struct layer_on_worker *on; /* by worker index, owned */
     size_t on_capacity;
     int64_t progress_ns;    /* when PROGRESS was last sent */
@@ -124,6 +129,17 @@ struct backlog {
     size_t free_count, free_capacity;
 };
 
+/* Work of one session that is handed out in the global order: see policy.h. */
+struct lane {
+    uint64_t rank; /* lower ones are tried first */
+    struct tessi_resources demand; /* of each of its tasks */
+    struct backlog *backlogs; /* by worker index, owned */
+    size_t capacity;
+    struct backlog orphans;   /* waits for any worker that may run it */
+    int64_t starving_since_ns; /* some could join and run it, and none has; −1: not so */
+    uint32_t turn; /* last turn of the session in which it was tried */
+};
+
 struct submission {
     uint64_t total, done;
 };
@@ -134,9 +150,9 @@ struct session {
     struct tessi_map layers_by_id; /* → position in layers */
     struct sched_layer **layers;   /* owned array; NULL holes are reused never */
     size_t layer_count, layer_capacity;
-    struct backlog *backlogs; /* by worker index, owned */
-    size_t backlog_capacity;
-    struct backlog orphans;   /* waits for any worker */
+    struct lane **lanes; /* lowest rank first, owned */
+    size_t lane_count, lane_capacity;
+    uint32_t turn;
     struct submission *submissions;
     size_t submission_count, submission_capacity;
     uint64_t wanted_bytes;
@@ -154,6 +170,14 @@ struct worker {
     double backlog_ns;
     double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
     uint64_t assigned, backlog; /* tasks */
+    struct tessi_resources resources;
+    uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
+    uint64_t demanding;          /* tasks assigned that demand a resource */
+    uint64_t demanding_youngest; /* highest order given to one since there was none */
+    uint64_t demanding_backlog;  /* tasks of `backlog` that demand a resource */
+    double demanding_ns;         /* their part of backlog_ns */
+    double promised_ns; /* run time of tasks placed in this step by earliest finish, not yet in its backlog */
+    uint32_t processor;          /* its kind: index into processors */
     uint64_t youngest;  /* highest order given since it last had nothing */
     uint64_t done;
     uint32_t next_session; /* where its round-robin over sessions stands */
@@ -165,7 +189,9 @@ struct worker {
     size_t given_limit; /* looked through for finished ones when it has grown to this */
     /* gauges of its last report */
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
-    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;
+    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages, pulled_bytes;
+    uint64_t pulling_ns;
+    double bytes_per_ns; /* at which blocks reach it over the network, smoothed; 0: not measured */
     /* gathered during a step, sent at its end */
     bool dirty;
     const struct tessi_layer **out_layers; /* owned array */
@@ -197,8 +223,15 @@ struct work_list { /* a stack of tasks for the walks over the graph */
 };
 
 struct history_entry { /* recent run times of one kind of task */
+    struct tessi_map_key kind;
     double samples[9];
     uint32_t count, next;
+    bool used; /* since the search for one to forget last passed */
+};
+
+struct processor { /* a kind of processor, or device */
+    char name[TESSI_NAME_MAX];
+    uint32_t workers; /* alive */
 };
 
 struct drop_notice {
@@ -240,6 +273,10 @@ struct tessi_sched {
     struct tessi_map history_by_kind;
     struct history_entry *history;
     size_t history_count, history_capacity;
+    uint32_t history_hand;
+    struct processor *processors;
+    uint32_t processor_count;
+    size_t processor_capacity;
     uint32_t *hungry; /* worker indices */
     size_t hungry_count, hungry_capacity;
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
@@ -265,6 +302,9 @@ struct tessi_sched {
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
     uint64_t bytes_moved;
+    bool demands;               /* somebody has asked for a resource */
+    uint64_t demanding_backlog; /* tasks kept for workers that demand one */
+    uint32_t placed; /* where the search for a worker with little to do went on */
     uint64_t steals_refused[TESSI_TRACE_WHY_END];
 };
 
@@ -298,27 +338,45 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
 uint64_t order_of(const struct sched_layer *layer, uint64_t index);
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
-uint32_t least_loaded(const struct tessi_sched *sched); /* NO_WORKER: nobody is there */
+uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *demand); /* NO_WORKER: nobody can */
 uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
 bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they were placed */
 
 /* backlog.c */
 void backlog_init(struct backlog *backlog);
 void backlog_fini(struct backlog *backlog);
-void backlog_push(struct tessi_sched *sched, struct session *session, uint32_t worker, struct sched_layer *layer,
-                  uint64_t first, uint64_t count); /* NO_WORKER: orphans */
-struct backlog *backlog_of(struct session *session, uint32_t worker);
-void backlog_purge(struct tessi_sched *sched, struct session *session, const struct sched_layer *layer);
-void backlog_hand_on(struct tessi_sched *sched, struct session *session, uint32_t worker); /* the worker is gone */
+void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
+                  uint64_t count); /* NO_WORKER: orphans */
+struct backlog *backlog_of(struct lane *lane, uint32_t worker);
+void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
+void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
+void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker); /* the worker is gone */
 void adopt_orphans(struct tessi_sched *sched);
 struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle);
 
 /* assign.c */
 void make_hungry(struct tessi_sched *sched, struct worker *worker);
+double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                      double wanted_ns);
 double load_of(const struct worker *worker); /* nanoseconds until its slots have done all that is kept for it */
 void feed_workers(struct tessi_sched *sched);
 void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+
+/* resources.c: what workers have and tasks demand */
+bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */
+/* Enough of what the layer's tasks demand is free. A task that was taken from its owner may pass younger ones that hold
+ * it: they may be waiting for it, and the worker lets the older one go first. */
+bool resources_free(const struct worker *worker, const struct sched_layer *layer, const struct task_record *task,
+                    uint64_t order);
+void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);
+void resources_give(struct worker *worker, const struct sched_layer *layer);
+void balance_demanding(struct tessi_sched *sched, struct worker *thief);
+void check_demands(struct tessi_sched *sched); /* fail what has waited too long for a worker that may run it */
+
+/* transfer.c: what moving bytes takes */
+void transfer_measure(struct worker *worker, const struct tessi_report *report);
+double transfer_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes);
 
 /* demand.c: references, release, re-runs, failures */
 void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
@@ -346,7 +404,9 @@ void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: none */
 void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
 void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
-void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, double mean_ns);
+uint32_t history_processor(struct tessi_sched *sched, const char *name); /* found or made */
+void history_record(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t index,
+                    double mean_ns);
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index);
 
 #endif

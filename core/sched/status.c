@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/base/assert.h"
+#include "core/base/text.h"
 #include "core/sched/state.h"
 
 void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_status *status)
@@ -30,6 +31,16 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
     }
 }
 
+static void describe_use(const struct worker *worker, char *text, size_t size)
+{
+    size_t used = 0;
+    for (uint32_t r = 0; r < worker->resources.count; r++) {
+        (void)tessi_text_format(text + used, size - used, "%s%s=%llu", r > 0 ? "," : "", worker->resources.item[r].name,
+                                (unsigned long long)worker->resources_used[r]);
+        used += strlen(text + used);
+    }
+}
+
 void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
                                struct tessi_sched_worker_status *status)
 {
@@ -52,7 +63,9 @@ void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
             .served_bytes = worker->served_bytes,
             .mapped_bytes = worker->mapped_bytes,
             .dropped_messages = worker->dropped_messages,
+            .bytes_per_second = worker->bytes_per_ns * 1e9,
         };
+        describe_use(worker, status->resources_used, sizeof status->resources_used);
         return;
     }
     TESS_ASSERT(!"position is below the number of workers");

@@ -13,13 +13,15 @@
 double load_of(const struct worker *worker)
 {
     double slots = worker->info.slots > 0 ? worker->info.slots : 1e-3;
-    return (worker->queue_ns + worker->backlog_ns) * worker->slowness / slots;
+    /* What demands a resource runs beside the rest when its turn comes. */
+    return (worker->queue_ns + worker->backlog_ns - worker->demanding_ns) * worker->slowness / slots;
 }
 
 /* Runs dry soon: what it has may end before stolen work would arrive. */
 static bool idle(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return worker->alive && worker->info.slots > 0 && worker->backlog == 0 && worker->stealing == 0 &&
+    return worker->alive && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
+           worker->stealing == 0 &&
            (worker->assigned < worker->info.slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
 }
 
@@ -29,6 +31,15 @@ static bool worth_it(const struct worker *thief, const struct worker *victim)
 {
     double gain_ns = load_of(victim) - load_of(thief);
     return load_of(thief) < 0.5 * load_of(victim) && (gain_ns > STEAL_GAIN_NS || thief->assigned == 0);
+}
+
+/* Estimated run time that has to move for both to end at once: what leaves the victim shortens its queue by
+ * the victim's time for it, and lengthens the thief's by the thief's. */
+static double fair_ns(const struct worker *thief, const struct worker *victim)
+{
+    double thief_slots = thief->info.slots > 0 ? thief->info.slots : 1e-3;
+    double victim_slots = victim->info.slots > 0 ? victim->info.slots : 1e-3;
+    return (load_of(victim) - load_of(thief)) / (victim->slowness / victim_slots + thief->slowness / thief_slots);
 }
 
 static uint8_t reason(const struct worker *thief)
@@ -65,7 +76,7 @@ static struct worker *longest_queue(struct tessi_sched *sched, const struct work
     struct worker *victim = NULL;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
-        bool has = backlog_only ? other->backlog > 0 : other->assigned > other->info.slots;
+        bool has = backlog_only ? other->backlog > other->demanding_backlog : other->assigned > other->info.slots;
         if (other->alive && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
             victim = other;
         }
@@ -89,34 +100,46 @@ static uint32_t largest_span(const struct backlog *backlog)
     return best;
 }
 
-/* Move unassigned tasks worth up to half the difference, off the end of the largest span. */
+/* Move unassigned tasks worth `wanted_ns` off the ends of the largest spans of a lane; returns what is still wanted. */
+double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                      double wanted_ns)
+{
+    while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
+        struct backlog *backlog = &lane->backlogs[victim->index];
+        uint32_t handle = largest_span(backlog);
+        if (handle == TESSI_MAP_NONE) {
+            break;
+        }
+        struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
+        double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
+        double affordable = wanted_ns / each_ns;
+        uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
+        wanted_ns -= (double)count * each_ns;
+        if (count < span.count) {
+            backlog_push(sched, victim->index, span.layer, span.first, span.count - count);
+            wanted_ns = 0;
+        }
+        if (count > 0) {
+            backlog_push(sched, thief->index, span.layer, span.first + span.count - count, count);
+            note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first + span.count - count, count,
+                       reason(thief));
+            sched->steals += count;
+            span.layer->session->stats.steals += count;
+        }
+    }
+    return wanted_ns;
+}
+
+/* Move unassigned tasks worth up to half the difference. */
 static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
-    double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
+    double wanted_ns = fair_ns(thief, victim);
     for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
         struct session *session = sched->sessions[s];
-        while (session != NULL && wanted_ns > 0 && backlog_of(session, victim->index)->heap.count > 0) {
-            struct backlog *backlog = backlog_of(session, victim->index);
-            uint32_t handle = largest_span(backlog);
-            if (handle == TESSI_MAP_NONE) {
-                break;
+        for (size_t l = 0; session != NULL && l < session->lane_count && wanted_ns > 0; l++) {
+            if (session->lanes[l]->demand.count == 0) {
+                wanted_ns = take_from_lane(sched, thief, victim, session->lanes[l], wanted_ns);
             }
-            struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
-            double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
-            double affordable = wanted_ns / each_ns;
-            uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
-            if (count < span.count) {
-                backlog_push(sched, session, victim->index, span.layer, span.first, span.count - count);
-                wanted_ns = 0;
-            }
-            if (count > 0) {
-                backlog_push(sched, session, thief->index, span.layer, span.first + span.count - count, count);
-                note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first + span.count - count,
-                           count, reason(thief));
-                sched->steals += count;
-                session->stats.steals += count;
-            }
-            wanted_ns -= (double)count * each_ns;
         }
     }
 }
@@ -133,7 +156,7 @@ static bool may_steal(const struct sched_layer *layer, const struct worker *vict
 /* Ask for assigned tasks, the last given first. */
 static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
-    double wanted_ns = (load_of(victim) - load_of(thief)) / 2 * thief->info.slots;
+    double wanted_ns = fair_ns(thief, victim);
     uint64_t keep = victim->info.slots;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
     for (size_t s = victim->given.count; s-- > 0 && left > 0 && wanted_ns > 0;) {
@@ -141,7 +164,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
         struct session *session = session_find(sched, span->session);
         struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
         for (uint64_t i = span->count; layer != NULL && i-- > 0 && left > 0;) {
-            if (!may_steal(layer, victim, span, span->first + i)) {
+            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, span, span->first + i)) {
                 continue;
             }
             if (wanted_ns < 0.5 * layer->estimate_ns) {
@@ -170,6 +193,9 @@ void balance(struct tessi_sched *sched)
     size_t candidates = sched->hungry_count;
     for (size_t i = 0; i < candidates; i++) {
         struct worker *thief = sched->workers[sched->hungry[i]];
+        if (sched->demanding_backlog > 0) {
+            balance_demanding(sched, thief);
+        }
         if (!idle(sched, thief)) {
             continue;
         }
@@ -240,7 +266,7 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
             sched->steals++;
             session->stats.steals++;
             if (thief != NULL) {
-                backlog_push(sched, session, thief->index, layer, i, 1);
+                backlog_push(sched, thief->index, layer, i, 1);
             } else {
                 place_task(sched, layer, i);
             }

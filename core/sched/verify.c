@@ -46,6 +46,36 @@ static void verify_record(const struct tessi_sched *sched, const struct sched_la
     verify_refs(layer, index, task);
 }
 
+/* What the tasks assigned to each worker demand. */
+static void verify_resources(const struct tessi_sched *sched)
+{
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        uint64_t used[TESSI_RESOURCES_MAX] = {0}, demanding = 0;
+        for (size_t s = 0; s < sched->session_count && worker->resources.count > 0; s++) {
+            const struct session *session = sched->sessions[s];
+            for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+                const struct sched_layer *layer = session->layers[l];
+                for (uint64_t i = 0; i < layer->tasks && layer->lane->demand.count > 0; i++) {
+                    const struct task_record *task = record_peek(layer, i);
+                    if (task == NULL || task->state != TASK_ASSIGNED || task->owner != w ||
+                        (task->flags & TASK_ADOPTING) != 0) {
+                        continue;
+                    }
+                    demanding++;
+                    for (uint32_t r = 0; r < worker->resources.count; r++) {
+                        used[r] += tessi_resources_amount(&layer->lane->demand, worker->resources.item[r].name);
+                    }
+                }
+            }
+        }
+        TESS_ASSERT(worker->demanding == demanding);
+        for (uint32_t r = 0; r < worker->resources.count; r++) {
+            TESS_ASSERT(used[r] == worker->resources_used[r]);
+        }
+    }
+}
+
 static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t *assigned)
 {
     uint64_t held = 0;
@@ -58,6 +88,8 @@ static void verify_layer(const struct tessi_sched *sched, const struct sched_lay
         verify_record(sched, layer, i, task);
         held += task->state == TASK_HELD;
         if (task->state == TASK_ASSIGNED) {
+            bool may = (task->flags & TASK_ADOPTING) != 0 || can_run(sched->workers[task->owner], &layer->lane->demand);
+            TESS_ASSERT(may);
             assigned[task->owner]++;
         }
     }
@@ -76,7 +108,7 @@ static bool waits(const struct backlog *backlog, const struct sched_layer *layer
     return false;
 }
 
-static void verify_waiting(const struct session *session, const struct sched_layer *layer)
+static void verify_waiting(const struct sched_layer *layer)
 {
     for (uint64_t i = 0; i < layer->tasks; i++) {
         const struct task_record *task = record_peek(layer, i);
@@ -84,9 +116,10 @@ static void verify_waiting(const struct session *session, const struct sched_lay
         if (state_of(layer, i) != TASK_UNASSIGNED || !needed) {
             continue;
         }
-        bool found = waits(&session->orphans, layer, i);
-        for (size_t w = 0; w < session->backlog_capacity && !found; w++) {
-            found = waits(&session->backlogs[w], layer, i);
+        const struct lane *lane = layer->lane;
+        bool found = waits(&lane->orphans, layer, i);
+        for (size_t w = 0; w < lane->capacity && !found; w++) {
+            found = waits(&lane->backlogs[w], layer, i);
         }
         TESS_ASSERT(found);
     }
@@ -101,8 +134,11 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             verify_layer(sched, session->layers[l], assigned);
-            verify_waiting(session, session->layers[l]);
+            verify_waiting(session->layers[l]);
         }
+    }
+    if (sched->demands) {
+        verify_resources(sched);
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];

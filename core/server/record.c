@@ -218,7 +218,7 @@ static bool header_valid(const struct entry_header *header)
 {
     return header->check == tessi_digest_bytes(header, offsetof(struct entry_header, check)) &&
            header->size <= TESSI_MESSAGE_MAX && header->now_ns >= 0 &&
-           (header->kind == TESSI_RECORD_MESSAGE ||
+           (header->kind == TESSI_RECORD_MESSAGE || header->kind == TESSI_RECORD_HISTORY ||
             (header->size == 0 && (header->kind == TESSI_RECORD_GONE || header->kind == TESSI_RECORD_TICK)));
 }
 

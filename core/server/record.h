@@ -18,13 +18,14 @@ enum tessi_record_kind {
     TESSI_RECORD_MESSAGE = 1, /* bytes of a peer */
     TESSI_RECORD_GONE = 2,    /* a peer's connection ended */
     TESSI_RECORD_TICK = 3,
+    TESSI_RECORD_HISTORY = 4, /* run times of earlier schedulers, before anything else */
 };
 
 struct tessi_record_entry {
     enum tessi_record_kind kind;
     uint32_t peer;
     int64_t now_ns;
-    const uint8_t *bytes; /* MESSAGE; lives until the next entry */
+    const uint8_t *bytes; /* MESSAGE, HISTORY; lives until the next entry */
     size_t size;
     bool has_digest;
     uint64_t digest;

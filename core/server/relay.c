@@ -54,6 +54,20 @@ void tessi_relay_destroy(struct tessi_relay *relay)
     tessi_free(relay);
 }
 
+static void clear(struct tessi_relay *relay)
+{
+    relay->outbox.count = 0;
+    relay->note_count = 0;
+    tessi_buffer_clear(&relay->outbox.bytes);
+}
+
+enum tessi_status tessi_relay_history(struct tessi_relay *relay, const void *bytes, size_t size,
+                                      struct tessi_error *error)
+{
+    clear(relay);
+    return tessi_sched_history_load(relay->sched, bytes, size, error);
+}
+
 enum tessi_role tessi_relay_role(const struct tessi_relay *relay, uint32_t peer)
 {
     uint32_t role = tessi_map_get(&relay->roles, key(peer));
@@ -63,13 +77,6 @@ enum tessi_role tessi_relay_role(const struct tessi_relay *relay, uint32_t peer)
 static void set_role(struct tessi_relay *relay, uint32_t peer, enum tessi_role role)
 {
     tessi_map_put(&relay->roles, key(peer), (uint32_t)role);
-}
-
-static void clear(struct tessi_relay *relay)
-{
-    relay->outbox.count = 0;
-    relay->note_count = 0;
-    tessi_buffer_clear(&relay->outbox.bytes);
 }
 
 static enum tessi_status post(struct tessi_relay *relay, uint32_t peer, struct tessi_message *message)

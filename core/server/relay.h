@@ -47,6 +47,11 @@ struct tessi_relay;
 struct tessi_relay *tessi_relay_create(const struct tessi_sched_config *config, uint64_t run_id);
 void tessi_relay_destroy(struct tessi_relay *relay);
 
+/* Begin with the run times that an earlier scheduler has learnt; before any other input. FORMAT: damaged; nothing of it
+ * was taken. */
+enum tessi_status tessi_relay_history(struct tessi_relay *relay, const void *bytes, size_t size,
+                                      struct tessi_error *error);
+
 /* A message of `peer`; its id was never used before by another connection. `why` is filled when it is dropped. */
 enum tessi_relay_result tessi_relay_receive(struct tessi_relay *relay, int64_t now_ns, uint32_t peer, const void *bytes,
                                             size_t size, struct tessi_error *why);

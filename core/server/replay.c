@@ -22,6 +22,9 @@ static const char *describe(const struct tessi_record_entry *entry, char *text, 
     case TESSI_RECORD_TICK:
         snprintf(text, size, "a tick");
         break;
+    case TESSI_RECORD_HISTORY:
+        snprintf(text, size, "a history of run times");
+        break;
     }
     return text;
 }
@@ -38,6 +41,9 @@ static void take(struct tessi_relay *relay, const struct tessi_record_entry *ent
         return;
     case TESSI_RECORD_TICK:
         tessi_relay_tick(relay, entry->now_ns);
+        return;
+    case TESSI_RECORD_HISTORY:
+        (void)tessi_relay_history(relay, entry->bytes, entry->size, &why); /* a live run goes on without it, too */
         return;
     }
 }

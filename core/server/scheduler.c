@@ -15,6 +15,7 @@
 #include "core/net/poller.h"
 #include "core/net/server.h"
 #include "core/server/courier.h"
+#include "core/server/history.h"
 #include "core/server/record.h"
 #include "core/server/relay.h"
 #include "core/server/status.h"
@@ -22,6 +23,7 @@
 #define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
 #define BACKLOG_MAX ((size_t)512 << 20) /* bytes that may wait for one peer before it is given up */
 #define LINGER_MS 1000
+#define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
 
 /* Messages that a peer's full queue did not take, in order, each after its size. */
 struct backlog {
@@ -38,6 +40,9 @@ struct tessi_scheduler {
     struct tessi_relay *relay;
     struct tessi_courier *courier;
     struct tessi_recorder *recorder; /* NULL: not recording */
+    char *history_path;              /* owned; NULL: run times are not kept */
+    int64_t history_ns;              /* when they were last written */
+    uint64_t history_tasks;          /* tasks done then */
     atomic_bool stopping;
     int64_t started_ns;
     uint64_t sends_failed;
@@ -339,6 +344,45 @@ static uint64_t random_run_id(void)
     return id;
 }
 
+/* A history that cannot be read or is damaged costs some estimates only. */
+static void load_history(struct tessi_scheduler *scheduler)
+{
+    struct tessi_error error = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    scheduler->history_ns = tessi_clock_now();
+    enum tessi_status status = tessi_history_read(scheduler->history_path, &bytes, &size, &error);
+    if (status == TESSI_OK) {
+        record(scheduler, TESSI_RECORD_HISTORY, 0, scheduler->history_ns, bytes, size);
+        status = tessi_relay_history(scheduler->relay, bytes, size, &error);
+        deliver(scheduler);
+    }
+    if (status != TESSI_OK && status != TESSI_NOT_FOUND) {
+        tessi_log_event(TESSI_LOG_WARN, "history_ignored", "file=" TESSI_LOG_TEXT " reason=" TESSI_LOG_TEXT,
+                        scheduler->history_path, error.text);
+    }
+    tessi_free(bytes);
+}
+
+static void save_history(struct tessi_scheduler *scheduler)
+{
+    struct tessi_error error = {0};
+    struct tessi_sched_status now;
+    const struct tessi_sched *sched = tessi_relay_sched(scheduler->relay);
+    size_t size;
+    tessi_sched_status(sched, &now);
+    scheduler->history_ns = tessi_clock_now();
+    if (scheduler->history_path == NULL || now.tasks_done == scheduler->history_tasks) {
+        return;
+    }
+    scheduler->history_tasks = now.tasks_done;
+    void *bytes = tessi_sched_history_save(sched, &size);
+    if (tessi_history_write(scheduler->history_path, bytes, size, &error) != TESSI_OK) {
+        tessi_log_event(TESSI_LOG_WARN, "history_not_written", "reason=" TESSI_LOG_TEXT, error.text);
+    }
+    tessi_free(bytes);
+}
+
 static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struct tessi_scheduler_config *config,
                                   struct tessi_error *error)
 {
@@ -362,6 +406,10 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     }
     scheduler->relay = tessi_relay_create(&sched, run_id);
     scheduler->courier = tessi_courier_create(scheduler->relay, courier_send, scheduler);
+    if (config->history_path != NULL) {
+        scheduler->history_path = tessi_strdup(config->history_path);
+        load_history(scheduler);
+    }
 cleanup:
     return status;
 }
@@ -406,7 +454,11 @@ void tessi_scheduler_run(struct tessi_scheduler *scheduler)
             }
         }
         take_tick(scheduler);
+        if (tessi_clock_now() - scheduler->history_ns >= HISTORY_EVERY_NS) {
+            save_history(scheduler);
+        }
     }
+    save_history(scheduler);
     tessi_relay_shutdown(scheduler->relay, "the scheduler was stopped");
     const struct tessi_outbox *outbox = tessi_relay_outbox(scheduler->relay);
     for (size_t i = 0; i < outbox->count; i++) {
@@ -442,6 +494,7 @@ void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
         tessi_buffer_fini(&scheduler->backlogs[i].bytes);
     }
     tessi_free(scheduler->backlogs);
+    tessi_free(scheduler->history_path);
     tessi_map_fini(&scheduler->backlog_of);
     tessi_free(scheduler->lost);
     tessi_free(scheduler);

@@ -26,6 +26,7 @@ struct tessi_scheduler_config {
     bool insecure;                   /* listen beyond this machine without keys */
     struct tessi_sched_config sched; /* fields that are 0: tessi_sched_config_default */
     const char *record_path;         /* NULL: nothing is recorded */
+    const char *history_path;        /* run times are read from there, and kept there; NULL: nowhere */
     uint32_t linger_ms;              /* how long the last messages may take to leave; 0: 1 000 */
 };
 

@@ -31,6 +31,10 @@ static cJSON *worker_json(const struct tessi_sched_worker_status *worker, int64_
     put(object, "memory_peak_bytes", worker->memory_peak_bytes);
     put(object, "spill_bytes", worker->info->spill_bytes);
     put(object, "spilled_bytes", worker->spilled_bytes);
+    cJSON_AddStringToObject(object, "resources", worker->info->resources);
+    cJSON_AddStringToObject(object, "resources_used", worker->resources_used);
+    cJSON_AddStringToObject(object, "processor", worker->info->processor);
+    cJSON_AddNumberToObject(object, "fetch_bytes_per_second", worker->bytes_per_second);
     put(object, "tasks_assigned", worker->tasks_assigned);
     put(object, "tasks_done", worker->tasks_done);
     put(object, "fetched_bytes", worker->fetched_bytes);

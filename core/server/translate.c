@@ -17,6 +17,8 @@ static void info_from_hello(struct tessi_worker_info *info, const struct tessi_m
     info->slots = hello->slots;
     info->memory_bytes = hello->memory_bytes;
     info->spill_bytes = hello->spill_bytes;
+    set_text(info->resources, sizeof info->resources, hello->resources);
+    set_text(info->processor, sizeof info->processor, hello->processor);
 }
 
 static bool from_worker(const struct tessi_message *message, struct tessi_sched_event *event)
@@ -105,6 +107,8 @@ static struct tessi_msg_peer_up peer_up(const struct tessi_sched_action *action)
                                       .slots = info->slots,
                                       .memory_bytes = info->memory_bytes,
                                       .spill_bytes = info->spill_bytes,
+                                      .resources = info->resources,
+                                      .processor = info->processor,
                                       .family = info->family};
 }
 

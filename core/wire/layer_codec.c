@@ -8,7 +8,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns on the wire are little-endian memory");
 
-/* A layer is [session, id, op, dtype, grid, [input …], [parameter …]]
+/* A layer is [session, id, op, dtype, grid, [input …], [parameter …], [priority, policy, demand as text]]
  * an input   [layer, dtype, grid, rules]
  * a grid     [axis …], an axis [extent, chunk] or, with explicit boundaries, [extent, column]
  * rules      [rule …], a rule [kind, dim, value, start, step], or a table (table_codec.h)
@@ -167,9 +167,18 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
     }
 }
 
+static void pack_wishes(struct tessi_buffer *buffer, const struct tessi_wishes *wishes)
+{
+    char demand[TESSI_RESOURCES_TEXT_MAX];
+    tessi_pack_array(buffer, 3);
+    tessi_pack_i64(buffer, wishes->priority);
+    tessi_pack_u64(buffer, (uint64_t)wishes->policy);
+    tessi_pack_text(buffer, tessi_resources_text(&wishes->demand, demand, sizeof demand), sizeof demand);
+}
+
 void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *layer)
 {
-    tessi_pack_array(buffer, 7);
+    tessi_pack_array(buffer, 8);
     tessi_pack_u64(buffer, layer->session);
     tessi_pack_u64(buffer, layer->id);
     tessi_pack_u64(buffer, (uint64_t)layer->op);
@@ -184,6 +193,7 @@ void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *lay
         pack_rules(buffer, &layer->input[i].rules);
     }
     pack_parameters(buffer, layer);
+    pack_wishes(buffer, &layer->wishes);
 }
 
 /* ——— unpacking ——— */
@@ -455,6 +465,24 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
     return tessi_scan_fail(scan, "an unknown operation");
 }
 
+static bool unpack_wishes(struct tessi_scan *scan, struct tessi_wishes *wishes)
+{
+    char demand[TESSI_RESOURCES_TEXT_MAX];
+    int64_t priority;
+    uint32_t policy;
+    if (!tessi_scan_array_of(scan, 3) || !tessi_scan_i64(scan, &priority) || !tessi_scan_u32(scan, &policy) ||
+        !tessi_scan_text_into(scan, demand, sizeof demand)) {
+        return false;
+    }
+    if (priority < -TESSI_PRIORITY_MAX || priority > TESSI_PRIORITY_MAX || policy >= TESSI_POLICIES) {
+        return tessi_scan_fail(scan, "a priority or policy out of range");
+    }
+    wishes->priority = (int32_t)priority;
+    wishes->policy = (enum tessi_policy)policy;
+    return tessi_resources_parse(demand, &wishes->demand, NULL) == TESSI_OK ||
+           tessi_scan_fail(scan, "a malformed demand for resources");
+}
+
 static bool unpack_body(struct tessi_scan *scan, struct tessi_layer *layer)
 {
     uint32_t inputs;
@@ -470,7 +498,7 @@ static bool unpack_body(struct tessi_scan *scan, struct tessi_layer *layer)
             return false;
         }
     }
-    return unpack_parameters(scan, layer);
+    return unpack_parameters(scan, layer) && unpack_wishes(scan, &layer->wishes);
 }
 
 enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer **layer, struct tessi_error *error)
@@ -478,7 +506,7 @@ enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer
     uint32_t session, id, op;
     enum tessi_dtype dtype = TESSI_BOOL;
     *layer = NULL;
-    if (!tessi_scan_array_of(scan, 7) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
+    if (!tessi_scan_array_of(scan, 8) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
         !tessi_scan_u32(scan, &op) || !unpack_dtype(scan, &dtype)) {
         return tessi_scan_status(scan, error);
     }

@@ -42,6 +42,7 @@
 
 #define TESSI_WIRE_NAME_MAX 63 /* bytes without the final 0, as all limits of texts here */
 #define TESSI_WIRE_ADDRESS_MAX 255
+#define TESSI_WIRE_RESOURCES_MAX (TESSI_RESOURCES_TEXT_MAX - 1)
 #define TESSI_WIRE_TEXT_MAX 2047
 #define TESSI_WIRE_DOCUMENT_MAX (8 << 20)
 #define TESSI_WIRE_LANES_MAX 1023
@@ -141,7 +142,9 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     F(M, text, address, TESSI_WIRE_ADDRESS_MAX)                                                                        \
     F(M, u32, slots, 0)                                                                                                \
     F(M, u64, memory_bytes, 0)                                                                                         \
-    F(M, u64, spill_bytes, 0)
+    F(M, u64, spill_bytes, 0)                                                                                          \
+    F(M, text, resources, TESSI_WIRE_RESOURCES_MAX)                                                                    \
+    F(M, text, processor, TESSI_WIRE_NAME_MAX)
 
 #define TESSI_FIELDS_hello_worker(F, M) F(M, hello, hello, 0) TESSI_FIELDS_worker_info(F, M)
 #define TESSI_FIELDS_hello_client(F, M) F(M, hello, hello, 0) F(M, text, name, TESSI_WIRE_NAME_MAX)

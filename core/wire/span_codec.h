@@ -35,6 +35,8 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
     ROW(fetched_bytes)                                                                                                 \
     ROW(served_bytes)                                                                                                  \
     ROW(mapped_bytes)                                                                                                  \
-    ROW(dropped_messages)
+    ROW(dropped_messages)                                                                                              \
+    ROW(pulled_bytes)                                                                                                  \
+    ROW(pulling_ns)
 
 #endif

@@ -39,6 +39,7 @@ def environment(**more):
     """Without an inherited choice of BLAS kernels, which halves the speed where it does not fit, and without settings
     of `tessera`."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENBLAS_", "TESSERA_"))}
+    clean["TESSERA_HISTORY"] = "none"  # no run learns from another
     clean.update(more)
     return clean
 

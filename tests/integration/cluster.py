@@ -19,6 +19,7 @@ SLOW = 4 if "san" in os.path.basename(BUILD) else 1  # sanitizers take their tim
 def environment(extra=None):
     env = {k: v for k, v in os.environ.items()
            if not k.startswith("OPENBLAS_") and not k.startswith("TESSERA_")}
+    env["TESSERA_HISTORY"] = "none"  # no test learns from another, or writes into somebody's home
     env.update(extra or {})
     return env
 

@@ -54,11 +54,17 @@ void sim_check_report(struct sim_world *world, uint32_t worker, const struct tes
 
 void sim_check_scheduler(struct sim_world *world)
 {
-    bool adequate = false;
+    bool adequate = false, equipped = false;
     for (size_t w = 0; w < world->sched->worker_count; w++) {
         const struct worker *worker = world->sched->workers[w];
-        adequate = adequate || (worker->alive && worker->info.memory_bytes >= world->footprint_bytes);
+        bool all = worker->alive && tessi_resources_amount(&worker->resources, "ssd") >= 2 &&
+                   tessi_resources_amount(&worker->resources, "license") >= 1;
+        equipped = equipped || all;
+        adequate = adequate || (all && worker->info.memory_bytes >= world->footprint_bytes);
     }
+    world->bare_since_ns = equipped ? -1 : world->bare_since_ns < 0 ? world->now_ns : world->bare_since_ns;
+    int64_t bare_ns = equipped ? 0 : world->now_ns - world->bare_since_ns;
+    world->bare_longest_ns = bare_ns > world->bare_longest_ns ? bare_ns : world->bare_longest_ns;
     if (world->sched->alive_count > 0) {
         world->ever_inadequate = world->ever_inadequate || !adequate;
         world->alone_since_ns = -1;
@@ -239,7 +245,8 @@ void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, u
     } else if (status == TESSI_LOST) {
         expected = blamed(world, graph);
     } else if (status == TESSI_NO_WORKERS) {
-        expected = world->alone_longest_ns >= world->options.sched.wait_workers_ns;
+        expected = world->alone_longest_ns >= world->options.sched.wait_workers_ns ||
+                   world->bare_longest_ns >= world->options.sched.wait_workers_ns;
     } else if (status == TESSI_TOO_BIG) {
         expected = world->ever_inadequate;
     }

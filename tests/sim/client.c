@@ -534,6 +534,7 @@ void sim_client_start(struct sim_world *world, struct sim_node *node)
     node->welcomed = true;
     client->graph.session = node->id;
     sim_script_write(world, &client->graph, &client->script);
+    sim_wishes_choose(world, &client->graph);
     client->views = tessi_zalloc((client->graph.count + 1) * sizeof *client->views);
     sim_send(world, sim_message(SIM_HELLO, node->id, SIM_SCHEDULER));
     int64_t start_ns = world->now_ns + random_scale(&world->random, 1000, 50 * SIM_MS);

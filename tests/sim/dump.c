@@ -47,10 +47,10 @@ static void dump_records(const struct sim_world *world, const struct sched_layer
     }
 }
 
-static void dump_backlogs(const struct sim_world *world, const struct session *session)
+static void dump_backlogs(const struct sim_world *world, const struct lane *lane)
 {
-    for (size_t w = 0; w < session->backlog_capacity; w++) {
-        const struct backlog *backlog = &session->backlogs[w];
+    for (size_t w = 0; w < lane->capacity; w++) {
+        const struct backlog *backlog = &lane->backlogs[w];
         for (size_t i = 0; i < backlog->heap.count; i++) {
             const struct tessi_heap_entry *entry = &backlog->heap.entries[i];
             const struct backlog_span *span = &backlog->spans[entry->value];
@@ -118,7 +118,9 @@ void sim_dump(const struct sim_world *world)
             dump_records(world, session->layers[l]);
         }
         if (session != NULL) {
-            dump_backlogs(world, session);
+            for (size_t l = 0; l < session->lane_count; l++) {
+                dump_backlogs(world, session->lanes[l]);
+            }
         }
     }
     for (size_t n = 0; n < world->node_count; n++) {

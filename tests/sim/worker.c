@@ -187,6 +187,33 @@ static void start_step(struct sim_world *world, struct sim_node *node, uint32_t 
                  (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number});
 }
 
+/* What the tasks that have a step at a slot demand together, forgotten ones included. */
+static void check_resources(const struct sim_world *world, const struct sim_node *node)
+{
+    const struct tessi_resources *have = &node->worker->config.resources;
+    for (uint32_t r = 0; r < have->count; r++) {
+        uint64_t used = 0;
+        for (uint32_t s = 0; s < node->worker->config.slots; s++) {
+            const struct slot *slot = &node->worker->slots[s];
+            for (size_t i = 0; i < slot->count; i++) {
+                const struct tessi_flow_action *action = &slot->runs[i].action;
+                bool again = false; /* another step of the same task */
+                for (size_t j = 0; j < i; j++) {
+                    const struct tessi_flow_action *other = &slot->runs[j].action;
+                    again = again || (other->out == action->out && other->epoch == action->epoch);
+                }
+                const struct sim_graph *graph = sim_graph_of(world, action->task.session);
+                const struct tessi_layer *layer = sim_graph_layer(graph, action->task.layer)->layer;
+                used += again ? 0 : tessi_resources_amount(&layer->wishes.demand, have->item[r].name);
+            }
+        }
+        if (used > have->item[r].amount) {
+            sim_fail(world, "worker %u runs tasks that demand %llu of %s, and has %u", node->id,
+                     (unsigned long long)used, have->item[r].name, have->item[r].amount);
+        }
+    }
+}
+
 static void on_run(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
     struct sim_task *task = sim_graph_task(sim_graph_of(world, action->task.session), action->task);
@@ -208,6 +235,7 @@ static void on_run(struct sim_world *world, struct sim_node *node, const struct 
     struct slot *slot = &node->worker->slots[action->slot];
     tessi_grow(&slot->runs, &slot->capacity, slot->count + 1, sizeof *slot->runs);
     slot->runs[slot->count++] = (struct run){.action = *action};
+    check_resources(world, node);
     start_step(world, node, action->slot);
 }
 
@@ -608,6 +636,8 @@ static void start_flow(struct sim_world *world, struct sim_node *node)
         .spill_bytes = node->info.spill_bytes,
         .pull_bytes = (uint64_t)random_scale(&world->random, 1, (int64_t)(world->memory_bytes + 2)),
     };
+    enum tessi_status status = tessi_resources_parse(node->info.resources, &worker->config.resources, NULL);
+    TESS_ASSERT(status == TESSI_OK);
     worker->flow = tessi_flow_create(&worker->config);
     worker->slots = tessi_zalloc(worker->config.slots * sizeof *worker->slots);
     node->welcomed = true;
@@ -813,6 +843,7 @@ void sim_worker_start(struct sim_world *world, bool adequate)
         info->memory_bytes = world->footprint_bytes / (uint64_t)random_between(&world->random, 2, 8);
         info->spill_bytes = world->spill_bytes + world->memory_bytes;
     }
+    sim_resources_choose(world, info, adequate);
     struct sim_message *hello = sim_message(SIM_HELLO, node->id, SIM_SCHEDULER);
     hello->info = *info;
     sim_send(world, hello);

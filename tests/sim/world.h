@@ -5,6 +5,7 @@
  *   net.c     events in time order; messages over links that keep their order
  *   worker.c  a worker's shell: memory, slots, files, transfers, leases
  *   client.c  a client: submits, serves, reads and compares, releases
+ *   wishes.c  priorities, policies and resources
  *   script.c  what each client is going to do, and the faults
  *   check.c   what must hold in the world as a whole
  *   dump.c    the world at a standstill, for whoever has to find out why
@@ -43,6 +44,8 @@ struct sim_options {
     uint32_t slow_percent;
     uint32_t stranger_percent;  /* workers that lack the cluster's numerics family */
     uint32_t spill_fail_percent, damage_percent;
+    uint32_t priority_percent, policy_percent, demand_percent; /* of layers */
+    uint32_t bare_percent;      /* workers that have none, or fewer, of the resources that layers may demand */
     uint32_t duplicate_percent; /* of reports, locates, reads and some answers */
     uint32_t silent_percent;    /* of deaths: no connection breaks, the peer just falls silent */
     bool peers_notice;          /* workers see neighbours' connections break, before or after the scheduler does */
@@ -210,6 +213,8 @@ struct sim_world {
     uint64_t steps; /* events so far */
     /* what gives the scheduler a reason to fail work */
     int64_t alone_since_ns, alone_longest_ns;
+    int64_t bare_since_ns, bare_longest_ns; /* nobody has all resources */
+    struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
     uint64_t reads_right, tasks_run, regions;
 };
@@ -257,6 +262,8 @@ void sim_client_say(const struct sim_world *world, const struct sim_node *node);
 void sim_options_choose(struct sim_world *world);
 void sim_faults_plan(struct sim_world *world);
 
+void sim_wishes_choose(struct sim_world *world, struct sim_graph *graph);
+void sim_resources_choose(struct sim_world *world, struct tessi_worker_info *info, bool adequate);
 void sim_script_write(struct sim_world *world, struct sim_graph *graph, struct sim_script *script);
 void sim_script_fini(struct sim_script *script);
 

@@ -76,6 +76,16 @@ static void arrive(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
+/* The time during which something was on its way, whatever number of blocks it was. */
+static void pull_ends(struct tessi_flow *flow, uint64_t bytes)
+{
+    TESS_ASSERT(flow->pulls > 0);
+    flow->pulled_bytes += bytes;
+    if (--flow->pulls == 0 && flow->now_ns > flow->pulls_since_ns) {
+        flow->pulling_ns += (uint64_t)(flow->now_ns - flow->pulls_since_ns);
+    }
+}
+
 static void pull(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
@@ -87,6 +97,7 @@ static void pull(struct tessi_flow *flow, uint32_t handle)
         return;
     }
     tessi_flow_act(flow, TESSI_FLOW_SEND_PULL, handle)->peer = block->source;
+    flow->pulls_since_ns = flow->pulls++ == 0 ? flow->now_ns : flow->pulls_since_ns;
     block->busy = true;
     flow->incoming_bytes += block->bytes;
     tessi_flow_block_move(flow, handle, FLOW_PULLING);
@@ -126,6 +137,7 @@ void tessi_flow_on_data(struct tessi_flow *flow, const struct tessi_flow_event *
     }
     block->busy = false;
     flow->incoming_bytes -= block->bytes;
+    pull_ends(flow, block->bytes);
     if (block->state == FLOW_ABANDONED) {
         flow->fetched_bytes += block->bytes;
         tessi_flow_check(flow, handle);
@@ -143,6 +155,7 @@ static void pull_failed(struct tessi_flow *flow, uint32_t handle)
     struct flow_block *block = flow_block(flow, handle);
     block->busy = false;
     flow->incoming_bytes -= block->bytes;
+    pull_ends(flow, 0);
     if (block->state == FLOW_ABANDONED) {
         tessi_flow_check(flow, handle);
         return;

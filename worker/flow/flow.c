@@ -66,6 +66,9 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_map_fini(&flow->layer_of);
     tessi_queue_fini(&flow->all);
     tessi_queue_fini(&flow->startable);
+    tessi_heap_fini(&flow->lacking);
+    tessi_free(flow->holders.items);
+    tessi_free(flow->set_aside.items);
     tessi_queue_fini(&flow->runnable);
     tessi_heap_fini(&flow->idle);
     for (int i = 0; i < FLOW_CLASSES; i++) {
@@ -302,6 +305,8 @@ void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
     report->served_bytes = flow->served_bytes;
     report->mapped_bytes = flow->mapped_bytes;
     report->dropped_messages = flow->stale_events;
+    report->pulled_bytes = flow->pulled_bytes;
+    report->pulling_ns = flow->pulling_ns;
     flow->report = (struct tessi_report){0};
 }
 

@@ -24,6 +24,10 @@
  * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
  * never waits for room. Hence the globally oldest task can always run: nothing waits for ever.
  *
+ * Order. Room is granted in the global order. Of the tasks that have their inputs here those of higher priority start
+ * first, then older ones; a task that demands a resource starts when enough of it is free, and holds it until it
+ * is done. The oldest task may take a resource from younger ones that wait for data, which then start over.
+ *
  * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same
  * step, so that the scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler
  * says so, even if it has done so before on its own account; after it no bytes land in that peer's
@@ -54,6 +58,8 @@ struct tessi_flow_config {
     uint64_t memory_bytes;  /* budget for blocks */
     uint64_t spill_bytes;   /* 0: no spill files; regenerable blocks, which need none, are spilled all the same */
     uint64_t pull_bytes;    /* bound on bytes asked for with PULL and not yet here (at least one block) */
+    struct tessi_resources resources; /* what started tasks may hold at a time; what a layer demands beyond these names
+                                         is the scheduler's affair */
 };
 
 enum tessi_flow_event_kind {

@@ -12,6 +12,7 @@
  *   users.c   which task needs which block at which step
  *   tasks.c   assignment, steal, start, restart, end
  *   slots.c   steps to slots, and the order in which room is granted
+ *   resources.c  what started tasks hold
  *   memory.c  the ledger, and taking room back
  *   fetch.c   asking peers and bringing blocks in
  *   serve.c   answering peers
@@ -69,7 +70,7 @@ enum flow_class {
 enum flow_reclaim { FLOW_UNNEEDED, FLOW_NEEDED, FLOW_OWNED, FLOW_RESTARTABLE, FLOW_KEPT };
 #define FLOW_RECLAIMS 4
 
-enum flow_grant { FLOW_GRANTED, FLOW_NO_ROOM, FLOW_NO_CREDIT, FLOW_NO_SLOT };
+enum flow_grant { FLOW_GRANTED, FLOW_NO_ROOM, FLOW_NO_CREDIT, FLOW_NO_SLOT, FLOW_NO_RESOURCE };
 
 /* Where in the global order something is needed: task order, then assignment and step. Unique. */
 struct flow_position {
@@ -189,6 +190,8 @@ struct flow_run {
     int64_t until_ns; /* estimated time of all steps ever queued here, up to this one */
     char *text;       /* owned; of a failure */
     uint32_t in[TESSI_STEP_REFS_MAX];
+    bool lingers; /* the last step of a forgotten task: until it ends, what the task held is not free */
+    uint32_t held[TESSI_RESOURCES_MAX];
 };
 
 /* Steps at a slot: a ring of slot_depth runs, those from `first` up to `next`. */
@@ -234,6 +237,11 @@ struct tessi_flow {
     uint32_t page, block_count;
     struct tessi_queue all;    /* every task */
     struct tessi_queue startable, runnable; /* waiting; started, next step has its inputs and a place */
+    struct tessi_heap lacking; /* as startable, but for a resource that is not free */
+    struct flow_handles set_aside; /* startable, but without room in the round under way */
+    bool priorities; /* tasks of different priority have been here: the startable ones are not in task order */
+    struct flow_handles holders; /* started tasks that hold resources */
+    uint64_t resources_used[TESSI_RESOURCES_MAX]; /* as in the configuration */
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
     struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
     struct tessi_heap idle;    /* slots by queue length */
@@ -255,6 +263,9 @@ struct tessi_flow {
     bool spill_broken;         /* the last spill failed */
     uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
     uint64_t fetched_bytes, served_bytes, mapped_bytes;
+    uint32_t pulls;            /* under way */
+    int64_t pulls_since_ns;    /* there have been some */
+    uint64_t pulled_bytes, pulling_ns;
 };
 
 static inline void *tessi_flow_pool_at(const struct flow_pool *pool, uint32_t handle)
@@ -379,6 +390,15 @@ bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task 
 void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_report_started(struct tessi_flow *flow);
 void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t task); /* its steps at slots end unheeded */
+void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
+
+/* resources.c */
+bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t task); /* false: not enough is free */
+void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t task); /* nothing, if it holds none */
+void tessi_flow_resources_linger(struct tessi_flow *flow, uint32_t task, struct flow_run *run); /* given with the run */
+void tessi_flow_resources_end(struct tessi_flow *flow, const struct flow_run *run);
+void tessi_flow_resources_reclaim(struct tessi_flow *flow, uint32_t task); /* for the oldest: others start over */
+const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task);
 
 /* memory.c */
 void tessi_flow_hold(struct tessi_flow *flow, uint32_t block);

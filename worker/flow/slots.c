@@ -170,6 +170,7 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     run->text = NULL;
     run->alone = task->alone;
     run->estimate_ns = step_estimate(flow, task);
+    run->lingers = false;
     run->in_count = 0;
     slot->queued_ns += run->estimate_ns;
     run->until_ns = slot->until_ns += run->estimate_ns;
@@ -240,6 +241,23 @@ static void run_started(struct tessi_flow *flow)
     }
 }
 
+void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct flow_task *task = flow_task(flow, handle);
+    int32_t priority = tessi_flow_task_wishes(flow, task)->priority;
+    tessi_queue_push(&flow->startable, (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order, handle);
+    flow->priorities = flow->priorities || priority != 0;
+}
+
+/* It waits aside until something is given back. */
+static void put_by(struct tessi_flow *flow, uint32_t handle)
+{
+    (void)tessi_queue_remove(&flow->startable, handle);
+    if (!tessi_heap_contains(&flow->lacking, handle)) {
+        tessi_heap_push(&flow->lacking, flow_task(flow, handle)->order, handle, handle);
+    }
+}
+
 static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool oldest)
 {
     struct flow_task *task = flow_task(flow, handle);
@@ -260,8 +278,16 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     if (!oldest && !tessi_flow_reserve_kept(flow, task->block)) {
         return FLOW_NO_ROOM;
     }
+    if (oldest) {
+        tessi_flow_resources_reclaim(flow, handle);
+    }
+    if (!tessi_flow_resources_take(flow, handle)) {
+        put_by(flow, handle);
+        return FLOW_NO_RESOURCE;
+    }
     struct flow_request request = {block->bytes, flow_task_position(task, 0), oldest, true, true};
     if (!tessi_flow_room(flow, &request)) {
+        tessi_flow_resources_give(flow, handle);
         return FLOW_NO_ROOM;
     }
     tessi_flow_hold(flow, task->block);
@@ -287,7 +313,8 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
                                                                    : FLOW_GRANTED;
     }
     if (task->missing == 0) {
-        return tessi_queue_contains(&flow->startable, handle) ? start(flow, handle, true) : FLOW_GRANTED;
+        bool ready = tessi_queue_contains(&flow->startable, handle) || tessi_heap_contains(&flow->lacking, handle);
+        return ready ? start(flow, handle, true) : FLOW_GRANTED;
     }
     for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
         if (flow_block_bringable(flow_block(flow, task->links[i].block))) {
@@ -313,13 +340,42 @@ static int next_source(const struct tessi_flow *flow, const bool open[3])
         if (top == NULL) {
             continue;
         }
-        struct flow_position at = {top->first, i == 0 ? top->second << 32 : top->second};
+        struct flow_position at = {top->first, top->second};
+        if (i == 0) {
+            at = flow_task_position(flow_task(flow, top->value), 0);
+        }
         if (chosen < 0 || flow_after(best, at)) {
             best = at;
             chosen = i;
         }
     }
     return chosen;
+}
+
+/* Start the first startable task. When there is no room for it, older ones of lower priority may still be given what
+ * there is, and younger ones of any kind may not. */
+static enum flow_grant start_next(struct tessi_flow *flow, uint64_t *limit)
+{
+    uint32_t handle = tessi_queue_peek(&flow->startable)->value;
+    uint64_t order = flow_task(flow, handle)->order;
+    enum flow_grant grant = order > *limit ? FLOW_NO_ROOM : start(flow, handle, false);
+    if (grant == FLOW_NO_ROOM && flow->priorities) {
+        (void)tessi_queue_remove(&flow->startable, handle);
+        tessi_flow_handles_push(&flow->set_aside, handle);
+        *limit = order < *limit ? order : *limit;
+    }
+    return grant;
+}
+
+static void put_back(struct tessi_flow *flow)
+{
+    while (flow->set_aside.count > 0) {
+        uint32_t handle = flow->set_aside.items[--flow->set_aside.count];
+        const struct flow_task *task = flow_task(flow, handle);
+        if (task->live && !task->started) {
+            tessi_flow_task_ready(flow, handle);
+        }
+    }
 }
 
 static void grant_room(struct tessi_flow *flow)
@@ -337,10 +393,11 @@ static void grant_room(struct tessi_flow *flow)
         }
     }
     int source;
+    uint64_t limit = UINT64_MAX;
     while ((source = next_source(flow, open)) >= 0) {
         enum flow_grant grant;
         if (source == 0) {
-            grant = start(flow, tessi_queue_peek(&flow->startable)->value, false);
+            grant = start_next(flow, &limit);
             run_started(flow); /* a slot goes on with its task rather than take turns between two: they would end late */
         } else {
             enum flow_class class = source == 1 ? FLOW_WAITING : FLOW_AHEAD;
@@ -349,6 +406,8 @@ static void grant_room(struct tessi_flow *flow)
         switch (grant) {
         case FLOW_GRANTED:
             break;
+        case FLOW_NO_RESOURCE:
+            break;
         case FLOW_NO_SLOT:
             open[0] = false;
             break;
@@ -356,13 +415,13 @@ static void grant_room(struct tessi_flow *flow)
             open[1] = open[2] = false;
             break;
         case FLOW_NO_ROOM:
-            if (source != 2) {
-                return;
-            }
             open[2] = false;
+            open[1] = open[1] && source == 2;
+            open[0] = open[0] && (source == 2 || (source == 0 && flow->priorities));
             break;
         }
     }
+    put_back(flow);
 }
 
 void tessi_flow_advance(struct tessi_flow *flow)
@@ -441,9 +500,16 @@ void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block)
 void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_slot *slot = &flow->slots[flow_task(flow, handle)->slot];
+    struct flow_run *last = NULL;
     for (uint64_t n = slot->first; n < slot->next; n++) {
         struct flow_run *run = flow_run(flow, slot, n);
-        run->task = run->task == handle ? FLOW_NONE : run->task;
+        if (run->task == handle) {
+            run->task = FLOW_NONE;
+            last = run;
+        }
+    }
+    if (last != NULL) {
+        tessi_flow_resources_linger(flow, handle, last);
     }
 }
 
@@ -500,6 +566,7 @@ static void retire(struct tessi_flow *flow, uint32_t slot_index)
     bool lost = false;
     slot->queued_ns -= run->estimate_ns;
     measure(flow, run);
+    tessi_flow_resources_end(flow, run);
     unpin(flow, run->out);
     for (uint32_t k = 0; k < run->in_count; k++) {
         lost = lost || input_lost(flow, run->in[k]);

@@ -278,8 +278,8 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
     }
     if (!task->started) {
         if (flow_block(flow, task->block)->state == FLOW_UNMADE && !task->held_back &&
-            !tessi_queue_contains(&flow->startable, handle)) {
-            tessi_queue_push(&flow->startable, task->order, task->seq, handle);
+            !tessi_queue_contains(&flow->startable, handle) && !tessi_heap_contains(&flow->lacking, handle)) {
+            tessi_flow_startable_add(flow, handle);
         }
     } else if (!task->held_back && !tessi_queue_contains(&flow->runnable, handle)) {
         tessi_queue_push(&flow->runnable, task->order, task->seq, handle);
@@ -289,6 +289,7 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
 void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t handle)
 {
     (void)tessi_queue_remove(&flow->startable, handle);
+    (void)tessi_heap_remove(&flow->lacking, handle);
     (void)tessi_queue_remove(&flow->runnable, handle);
 }
 
@@ -310,6 +311,7 @@ void tessi_flow_task_restart(struct tessi_flow *flow, uint32_t handle)
     TESS_ASSERT(task->started && task->queued == 0 && block->state == FLOW_MAKING && block->pins == 0);
     tessi_flow_task_unready(flow, handle);
     task->promises = false;
+    tessi_flow_resources_give(flow, handle);
     tessi_flow_block_empty(flow, task->block);
     tessi_flow_block_move(flow, task->block, FLOW_UNMADE);
     unlink_inputs(flow, task);
@@ -333,6 +335,9 @@ static void task_destroy(struct tessi_flow *flow, uint32_t handle)
         tessi_flow_slots_forget(flow, handle);
     }
     tessi_flow_task_unready(flow, handle);
+    if (task->started) {
+        tessi_flow_resources_give(flow, handle);
+    }
     (void)tessi_queue_remove(&flow->all, handle);
     unlink_inputs(flow, task);
     flow->started -= task->started ? 1 : 0;

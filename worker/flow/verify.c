@@ -49,7 +49,9 @@ static void verify_task(const struct tessi_flow *flow, uint32_t handle, struct t
     TESS_ASSERT(tessi_queue_contains(&flow->all, handle));
     TESS_ASSERT(task->done_steps + task->queued <= task->next_step && task->next_step <= task->steps);
     verify_links(flow, handle, tallies);
-    bool startable = tessi_queue_contains(&flow->startable, handle);
+    bool aside = tessi_heap_contains(&flow->lacking, handle);
+    bool startable = aside || tessi_queue_contains(&flow->startable, handle);
+    TESS_ASSERT(!aside || !tessi_queue_contains(&flow->startable, handle));
     bool runnable = tessi_queue_contains(&flow->runnable, handle);
     if (task->receive) {
         TESS_ASSERT(!startable && !runnable && block->state != FLOW_UNMADE);
@@ -172,6 +174,34 @@ static void verify_progress(const struct tessi_flow *flow, bool quiet)
     TESS_ASSERT(tessi_flow_unspillable_bytes(flow, sticky) + task->footprint > flow->config.memory_bytes);
 }
 
+/* What started tasks demand is what is counted, and never more than there is, but for a single task's own demand. */
+static void verify_resources(const struct tessi_flow *flow)
+{
+    const struct tessi_resources *have = &flow->config.resources;
+    for (uint32_t r = 0; r < have->count; r++) {
+        uint64_t used = 0;
+        uint32_t holders = 0;
+        for (uint32_t i = 0; i < flow->tasks.count; i++) {
+            const struct flow_task *task = flow_task(flow, i);
+            if (task->live && task->started) {
+                uint32_t amount =
+                    tessi_resources_amount(&tessi_flow_task_wishes(flow, task)->demand, have->item[r].name);
+                used += amount;
+                holders += amount > 0;
+            }
+        }
+        for (uint32_t s = 0; s < flow->config.slots; s++) {
+            const struct flow_slot *slot = &flow->slots[s];
+            for (uint64_t n = slot->first; n < slot->next; n++) {
+                const struct flow_run *run = flow_run(flow, slot, n);
+                used += run->lingers ? run->held[r] : 0;
+                holders += run->lingers && run->held[r] > 0;
+            }
+        }
+        TESS_ASSERT(used == flow->resources_used[r] && (used <= have->item[r].amount || holders == 1));
+    }
+}
+
 void tessi_flow_verify(const struct tessi_flow *flow)
 {
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
@@ -214,6 +244,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_count);
     TESS_ASSERT(streams == flow->streams);
     TESS_ASSERT(flow->checks.count == 0);
+    verify_resources(flow);
     verify_progress(flow, quiet);
     tessi_free(tallies);
 }

@@ -1,0 +1,58 @@
+/* Priorities, policies and demands for resources, for a session or an operation. */
+#include "client/array.h"
+
+_Static_assert(TESS_PRIORITY_MAX == TESSI_PRIORITY_MAX && (int)TESS_POLICY_SHORTEST_FIRST == TESSI_POLICY_SHORTEST_FIRST &&
+                   (int)TESS_POLICY_FIRST_COME == TESSI_POLICY_FIRST_COME &&
+                   (int)TESS_POLICY_B_LEVEL == TESSI_POLICY_B_LEVEL,
+               "the public numbers are those of the wire");
+
+static enum tessi_status read_options(const tess_compute_options *options, struct tessi_wishes *wishes,
+                                      struct tessi_error *error)
+{
+    *wishes = (struct tessi_wishes){0};
+    if (options == NULL) {
+        return TESSI_OK;
+    }
+    struct tessi_wishes read = {.priority = options->priority, .policy = (enum tessi_policy)options->policy};
+    enum tessi_status status =
+        tessi_resources_parse(options->resources != NULL ? options->resources : "", &read.demand, error);
+    if (status == TESSI_OK) {
+        status = tessi_wishes_check(&read, error);
+    }
+    *wishes = status == TESSI_OK ? read : *wishes;
+    return status;
+}
+
+tess_status tess_session_schedule(tess_session *session, const tess_compute_options *options)
+{
+    struct tessi_error error = {0};
+    struct tessi_wishes wishes;
+    if (session == NULL) {
+        return TESS_INVALID;
+    }
+    if (read_options(options, &wishes, &error) != TESSI_OK) {
+        tessi_error_prefix(&error, "%s", __func__);
+        return tessi_session_note(session, &error);
+    }
+    session->wishes = wishes;
+    return TESS_OK;
+}
+
+tess_status tess_schedule(tess_array *array, const tess_compute_options *options)
+{
+    struct tessi_error error = {0};
+    struct tessi_wishes wishes;
+    if (array == NULL || array->session == NULL) {
+        return TESS_INVALID;
+    }
+    if (array->node == NULL) {
+        return (tess_status)array->status;
+    }
+    if (read_options(options, &wishes, &error) != TESSI_OK) {
+        tessi_error_prefix(&error, "%s", __func__);
+        return tessi_session_note(array->session, &error);
+    }
+    array->node->layer->wishes = wishes;
+    array->node->scheduled = options != NULL;
+    return TESS_OK;
+}

@@ -1,0 +1,107 @@
+/* Resources: counted here for what runs, as the scheduler counts them for what it has assigned. */
+#include "worker/flow/internal.h"
+
+const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    return &flow_layer(flow, flow_block(flow, task->block)->layer)->layer->wishes;
+}
+
+static bool is_free(const struct tessi_flow *flow, const struct tessi_resources *demand)
+{
+    const struct tessi_resources *have = &flow->config.resources;
+    for (uint32_t r = 0; r < have->count; r++) {
+        uint32_t wanted = tessi_resources_amount(demand, have->item[r].name);
+        if (wanted > 0 && flow->resources_used[r] > 0 && flow->resources_used[r] + wanted > have->item[r].amount) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    if (demand->count == 0) {
+        return true;
+    }
+    if (!is_free(flow, demand)) {
+        return false;
+    }
+    for (uint32_t r = 0; r < flow->config.resources.count; r++) {
+        flow->resources_used[r] += tessi_resources_amount(demand, flow->config.resources.item[r].name);
+    }
+    tessi_flow_handles_push(&flow->holders, handle);
+    return true;
+}
+
+static void let_others_try(struct tessi_flow *flow)
+{
+    while (flow->lacking.count > 0) {
+        tessi_flow_startable_add(flow, tessi_heap_pop(&flow->lacking).value);
+    }
+}
+
+static bool forget_holder(struct tessi_flow *flow, uint32_t handle)
+{
+    size_t at = 0;
+    while (at < flow->holders.count && flow->holders.items[at] != handle) {
+        at++;
+    }
+    if (at == flow->holders.count) {
+        return false;
+    }
+    flow->holders.items[at] = flow->holders.items[--flow->holders.count];
+    return true;
+}
+
+void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t handle)
+{
+    if (!forget_holder(flow, handle)) {
+        return;
+    }
+    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    for (uint32_t r = 0; r < flow->config.resources.count; r++) {
+        uint32_t amount = tessi_resources_amount(demand, flow->config.resources.item[r].name);
+        TESS_ASSERT(flow->resources_used[r] >= amount);
+        flow->resources_used[r] -= amount;
+    }
+    let_others_try(flow);
+}
+
+void tessi_flow_resources_linger(struct tessi_flow *flow, uint32_t handle, struct flow_run *run)
+{
+    if (!forget_holder(flow, handle)) {
+        return;
+    }
+    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    run->lingers = true;
+    for (uint32_t r = 0; r < flow->config.resources.count; r++) {
+        run->held[r] = tessi_resources_amount(demand, flow->config.resources.item[r].name);
+    }
+}
+
+void tessi_flow_resources_end(struct tessi_flow *flow, const struct flow_run *run)
+{
+    for (uint32_t r = 0; run->lingers && r < flow->config.resources.count; r++) {
+        TESS_ASSERT(flow->resources_used[r] >= run->held[r]);
+        flow->resources_used[r] -= run->held[r];
+    }
+    if (run->lingers) {
+        let_others_try(flow);
+    }
+}
+
+/* What younger tasks wait for may be the oldest one's work: they would hold what it needs for ever. */
+void tessi_flow_resources_reclaim(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    for (size_t i = 0; i < flow->holders.count && !is_free(flow, demand);) {
+        uint32_t holder = flow->holders.items[i];
+        const struct flow_task *task = flow_task(flow, holder);
+        if (task->queued == 0 && task->missing > 0 && !task->suspect && flow_block(flow, task->block)->pins == 0) {
+            tessi_flow_task_restart(flow, holder); /* it gives back what it holds: another one stands here now */
+        } else {
+            i++;
+        }
+    }
+}
