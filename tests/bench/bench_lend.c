@@ -1,9 +1,10 @@
-/* Blocks of one worker, read whole by tasks of another, again and again: what the hand-over of a block costs.
+/* Blocks of one worker, read whole by tasks of another, again and again: what a block costs that comes from a neighbour,
+ * with all that the engine does for it.
  *
  * An array of 2 × `blocks` blocks is held, its even blocks by the first worker and its odd ones by the second (pinned).
  * Each round submits as many tasks, pinned likewise: those of the second worker read all bytes of the block before theirs,
  * which is the first one's, and those of the first read nothing. After untimed rounds the program prints `ready` and
- * waits for a line, so that tests/bench/handover can look at the workers; then come the timed rounds. `local_us` is what the
+ * waits for a line, so that tests/bench/lend can look at the workers; then come the timed rounds. `local_us` is what the
  * same reading costs of memory of this process. */
 #include <stdio.h>
 
@@ -89,10 +90,10 @@ int main(int argc, char **argv)
         {"--blocks", BENCH_NUMBER, &blocks, "handed over in a round (16)"},
         {"--rounds", BENCH_NUMBER, &rounds, "(10)"},
     };
-    bench_options_parse(argc, argv, "Times the hand-over of blocks between two workers; tests/bench/handover runs it.",
+    bench_options_parse(argc, argv, "Times tasks that read blocks of another worker; tests/bench/lend runs it.",
                         options, sizeof options / sizeof options[0]);
     if (scheduler == NULL) {
-        printf("{\"bench\": \"handover\", \"skipped\": \"needs --scheduler; tests/bench/handover runs it\"}\n");
+        printf("{\"bench\": \"lend\", \"skipped\": \"needs --scheduler; tests/bench/lend runs it\"}\n");
         return 0;
     }
     if (rounds > ROUNDS_MAX || block_bytes < 8) {
@@ -112,7 +113,7 @@ int main(int argc, char **argv)
         seconds[r] = run_round(session, from) / (double)blocks;
     }
     char head[256];
-    (void)snprintf(head, sizeof head, "\"bench\": \"handover\", \"block\": %lld, \"blocks\": %lld, \"rounds\": %lld, "
+    (void)snprintf(head, sizeof head, "\"bench\": \"lend\", \"block\": %lld, \"blocks\": %lld, \"rounds\": %lld, "
                    "\"local_seconds\": %.9f, ", (long long)block_bytes, (long long)blocks, (long long)rounds,
                    read_locally(session, from, blocks, block_bytes / 8) / (double)blocks);
     bench_print_seconds(head, seconds, (size_t)rounds);
