@@ -69,7 +69,7 @@ def handed_over(blocks, shared, encrypted):
         with Cluster(scheduler_options=keys) as cluster:
             for number in range(2):
                 cluster.add_worker(*keys, *([] if shared else ["--host-id", "own-%d" % number]),
-                                   "--memory", "%dMiB" % (8 * blocks + 32), "--spill", "none")
+                                   "--memory", "%dMiB" % (8 * blocks + 16), "--spill", "none")
             command = [program("tests/bench/bench_lend"), "--scheduler", cluster.endpoint, "--blocks", blocks, *keys]
             with support.Service(command, talks=True) as bench:
                 bench.read_line("ready", 120)
