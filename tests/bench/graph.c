@@ -31,8 +31,12 @@ static uint32_t worker_count(tess_session *session)
 
 tess_session *bench_session_open(const char *scheduler, int64_t threads, uint32_t workers)
 {
-    tess_session_options options = {.workers = (uint32_t)threads};
-    tess_session *session = tess_session_open(scheduler, &options);
+    return bench_session_open_with(scheduler, &(tess_session_options){.workers = (uint32_t)threads}, workers);
+}
+
+tess_session *bench_session_open_with(const char *scheduler, const tess_session_options *options, uint32_t workers)
+{
+    tess_session *session = tess_session_open(scheduler, options);
     if (tess_session_status(session) != TESS_OK) {
         bench_die("%s", tess_session_error(session));
     }

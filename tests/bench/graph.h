@@ -14,6 +14,9 @@
  * Returns when `workers` workers are there. Ends the program on failure. */
 tess_session *bench_session_open(const char *scheduler, int64_t threads, uint32_t workers);
 
+/* The same with options of one's own, such as keys. */
+tess_session *bench_session_open_with(const char *scheduler, const tess_session_options *options, uint32_t workers);
+
 /* A layer with an id of its own over a grid of `blocks` blocks along each of `ndim` dimensions, one f64 in each. */
 struct tessi_layer *bench_layer(tess_session *session, enum tessi_op op, uint32_t ndim, const int64_t *blocks);
 

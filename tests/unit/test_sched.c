@@ -340,6 +340,100 @@ static void test_failure_poisons_dependents_only(void **state)
     stop(&world);
 }
 
+/* A chain as one layer: each task reads the one before. */
+static struct tessi_layer *chain(uint32_t id, int64_t links, uint32_t pin)
+{
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_shape shape = {1, {links}};
+    tessi_grid_regular(&layer->grid, &shape, (const int64_t[TESSI_NDIM_MAX]){1});
+    layer->as.opaque.pin = pin;
+    add_input(layer, layer, (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .value = -1}, (struct tessi_rule){0});
+    layer->input[0].rules.ndim = 1;
+    return layer;
+}
+
+/* One task that reads one block of `from`. */
+static struct tessi_layer *reader(uint32_t id, const struct tessi_layer *from, int64_t block)
+{
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_shape shape = {1, {1}};
+    tessi_grid_regular(&layer->grid, &shape, (const int64_t[TESSI_NDIM_MAX]){1});
+    add_input(layer, from, (struct tessi_rule){.kind = TESSI_RULE_FIXED, .value = block}, (struct tessi_rule){0});
+    layer->input[0].rules.ndim = 1;
+    return layer;
+}
+
+static void release(struct world *world, uint32_t id, enum tessi_sched_event_kind how)
+{
+    step(world, (struct tessi_sched_event){.kind = how, .peer = CLIENT, .ids = &id, .id_count = 1});
+}
+
+/* Links are freed as soon as the next one is done; what is past the one that is wanted never runs. */
+static void test_chain_in_one_layer(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *layers[2];
+    layers[0] = chain(1, 1000, 0);
+    layers[1] = reader(2, layers[0], 699);
+    submit(&world, layers, 2, 2);
+    release(&world, 1, TESSI_SCHED_RELEASE);
+    finish_all(&world, 1);
+    assert_int_equal(world.done_layer, 2);
+    assert_int_equal(status_of(&world).tasks_done, 701);
+    assert_true(world.freed[1] >= 700);
+    release(&world, 2, TESSI_SCHED_RELEASE);
+    assert_int_equal(status_of(&world).layers, 0);
+    stop(&world);
+}
+
+/* Pinned links alternate, whoever is idle. */
+static void test_pinned_chain_alternates(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 2);
+    struct tessi_layer *layer = chain(1, 100, 2);
+    submit(&world, &layer, 1, 1);
+    finish_all(&world, 2);
+    assert_int_equal(world.done_layer, 1);
+    for (size_t w = 0; w < 2; w++) {
+        struct tessi_sched_worker_status worker;
+        tessi_sched_worker_status(world.sched, w, &worker);
+        assert_int_equal(worker.tasks_done, 50);
+    }
+    assert_int_equal(world.stolen, 0);
+    stop(&world);
+}
+
+/* What a cancelled chain has not begun does not run, wherever its records are. */
+static void test_cancelled_chain_stops(void **state)
+{
+    (void)state;
+    for (int64_t links = 10; links <= 1000; links *= 10) {
+        struct world world;
+        start(&world, 1);
+        struct tessi_layer *layer = chain(1, links, 0);
+        submit(&world, &layer, 1, 1);
+        for (int i = 0; i < 5; i++) {
+            assert_true(finish_one(&world, 1));
+        }
+        release(&world, 1, TESSI_SCHED_CANCEL);
+        assert_int_equal(world.failed_status, TESSI_CANCELLED);
+        uint64_t known = 0;
+        for (size_t s = 0; s < world.pending[1].count; s++) {
+            known += world.pending[1].items[s].count;
+        }
+        finish_all(&world, 1);
+        assert_true(status_of(&world).tasks_done <= 5 + known); /* nothing was assigned after it */
+        assert_int_equal(status_of(&world).tasks_waiting, 0);
+        release(&world, 1, TESSI_SCHED_RELEASE);
+        assert_int_equal(status_of(&world).layers, 0);
+        stop(&world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +445,9 @@ int main(void)
         cmocka_unit_test(test_no_workers_fails_in_time),
         cmocka_unit_test(test_idle_worker_steals),
         cmocka_unit_test(test_failure_poisons_dependents_only),
+        cmocka_unit_test(test_chain_in_one_layer),
+        cmocka_unit_test(test_pinned_chain_alternates),
+        cmocka_unit_test(test_cancelled_chain_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
