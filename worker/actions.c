@@ -54,7 +54,7 @@ static void do_alloc(struct tessi_worker *worker, const struct tessi_flow_action
         tessi_store_expect(worker->store, stats.tasks_waiting);
     }
     if (event->kind == TESSI_FLOW_READY_INLINE && same_task(event->task, action->task) &&
-               length_agrees(worker, event, action, data)) {
+        length_agrees(worker, event, action, data)) {
         store_inline(worker, action, data->bytes);
         tessi_trace_end(worker->trace, TESSI_TRACE_INLINE, action->block, event->peer, 0, worker->now_ns);
     }

@@ -221,12 +221,9 @@ static void blocks_come_and_go_beside_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(target_follows_demand_within_bounds),
-        cmocka_unit_test(first_blocks_find_their_pages),
-        cmocka_unit_test(expected_blocks_are_made_ready),
-        cmocka_unit_test(trim_ends_what_is_under_way),
-        cmocka_unit_test(refused_pages_are_an_error_and_no_signal),
-        cmocka_unit_test(blocks_come_and_go_beside_it),
+        cmocka_unit_test(target_follows_demand_within_bounds),      cmocka_unit_test(first_blocks_find_their_pages),
+        cmocka_unit_test(expected_blocks_are_made_ready),           cmocka_unit_test(trim_ends_what_is_under_way),
+        cmocka_unit_test(refused_pages_are_an_error_and_no_signal), cmocka_unit_test(blocks_come_and_go_beside_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,11 +11,12 @@
 #include "core/base/assert.h"
 
 enum {
-    FIRST_SHARE = 64,   /* of the budget, ready before anything was used */
-    GROWTH_SHARE = 8,   /* of the most ever used */
-    BUDGET_SHARE = 4,   /* of the budget, at most */
-    REQUEST_SHARE = 4,  /* of what should be ready: less is not asked for, so that few claims serve */
-    PIECE_BYTES = 262144, /* made at a time: a thread without a processor holds the kernel's locks no longer than that */
+    FIRST_SHARE = 64,  /* of the budget, ready before anything was used */
+    GROWTH_SHARE = 8,  /* of the most ever used */
+    BUDGET_SHARE = 4,  /* of the budget, at most */
+    REQUEST_SHARE = 4, /* of what should be ready: less is not asked for, so that few claims serve */
+    PIECE_BYTES =
+        262144, /* made at a time: a thread without a processor holds the kernel's locks no longer than that */
 };
 #define FIRST_MAX (UINT64_C(128) << 20)
 #define READY_MAX (UINT64_C(1) << 30)
@@ -146,8 +147,8 @@ void tessi_reserve_tend(struct tessi_reserve *reserve)
         request_end(reserve);
     }
     struct tessi_arena_stats stats = tessi_arena_stats(reserve->arena);
-    uint64_t target = tessi_reserve_target(reserve->budget_bytes, stats.used_bytes, stats.used_peak_bytes,
-                                           reserve->expected_bytes);
+    uint64_t target =
+        tessi_reserve_target(reserve->budget_bytes, stats.used_bytes, stats.used_peak_bytes, reserve->expected_bytes);
     if (!reserve->refused && stats.free_resident_bytes + target / REQUEST_SHARE < target) {
         request_begin(reserve, target - stats.free_resident_bytes);
     }
