@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "worker/store/reserve.h"
+#include "worker/store/store.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
@@ -218,12 +219,49 @@ static void blocks_come_and_go_beside_it(void **state)
     close_fixture(fixture);
 }
 
+static void on_wake(void *context)
+{
+    (void)context;
+}
+
+/* The store expects a block like those before for each task that waits. */
+static void store_makes_room_for_waiting_tasks(void **state)
+{
+    (void)state;
+    struct tessi_store *store;
+    struct tessi_error error;
+    struct tessi_store_config config = {.memory_bytes = GIB, .wake = on_wake};
+    assert_int_equal(tessi_store_create(&config, &store, &error), TESSI_OK);
+    tessi_store_settle(store);
+    assert_int_equal(tessi_store_gauges(store).resident_bytes, 16 * MIB);
+    for (uint32_t handle = 0; handle < 10; handle++) {
+        assert_int_equal(tessi_store_alloc(store, handle, 8 * MIB, &error), TESSI_OK);
+        struct tessi_block *block = tessi_store_block(store, handle, false);
+        assert_int_equal(tessi_block_committed(block), handle < 2);
+        assert_int_equal(tessi_block_commit(block, &error), TESSI_OK);
+    }
+    tessi_store_settle(store);
+    assert_int_equal(tessi_store_gauges(store).resident_bytes, 80 * MIB);
+    tessi_store_expect(store, 1);
+    tessi_store_settle(store);
+    assert_int_equal(tessi_store_gauges(store).resident_bytes, 88 * MIB);
+    assert_int_equal(tessi_store_alloc(store, 10, 8 * MIB, &error), TESSI_OK);
+    assert_true(tessi_block_committed(tessi_store_block(store, 10, false)));
+    tessi_store_expect(store, UINT64_MAX); /* an eighth of what is used, and no overflow */
+    tessi_store_settle(store);
+    assert_int_equal(tessi_store_gauges(store).resident_bytes, 99 * MIB);
+    tessi_store_trim(store);
+    assert_int_equal(tessi_store_gauges(store).resident_bytes, 99 * MIB); /* a sixteenth of the budget stays */
+    tessi_store_destroy(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(target_follows_demand_within_bounds),      cmocka_unit_test(first_blocks_find_their_pages),
         cmocka_unit_test(expected_blocks_are_made_ready),           cmocka_unit_test(trim_ends_what_is_under_way),
         cmocka_unit_test(refused_pages_are_an_error_and_no_signal), cmocka_unit_test(blocks_come_and_go_beside_it),
+        cmocka_unit_test(store_makes_room_for_waiting_tasks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

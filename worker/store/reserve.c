@@ -75,8 +75,6 @@ static void request_make(struct tessi_reserve *reserve)
 static void *reserve_thread(void *argument)
 {
     struct tessi_reserve *reserve = argument;
-    const struct sched_param lowest = {0};
-    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &lowest);
     for (;;) {
         while (sem_wait(&reserve->asked) != 0) {
         }
@@ -155,33 +153,35 @@ void tessi_reserve_tend(struct tessi_reserve *reserve)
 }
 
 /* A thread that only idle processors run may have to wait long for its turn. */
-static void thread_hasten(struct tessi_reserve *reserve)
+static void thread_schedule(struct tessi_reserve *reserve, int policy)
 {
-    const struct sched_param usual = {0};
-    (void)pthread_setschedparam(reserve->thread, SCHED_OTHER, &usual);
+    const struct sched_param lowest = {0};
+    (void)pthread_setschedparam(reserve->thread, policy, &lowest);
+}
+
+static void answer_wait(struct tessi_reserve *reserve)
+{
+    thread_schedule(reserve, SCHED_OTHER);
+    while (sem_wait(&reserve->answered) != 0) {
+    }
+    thread_schedule(reserve, SCHED_IDLE);
+    request_end(reserve);
 }
 
 void tessi_reserve_settle(struct tessi_reserve *reserve)
 {
     tessi_reserve_tend(reserve);
     while (in_flight(reserve)) {
-        if (sem_wait(&reserve->answered) == 0) {
-            request_end(reserve);
-            tessi_reserve_tend(reserve);
-        }
+        answer_wait(reserve);
+        tessi_reserve_tend(reserve);
     }
 }
 
 void tessi_reserve_trim(struct tessi_reserve *reserve)
 {
     if (in_flight(reserve)) {
-        const struct sched_param lowest = {0};
         atomic_store_explicit(&reserve->stopped, true, memory_order_relaxed);
-        thread_hasten(reserve);
-        while (sem_wait(&reserve->answered) != 0) {
-        }
-        (void)pthread_setschedparam(reserve->thread, SCHED_IDLE, &lowest);
-        request_end(reserve);
+        answer_wait(reserve);
     }
     reserve->expected_bytes = 0;
     reserve->refused = false;
@@ -203,6 +203,7 @@ enum tessi_status tessi_reserve_create(struct tessi_arena *arena, uint64_t budge
         *out = NULL;
         return tessi_fail(error, TESSI_IO, "thread that makes memory ready: cannot start it: %s", strerror(rc));
     }
+    thread_schedule(reserve, SCHED_IDLE);
     *out = reserve;
     return TESSI_OK;
 }
@@ -214,7 +215,7 @@ void tessi_reserve_destroy(struct tessi_reserve *reserve)
     }
     tessi_reserve_trim(reserve);
     reserve->ending = true;
-    thread_hasten(reserve);
+    thread_schedule(reserve, SCHED_OTHER);
     (void)sem_post(&reserve->asked);
     (void)pthread_join(reserve->thread, NULL);
     (void)sem_destroy(&reserve->asked);

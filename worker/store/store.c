@@ -560,6 +560,13 @@ void tessi_store_expect(struct tessi_store *store, uint64_t tasks)
     }
 }
 
+void tessi_store_settle(struct tessi_store *store)
+{
+    if (store->reserve != NULL) {
+        tessi_reserve_settle(store->reserve);
+    }
+}
+
 void tessi_store_trim(struct tessi_store *store)
 {
     if (store->reserve != NULL) {

@@ -109,6 +109,8 @@ struct tessi_store_gauges tessi_store_gauges(const struct tessi_store *store);
 /* So many tasks wait here, each of which will probably want a block like those allocated lately: their pages may
  * be made ahead (see reserve.h). For after the allocation of a block of TESSI_STORE_LARGE_BYTES or more. */
 void tessi_store_expect(struct tessi_store *store, uint64_t tasks);
+/* Wait until they are, for tests and benches. */
+void tessi_store_settle(struct tessi_store *store);
 
 /* Give back memory that is kept for use, when nothing has happened for a while. */
 void tessi_store_trim(struct tessi_store *store);
