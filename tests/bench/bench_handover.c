@@ -74,10 +74,10 @@ static void link_read(const struct node *node, void *bytes, size_t size)
     }
 }
 
-static uint64_t page_faults(void)
+static uint64_t page_faults(int whose)
 {
     struct rusage usage;
-    (void)getrusage(RUSAGE_SELF, &usage);
+    (void)getrusage(whose, &usage);
     return (uint64_t)usage.ru_minflt + (uint64_t)usage.ru_majflt;
 }
 
@@ -146,6 +146,7 @@ static void node_open(struct node *node)
                                        .make = on_make,
                                        .context = node};
     check(tessi_store_create(&store, &node->store, &error), &error);
+    tessi_store_settle(node->store); /* pages that become ready in the midst of it would be new to the reader */
     struct tessi_peers_config config = {.net = node->net,
                                         .poller = node->poller,
                                         .store = node->store,
@@ -216,7 +217,7 @@ static void own(const struct settings *settings, int link)
     node_open(&node);
     for (uint64_t round = 0; round < total; round++) {
         if (round == (uint64_t)settings->warmups) {
-            faults_before = page_faults();
+            faults_before = page_faults(RUSAGE_SELF);
         }
         while (round >= node.freed + (uint64_t)settings->window) {
             node_turn(&node);
@@ -227,7 +228,7 @@ static void own(const struct settings *settings, int link)
             node_turn(&node);
         }
     }
-    tally.faults = page_faults() - faults_before;
+    tally.faults = page_faults(RUSAGE_SELF) - faults_before;
     while (node.freed < total) {
         node_turn(&node);
     }
@@ -271,24 +272,25 @@ static struct round round_run(struct node *node, uint64_t number)
     uint64_t made, bytes = (uint64_t)node->settings->block_bytes;
     link_read(node, &made, sizeof made);
     node->leased = NULL;
-    uint64_t faults_before = page_faults();
+    uint64_t faults_asked = page_faults(RUSAGE_SELF);
     double asked = bench_seconds_now();
     tessi_peers_read(node->peers, OWNER, task_of(number), 1, true);
     tessi_peers_flush(node->peers);
     while (node->leased == NULL) {
         node_turn(node);
     }
-    uint64_t faults_lent = page_faults();
+    uint64_t faults_lent = page_faults(RUSAGE_SELF), faults_began = page_faults(RUSAGE_THREAD);
     double began = bench_seconds_now();
     uint64_t sum = sum_of(node->leased, bytes);
     double ended = bench_seconds_now();
-    uint64_t faults = page_faults();
+    uint64_t faults_ended = page_faults(RUSAGE_THREAD);
     if (made != number || sum != bytes / sizeof sum * word_of(number)) {
         bench_die("block %llu does not hold what was written", (unsigned long long)number);
     }
     tessi_peers_release(node->peers, OWNER, task_of(number));
     tessi_peers_flush(node->peers);
-    return (struct round){(ended - began) * 1e6, (ended - asked) * 1e6, faults - faults_lent, faults - faults_before};
+    return (struct round){(ended - began) * 1e6, (ended - asked) * 1e6, faults_ended - faults_began,
+                          faults_lent - faults_asked};
 }
 
 static int compare(const void *a, const void *b)
@@ -336,9 +338,9 @@ static void read_all(const struct settings *settings, int link)
            "\"first_read_us\": %.1f, \"first_page_faults\": %llu, \"encrypted\": %s}\n",
            (long long)settings->block_bytes, (long long)settings->window, (unsigned long long)count,
            median_of(rounds + warmups, count, false), median_of(rounds + warmups, count, true),
-           (unsigned long long)read_faults, (unsigned long long)(handover_faults - read_faults),
-           (unsigned long long)owner.faults, (unsigned long long)copied, rounds[0].read_us,
-           (unsigned long long)rounds[0].read_faults, settings->keys_dir != NULL ? "true" : "false");
+           (unsigned long long)read_faults, (unsigned long long)handover_faults, (unsigned long long)owner.faults,
+           (unsigned long long)copied, rounds[0].read_us, (unsigned long long)rounds[0].read_faults,
+           settings->keys_dir != NULL ? "true" : "false");
     (void)fflush(stdout);
     free(rounds);
     link_write(&node, "", 1);
