@@ -246,25 +246,21 @@ struct round { /* one block, as the reader saw it */
     uint64_t read_faults, handover_faults;
 };
 
-typedef uint64_t words __attribute__((vector_size(64)));
+typedef uint64_t pair __attribute__((vector_size(16)));
 
-/* The sum of all words, with as many additions at a time as keep the processor from being the limit. */
+/* The sum of all words, with enough additions at a time that memory is the limit and not the processor. */
 static uint64_t sum_of(const void *data, uint64_t bytes)
 {
-    const words *at = data;
-    words sums[4] = {{0}, {0}, {0}, {0}};
-    uint64_t sum = 0;
+    const pair *at = data;
+    pair a = {0}, b = {0}, c = {0}, d = {0};
     for (uint64_t i = 0; i + 4 <= bytes / sizeof *at; i += 4) {
-        sums[0] += at[i];
-        sums[1] += at[i + 1];
-        sums[2] += at[i + 2];
-        sums[3] += at[i + 3];
+        a += at[i];
+        b += at[i + 1];
+        c += at[i + 2];
+        d += at[i + 3];
     }
-    sums[0] += sums[1] + sums[2] + sums[3];
-    for (size_t i = 0; i < sizeof sums[0] / sizeof sum; i++) {
-        sum += sums[0][i];
-    }
-    return sum;
+    a += b + c + d;
+    return a[0] + a[1];
 }
 
 static struct round round_run(struct node *node, uint64_t number)
