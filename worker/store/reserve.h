@@ -1,4 +1,5 @@
-/* Pages made ahead of need, by a thread that runs only while a processor has nothing else to do.
+/* Pages made ahead of need, by a thread of the scheduling class that runs only while a processor has nothing else
+ * to do. Where the kernel groups the threads of a session, that holds among those of the session only.
  *
  * The first touch of a page costs more than filling it, and would be paid inside the step or the transfer that
  * needs a new block. So free extents of the arena are claimed and their pages made in small pieces; the owner puts
