@@ -46,8 +46,15 @@ static void do_alloc(struct tessi_worker *worker, const struct tessi_flow_action
     struct tessi_error error;
     if (tessi_store_alloc(worker->store, action->block, action->bytes, &error) != TESSI_OK) {
         tessi_worker_end(worker, error.status, "%s", error.text);
-    } else if (event->kind == TESSI_FLOW_READY_INLINE && same_task(event->task, action->task) &&
-               length_agrees(worker, event, action, data)) {
+        return;
+    }
+    if (action->bytes >= TESSI_STORE_LARGE_BYTES) {
+        struct tessi_flow_stats stats;
+        tessi_flow_stats(worker->flow, &stats);
+        tessi_store_expect(worker->store, stats.tasks_waiting);
+    }
+    if (event->kind == TESSI_FLOW_READY_INLINE && same_task(event->task, action->task) &&
+        length_agrees(worker, event, action, data)) {
         store_inline(worker, action, data->bytes);
         tessi_trace_end(worker->trace, TESSI_TRACE_INLINE, action->block, event->peer, 0, worker->now_ns);
     }

@@ -175,6 +175,31 @@ bool tessi_address_is_loopback(const struct tessi_address *address)
            (inet_pton(AF_INET, address->host, &four) == 1 && (ntohl(four.s_addr) >> 24) == 127);
 }
 
+static bool is_near_four(uint32_t address)
+{
+    return address >> 24 == 10 || address >> 20 == 0xac1 || address >> 16 == 0xc0a8 || address >> 16 == 0xa9fe;
+}
+
+bool tessi_address_is_near(const struct tessi_address *address)
+{
+    struct in6_addr six;
+    struct in_addr four;
+    if (tessi_address_is_loopback(address)) {
+        return true;
+    }
+    if (!address->is_ipv6) {
+        return inet_pton(AF_INET, address->host, &four) == 1 && is_near_four(ntohl(four.s_addr));
+    }
+    if (inet_pton(AF_INET6, address->host, &six) != 1) {
+        return false;
+    }
+    if (IN6_IS_ADDR_V4MAPPED(&six)) {
+        memcpy(&four, &six.s6_addr[12], sizeof four);
+        return is_near_four(ntohl(four.s_addr));
+    }
+    return IN6_IS_ADDR_LINKLOCAL(&six) || (six.s6_addr[0] & 0xfe) == 0xfc;
+}
+
 bool tessi_address_is_wildcard(const struct tessi_address *address)
 {
     if (address->scheme != TESSI_SCHEME_TCP) {

@@ -43,6 +43,8 @@ void tessi_address_format(const struct tessi_address *address, char *text, size_
 
 /* Only programs on this machine can reach it: 127.0.0.0/8, ::1, localhost, ipc, inproc. */
 bool tessi_address_is_loopback(const struct tessi_address *address);
+/* So can programs of its own network at most: loopback, and the private and link-local ranges of IPv4 and IPv6. */
+bool tessi_address_is_near(const struct tessi_address *address);
 
 /* Listening there takes connections on all interfaces: `*`, 0.0.0.0, [::]. Such an address cannot be
  * handed to others; see tessi_address_source. */

@@ -246,8 +246,8 @@ static void tune_connection(const struct tessi_client *client, int fd)
     }
     tessi_address_from_socket(&place, &address);
     tessi_address_format(&address, text, sizeof text);
-    if (tessi_address_is_loopback(&address) && strcmp(text, client->numeric) == 0) {
-        tessi_tune_loopback(fd);
+    if (tessi_address_is_near(&address) && strcmp(text, client->numeric) == 0) {
+        tessi_tune_near(fd);
     }
 }
 

@@ -145,7 +145,7 @@ static enum tessi_status open_monitor(struct tessi_endpoint *endpoint, struct te
     return TESSI_OK;
 }
 
-void tessi_tune_loopback(int fd)
+void tessi_tune_near(int fd)
 {
     char name[16] = {0};
     socklen_t size = sizeof name - 1;

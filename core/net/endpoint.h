@@ -90,8 +90,9 @@ void tessi_endpoint_send_goodbye(struct tessi_endpoint *endpoint, const void *ro
 
 void tessi_frames_release(struct tessi_frame *frames, uint32_t frame_count);
 
-/* Some kernels default to BBR, which paces a loopback stream to half of what it can carry: take Reno instead. */
-void tessi_tune_loopback(int fd);
+/* Some kernels default to BBR, which paces a stream within a host or a local network to a part of what it can carry:
+ * take Reno instead. Any other choice of the system stands, as does BBR towards the world. */
+void tessi_tune_near(int fd);
 
 /* The poller's way in. */
 struct tessi_endpoint *tessi_server_endpoint_of(struct tessi_server *server);

@@ -432,8 +432,8 @@ static enum tessi_status open_listener(struct tessi_address *address, int *fd_ou
     }
     struct tessi_address numeric;
     tessi_address_from_socket(&place, &numeric);
-    if (tessi_address_is_loopback(&numeric)) {
-        tessi_tune_loopback(fd); /* Every accepted connection inherits it. */
+    if (tessi_address_is_near(&numeric)) {
+        tessi_tune_near(fd); /* Every accepted connection inherits it. */
     }
     length = sizeof place;
     if (bind(fd, (const struct sockaddr *)&place,

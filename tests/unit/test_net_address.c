@@ -52,6 +52,29 @@ static void test_good_addresses(void **state)
     }
 }
 
+static void test_near_addresses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool is_near;
+    } cases[] = {
+        {"tcp://127.0.0.1", true},      {"ipc:///tmp/socket", true},       {"tcp://[::1]", true},
+        {"tcp://10.255.0.1", true},     {"tcp://11.0.0.1", false},         {"tcp://172.16.0.1", true},
+        {"tcp://172.31.9.9", true},     {"tcp://172.32.0.1", false},       {"tcp://172.15.0.1", false},
+        {"tcp://192.168.7.1", true},    {"tcp://192.169.7.1", false},      {"tcp://169.254.1.1", true},
+        {"tcp://8.8.8.8", false},       {"tcp://[fe80::1]", true},         {"tcp://[fd00::1]", true},
+        {"tcp://[2001:db8::1]", false}, {"tcp://[::ffff:10.1.1.1]", true}, {"tcp://[::ffff:9.1.1.1]", false},
+        {"node-7.cluster:1", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tessi_address address;
+        struct tessi_error error = {0};
+        assert_int_equal(tessi_address_parse(cases[i].text, TESSI_ADDRESS_CONNECT, &address, &error), TESSI_OK);
+        assert_int_equal(tessi_address_is_near(&address), cases[i].is_near);
+    }
+}
+
 static void test_bad_addresses(void **state)
 {
     (void)state;
@@ -227,6 +250,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good_addresses),
+        cmocka_unit_test(test_near_addresses),
         cmocka_unit_test(test_bad_addresses),
         cmocka_unit_test(test_resolve),
         cmocka_unit_test_setup_teardown(test_keys_round_trip, make_place, remove_place),

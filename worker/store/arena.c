@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
 #ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
 
@@ -25,9 +27,11 @@ enum {
     BINS = 44 * BIN_STEPS,
     BIN_LOOK = 16, /* how many of the first bin's extents are tried */
     NODES_A_CHUNK = 256,
+    ZERO_BYTES = 16384, /* written again and again, so it should stay in the nearest cache */
+    ZERO_VECTORS = 64,
 };
 
-enum extent_state { EXTENT_SPARE, EXTENT_USED, EXTENT_RESIDENT, EXTENT_EMPTY, EXTENT_SMALL };
+enum extent_state { EXTENT_SPARE, EXTENT_USED, EXTENT_CLAIMED, EXTENT_RESIDENT, EXTENT_EMPTY, EXTENT_SMALL };
 
 struct slab;
 
@@ -256,13 +260,9 @@ static void punch_above(struct tessi_arena *arena, uint64_t bound_bytes)
 
 /* ——— whole pages ——— */
 
-/* Cut `bytes` from the front of a free extent; the rest stays free as it was. */
-static void extent_cut(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
+/* Shorten an extent to `bytes`, which are fewer than it has; returns the rest, which is in no list. */
+static struct tessi_extent *extent_split(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
 {
-    free_list_remove(arena, extent);
-    if (extent->bytes == bytes) {
-        return;
-    }
     struct tessi_extent *rest = node_take(arena);
     rest->offset = extent->offset + bytes;
     rest->bytes = extent->bytes - bytes;
@@ -274,7 +274,16 @@ static void extent_cut(struct tessi_arena *arena, struct tessi_extent *extent, u
     }
     extent->after = rest;
     extent->bytes = bytes;
-    free_list_add(arena, rest);
+    return rest;
+}
+
+/* Cut `bytes` from the front of a free extent; the rest stays free as it was. */
+static void extent_cut(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
+{
+    free_list_remove(arena, extent);
+    if (extent->bytes > bytes) {
+        free_list_add(arena, extent_split(arena, extent, bytes));
+    }
 }
 
 static struct tessi_extent *pages_alloc(struct tessi_arena *arena, uint64_t bytes)
@@ -316,6 +325,38 @@ static void pages_free(struct tessi_arena *arena, struct tessi_extent *extent)
     arena->stats.used_bytes -= extent->bytes;
     bool committed = atomic_load_explicit(&extent->committed, memory_order_acquire);
     extent->state = committed ? EXTENT_RESIDENT : EXTENT_EMPTY;
+    free_insert(arena, extent);
+}
+
+/* ——— claims ——— */
+
+struct tessi_extent *tessi_arena_claim(struct tessi_arena *arena, uint64_t bytes)
+{
+    bytes = bytes / arena->page_bytes * arena->page_bytes;
+    struct tessi_extent *extent = bytes > 0 ? free_list_find(arena, &arena->empty, bytes) : NULL;
+    if (extent != NULL) {
+        extent_cut(arena, extent, bytes);
+        extent->state = EXTENT_CLAIMED;
+    }
+    return extent;
+}
+
+struct tessi_extent *tessi_arena_claim_take(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
+{
+    TESS_ASSERT(extent->state == EXTENT_CLAIMED && bytes > 0 && bytes <= extent->bytes);
+    struct tessi_extent *rest = NULL;
+    if (bytes < extent->bytes) {
+        rest = extent_split(arena, extent, bytes);
+    }
+    extent->state = EXTENT_RESIDENT;
+    free_insert(arena, extent);
+    return rest;
+}
+
+void tessi_arena_claim_drop(struct tessi_arena *arena, struct tessi_extent *extent)
+{
+    TESS_ASSERT(extent->state == EXTENT_CLAIMED);
+    extent->state = EXTENT_EMPTY;
     free_insert(arena, extent);
 }
 
@@ -475,6 +516,8 @@ static bool region_map(struct tessi_arena *arena, uint64_t size, bool anonymous)
         return false;
     }
     (void)madvise(base, size, MADV_DONTDUMP);
+    /* Huge pages are not asked for: in a virtual machine whose host takes free memory back their first touch was
+     * measured at five times that of small ones, which the kernel gives from what was in use lately. */
     arena->base = base;
     arena->size = size;
     return true;
@@ -557,6 +600,79 @@ bool tessi_extent_committed(const struct tessi_extent *extent)
     return atomic_load_explicit(&whole->committed, memory_order_acquire);
 }
 
+/* Write zeros where there are no pages yet, which takes less than a fault for each page; false with errno. */
+static bool zeros_write(int fd, uint64_t offset, uint64_t bytes)
+{
+    static uint8_t zeros[ZERO_BYTES];
+    struct iovec vectors[ZERO_VECTORS];
+    for (size_t i = 0; i < ZERO_VECTORS; i++) {
+        vectors[i] = (struct iovec){zeros, sizeof zeros};
+    }
+    while (bytes > 0) {
+        uint64_t whole = bytes / sizeof zeros;
+        int count = whole >= ZERO_VECTORS ? ZERO_VECTORS : whole > 0 ? (int)whole : 1;
+        vectors[0].iov_len = whole > 0 ? sizeof zeros : (size_t)bytes;
+        ssize_t n = pwritev(fd, vectors, count, (off_t)offset);
+        if (n <= 0 && !(n < 0 && errno == EINTR)) {
+            return false;
+        }
+        offset += n > 0 ? (uint64_t)n : 0;
+        bytes -= n > 0 ? (uint64_t)n : 0;
+    }
+    return true;
+}
+
+static bool advise(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes, int advice)
+{
+    int rc;
+    do {
+        rc = madvise(arena->base + offset, bytes, advice);
+    } while (rc != 0 && (errno == EINTR || errno == EAGAIN));
+    return rc == 0;
+}
+
+/* Pages, and their entries in our page table: of a file these are made sixteen at a time by reading. Kernels before
+ * 5.14 do not know the advice; there touching costs more, and cannot fail in shared memory once it is written. */
+static bool pages_make(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes)
+{
+    if (arena->fd >= 0) {
+        return zeros_write(arena->fd, offset, bytes) &&
+               (advise(arena, offset, bytes, MADV_POPULATE_READ) || errno == EINVAL);
+    }
+    return advise(arena, offset, bytes, MADV_POPULATE_WRITE) || errno == EINVAL;
+}
+
+/* The same where some pages may be in use already, and keep what they hold. */
+static bool pages_complete(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes)
+{
+    bool ok = advise(arena, offset, bytes, MADV_POPULATE_WRITE);
+    if (!ok && errno == EINVAL) {
+        int rc;
+        do {
+            rc = arena->fd >= 0 ? fallocate(arena->fd, 0, (off_t)offset, (off_t)bytes) : 0;
+        } while (rc != 0 && errno == EINTR);
+        ok = rc == 0;
+    }
+    return ok;
+}
+
+static enum tessi_status made(bool ok, uint64_t bytes, struct tessi_error *error)
+{
+    if (ok) {
+        return TESSI_OK;
+    }
+    return tessi_fail(error, TESSI_NOMEM,
+                      "block memory: %llu more bytes cannot be had (%s); give a smaller memory budget",
+                      (unsigned long long)bytes, strerror(errno));
+}
+
+enum tessi_status tessi_arena_make(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes,
+                                   struct tessi_error *error)
+{
+    TESS_ASSERT(offset <= arena->size && bytes <= arena->size - offset);
+    return made(pages_make(arena, offset, bytes), bytes, error);
+}
+
 enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_error *error)
 {
     struct tessi_extent *whole = extent->slab != NULL ? extent->slab->extent : extent;
@@ -564,23 +680,13 @@ enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_
         return TESSI_OK;
     }
     const struct tessi_arena *arena = whole->arena;
-    int rc;
-    do {
-        rc = madvise(arena->base + whole->offset, whole->bytes, MADV_POPULATE_WRITE);
-    } while (rc != 0 && (errno == EINTR || errno == EAGAIN));
-    /* Kernels before 5.14 do not know the advice; allocating is enough there, touching costs more. */
-    if (rc != 0 && errno == EINVAL) {
-        do {
-            rc = arena->fd >= 0 ? fallocate(arena->fd, 0, (off_t)whole->offset, (off_t)whole->bytes) : 0;
-        } while (rc != 0 && errno == EINTR);
+    /* The slab's other extents may be committed and written by other threads meanwhile. */
+    bool ok = extent->slab != NULL ? pages_complete(arena, whole->offset, whole->bytes)
+                                   : pages_make(arena, whole->offset, whole->bytes);
+    if (ok) {
+        atomic_store_explicit(&whole->committed, true, memory_order_release);
     }
-    if (rc != 0) {
-        return tessi_fail(error, TESSI_NOMEM,
-                          "block memory: %llu more bytes cannot be had (%s); give a smaller memory budget",
-                          (unsigned long long)whole->bytes, strerror(errno));
-    }
-    atomic_store_explicit(&whole->committed, true, memory_order_release);
-    return TESSI_OK;
+    return made(ok, whole->bytes, error);
 }
 
 void *tessi_extent_data(const struct tessi_extent *extent)
@@ -609,6 +715,11 @@ uint64_t tessi_arena_size(const struct tessi_arena *arena)
     return arena->size;
 }
 
+uint64_t tessi_extent_bytes(const struct tessi_extent *extent)
+{
+    return extent->bytes;
+}
+
 struct tessi_arena_stats tessi_arena_stats(const struct tessi_arena *arena)
 {
     return arena->stats;
@@ -634,7 +745,8 @@ void tessi_arena_verify(const struct tessi_arena *arena)
     const struct tessi_extent *before = NULL;
     for (const struct tessi_extent *e = arena->first; e != NULL; before = e, e = e->after) {
         TESS_ASSERT(e->before == before && e->offset == end && e->bytes > 0);
-        TESS_ASSERT(before == NULL || e->state == EXTENT_USED || before->state != e->state);
+        bool alone = e->state == EXTENT_USED || e->state == EXTENT_CLAIMED;
+        TESS_ASSERT(before == NULL || alone || before->state != e->state);
         end = e->offset + e->bytes;
         used += e->state == EXTENT_USED ? e->bytes : 0;
         resident += e->state == EXTENT_RESIDENT ? e->bytes : 0;

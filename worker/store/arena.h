@@ -11,7 +11,7 @@
  * budget: an allocation that needs new pages beyond that gives back the pages that were freed first.
  *
  * One thread allocates and frees. `tessi_extent_commit` may be called by any thread that holds
- * the extent: it makes the pages, so that touching them later cannot fail with a signal. */
+ * the extent, by one at a time: it makes the pages, so that touching them later cannot fail with a signal. */
 #ifndef TESSI_STORE_ARENA_H
 #define TESSI_STORE_ARENA_H
 
@@ -46,6 +46,21 @@ void tessi_arena_free(struct tessi_arena *arena, struct tessi_extent *extent);
 TESSI_MUST_USE enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_error *error);
 bool tessi_extent_committed(const struct tessi_extent *extent);
 
+/* ——— pages ahead of need ——— */
+
+/* A free extent without pages, of `bytes` rounded down to pages, that is taken out of use so that any thread may make
+ * them with tessi_arena_make; NULL: there is none. It does not count as used. */
+struct tessi_extent *tessi_arena_claim(struct tessi_arena *arena, uint64_t bytes);
+/* The first `bytes` of the claim, whole pages, have been made and are free now; returns the rest, still claimed, or
+ * NULL when that was all. */
+struct tessi_extent *tessi_arena_claim_take(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes);
+/* The claim is free, and has no pages. */
+void tessi_arena_claim_drop(struct tessi_arena *arena, struct tessi_extent *extent);
+/* Make the pages of [offset, +bytes), which must be claimed or belong to an extent in use; any thread. NOMEM. */
+TESSI_MUST_USE enum tessi_status tessi_arena_make(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes,
+                                                  struct tessi_error *error);
+
+uint64_t tessi_extent_bytes(const struct tessi_extent *extent);
 void *tessi_extent_data(const struct tessi_extent *extent);
 uint64_t tessi_extent_offset(const struct tessi_extent *extent); /* in the arena, for those who map it */
 
