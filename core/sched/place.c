@@ -95,7 +95,7 @@ static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
     struct worker **alive = tessi_alloc(sched->alive_count * sizeof *alive);
     size_t count = 0;
     for (size_t i = 0; i < sched->worker_count; i++) {
-        if (sched->workers[i]->alive) {
+        if (stays(sched->workers[i])) {
             alive[count++] = sched->workers[i];
         }
     }
@@ -103,7 +103,9 @@ static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
     for (uint32_t d = 0; d < box.ndim; d++) {
         box.hi[d] = layer->layer->grid.axis[d].count;
     }
-    (void)cut_regions(layer, &box, alive, count);
+    if (count > 0) {
+        (void)cut_regions(layer, &box, alive, count);
+    }
     tessi_free(alive);
 }
 
@@ -211,7 +213,7 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
         break;
     }
     }
-    return home != NO_WORKER && sched->workers[home]->alive ? home : NO_WORKER;
+    return home != NO_WORKER && stays(sched->workers[home]) ? home : NO_WORKER;
 }
 
 /* TESSI_INPUTS_MAX: it has none, or no other than itself. */
@@ -258,7 +260,7 @@ uint32_t least_loaded(const struct tessi_sched *sched)
     double least = 0;
     for (size_t i = 0; i < sched->worker_count; i++) {
         const struct worker *worker = sched->workers[i];
-        if (worker->alive && worker->info.slots > 0 && (best == NO_WORKER || load_of(worker) < least)) {
+        if (stays(worker) && worker->info.slots > 0 && (best == NO_WORKER || load_of(worker) < least)) {
             best = worker->index;
             least = load_of(worker);
         }
@@ -299,7 +301,7 @@ static void weigh_holder(void *context, uint64_t index)
 {
     struct holder_search *search = context;
     const struct task_record *task = record_peek(search->layer, index);
-    if (task != NULL && task->owner != NO_WORKER && search->sched->workers[task->owner]->alive) {
+    if (task != NULL && task->owner != NO_WORKER && stays(search->sched->workers[task->owner])) {
         uint64_t bytes = tessi_layer_block_bytes(search->layer->layer, index);
         if (bytes > search->best_bytes) {
             search->best = task->owner;

@@ -98,6 +98,8 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
     drop_input_refs(sched, layer, index);
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);
+    } else if (worker->leaving) {
+        hand_over(sched, layer, index);
     }
 }
 
@@ -127,6 +129,9 @@ static void take_dropped(struct tessi_sched *sched, struct worker *worker, struc
 static void take_adopted(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                          const struct tessi_span *span)
 {
+    if (take_handed(sched, worker, layer, index, span, true)) {
+        return;
+    }
     struct task_record *task = current(sched, worker, layer, index, span->epoch);
     if (task == NULL || (task->flags & TASK_ADOPTING) == 0) {
         free_stale(worker, layer, index);
@@ -139,6 +144,8 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     layer->held++;
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);
+    } else if (worker->leaving) {
+        hand_over(sched, layer, index);
     }
 }
 
@@ -147,6 +154,9 @@ static void take_missing(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     struct task_record *task = record_peek(layer, index);
+    if (take_handed(sched, worker, layer, index, span, false)) {
+        return;
+    }
     if (task == NULL || task->owner != worker->index || task->epoch != span->epoch) {
         sched->stale_reports++;
     } else if (task->state == TASK_HELD) {
@@ -170,7 +180,7 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
     struct worker *larger = NULL;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
-        if (other->alive && other != worker && other->info.slots > 0 && other->info.memory_bytes >= need &&
+        if (stays(other) && other != worker && other->info.slots > 0 && other->info.memory_bytes >= need &&
             (larger == NULL || other->queue_ns < larger->queue_ns)) {
             larger = other;
         }
