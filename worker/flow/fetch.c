@@ -204,11 +204,11 @@ static void take_lease(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
-/* A peer may not know yet that the worker it names is gone; the scheduler knows who took over. */
+/* A peer may not know yet that the worker it names is gone, perhaps before we came; the scheduler knows who took over. */
 static uint32_t moved_to(struct tessi_flow *flow, const struct tessi_flow_event *event)
 {
     bool known = event->kind == TESSI_FLOW_MOVED && event->worker != 0 &&
-                 !flow_peer(flow, tessi_flow_peer_get(flow, event->worker))->lost;
+                 flow_peer(flow, tessi_flow_peer_get(flow, event->worker))->up;
     return known ? event->worker : 0;
 }
 
