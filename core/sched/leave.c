@@ -263,7 +263,8 @@ static void take_away(struct tessi_sched *sched, struct worker *worker, struct s
     struct task_record *task = record(layer, index);
     free_at(sched, worker->index, layer, index);
     if (task->state == TASK_HELD) {
-        bool copied = copies_pick(sched, layer, index) != NO_WORKER;
+        bool handing = find(sched, layer, index) != NULL; /* whether it has arrived there is not known */
+        bool copied = !handing && copies_pick(sched, layer, index) != NO_WORKER;
         bool remade = !copied && tessi_layer_regenerable(layer->layer);
         worker->leave.remade_blocks += remade;
         worker->leave.lost_blocks += !copied && !remade;
