@@ -160,7 +160,8 @@ static void test_copy_and_borrowed(void **state)
             struct tessi_flow_action run = bench.actions.items[bench.actions.count - 1];
             take_over(&bench, 5, 1); /* a step reads it */
             assert_int_equal(count(&bench, TESSI_FLOW_SEND_RELEASE), 0);
-            step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .slot = run.slot, .run = run.run});
+            struct tessi_flow_outcome outcome = {.slot = run.slot, .run = run.run};
+            step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcome, .outcome_count = 1});
             assert_int_equal(count(&bench, TESSI_FLOW_SEND_RELEASE), 1);
             assert_int_equal(count(&bench, TESSI_FLOW_SEND_PULL), 1);
             from_leaver(&bench, TESSI_FLOW_DATA, 5);
