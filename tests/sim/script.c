@@ -4,7 +4,7 @@
 #include "core/base/alloc.h"
 #include "tests/sim/world.h"
 
-const char *const sim_profile_names[SIM_PROFILES] = {
+const char *const sim_profile_names[SIM_PROFILES + 1] = {
     [SIM_CALM] = "calm",   [SIM_DEATHS] = "deaths",     [SIM_PAUSES] = "pauses",   [SIM_MEMORY] = "memory",
     [SIM_DISKS] = "disks", [SIM_FAILURES] = "failures", [SIM_CLIENTS] = "clients", [SIM_CHAOS] = "chaos",
     [SIM_LEAVES] = "leaves",
@@ -114,6 +114,9 @@ void sim_options_choose(struct sim_world *world)
 {
     struct sim_options *options = &world->options;
     options->profile = (enum sim_profile)(world->seed % SIM_PROFILES);
+    if (options->profile == SIM_CALM && world->seed / SIM_PROFILES % 2 == 1) {
+        options->profile = SIM_LEAVES;
+    }
     choose_size(world);
     switch (options->profile) {
     case SIM_CALM:
