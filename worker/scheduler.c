@@ -134,7 +134,7 @@ void tessi_worker_tell(struct tessi_worker *worker)
         struct tessi_message message = {.type = TESSI_MSG_LEAVE};
         message.as.leave.wait_ms = worker->config.drain_timeout_ms;
         worker->leave_unsent = false;
-        send_message(worker, &message);
+        tessi_worker_send(worker, &message);
     }
     /* The scheduler answers a LOCATE by what it has been told, so the report goes first. */
     while (!worker->link_full && worker->locates.count > 0 && worker->phase == WORKER_WORKING) {

@@ -363,6 +363,7 @@ static enum tessi_status begin_again(struct tessi_worker *worker, struct tessi_e
     worker->id = 0;
     worker->gauges = (struct tessi_report){0};
     worker->locates.count = 0;
+    worker->question_count = 0;
     worker->phase = WORKER_JOINING;
     worker->status = TESSI_OK;
     worker->again = false;
