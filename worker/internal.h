@@ -1,6 +1,7 @@
 /* What the files of the worker's shell share.
  *
  *   worker.c     create, run (the loop), stop, destroy
+ *   leave.c      leaving in good order, joining again
  *   scheduler.c  the connection to the scheduler: hello, its messages as events, reports
  *   actions.c    events into the flow, its actions carried out
  *   slots.c      steps on CPU slots
@@ -45,6 +46,7 @@ struct tessi_worker {
     struct tessi_resources resources;
     uint32_t threads;
     uint64_t memory_bytes, spill_bytes;
+    const char *spill_dir; /* NULL: none */
 
     struct tessi_net *own_net;
     struct tessi_net *net;
@@ -70,6 +72,12 @@ struct tessi_worker {
     struct tessi_worker_question *questions; /* not answered yet, oldest first */
     size_t question_count, question_capacity;
 
+    bool leaving, leave_unsent, left; /* asked to go; LEAVE has yet to be sent; the scheduler has said LEFT */
+    bool stopped;                     /* somebody wants the worker to end: it does not join again */
+    int64_t leave_limit_ns;
+    bool again; /* join again when this membership is over */
+    int64_t joined_ns, rejoin_limit_ns, rejoin_pause_ns;
+
     struct tessi_flow_actions actions;
     int64_t now_ns;
 
@@ -83,6 +91,16 @@ struct tessi_worker {
 /* End the loop; the first reason counts. */
 void tessi_worker_end(struct tessi_worker *worker, enum tessi_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* leave.c */
+void tessi_worker_leave(struct tessi_worker *worker); /* somebody wants it to; the second time at once */
+void tessi_worker_on_left(struct tessi_worker *worker, const struct tessi_msg_left *left);
+void tessi_worker_go_when_free(struct tessi_worker *worker);
+int64_t tessi_worker_leave_deadline(const struct tessi_worker *worker);
+/* As tessi_worker_end, but it may join again. */
+void tessi_worker_give_up_membership(struct tessi_worker *worker, enum tessi_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+bool tessi_worker_pause_to_rejoin(struct tessi_worker *worker); /* false: it is not to be */
 
 /* scheduler.c */
 TESSI_MUST_USE enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_error *error);

@@ -131,6 +131,12 @@ void tessi_worker_tell(struct tessi_worker *worker)
     if (!worker->link_full && worker->phase == WORKER_WORKING && wanted) {
         send_report(worker);
     }
+    if (worker->leave_unsent && !worker->link_full && worker->phase == WORKER_WORKING) {
+        struct tessi_message message = {.type = TESSI_MSG_LEAVE};
+        message.as.leave.wait_ms = worker->config.drain_timeout_ms;
+        worker->leave_unsent = false;
+        tessi_worker_send(worker, &message);
+    }
     /* The scheduler answers a LOCATE by what it has been told, so the report goes first. */
     while (!worker->link_full && worker->locates.count > 0 && worker->phase == WORKER_WORKING) {
         send_locates(worker);
@@ -240,6 +246,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
     };
     worker->flow = tessi_flow_create(&flow);
     worker->phase = WORKER_WORKING;
+    worker->joined_ns = worker->now_ns;
     tessi_log_event(TESSI_LOG_INFO, "worker_joined",
                     "worker=%" PRIu32 " blas=%s slots=%" PRIu32 " memory_bytes=%" PRIu64, worker->id,
                     tessi_blas_family(), worker->threads, worker->memory_bytes);
@@ -299,6 +306,10 @@ static void take_work(struct tessi_worker *worker, struct tessi_message *message
         step_spans(worker, TESSI_FLOW_FREE, &message->as.free.spans, NULL);
     } else if (type == TESSI_MSG_ADOPT) {
         step_spans(worker, TESSI_FLOW_ADOPT, &message->as.adopt.spans, NULL);
+    } else if (type == TESSI_MSG_TAKE_OVER) {
+        step_spans(worker, TESSI_FLOW_TAKE_OVER, &message->as.take_over.spans, NULL);
+    } else if (type == TESSI_MSG_LEFT) {
+        tessi_worker_on_left(worker, &message->as.left);
     } else if (type == TESSI_MSG_LOCATION) {
         step_spans(worker, TESSI_FLOW_LOCATION, &message->as.location.spans, NULL);
     } else if (type == TESSI_MSG_TRACE_REQUEST || type == TESSI_MSG_WHY_REQUEST) {
@@ -319,7 +330,8 @@ static void take_message(struct tessi_worker *worker, struct tessi_message *mess
         tessi_log_event(TESSI_LOG_INFO, "shutdown", "reason=" TESSI_LOG_TEXT, message->as.shutdown.text);
         tessi_worker_end(worker, TESSI_OK, "%s", message->as.shutdown.text);
     } else if (type == TESSI_MSG_BYE) {
-        tessi_worker_end(worker, TESSI_CLOSED, "the scheduler has given this worker up: %s", message->as.bye.text);
+        tessi_worker_give_up_membership(worker, TESSI_CLOSED, "the scheduler has given this worker up: %s",
+                                        message->as.bye.text);
     } else if (worker->phase == WORKER_JOINING && type == TESSI_MSG_WELCOME) {
         on_welcome(worker, message);
     } else if (worker->phase == WORKER_WORKING && message->run_id == worker->run_id) {
@@ -333,11 +345,16 @@ static void link_gone(struct tessi_worker *worker)
 {
     const struct tessi_error *why = tessi_client_error(worker->link);
     if (worker->phase == WORKER_JOINING) {
-        tessi_worker_end(worker, why->status != TESSI_OK ? why->status : TESSI_LOST, "%s", why->text);
+        bool hopeless = why->status == TESSI_AUTH || why->status == TESSI_PROTOCOL;
+        if (hopeless) {
+            tessi_worker_end(worker, why->status, "%s", why->text);
+        } else {
+            tessi_worker_give_up_membership(worker, why->status != TESSI_OK ? why->status : TESSI_LOST, "%s", why->text);
+        }
     } else {
-        tessi_worker_end(worker, TESSI_LOST,
-                         "the scheduler at %s is gone: its connection has ended; start it and this worker again",
-                         tessi_client_endpoint(worker->link));
+        tessi_worker_give_up_membership(
+            worker, TESSI_LOST, "the scheduler at %s is gone: its connection has ended; start it and this worker again",
+            tessi_client_endpoint(worker->link));
     }
 }
 

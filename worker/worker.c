@@ -77,10 +77,7 @@ static void on_stop(struct tessi_source *source, uint32_t events)
 {
     struct tessi_worker *worker = (struct tessi_worker *)((char *)source - offsetof(struct tessi_worker, stop_source));
     (void)events;
-    if (worker->phase == WORKER_WORKING) {
-        tessi_worker_say_goodbye(worker);
-    }
-    tessi_worker_end(worker, TESSI_OK, "stopped");
+    tessi_worker_leave(worker);
 }
 
 /* ——— create ——— */
@@ -137,12 +134,12 @@ static enum tessi_status take_names(struct tessi_worker *worker, const struct te
 }
 
 /* Where to spill, and how much. Memory that is disguised as a disk is taken only when somebody asks for it. */
-static void choose_spill(struct tessi_worker *worker, const char **dir)
+static void choose_spill(struct tessi_worker *worker)
 {
     const struct tessi_worker_config *config = &worker->config;
     const char *fallback = getenv("TMPDIR");
+    const char **dir = &worker->spill_dir;
     bool in_memory;
-    *dir = NULL;
     if (config->no_spill) {
         return;
     }
@@ -157,11 +154,21 @@ static void choose_spill(struct tessi_worker *worker, const char **dir)
     }
 }
 
+static enum tessi_status open_store(struct tessi_worker *worker, struct tessi_error *error)
+{
+    struct tessi_store_config store = {.memory_bytes = worker->memory_bytes,
+                                       .spill_dir = worker->spill_dir,
+                                       .anonymous = worker->scheduler.scheme == TESSI_SCHEME_INPROC,
+                                       .wake = on_store_wake,
+                                       .make = on_make,
+                                       .context = worker};
+    return tessi_store_create(&store, &worker->store, error);
+}
+
 static enum tessi_status create_parts(struct tessi_worker *worker, const struct tessi_worker_config *config,
                                       struct tessi_error *error)
 {
     enum tessi_status status;
-    const char *spill_dir;
     if (config->scheduler == NULL) {
         return tessi_fail(error, TESSI_INVALID, "a worker needs the address of its scheduler: tcp://host:port");
     }
@@ -173,7 +180,7 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->families, sizeof worker->families, error));
     worker->threads = config->threads > 0 ? config->threads : tessi_settings_processors();
     worker->memory_bytes = config->memory_bytes > 0 ? config->memory_bytes : tessi_worker_default_memory();
-    choose_spill(worker, &spill_dir);
+    choose_spill(worker);
     worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (worker->stop_fd < 0) {
         return tessi_fail(error, TESSI_IO, "event descriptor: %s", strerror(errno));
@@ -185,13 +192,7 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     TESSI_TRY(tessi_poller_create(&worker->poller, error));
     worker->stop_source.ready = on_stop;
     TESSI_TRY(tessi_poller_add_fd(worker->poller, worker->stop_fd, TESSI_POLL_READ, &worker->stop_source, error));
-    struct tessi_store_config store = {.memory_bytes = worker->memory_bytes,
-                                       .spill_dir = spill_dir,
-                                       .anonymous = inproc,
-                                       .wake = on_store_wake,
-                                       .make = on_make,
-                                       .context = worker};
-    TESSI_TRY(tessi_store_create(&store, &worker->store, error));
+    TESSI_TRY(open_store(worker, error));
 cleanup:
     return status;
 }
@@ -275,6 +276,8 @@ static int64_t time_left(const struct tessi_worker *worker)
         until_ns = tessi_worker_tell_deadline(worker);
         int64_t peers_ns = tessi_peers_deadline(worker->peers);
         until_ns = peers_ns < until_ns ? peers_ns : until_ns;
+        int64_t leave_ns = tessi_worker_leave_deadline(worker);
+        until_ns = leave_ns < until_ns ? leave_ns : until_ns;
     }
     return until_ns > worker->now_ns ? until_ns - worker->now_ns : 0;
 }
@@ -287,9 +290,10 @@ static void check_absence(struct tessi_worker *worker, int64_t absent_ns)
     double limit_ns = given_up_ns < (double)ABSENCE_MAX_NS ? given_up_ns : (double)ABSENCE_MAX_NS;
     if ((double)absent_ns > limit_ns && worker->phase == WORKER_WORKING &&
         worker->scheduler.scheme == TESSI_SCHEME_TCP) {
-        tessi_worker_end(worker, TESSI_CLOSED,
-                         "this worker was stopped for %.0f s and cannot trust what it borrowed before: start it again",
-                         (double)absent_ns / 1e9);
+        tessi_worker_say_goodbye(worker);
+        tessi_worker_give_up_membership(worker, TESSI_CLOSED,
+                                        "it was stopped for %.0f s and cannot trust what it borrowed before",
+                                        (double)absent_ns / 1e9);
     }
 }
 
@@ -307,14 +311,16 @@ static void loop_once(struct tessi_worker *worker)
         }
     }
     if (worker->phase == WORKER_JOINING && worker->now_ns >= worker->welcome_limit_ns) {
-        tessi_worker_end(worker, TESSI_TIMEOUT, "the scheduler at %s accepts connections but does not answer",
-                         worker->config.scheduler);
+        tessi_worker_give_up_membership(worker, TESSI_TIMEOUT,
+                                        "the scheduler at %s accepts connections but does not answer",
+                                        worker->config.scheduler);
     }
     if (worker->phase == WORKER_WORKING) {
         tessi_worker_take_outcomes(worker);
         tessi_peers_work(worker->peers, worker->now_ns);
         tessi_peers_flush(worker->peers);
         tessi_worker_tell(worker);
+        tessi_worker_go_when_free(worker);
     }
 }
 
@@ -327,7 +333,47 @@ static void close_link(struct tessi_worker *worker)
     }
 }
 
-enum tessi_status tessi_worker_run(struct tessi_worker *worker, struct tessi_error *error)
+/* All that belongs to one membership. Steps and transfers that run use blocks and the flow's layers, so they end
+ * first. */
+static void end_membership(struct tessi_worker *worker)
+{
+    close_link(worker);
+    if (worker->slots != NULL) {
+        tessi_slots_stop(worker->slots);
+    }
+    tessi_peers_destroy(worker->peers);
+    tessi_store_destroy(worker->store);
+    tessi_slots_destroy(worker->slots);
+    tessi_trace_destroy(worker->trace);
+    if (worker->flow != NULL) {
+        tessi_flow_destroy(worker->flow);
+    }
+    worker->trace = NULL;
+    worker->peers = NULL;
+    worker->store = NULL;
+    worker->slots = NULL;
+    worker->flow = NULL;
+}
+
+/* As it was when it had just been made. */
+static enum tessi_status begin_again(struct tessi_worker *worker, struct tessi_error *error)
+{
+    end_membership(worker);
+    tessi_buffer_clear(&worker->unsent);
+    worker->link_full = false;
+    worker->run_id = 0;
+    worker->id = 0;
+    worker->gauges = (struct tessi_report){0};
+    worker->locates.count = 0;
+    worker->question_count = 0;
+    worker->phase = WORKER_JOINING;
+    worker->status = TESSI_OK;
+    worker->again = false;
+    return open_store(worker, error);
+}
+
+/* From hello to the end. */
+static enum tessi_status be_member(struct tessi_worker *worker, struct tessi_error *error)
 {
     enum tessi_status status;
     worker->now_ns = tessi_clock_now();
@@ -345,6 +391,18 @@ cleanup:
     return status;
 }
 
+enum tessi_status tessi_worker_run(struct tessi_worker *worker, struct tessi_error *error)
+{
+    enum tessi_status status = be_member(worker, error);
+    while (status != TESSI_OK && tessi_worker_pause_to_rejoin(worker)) {
+        status = begin_again(worker, error);
+        if (status == TESSI_OK) {
+            status = be_member(worker, error);
+        }
+    }
+    return worker->stopped ? TESSI_OK : status;
+}
+
 void tessi_worker_stop(struct tessi_worker *worker)
 {
     int saved = errno;
@@ -358,18 +416,7 @@ void tessi_worker_destroy(struct tessi_worker *worker)
     if (worker == NULL) {
         return;
     }
-    /* Steps and transfers that run use blocks and the flow's layers, so they end first. */
-    close_link(worker);
-    if (worker->slots != NULL) {
-        tessi_slots_stop(worker->slots);
-    }
-    tessi_peers_destroy(worker->peers);
-    tessi_store_destroy(worker->store);
-    tessi_slots_destroy(worker->slots);
-    tessi_trace_destroy(worker->trace);
-    if (worker->flow != NULL) {
-        tessi_flow_destroy(worker->flow);
-    }
+    end_membership(worker);
     if (worker->stop_fd >= 0) {
         if (worker->poller != NULL) {
             tessi_poller_remove_fd(worker->poller, worker->stop_fd);

@@ -4,7 +4,11 @@
  * own, and one more reads and writes spill files. A program has any number of workers, but
  * one numerics family for all of them, since a process loads BLAS once.
  *
- *     create ──▶ run (connect, HELLO, WELCOME, work … until BYE, SHUTDOWN, stop or an error) ──▶ destroy */
+ *     create ──▶ run (connect, HELLO, WELCOME, work … until SHUTDOWN, stop or an error) ──▶ destroy
+ *
+ * A worker that the scheduler has given up, or that was stopped for so long that it cannot trust what it borrowed,
+ * or that has lost its connection, forgets everything and joins again as a new worker; it gives up when nothing
+ * has answered for a minute. */
 #ifndef TESSI_WORKER_H
 #define TESSI_WORKER_H
 
@@ -16,7 +20,7 @@
 
 struct tessi_worker;
 
-/* Called once, on the thread that runs the worker, when the scheduler has taken it in: `scheduler` is
+/* Called on the thread that runs the worker, each time when the scheduler has taken it in: `scheduler` is
  * its endpoint ("tcp://host:port"), `id` the worker's id. */
 typedef void tessi_worker_connected_fn(void *context, const char *scheduler, uint32_t id);
 
@@ -40,6 +44,7 @@ struct tessi_worker_config {
     const char *resources;   /* what tasks may demand of it, "ssd=2,license=1"; NULL: nothing */
     uint32_t trace_events;                /* kept for each slot, 48 bytes each; 0: 65 536 */
     bool no_trace;
+    uint32_t drain_timeout_ms;            /* how long a worker that is stopped hands over its blocks; 0: it just goes */
     bool pin;                             /* bind each slot to a processor */
     tessi_worker_connected_fn *connected; /* NULL: nobody is told */
     void *context;                        /* for `connected` */
@@ -53,11 +58,11 @@ TESSI_MUST_USE enum tessi_status tessi_worker_create(const struct tessi_worker_c
 
 /* Connect and work until the end, on the calling thread; at most once. OK: the scheduler ended the
  * cluster, or the worker was stopped. UNREACHABLE, AUTH, VERSION, PROTOCOL, UNSUPPORTED: never taken in;
- * LOST: the scheduler is gone; CLOSED: the scheduler gave this worker up (the text says why). */
+ * LOST, CLOSED and the rest: it was a member, and could not join again (the text says why). */
 TESSI_MUST_USE enum tessi_status tessi_worker_run(struct tessi_worker *worker, struct tessi_error *error);
 
-/* Ask a running worker to say goodbye and return, or one that is not running yet never to begin. From any
- * thread or signal handler; again and again is allowed. */
+/* Ask a running worker to leave and return, or one that is not running yet never to begin. What it leaves behind is
+ * handed over first, for `drain_timeout_ms` at most, unless this is called again. From any thread or signal handler. */
 void tessi_worker_stop(struct tessi_worker *worker);
 
 /* Not while it runs. Ends the slots (a step that runs is finished), removes spill files. NULL is allowed. */

@@ -90,8 +90,8 @@ static int print_tables(const char *json)
            cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "encrypted")) ? "encrypted" : "not encrypted");
     printf("tasks      %.0f done, %.0f waiting, %.0f failed, %.0f run again\n", number(root, "tasks_done"),
            number(root, "tasks_waiting"), number(root, "tasks_failed"), number(root, "tasks_rerun"));
-    printf("cluster    %.0f sessions, %.0f steals, %.0f workers lost, %s moved\n", number(root, "sessions"),
-           number(root, "steals"), number(root, "workers_lost"),
+    printf("cluster    %.0f sessions, %.0f steals, %.0f workers lost, %.0f left, %s moved\n", number(root, "sessions"),
+           number(root, "steals"), number(root, "workers_lost"), number(root, "workers_left"),
            cli_format_bytes(number(root, "bytes_moved"), moved, sizeof moved));
     printf("dropped    %.0f in all: %.0f malformed, %.0f stale, %.0f misplaced, %.0f handshakes, %.0f keys\n",
            number(root, "dropped_messages"), number(root, "messages_malformed"), number(root, "messages_stale"),

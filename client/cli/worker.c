@@ -3,8 +3,11 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "core/base/clock.h"
 #include "worker/trace/trace.h"
 #include "worker/worker.h"
+
+#define DRAIN_NS (10 * TESSI_NS_PER_S)
 
 static void stop(void *context)
 {
@@ -36,6 +39,7 @@ int cli_worker(int argc, char **argv)
 {
     const char *log = "info";
     uint32_t trace_events = TESSI_TRACE_EVENTS;
+    int64_t drain_ns = DRAIN_NS;
     struct tessi_worker_config config = {.connected = connected};
     const struct cli_option options[] = {
         {"threads", "N", "CPU slots (the processors that this process may use)", CLI_COUNT, &config.threads},
@@ -52,12 +56,14 @@ int cli_worker(int argc, char **argv)
         {"resources", "LIST", "what tasks may demand of this worker, such as ssd=2,license=1", CLI_TEXT, &config.resources},
         {"trace-events", "N", "kept for each slot, 48 bytes each (65536, which is 3 MiB; 0: none)", CLI_COUNT,
          &trace_events},
+        {"drain-timeout", "TIME", "on Ctrl-C or SIGTERM, hand blocks over to others for so long (10s); 0: just go",
+         CLI_DURATION, &drain_ns},
         {"pin", NULL, "bind each slot to a processor", CLI_FLAG, &config.pin},
         {"log", "LEVEL", "off, error, warn, info (default) or debug", CLI_TEXT, &log},
     };
     const struct cli_command command = {
         .name = "worker",
-        .summary = "Run a worker until Ctrl-C, SIGTERM or the end of its scheduler.",
+        .summary = "Run a worker until Ctrl-C, SIGTERM or the end of its scheduler. A second signal ends it at once.",
         .usage = "ADDRESS [options]",
         .examples = "  tessera worker tcp://127.0.0.1:8786\n"
                     "  tessera worker tcp://node1:8786 --threads 16 --memory 48GiB --spill /scratch\n"
@@ -78,5 +84,10 @@ int cli_worker(int argc, char **argv)
         config.spill_dir = NULL;
         config.no_spill = true;
     }
+    if (drain_ns < 0 || drain_ns / TESSI_NS_PER_MS > UINT32_MAX) {
+        fprintf(stderr, "tessera worker: --drain-timeout: at most 49 days\n");
+        return CLI_USAGE;
+    }
+    config.drain_timeout_ms = (uint32_t)((drain_ns + TESSI_NS_PER_MS - 1) / TESSI_NS_PER_MS);
     return cli_log(log) ? work(&config) : CLI_USAGE;
 }

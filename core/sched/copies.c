@@ -68,7 +68,16 @@ void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     uint32_t handle = tessi_map_get(&sched->copies_by_task, key_of(layer, index));
-    return handle == TESSI_MAP_NONE ? NO_WORKER : sched->copies[handle].workers[0];
+    if (handle == TESSI_MAP_NONE) {
+        return NO_WORKER;
+    }
+    const struct copies *copies = &sched->copies[handle];
+    uint32_t best = NO_WORKER;
+    for (size_t i = 0; i < copies->count && (best == NO_WORKER || !stays(sched->workers[best])); i++) {
+        const struct worker *worker = sched->workers[copies->workers[i]];
+        best = worker->left ? best : worker->index;
+    }
+    return best;
 }
 
 void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)

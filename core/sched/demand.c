@@ -49,7 +49,7 @@ void drop_input_refs(struct tessi_sched *sched, struct sched_layer *layer, uint6
     walk_inputs(sched, layer, index, drop_one);
 }
 
-static void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index)
+void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index)
 {
     struct worker *holder = sched->workers[worker];
     if (holder->alive) {
@@ -74,6 +74,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     switch ((enum task_state)task->state) {
     case TASK_HELD:
         layer->held--;
+        hand_over_forget(sched, layer, index);
         free_at(sched, task->owner, layer, index);
         break;
     case TASK_ASSIGNED:

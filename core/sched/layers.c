@@ -70,14 +70,16 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
                                    const struct tessi_sched_event *event, struct tessi_error *error)
 {
     uint64_t room = 0, largest = 0;
+    size_t staying = 0;
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
-        if (worker->alive) {
+        if (stays(worker)) {
+            staying++;
             room += worker->info.memory_bytes + worker->info.spill_bytes;
             largest = worker->info.memory_bytes > largest ? worker->info.memory_bytes : largest;
         }
     }
-    if (sched->alive_count == 0) {
+    if (staying == 0) {
         return TESSI_OK;
     }
     uint64_t held = 0;

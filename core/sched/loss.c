@@ -8,6 +8,7 @@
 void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
+    hand_over_forget(sched, layer, index);
     uint32_t holder = copies_pick(sched, layer, index);
     if (holder == NO_WORKER) {
         run_again(sched, layer, index);
@@ -82,7 +83,8 @@ static void lose_from_layer(struct tessi_sched *sched, struct sched_layer *layer
     }
 }
 
-static void tell_everyone(struct tessi_sched *sched, uint32_t lost)
+/* `in_order`: it has left, and nothing was lost with it. */
+static void tell_everyone(struct tessi_sched *sched, uint32_t lost, bool in_order)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
         if (sched->workers[w]->alive) {
@@ -92,7 +94,7 @@ static void tell_everyone(struct tessi_sched *sched, uint32_t lost)
     for (size_t s = 0; s < sched->session_count; s++) {
         if (sched->sessions[s] != NULL) {
             emit(sched, TESSI_SCHED_PEER_LOST, sched->sessions[s]->id)->worker = lost;
-            sched->sessions[s]->stats.workers_lost++;
+            sched->sessions[s]->stats.workers_lost += !in_order;
         }
     }
 }
@@ -104,10 +106,12 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
          (struct tessi_trace_record){.kind = TESSI_TRACE_LEAVE, .peer = worker->id, .amount = worker->assigned});
     worker->alive = false;
     sched->alive_count--;
-    sched->workers_lost++;
+    sched->workers_lost += !worker->left;
+    sched->workers_left += worker->left;
+    sched->leaving_count -= worker->leaving && !worker->left;
     sched->processors[worker->processor].workers--;
     (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
-    tell_everyone(sched, worker->id);
+    tell_everyone(sched, worker->id, worker->left);
     copies_forget_worker(sched, worker->index);
     parked_forget_peer(sched, worker->id);
     for (size_t s = 0; s < sched->session_count; s++) {
@@ -116,6 +120,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
             lose_from_layer(sched, session->layers[l], worker->index);
         }
     }
+    hand_over_elsewhere(sched, worker);
     finish_reruns(sched);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];

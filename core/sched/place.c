@@ -112,7 +112,9 @@ static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
     for (uint32_t d = 0; d < box.ndim; d++) {
         box.hi[d] = layer->layer->grid.axis[d].count;
     }
-    (void)cut_regions(layer, &box, alive, count);
+    if (count > 0) {
+        (void)cut_regions(layer, &box, alive, count);
+    }
     tessi_free(alive);
 }
 
@@ -223,7 +225,7 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
         break;
     }
     }
-    return home != NO_WORKER && sched->workers[home]->alive ? home : NO_WORKER;
+    return home != NO_WORKER && stays(sched->workers[home]) ? home : NO_WORKER;
 }
 
 /* TESSI_INPUTS_MAX: it has none, or no other than itself. */

@@ -100,6 +100,8 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
     drop_input_refs(sched, layer, index);
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);
+    } else if (worker->leaving) {
+        hand_over(sched, layer, index);
     }
 }
 
@@ -129,6 +131,9 @@ static void take_dropped(struct tessi_sched *sched, struct worker *worker, struc
 static void take_adopted(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                          const struct tessi_span *span)
 {
+    if (take_handed(sched, worker, layer, index, span, true)) {
+        return;
+    }
     struct task_record *task = current(sched, worker, layer, index, span->epoch);
     if (task == NULL || (task->flags & TASK_ADOPTING) == 0) {
         free_stale(worker, layer, index);
@@ -141,6 +146,8 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     layer->held++;
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);
+    } else if (worker->leaving) {
+        hand_over(sched, layer, index);
     }
 }
 
@@ -149,6 +156,9 @@ static void take_missing(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     struct task_record *task = record_peek(layer, index);
+    if (take_handed(sched, worker, layer, index, span, false)) {
+        return;
+    }
     if (task == NULL || task->owner != worker->index || task->epoch != span->epoch) {
         sched->stale_reports++;
     } else if (task->state == TASK_HELD) {

@@ -10,7 +10,7 @@
 
 bool can_run(const struct worker *worker, const struct tessi_resources *demand)
 {
-    return worker->alive && worker->info.slots > 0 &&
+    return stays(worker) && worker->info.slots > 0 &&
            (demand->count == 0 || tessi_resources_cover(&worker->resources, demand));
 }
 
@@ -71,7 +71,7 @@ static struct worker *longest_lane(struct tessi_sched *sched, const struct worke
     struct worker *longest = NULL;
     for (size_t w = 0; w < lane->capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
-        if (worker != thief && worker->alive && lane->backlogs[w].heap.count > 0 &&
+        if (worker != thief && stays(worker) && lane->backlogs[w].heap.count > 0 &&
             (longest == NULL || worker->demanding_ns > longest->demanding_ns)) {
             longest = worker;
         }
@@ -82,7 +82,7 @@ static struct worker *longest_lane(struct tessi_sched *sched, const struct worke
 /* A worker whose resources lie idle takes half of what waits for the same elsewhere. */
 void balance_demanding(struct tessi_sched *sched, struct worker *thief)
 {
-    if (!thief->alive || thief->resources.count == 0 || thief->demanding_backlog > 0) {
+    if (!stays(thief) || thief->resources.count == 0 || thief->demanding_backlog > 0) {
         return;
     }
     for (size_t s = 0; s < sched->session_count; s++) {

@@ -55,6 +55,7 @@ static void worker_destroy(struct worker *worker)
     tessi_spans_fini(&worker->out_unassign);
     tessi_spans_fini(&worker->out_steal);
     tessi_spans_fini(&worker->out_adopt);
+    tessi_spans_fini(&worker->out_take_over);
     tessi_spans_fini(&worker->out_location);
     tessi_free(worker->out_layers);
     tessi_free(worker);
@@ -83,13 +84,14 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_map_fini(&sched->worker_by_id);
     tessi_map_fini(&sched->session_by_id);
     tessi_map_fini(&sched->copies_by_task);
+    tessi_map_fini(&sched->hand_over_of);
     tessi_map_fini(&sched->parked_by_task);
     tessi_map_fini(&sched->history_by_kind);
     void *owned[] = {sched->workers,  sched->sessions,    sched->copies,      sched->copies_free, sched->parked,
                      sched->parked_free, sched->history,  sched->hungry,      sched->idle.items,  sched->rerun.items,
                      sched->poison.items, sched->empty_pages, sched->watched, sched->actions,     sched->drops,
-                     sched->client_locations, sched->scratch, sched->processors,
-                     sched->notes};
+                     sched->client_locations, sched->scratch, sched->processors, sched->notes,
+                     sched->hand_overs, sched->hand_overs_free};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -342,6 +344,11 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
             lose_worker(sched, worker);
         }
         break;
+    case TESSI_SCHED_WORKER_LEAVING:
+        if (worker != NULL) {
+            begin_leave(sched, worker, event->wait_ns);
+        }
+        break;
     case TESSI_SCHED_REPORT:
         if (worker != NULL) {
             take_report(sched, worker, event->report);
@@ -458,7 +465,7 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     if (!worker->alive) {
         worker->out_layer_count = worker->out_assign.count = worker->out_where.count = worker->out_free.count = 0;
         worker->out_steal.count = worker->out_adopt.count = worker->out_location.count = 0;
-        worker->out_unassign.count = 0;
+        worker->out_unassign.count = worker->out_take_over.count = 0;
         return;
     }
     if (worker->out_layer_count > 0) {
@@ -470,6 +477,7 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_free);
     send_drops(sched, worker);
     send_spans(sched, worker, TESSI_SCHED_ADOPT, &worker->out_adopt);
+    send_spans(sched, worker, TESSI_SCHED_TAKE_OVER, &worker->out_take_over);
     if (worker->out_assign.count > 0) {
         struct tessi_spans *assign = &worker->out_assign, *where = &worker->out_where;
         struct tessi_sched_action *action = emit(sched, TESSI_SCHED_ASSIGN, worker->id);
@@ -484,6 +492,10 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_unassign);
     send_spans(sched, worker, TESSI_SCHED_STEAL, &worker->out_steal);
     send_spans(sched, worker, TESSI_SCHED_LOCATION, &worker->out_location);
+    if (worker->left && !worker->left_told) {
+        worker->left_told = true;
+        emit(sched, TESSI_SCHED_LEFT, worker->id)->leave = worker->leave;
+    }
 }
 
 static void flush(struct tessi_sched *sched)
@@ -510,7 +522,8 @@ static int64_t next_wake(struct tessi_sched *sched)
     } else if (sched->next_check_ns == INT64_MAX || sched->now_ns >= sched->next_check_ns) {
         sched->next_check_ns = sched->now_ns + CHECK_INTERVAL_NS;
     }
-    return sched->next_check_ns;
+    int64_t leave_ns = next_leave_ns(sched);
+    return leave_ns < sched->next_check_ns ? leave_ns : sched->next_check_ns;
 }
 
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
@@ -528,6 +541,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     check_demands(sched);
     settle(sched);
     sweep_layers(sched);
+    continue_leaves(sched);
     feed_workers(sched);
     balance(sched);
     feed_workers(sched);

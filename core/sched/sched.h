@@ -4,6 +4,9 @@
  * every action says what to send to whom. So the same object runs in the server, in the
  * embedded cluster, in the simulator and in a replay, and equal events give equal actions.
  *
+ * A worker that wants to leave gets no new work (core/sched/leave.c): what it has not started goes elsewhere,
+ * what runs ends, and others take over the blocks that nobody else has and that cannot be generated or read again.
+ *
  * Peers are named by ids that the caller hands out, never twice: a worker that comes back is a
  * new worker. A session is named by its client's id.
  *
@@ -71,6 +74,7 @@ enum tessi_sched_event_kind {
     TESSI_SCHED_SUBMIT = 9,        /* layers in topological order; wanted: those to be computed and held */
     TESSI_SCHED_RELEASE = 10,      /* the client drops its handles of these layers */
     TESSI_SCHED_CANCEL = 11,       /* stop computing these; their handles stay, poisoned */
+    TESSI_SCHED_WORKER_LEAVING = 12, /* wants to leave within wait_ns and hand its blocks over before */
 };
 
 struct tessi_sched_event {
@@ -86,6 +90,7 @@ struct tessi_sched_event {
     const uint32_t *ids;                 /* SUBMIT: wanted; RELEASE, CANCEL: layers */
     size_t id_count;
     uint32_t request;                    /* SUBMIT: echoed in ACCEPTED or REFUSED */
+    int64_t wait_ns;                     /* WORKER_LEAVING */
 };
 
 enum tessi_sched_action_kind {
@@ -107,6 +112,14 @@ enum tessi_sched_action_kind {
     TESSI_SCHED_DONE = 15,       /* to a client: wanted layer_id is complete; elapsed_ns since its submission; stats */
     TESSI_SCHED_FAILED = 16,     /* to a client: wanted layer_id cannot complete: status, text */
     TESSI_SCHED_BYE = 17,        /* to any peer: it is no longer known (silent too long); text */
+    TESSI_SCHED_TAKE_OVER = 18,  /* to a worker: fetch the blocks from span.worker and own them under the span's epoch */
+    TESSI_SCHED_LEFT = 19,       /* to a worker that wanted to leave: nothing is left for it to do; leave */
+};
+
+struct tessi_sched_leave_counts { /* what became of the blocks of a worker that has left */
+    uint64_t handed_blocks, handed_bytes; /* others own them now */
+    uint64_t remade_blocks;               /* generated or read from their file again, when they are needed */
+    uint64_t lost_blocks;                 /* to be computed again: nobody had room, or the time was over */
 };
 
 struct tessi_sched_session_stats { /* counters of one session */
@@ -134,6 +147,7 @@ struct tessi_sched_action {
     uint64_t done, total;
     int64_t elapsed_ns;
     struct tessi_sched_session_stats stats;
+    struct tessi_sched_leave_counts leave; /* LEFT */
 };
 
 /* What one step asks for. Everything an action points to lives until the next step. */
@@ -168,6 +182,7 @@ struct tessi_sched_worker_status {
     const struct tessi_worker_info *info;
     uint64_t tasks_assigned, tasks_done;
     double queue_seconds;            /* estimated work assigned and not done */
+    bool leaving;
     int64_t heard_ns;
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
     uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;
@@ -178,6 +193,8 @@ struct tessi_sched_status {
     size_t workers, sessions, layers;
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, tasks_waiting; /* waiting: not done, of live layers */
     uint64_t steals, workers_joined, workers_lost, stale_reports;
+    uint64_t workers_left;  /* in good order, after all that they had was looked after */
+    uint64_t blocks_handed; /* by them */
     uint64_t bytes_moved; /* fetched between workers, since the start; workers that left are counted */
     uint64_t steals_refused[TESSI_TRACE_WHY_END]; /* tasks asked back that stayed, by reason */
 };

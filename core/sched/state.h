@@ -182,6 +182,14 @@ struct worker {
     uint64_t done;
     uint32_t next_session; /* where its round-robin over sessions stands */
     bool hungry;           /* in the hungry list */
+    bool leaving;            /* gets no work any more; see leave.c */
+    bool left;               /* while leaving: all is looked after, it only has to go */
+    bool left_told;
+    int64_t leave_limit_ns;
+    uint64_t handing;        /* blocks of its own that others have been told to take over */
+    uint64_t promised_bytes; /* blocks of others that it has been told to take over */
+    uint64_t refused_bytes;  /* it had no room for a block of so many; larger ones are not offered; 0: none refused */
+    struct tessi_sched_leave_counts leave;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
     /* Assigned spans, oldest first; checked against the records when they are looked at. */
@@ -197,6 +205,7 @@ struct worker {
     const struct tessi_layer **out_layers; /* owned array */
     size_t out_layer_count, out_layer_capacity;
     struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
+    struct tessi_spans out_take_over;
     struct tessi_spans out_unassign; /* FREE of what was, or may have been, assigned earlier in this step */
 };
 
@@ -205,6 +214,13 @@ struct copies { /* workers besides the owner that hold a block */
     size_t count, capacity;
     struct sched_layer *layer;
     uint64_t index;
+};
+
+struct hand_over { /* a HELD block whose owner leaves, and who has been told to take it over */
+    struct sched_layer *layer; /* NULL: a free record */
+    uint64_t index, bytes;
+    uint32_t to;    /* worker index */
+    uint32_t epoch; /* under which it will own the block: above any that the block has had */
 };
 
 struct parked { /* who wants to know where a task goes */
@@ -265,6 +281,13 @@ struct tessi_sched {
     size_t copies_count, copies_capacity;
     uint32_t *copies_free;
     size_t copies_free_count, copies_free_capacity;
+    struct tessi_map hand_over_of; /* task → hand_overs pool */
+    struct hand_over *hand_overs;
+    size_t hand_over_count, hand_over_capacity;
+    uint32_t *hand_overs_free;
+    size_t hand_overs_free_count, hand_overs_free_capacity;
+    uint32_t next_receiver; /* where the search for somebody with room goes on */
+    size_t leaving_count;   /* workers that are leaving and have not left */
     struct tessi_map parked_by_task;
     struct parked *parked;
     size_t parked_count, parked_capacity;
@@ -301,12 +324,18 @@ struct tessi_sched {
     bool sweep_due; /* a handle or a layer has gone: others may follow */
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
-    uint64_t bytes_moved;
+    uint64_t bytes_moved, workers_left, blocks_handed;
     bool demands;               /* somebody has asked for a resource */
     uint64_t demanding_backlog; /* tasks kept for workers that demand one */
     uint32_t placed; /* where the search for a worker with little to do went on */
     uint64_t steals_refused[TESSI_TRACE_WHY_END];
 };
+
+/* Alive, and not about to leave: may be given work and blocks. */
+static inline bool stays(const struct worker *worker)
+{
+    return worker->alive && !worker->leaving;
+}
 
 /* sched.c */
 void note(struct tessi_sched *sched, struct tessi_trace_record record); /* its time is filled in */
@@ -384,6 +413,7 @@ void drop_input_refs(struct tessi_sched *sched, struct sched_layer *layer, uint6
 void settle(struct tessi_sched *sched); /* act on blocks that nobody needs any more */
 void consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index); /* FREE to it */
 void require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* adds refs, re-runs */
 void finish_reruns(struct tessi_sched *sched);
 void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, enum tessi_status status,
@@ -407,6 +437,18 @@ void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
 uint32_t history_processor(struct tessi_sched *sched, const char *name); /* found or made */
 void history_record(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t index,
                     double mean_ns);
+
+/* leave.c: workers that leave in good order */
+void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns);
+void continue_leaves(struct tessi_sched *sched); /* those that have nothing left, or no time */
+int64_t next_leave_ns(const struct tessi_sched *sched); /* when continue_leaves has something to do; INT64_MAX: never */
+void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* a HELD block, if its owner leaves */
+/* The block is not HELD by who hands it over any more, or is about not to be. */
+void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+/* A report of a block taken over, or not; false: it is not about that. */
+bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                 const struct tessi_span *span, bool adopted);
+void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index);
 
 #endif

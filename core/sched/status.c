@@ -18,6 +18,8 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
         .workers_joined = sched->workers_joined,
         .workers_lost = sched->workers_lost,
         .stale_reports = sched->stale_reports,
+        .workers_left = sched->workers_left,
+        .blocks_handed = sched->blocks_handed,
         .bytes_moved = sched->bytes_moved,
     };
     memcpy(status->steals_refused, sched->steals_refused, sizeof status->steals_refused);
@@ -55,6 +57,7 @@ void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
             .tasks_assigned = worker->assigned,
             .tasks_done = worker->done,
             .queue_seconds = (worker->queue_ns + worker->backlog_ns) / 1e9,
+            .leaving = worker->leaving,
             .heard_ns = worker->heard_ns,
             .memory_used_bytes = worker->memory_used_bytes,
             .memory_peak_bytes = worker->memory_peak_bytes,

@@ -20,7 +20,7 @@ double load_of(const struct worker *worker)
 /* Runs dry soon: what it has may end before stolen work would arrive. */
 static bool idle(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return worker->alive && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
+    return stays(worker) && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
            worker->stealing == 0 &&
            (worker->assigned < worker->info.slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
 }
@@ -77,7 +77,7 @@ static struct worker *longest_queue(struct tessi_sched *sched, const struct work
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
         bool has = backlog_only ? other->backlog > other->demanding_backlog : other->assigned > other->info.slots;
-        if (other->alive && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
+        if (stays(other) && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
             victim = other;
         }
     }
@@ -100,6 +100,14 @@ static uint32_t largest_span(const struct backlog *backlog)
     return best;
 }
 
+/* A worker that is too small would refuse the task, and steal it again at once. */
+static bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
+                 uint64_t index)
+{
+    return thief->info.memory_bytes >= victim->info.memory_bytes ||
+           thief->info.memory_bytes >= tessi_task_footprint(layer->layer, index);
+}
+
 /* Move unassigned tasks worth `wanted_ns` off the ends of the largest spans of a lane; returns what is still wanted. */
 double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                       double wanted_ns)
@@ -107,7 +115,8 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
     while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
         struct backlog *backlog = &lane->backlogs[victim->index];
         uint32_t handle = largest_span(backlog);
-        if (handle == TESSI_MAP_NONE) {
+        if (handle == TESSI_MAP_NONE ||
+            !fits(thief, victim, backlog->spans[handle].layer, backlog->spans[handle].first)) {
             break;
         }
         struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
@@ -164,7 +173,8 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
         struct session *session = session_find(sched, span->session);
         struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
         for (uint64_t i = span->count; layer != NULL && i-- > 0 && left > 0;) {
-            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, span, span->first + i)) {
+            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, span, span->first + i) ||
+                !fits(thief, victim, layer, span->first + i)) {
                 continue;
             }
             if (wanted_ns < 0.5 * layer->estimate_ns) {
@@ -263,9 +273,11 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
         } else {
             note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1, TESSI_TRACE_WHY_NOTHING);
             unassign(sched, layer, task);
-            sched->steals++;
-            session->stats.steals++;
-            if (thief != NULL) {
+            if (span->worker != 0) { /* else it was given back by one that leaves */
+                sched->steals++;
+                session->stats.steals++;
+            }
+            if (thief != NULL && stays(thief)) {
                 backlog_push(sched, thief->index, layer, i, 1);
             } else {
                 place_task(sched, layer, i);

@@ -88,8 +88,9 @@ static void verify_layer(const struct tessi_sched *sched, const struct sched_lay
         verify_record(sched, layer, i, task);
         held += task->state == TASK_HELD;
         if (task->state == TASK_ASSIGNED) {
-            bool may = (task->flags & TASK_ADOPTING) != 0 || can_run(sched->workers[task->owner], &layer->lane->demand);
-            TESS_ASSERT(may);
+            const struct tessi_resources *demand = &layer->lane->demand;
+            TESS_ASSERT((task->flags & TASK_ADOPTING) != 0 || demand->count == 0 ||
+                        tessi_resources_cover(&sched->workers[task->owner]->resources, demand));
             assigned[task->owner]++;
         }
     }
@@ -125,6 +126,28 @@ static void verify_waiting(const struct sched_layer *layer)
     }
 }
 
+/* Each is of a block that a leaving worker holds, to one that stays, and all are counted on both sides. */
+static void verify_hand_overs(const struct tessi_sched *sched)
+{
+    uint64_t handing = 0, promised_bytes = 0, handed = 0, handed_bytes = 0;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        handing += sched->workers[w]->handing;
+        promised_bytes += sched->workers[w]->promised_bytes;
+    }
+    for (size_t h = 0; h < sched->hand_over_count; h++) {
+        const struct hand_over *one = &sched->hand_overs[h];
+        if (one->layer == NULL) {
+            continue;
+        }
+        const struct task_record *task = record_peek(one->layer, one->index);
+        TESS_ASSERT(task != NULL && task->state == TASK_HELD && task->epoch < one->epoch);
+        TESS_ASSERT(sched->workers[task->owner]->leaving && stays(sched->workers[one->to]));
+        handed++;
+        handed_bytes += one->bytes;
+    }
+    TESS_ASSERT(handed == handing && handed == sched->hand_over_of.count && handed_bytes == promised_bytes);
+}
+
 void tessi_sched_verify(const struct tessi_sched *sched)
 {
     uint64_t assigned[1024] = {0};
@@ -146,5 +169,8 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         TESS_ASSERT(worker->given.count <= worker->given_limit);
         TESS_ASSERT(worker->alive || (worker->assigned == 0 && worker->backlog == 0));
         TESS_ASSERT(worker->stealing == 0 || worker->stealing_from != NO_WORKER);
+        TESS_ASSERT(!worker->leaving || worker->backlog == 0);
+        TESS_ASSERT(worker->alive || worker->handing == 0);
     }
+    verify_hand_overs(sched);
 }

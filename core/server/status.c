@@ -42,6 +42,7 @@ static cJSON *worker_json(const struct tessi_sched_worker_status *worker, int64_
     put(object, "mapped_bytes", worker->mapped_bytes);
     put(object, "dropped_messages", worker->dropped_messages);
     cJSON_AddNumberToObject(object, "queue_seconds", worker->queue_seconds);
+    cJSON_AddBoolToObject(object, "leaving", worker->leaving);
     cJSON_AddNumberToObject(object, "heard_seconds_ago", seconds(now_ns - worker->heard_ns));
     return object;
 }
@@ -58,6 +59,8 @@ static void put_machine(cJSON *object, const struct tessi_sched_status *status)
     put(object, "steals", status->steals);
     put(object, "workers_joined", status->workers_joined);
     put(object, "workers_lost", status->workers_lost);
+    put(object, "workers_left", status->workers_left);
+    put(object, "blocks_handed", status->blocks_handed);
     put(object, "bytes_moved", status->bytes_moved);
     put(object, "stale_reports", status->stale_reports);
 }

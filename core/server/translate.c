@@ -28,6 +28,11 @@ static bool from_worker(const struct tessi_message *message, struct tessi_sched_
         event->report = &message->as.report.report;
         return true;
     }
+    if (message->type == TESSI_MSG_LEAVE) {
+        event->kind = TESSI_SCHED_WORKER_LEAVING;
+        event->wait_ns = (int64_t)message->as.leave.wait_ms * 1000000;
+        return true;
+    }
     if (message->type == TESSI_MSG_HEARTBEAT) {
         event->kind = TESSI_SCHED_WORKER_HEARD;
         return true;
@@ -135,6 +140,9 @@ static void spans_message(const struct tessi_sched_action *action, struct tessi_
     } else if (action->kind == TESSI_SCHED_ADOPT) {
         message->type = TESSI_MSG_ADOPT;
         message->as.adopt.spans = spans;
+    } else if (action->kind == TESSI_SCHED_TAKE_OVER) {
+        message->type = TESSI_MSG_TAKE_OVER;
+        message->as.take_over.spans = spans;
     } else if (action->kind == TESSI_SCHED_LOCATION) {
         message->type = TESSI_MSG_LOCATION;
         message->as.location.spans = spans;
@@ -179,6 +187,7 @@ void tessi_message_from_action(const struct tessi_sched_action *action, uint32_t
     case TESSI_SCHED_STEAL:
     case TESSI_SCHED_FREE:
     case TESSI_SCHED_ADOPT:
+    case TESSI_SCHED_TAKE_OVER:
     case TESSI_SCHED_LOCATION:
     case TESSI_SCHED_PUSH:
         spans_message(action, message);
@@ -206,6 +215,11 @@ void tessi_message_from_action(const struct tessi_sched_action *action, uint32_t
     case TESSI_SCHED_BYE:
         message->type = TESSI_MSG_BYE;
         message->as.bye.text = action->text;
+        return;
+    case TESSI_SCHED_LEFT:
+        message->type = TESSI_MSG_LEFT;
+        message->as.left = (struct tessi_msg_left){action->leave.handed_blocks, action->leave.handed_bytes,
+                                                   action->leave.remade_blocks, action->leave.lost_blocks};
         return;
     }
 }

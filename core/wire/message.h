@@ -110,6 +110,8 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(BYE, bye, 22)                                                                                                  \
     ROW(SHUTDOWN, shutdown, 23)                                                                                        \
     ROW(STATUS_REPLY, status_reply, 24)                                                                                \
+    ROW(TAKE_OVER, take_over, 25)                                                                                      \
+    ROW(LEFT, left, 26) /* answer to LEAVE, when nothing is left to do there */                                        \
     /* to the scheduler */                                                                                             \
     ROW(HEARTBEAT, heartbeat, 32) /* nothing else was sent for heartbeat_ms */                                         \
     ROW(GOODBYE, goodbye, 33)                                                                                          \
@@ -123,6 +125,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(TRACE_PAGE, trace_page, 40)                                                                                    \
     ROW(WHY_REQUEST, why_request, 41)                                                                                  \
     ROW(WHY_REPLY, why_reply, 42)                                                                                      \
+    ROW(LEAVE, leave, 43) /* a worker wants to go: GOODBYE follows after LEFT, or when its time is over */             \
     /* between workers, and between a worker and a client */                                                           \
     ROW(PEER_WELCOME, peer_welcome, 48)                                                                                \
     ROW(READ, read, 49)                                                                                                \
@@ -168,6 +171,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_steal(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_free(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_adopt(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_take_over(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_location(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_push(F, M) F(M, u32, worker, 0) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_accepted(F, M) F(M, u32, request, 0)
@@ -178,6 +182,8 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_bye(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)
 #define TESSI_FIELDS_shutdown(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)
 #define TESSI_FIELDS_status_reply(F, M) F(M, text, json, TESSI_WIRE_DOCUMENT_MAX)
+#define TESSI_FIELDS_left(F, M) /* what became of its blocks */                                                        \
+    F(M, u64, handed_blocks, 0) F(M, u64, handed_bytes, 0) F(M, u64, remade_blocks, 0) F(M, u64, lost_blocks, 0)
 
 #define TESSI_FIELDS_heartbeat(F, M) F(M, u64, number, 0)
 #define TESSI_FIELDS_goodbye(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)
@@ -186,6 +192,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_submit(F, M) F(M, u32, request, 0) F(M, layers, layers, 0) F(M, ids, wanted, 0)
 #define TESSI_FIELDS_release(F, M) F(M, ids, ids, 0)
 #define TESSI_FIELDS_cancel(F, M) F(M, ids, ids, 0)
+#define TESSI_FIELDS_leave(F, M) F(M, u32, wait_ms, 0)
 
 /* worker 0: the scheduler itself. question: echoed. from: number of the first record wanted; beyond the last one: none. */
 #define TESSI_FIELDS_trace_request(F, M)                                                                               \

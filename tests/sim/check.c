@@ -52,15 +52,51 @@ void sim_check_report(struct sim_world *world, uint32_t worker, const struct tes
     check_spans(world, worker, &report->adopted);
 }
 
+/* Where workers only leave, with time and room, no block that was held is made again while it is wanted. */
+static void check_block_in_peace(struct sim_world *world, const struct sched_layer *layer, uint64_t index,
+                                 struct sim_task *task)
+{
+    enum task_state state = state_of(layer, index);
+    const struct task_record *record = record_peek(layer, index);
+    bool adopting = record != NULL && (record->flags & TASK_ADOPTING) != 0;
+    bool again = state == TASK_UNASSIGNED || (state == TASK_ASSIGNED && !adopting);
+    if (task->held && again) {
+        sim_fail(world, "%u:%llu was held and is to be made again, though workers only left in good order",
+                 layer->layer->id, (unsigned long long)index);
+    }
+    task->held = state == TASK_HELD || (task->held && adopting);
+}
+
+static void check_peace(struct sim_world *world)
+{
+    for (uint32_t id = 1; id <= world->node_count; id++) {
+        const struct sim_graph *graph = sim_graph_of(world, id);
+        for (uint32_t l = 1; graph != NULL && l <= graph->count; l++) {
+            const struct sched_layer *layer = scheduled(world, id, l);
+            struct sim_task *tasks = graph->layers[l - 1].tasks;
+            for (uint64_t i = 0; i < graph->layers[l - 1].task_count; i++) {
+                if (layer == NULL || tessi_layer_regenerable(layer->layer)) {
+                    tasks[i].held = false;
+                } else {
+                    check_block_in_peace(world, layer, i, &tasks[i]);
+                }
+            }
+        }
+    }
+}
+
 void sim_check_scheduler(struct sim_world *world)
 {
     bool adequate = false, equipped = false;
     for (size_t w = 0; w < world->sched->worker_count; w++) {
         const struct worker *worker = world->sched->workers[w];
-        bool all = worker->alive && tessi_resources_amount(&worker->resources, "ssd") >= 2 &&
+        bool all = stays(worker) && tessi_resources_amount(&worker->resources, "ssd") >= 2 &&
                    tessi_resources_amount(&worker->resources, "license") >= 1;
         equipped = equipped || all;
         adequate = adequate || (all && worker->info.memory_bytes >= world->footprint_bytes);
+    }
+    if (world->options.leave_in_peace) {
+        check_peace(world);
     }
     world->bare_since_ns = equipped ? -1 : world->bare_since_ns < 0 ? world->now_ns : world->bare_since_ns;
     int64_t bare_ns = equipped ? 0 : world->now_ns - world->bare_since_ns;

@@ -485,6 +485,8 @@ static void on_order(struct sim_world *world, struct sim_node *node, const struc
     case TESSI_SCHED_STEAL:
     case TESSI_SCHED_FREE:
     case TESSI_SCHED_ADOPT:
+    case TESSI_SCHED_TAKE_OVER:
+    case TESSI_SCHED_LEFT:
         sim_fail(world, "client %u gets action %d, which is for workers", node->id, (int)action->kind);
     }
 }

@@ -4,9 +4,10 @@
 #include "core/base/alloc.h"
 #include "tests/sim/world.h"
 
-const char *const sim_profile_names[SIM_PROFILES] = {
+const char *const sim_profile_names[SIM_PROFILES + 1] = {
     [SIM_CALM] = "calm",   [SIM_DEATHS] = "deaths",     [SIM_PAUSES] = "pauses",   [SIM_MEMORY] = "memory",
     [SIM_DISKS] = "disks", [SIM_FAILURES] = "failures", [SIM_CLIENTS] = "clients", [SIM_CHAOS] = "chaos",
+    [SIM_LEAVES] = "leaves",
 };
 
 /* --- options --- */
@@ -94,6 +95,12 @@ static void add_failures(struct sim_world *world)
     world->options.stranger_percent = random_chance(&world->random, 20) ? 30 : 0;
 }
 
+static void add_leaves(struct sim_world *world)
+{
+    world->options.leaves = (uint32_t)random_between(&world->random, 1, 4);
+    world->options.joins += (uint32_t)random_between(&world->random, 0, 2);
+}
+
 static void add_clients(struct sim_world *world)
 {
     struct sim_options *options = &world->options;
@@ -107,6 +114,9 @@ void sim_options_choose(struct sim_world *world)
 {
     struct sim_options *options = &world->options;
     options->profile = (enum sim_profile)(world->seed % SIM_PROFILES);
+    if (options->profile == SIM_CALM && world->seed / SIM_PROFILES % 2 == 1) {
+        options->profile = SIM_LEAVES;
+    }
     choose_size(world);
     switch (options->profile) {
     case SIM_CALM:
@@ -134,10 +144,18 @@ void sim_options_choose(struct sim_world *world)
     case SIM_CLIENTS:
         add_clients(world);
         break;
+    case SIM_LEAVES:
+        add_leaves(world);
+        options->leave_in_peace = random_chance(&world->random, 70);
+        if (!options->leave_in_peace) {
+            add_memory(world);
+        }
+        break;
     case SIM_CHAOS: {
-        void (*const adders[])(struct sim_world *) = {add_pauses, add_memory, add_disks, add_failures, add_clients};
+        void (*const adders[])(struct sim_world *) = {add_pauses, add_memory,  add_disks,
+                                                      add_failures, add_clients, add_leaves};
         add_deaths(world);
-        for (uint32_t a = 0; a < 5; a++) {
+        for (uint32_t a = 0; a < 6; a++) {
             if (random_chance(&world->random, 50)) {
                 adders[a](world);
             }
@@ -157,6 +175,9 @@ static void plan(struct sim_world *world, enum sim_fault_kind kind, uint32_t cou
         if (kind == SIM_PAUSE || kind == SIM_PAUSE_CLIENT) {
             fault.for_ns = random_scale(&world->random, SIM_MS, 6 * SIM_S);
         }
+        if (kind == SIM_DRAIN) {
+            fault.for_ns = world->options.leave_in_peace ? 20 * SIM_S : random_scale(&world->random, SIM_MS, 6 * SIM_S);
+        }
         int64_t at_ns = kind == SIM_END ? world->options.fault_end_ns
                                         : random_scale(&world->random, SIM_MS, world->options.fault_end_ns);
         tessi_grow(&world->faults, &world->fault_capacity, world->fault_count + 1, sizeof *world->faults);
@@ -172,6 +193,7 @@ void sim_faults_plan(struct sim_world *world)
     plan(world, SIM_KILL, options->deaths);
     plan(world, SIM_PAUSE, options->pauses);
     plan(world, SIM_JOIN, options->joins);
+    plan(world, SIM_DRAIN, options->leaves);
     plan(world, SIM_KILL_CLIENT, options->client_deaths);
     plan(world, SIM_PAUSE_CLIENT, options->client_pauses);
     plan(world, SIM_KILL_ALL, options->all_die ? 1 : 0);

@@ -595,11 +595,20 @@ static void on_spilled(struct sim_world *world, struct sim_node *node, const str
          NULL);
 }
 
+/* It joins again as a new worker with nothing, unless it wanted to leave anyway. */
+static void begin_anew(struct sim_world *world, struct sim_node *node)
+{
+    bool leaving = node->leaving;
+    sim_node_die(world, node, false);
+    if (!leaving) {
+        sim_worker_start(world, true);
+    }
+}
+
 static void on_loaded(struct sim_world *world, struct sim_node *node, const struct sim_event *event)
 {
     if (event->failed) {
-        sim_node_die(world, node, false);
-        sim_worker_start(world, true);
+        begin_anew(world, node);
         return;
     }
     struct place *place = place_at(world, node, event->a);
@@ -643,6 +652,46 @@ static void start_flow(struct sim_world *world, struct sim_node *node)
     node->welcomed = true;
 }
 
+/* --- leaving --- */
+
+void sim_worker_leave(struct sim_world *world, struct sim_node *node, int64_t wait_ns)
+{
+    struct sim_message *message = sim_message(SIM_LEAVE, node->id, SIM_SCHEDULER);
+    message->wait_ns = wait_ns;
+    node->leaving = true;
+    sim_send(world, message);
+}
+
+static void on_left(struct sim_world *world, struct sim_node *node)
+{
+    const struct tessi_flow *flow = node->worker->flow;
+    if (!node->leaving) {
+        sim_fail(world, "worker %u is told that it has left, which it never wanted", node->id);
+    }
+    for (uint32_t b = 0; b < flow->blocks.count; b++) {
+        const struct flow_block *block = flow_block(flow, b);
+        if (block->live && (block->owned || block->task != FLOW_NONE)) {
+            sim_fail(world, "worker %u is told that it has left and still has %u:%llu", node->id,
+                     tessi_flow_block_name(flow, block).layer, (unsigned long long)block->index);
+        }
+    }
+    node->left = true;
+}
+
+/* It goes when its neighbours have given back what they borrowed. */
+static void go_when_free(struct sim_world *world, struct sim_node *node)
+{
+    struct tessi_flow_stats stats;
+    if (node->alive && node->left) {
+        tessi_flow_stats(node->worker->flow, &stats);
+        if (stats.leases == 0) {
+            sim_trace(world, "worker %u has left", node->id);
+            sim_send(world, sim_message(SIM_GOODBYE, node->id, SIM_SCHEDULER));
+            sim_node_die(world, node, false);
+        }
+    }
+}
+
 /* The planner's events that the scheduler's actions become. */
 static void on_order(struct sim_world *world, struct sim_node *node, struct sim_message *message)
 {
@@ -657,8 +706,10 @@ static void on_order(struct sim_world *world, struct sim_node *node, struct sim_
         sim_node_die(world, node, false);
         return;
     case TESSI_SCHED_BYE:
-        sim_node_die(world, node, false);
-        sim_worker_start(world, true);
+        begin_anew(world, node);
+        return;
+    case TESSI_SCHED_LEFT:
+        on_left(world, node);
         return;
     case TESSI_SCHED_PEER_UP:
         event.kind = TESSI_FLOW_PEER_UP;
@@ -687,6 +738,7 @@ static void on_order(struct sim_world *world, struct sim_node *node, struct sim_
     case TESSI_SCHED_STEAL: event.kind = TESSI_FLOW_STEAL; break;
     case TESSI_SCHED_FREE: event.kind = TESSI_FLOW_FREE; break;
     case TESSI_SCHED_ADOPT: event.kind = TESSI_FLOW_ADOPT; break;
+    case TESSI_SCHED_TAKE_OVER: event.kind = TESSI_FLOW_TAKE_OVER; break;
     case TESSI_SCHED_LOCATION: event.kind = TESSI_FLOW_LOCATION; break;
     case TESSI_SCHED_PUSH:
     case TESSI_SCHED_ACCEPTED:
@@ -820,6 +872,7 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
     case SIM_LET_GO:
         TESS_ASSERT(false);
     }
+    go_when_free(world, node);
 }
 
 /* --- from start to end --- */

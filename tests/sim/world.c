@@ -112,7 +112,7 @@ static void trace_action(const struct sim_world *world, const struct tessi_sched
 {
     static const char *const names[] = {"WELCOME", "REJECT", "PEER_UP", "PEER_LOST", "LAYERS", "DROP_LAYERS",
                                         "ASSIGN", "STEAL", "FREE", "ADOPT", "LOCATION", "PUSH", "ACCEPTED",
-                                        "REFUSED", "PROGRESS", "DONE", "FAILED", "BYE"};
+                                        "REFUSED", "PROGRESS", "DONE", "FAILED", "BYE", "TAKE_OVER", "LEFT"};
     if (world->verbose) {
         sim_trace(world, "    scheduler: %s to %u worker %u layer %u %s", names[action->kind], action->peer,
                   action->worker, action->layer_id, action->text);
@@ -195,6 +195,9 @@ static void scheduler_message(struct sim_world *world, const struct sim_message 
         event.kind = TESSI_SCHED_REPORT;
         event.report = &message->report;
         trace_report(world, &message->report);
+    } else if (message->kind == SIM_LEAVE) {
+        event.kind = TESSI_SCHED_WORKER_LEAVING;
+        event.wait_ns = message->wait_ns;
     } else if (message->kind == SIM_HEARTBEAT) {
         event.kind = client ? TESSI_SCHED_CLIENT_HEARD : TESSI_SCHED_WORKER_HEARD;
     } else if (message->kind == SIM_LOCATE) {
@@ -254,8 +257,11 @@ static void node_event(struct sim_world *world, struct sim_node *node, struct si
         sim_trace(world, "%u resumes", node->id);
         node->paused = false;
         if (must_fence(world, node)) {
+            bool leaving = node->leaving;
             sim_node_die(world, node, false);
-            sim_worker_start(world, true);
+            if (!leaving) {
+                sim_worker_start(world, true);
+            }
         } else {
             drain(world, node);
         }
@@ -298,6 +304,22 @@ static void pause_node(struct sim_world *world, struct sim_node *node, int64_t f
     }
 }
 
+/* Somebody must stay who can take the blocks and the work. */
+static void drain_node(struct sim_world *world, struct sim_node *node, int64_t wait_ns)
+{
+    uint32_t staying = 0;
+    for (size_t n = 0; n < world->node_count; n++) {
+        const struct sim_node *other = world->nodes[n];
+        staying += !other->is_client && other->alive && other->welcomed && !other->leaving &&
+                   sim_scheduler_knows(world, other->id) && other != node;
+    }
+    bool ready = node != NULL && node->welcomed && !node->leaving && sim_scheduler_knows(world, node->id);
+    if (ready && (staying > 0 || !world->options.leave_in_peace)) {
+        sim_trace(world, "%u wants to leave within %.3f s", node->id, (double)wait_ns / 1e9);
+        sim_worker_leave(world, node, wait_ns);
+    }
+}
+
 static void kill_node(struct sim_world *world, struct sim_node *node)
 {
     if (node != NULL) {
@@ -336,6 +358,9 @@ static void on_fault(struct sim_world *world, const struct sim_fault *fault)
         break;
     case SIM_JOIN:
         sim_worker_start(world, false);
+        break;
+    case SIM_DRAIN:
+        drain_node(world, any_node(world, false), fault->for_ns);
         break;
     case SIM_KILL_CLIENT:
         kill_node(world, any_node(world, true));
@@ -432,6 +457,9 @@ static void set_budgets(struct sim_world *world)
     world->options.bytes_per_ns = slowest > options->bytes_per_ns ? slowest : options->bytes_per_ns;
     world->memory_bytes = bytes + 2 * world->footprint_bytes;
     world->spill_bytes = random_chance(&world->random, 50) ? 0 : bytes;
+    if (options->leave_in_peace) { /* a worker accepts no block that would leave less than a quarter of its memory */
+        world->memory_bytes = 2 * bytes + 4 * world->footprint_bytes;
+    }
     if (options->small_memory || options->too_small) {
         uint64_t percent = (uint64_t)random_between(&world->random, 100, random_chance(&world->random, 70) ? 130 : 300);
         percent = options->too_small ? (uint64_t)random_between(&world->random, 40, 99) : percent;

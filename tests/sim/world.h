@@ -23,9 +23,9 @@
 #define SIM_MS INT64_C(1000000)
 #define SIM_S INT64_C(1000000000)
 
-enum sim_profile { SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS };
-#define SIM_PROFILES 8
-extern const char *const sim_profile_names[SIM_PROFILES];
+enum sim_profile { SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS, SIM_LEAVES };
+#define SIM_PROFILES 8 /* seeds take them in turns; every other calm world is one of leaves */
+extern const char *const sim_profile_names[SIM_PROFILES + 1];
 
 struct sim_options {
     enum sim_profile profile;
@@ -50,7 +50,8 @@ struct sim_options {
     uint32_t silent_percent;    /* of deaths: no connection breaks, the peer just falls silent */
     bool peers_notice;          /* workers see neighbours' connections break, before or after the scheduler does */
     bool hear_the_lost;         /* what a peer sent before it was declared lost still arrives afterwards */
-    uint32_t deaths, pauses, joins, client_deaths, client_pauses;
+    uint32_t deaths, pauses, joins, leaves, client_deaths, client_pauses;
+    bool leave_in_peace;        /* workers that leave have time, and room elsewhere: nothing may be lost by it */
     bool all_die;
     int64_t fault_end_ns;
 };
@@ -64,7 +65,7 @@ struct sim_region { /* memory that leases may share */
 };
 
 enum sim_message_kind {
-    SIM_HELLO, SIM_REPORT, SIM_HEARTBEAT, SIM_LOCATE, SIM_GOODBYE, /* to the scheduler */
+    SIM_HELLO, SIM_REPORT, SIM_HEARTBEAT, SIM_LOCATE, SIM_GOODBYE, SIM_LEAVE, /* to the scheduler */
     SIM_SUBMIT, SIM_RELEASE, SIM_CANCEL,
     SIM_ORDER, /* from the scheduler: one of its actions */
     SIM_PEER_HELLO, SIM_READ, SIM_PULL, SIM_GIVE_BACK, /* between peers: by the one that connected */
@@ -88,6 +89,7 @@ struct sim_message {
     struct tessi_task task;
     uint32_t epoch, worker;
     uint64_t value, bytes;
+    int64_t wait_ns; /* LEAVE */
     bool lease;
     struct sim_region *region; /* LEASE: a reference */
 };
@@ -164,6 +166,7 @@ struct sim_node {
     bool is_client;
     bool alive, paused;
     int64_t paused_ns; /* since */
+    bool leaving, left;  /* has said LEAVE; has been told LEFT */
     bool welcomed; /* until then, and while paused, events wait in the inbox */
     bool counted;  /* deaths of what ran here have been counted */
     struct sim_event *inbox;
@@ -177,7 +180,7 @@ struct sim_node {
     struct sim_client *client;
 };
 
-enum sim_fault_kind { SIM_KILL, SIM_PAUSE, SIM_JOIN, SIM_KILL_CLIENT, SIM_PAUSE_CLIENT, SIM_KILL_ALL, SIM_END };
+enum sim_fault_kind { SIM_KILL, SIM_PAUSE, SIM_JOIN, SIM_DRAIN, SIM_KILL_CLIENT, SIM_PAUSE_CLIENT, SIM_KILL_ALL, SIM_END };
 
 struct sim_fault {
     enum sim_fault_kind kind;
@@ -244,6 +247,7 @@ void sim_region_drop(struct sim_world *world, struct sim_region *region);
 
 /* worker.c */
 void sim_worker_start(struct sim_world *world, bool adequate);
+void sim_worker_leave(struct sim_world *world, struct sim_node *node, int64_t wait_ns);
 void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim_event *event);
 void sim_worker_destroy(struct sim_world *world, struct sim_node *node);
 const struct tessi_flow *sim_worker_flow(const struct sim_node *node); /* NULL before WELCOME */

@@ -440,6 +440,10 @@ static void test_moved_ask_and_location(void **state)
     moved.worker = OTHER;
     moved.epoch = 2;
     step(&bench, moved);
+    assert_int_equal(the(&bench, TESSI_FLOW_LOCATE).task.layer, 1); /* OTHER may have gone before we came */
+    struct tessi_span there = at(OTHER, 1, 0, 1);
+    there.epoch = 2;
+    scheduler(&bench, TESSI_FLOW_LOCATION, there);
     assert_int_equal(bench.actions.count, 0); /* not reachable yet */
     peer_up(&bench, OTHER, false);
     struct tessi_flow_action read = the(&bench, TESSI_FLOW_SEND_READ);

@@ -249,6 +249,10 @@ static enum flow_class fetch_class(const struct tessi_flow *flow, const struct f
             return class;
         }
     }
+    if (block->heir) {
+        *at = (struct flow_position){UINT64_MAX, block->index & UINT32_MAX};
+        return FLOW_AHEAD;
+    }
     return FLOW_FUTURE;
 }
 
@@ -362,6 +366,7 @@ static void settle_abandoned(struct tessi_flow *flow, uint32_t handle)
         tessi_flow_task_unmade(flow, block->task);
     } else {
         tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+        tessi_flow_heir_freed(flow, handle);
     }
 }
 
@@ -373,7 +378,7 @@ static void settle_mapped(struct tessi_flow *flow, uint32_t handle)
     }
     send_release(flow, handle);
     tessi_flow_block_empty(flow, handle);
-    if (block->source != 0 && block->users > 0) {
+    if (block->source != 0 && (block->users > 0 || block->heir)) {
         tessi_flow_block_move(flow, handle, FLOW_OFFERED);
     } else {
         tessi_flow_block_set_source(flow, handle, 0);
@@ -399,7 +404,8 @@ static void settle_block(struct tessi_flow *flow, uint32_t handle)
     if (!nameless || block->task != FLOW_NONE || block->pins > 0) {
         return;
     }
-    if (block->users > 0) {
+    if (block->users > 0 || block->heir) {
+        TESS_ASSERT(!block->heir || block->state >= FLOW_UNASKED);
         if (block->state == FLOW_ABSENT) {
             (void)tessi_flow_act(flow, TESSI_FLOW_LOCATE, handle);
             tessi_flow_block_move(flow, handle, FLOW_LOCATING);

@@ -21,7 +21,7 @@ void tessi_flow_ask(struct tessi_flow *flow, uint32_t handle, uint32_t peer_id, 
     if ((flow_tie(flow, tessi_flow_tie_find(flow, peer_id, handle))->flags & FLOW_TIE_ASKED) == 0) {
         struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_SEND_READ, handle);
         action->peer = peer_id;
-        action->lease = peer->shares_memory;
+        action->lease = peer->shares_memory && !block->heir; /* what is to be owned must be ours */
         (void)tessi_flow_tie_add(flow, peer_id, handle, FLOW_TIE_ASKED);
     }
     tessi_flow_block_move(flow, handle, FLOW_ASKED);
@@ -51,6 +51,9 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
         request.at = flow_task_position(flow_task(flow, block->task), 0);
         request.urgent = idle;
         request.in_line = true;
+    } else if (block->heir && !tessi_flow_block_next_use(block, &request.at)) {
+        request.at.second = 0; /* after every task, before what nobody here needs */
+        request.urgent = true;
     } else {
         for (enum flow_class class = FLOW_STARTED; class < FLOW_CLASSES; class++) {
             if (block->root[class] != NULL) {
@@ -71,6 +74,9 @@ static void arrive(struct tessi_flow *flow, uint32_t handle)
     block->last_use = ++flow->clock;
     tessi_flow_block_copy_changed(flow, handle);
     tessi_flow_block_move(flow, handle, FLOW_LOCAL);
+    if (block->heir) {
+        tessi_flow_heir_arrived(flow, handle);
+    }
     if (block->discard) {
         tessi_flow_check(flow, handle);
     }
@@ -185,10 +191,10 @@ static void take_inline(struct tessi_flow *flow, uint32_t handle)
     struct flow_request request = request_for(flow, block, false);
     request.in_line = false;
     uint32_t oldest = tessi_flow_oldest(flow);
-    TESS_ASSERT(oldest != FLOW_NONE);
-    struct flow_position first = flow_task_position(flow_task(flow, oldest), flow_task(flow, oldest)->next_step);
+    TESS_ASSERT(oldest != FLOW_NONE || block->heir);
     struct flow_position at;
-    if (tessi_flow_block_next_use(block, &at) && !flow_after(at, first)) {
+    if (tessi_flow_block_next_use(block, &at) &&
+        !flow_after(at, flow_task_position(flow_task(flow, oldest), flow_task(flow, oldest)->next_step))) {
         request = request_for(flow, block, true);
     }
     flow->at_hand = handle;
@@ -204,20 +210,27 @@ static void take_lease(struct tessi_flow *flow, uint32_t handle)
     tessi_flow_act(flow, TESSI_FLOW_MAP, handle)->peer = block->source;
     block->mapped = true;
     flow->mapped_bytes += block->bytes;
+    block->revoked = block->heir; /* lent before it was to be taken over: given back, and pulled */
     tessi_flow_block_move(flow, handle, FLOW_MAPPED);
+    if (block->heir) {
+        tessi_flow_check(flow, handle);
+    }
 }
 
-/* A peer may not know yet that the worker it names is gone; the scheduler knows who took over. */
+/* A peer may not know yet that the worker it names is gone, perhaps before we came; the scheduler knows who took over. */
 static uint32_t moved_to(struct tessi_flow *flow, const struct tessi_flow_event *event)
 {
     bool known = event->kind == TESSI_FLOW_MOVED && event->worker != 0 &&
-                 !flow_peer(flow, tessi_flow_peer_get(flow, event->worker))->lost;
+                 flow_peer(flow, tessi_flow_peer_get(flow, event->worker))->up;
     return known ? event->worker : 0;
 }
 
 static void answer_read(struct tessi_flow *flow, uint32_t handle, const struct tessi_flow_event *event)
 {
-    if (flow_block(flow, handle)->users == 0) {
+    if (event->kind == TESSI_FLOW_MOVED || event->kind == TESSI_FLOW_ASK) {
+        tessi_flow_heir_refuse(flow, handle);
+    }
+    if (flow_block(flow, handle)->users == 0 && !flow_block(flow, handle)->heir) {
         release_unwanted(flow, event);
         tessi_flow_ask(flow, handle, 0, 0);
     } else if (event->kind == TESSI_FLOW_READY_INLINE) {
@@ -241,6 +254,9 @@ void tessi_flow_on_answer(struct tessi_flow *flow, const struct tessi_flow_event
     if (tie == FLOW_NONE || (flow_tie(flow, tie)->flags & FLOW_TIE_ASKED) == 0) {
         bool pulling = block != NULL && block->busy && block->source == event->peer &&
                        (block->state == FLOW_PULLING || block->state == FLOW_ABANDONED);
+        if (pulling && (event->kind == TESSI_FLOW_ASK || event->kind == TESSI_FLOW_MOVED)) {
+            tessi_flow_heir_refuse(flow, handle);
+        }
         if (pulling && event->kind == TESSI_FLOW_ASK) {
             pull_failed(flow, handle);
         } else if (pulling && event->kind == TESSI_FLOW_MOVED) {
@@ -291,6 +307,7 @@ static void locate_one(struct tessi_flow *flow, uint32_t handle, const struct te
         tessi_flow_ask(flow, handle, span->worker, span->epoch);
         return;
     }
+    tessi_flow_heir_refuse(flow, handle);
     tessi_flow_block_set_source(flow, handle, 0);
     tessi_flow_block_move(flow, handle, FLOW_ABSENT);
     if (span->worker == 0) {
@@ -327,7 +344,7 @@ void tessi_flow_on_peer_up(struct tessi_flow *flow, const struct tessi_flow_even
         }
         if (block->task != FLOW_NONE) {
             tessi_flow_block_move(flow, handle, FLOW_OFFERED);
-        } else if (block->users > 0) {
+        } else if (block->users > 0 || block->heir) {
             tessi_flow_ask(flow, handle, event->peer, block->epoch);
         }
     }
@@ -336,6 +353,7 @@ void tessi_flow_on_peer_up(struct tessi_flow *flow, const struct tessi_flow_even
 static void source_lost(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
+    tessi_flow_heir_refuse(flow, handle);
     if (block->busy && (block->state == FLOW_PULLING || block->state == FLOW_ABANDONED)) {
         pull_failed(flow, handle);
     }

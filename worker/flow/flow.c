@@ -219,6 +219,9 @@ static void handle_event(struct tessi_flow *flow, const struct tessi_flow_event 
     case TESSI_FLOW_ADOPT:
         tessi_flow_on_adopt(flow, event);
         break;
+    case TESSI_FLOW_TAKE_OVER:
+        tessi_flow_on_take_over(flow, event);
+        break;
     case TESSI_FLOW_LOCATION:
         tessi_flow_on_location(flow, event);
         break;

@@ -28,6 +28,9 @@
  * first, then older ones; a task that demands a resource starts when enough of it is free, and holds it until it
  * is done. The oldest task may take a resource from younger ones that wait for data, which then start over.
  *
+ * A block that is taken over from a worker that leaves is refused unless the largest task that was ever here, or
+ * a quarter of the budget, still fits beside all that cannot be spilled. Accepted, it gets room after everything else.
+ *
  * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same
  * step, so that the scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler
  * says so, even if it has done so before on its own account; after it no bytes land in that peer's
@@ -69,6 +72,8 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_FREE,        /* forget these tasks and blocks (owned or copies) */
     TESSI_FLOW_STEAL,       /* give these up for `worker` unless started */
     TESSI_FLOW_ADOPT,       /* become owner of these copies under the span's epoch */
+    TESSI_FLOW_TAKE_OVER,   /* fetch these from `worker`, which leaves, and own them under the span's epoch: reported
+                               as adopted, or as missing when there is no room for good or the worker has gone */
     TESSI_FLOW_LOCATION,    /* answer to LOCATE: owner and epoch; worker 0: it will not come (poisoned or cancelled) */
     TESSI_FLOW_PEER_UP,     /* peer is reachable; shares_memory: its memory can be mapped */
     TESSI_FLOW_PEER_LOST,   /* its reads and leases are gone; reads asked of it go to the scheduler */
@@ -102,7 +107,7 @@ struct tessi_flow_event {
     uint32_t peer; /* worker id; a client's session id may be a peer too (readers, and sources of RECEIVE layers) */
     struct tessi_layer *layer;          /* LAYER */
     uint32_t session, layer_id;         /* DROP_LAYER */
-    const struct tessi_span *spans;     /* ASSIGN, FREE, STEAL, ADOPT, LOCATION; borrowed */
+    const struct tessi_span *spans;     /* ASSIGN, FREE, STEAL, ADOPT, TAKE_OVER, LOCATION; borrowed */
     size_t span_count;
     const struct tessi_span *where;     /* ASSIGN */
     size_t where_count;

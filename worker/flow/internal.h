@@ -17,6 +17,7 @@
  *   fetch.c   asking peers and bringing blocks in
  *   serve.c   answering peers
  *   explain.c why a task waits, in words
+ *   hand_over.c  taking over the blocks of a worker that leaves
  *   verify.c  the invariants */
 #ifndef TESSI_FLOW_INTERNAL_H
 #define TESSI_FLOW_INTERNAL_H
@@ -61,7 +62,7 @@ enum flow_state {
 enum flow_class {
     FLOW_STARTED, /* for the next step of a started task */
     FLOW_WAITING, /* for the first step of a waiting task */
-    FLOW_AHEAD,   /* for a later step within the window */
+    FLOW_AHEAD,   /* for a later step within the window; to be taken over */
     FLOW_FUTURE,  /* beyond the window */
     FLOW_GONE     /* its step has been handed to a slot */
 };
@@ -118,6 +119,7 @@ struct flow_block {
     uint32_t leases;      /* peers that map it */
     uint32_t asks;        /* READs not answered */
     uint32_t parked;      /* reads of peers that wait for it */
+    uint32_t heir_epoch, heir_source; /* under which it will be owned, and who has it; see hand_over.c */
     uint32_t spill_failed; /* generation in which its spill failed; 0: it did not */
     enum flow_state state;
     enum flow_class fetch;     /* queue it is in; FUTURE: none */
@@ -132,6 +134,7 @@ struct flow_block {
     bool revoked;      /* the neighbour wants its lease back, or is gone */
     bool lost;         /* the neighbour is gone: what steps read meanwhile is not to be trusted */
     bool revoking;     /* we want our leases back */
+    bool heir;         /* to be owned as soon as it is here: wanted though no task here may need it */
     bool discard;      /* freed by the scheduler while tasks here still waited for it: not to be kept as a cache */
     bool copy_known;   /* the scheduler has been told of this copy */
     bool copy_changed; /* listed for the next report */
@@ -259,6 +262,7 @@ struct tessi_flow {
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */
+    uint64_t largest_footprint, heir_bytes;
     bool blocked;              /* the oldest task waits for room: nobody else gets any */
     bool spill_broken;         /* the last spill failed */
     uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
@@ -370,6 +374,7 @@ void tessi_flow_link_walk(const struct flow_link *root, void (*visit)(void *cont
                           void *context);
 
 /* tasks.c */
+void tessi_flow_own(struct tessi_flow *flow, uint32_t block, uint32_t epoch); /* a copy becomes the block itself */
 void tessi_flow_on_assign(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_steal(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_adopt(struct tessi_flow *flow, const struct tessi_flow_event *event);
@@ -426,6 +431,13 @@ void tessi_flow_on_revoke(struct tessi_flow *flow, const struct tessi_flow_event
 void tessi_flow_on_data(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_peer_up(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_peer_lost(struct tessi_flow *flow, const struct tessi_flow_event *event);
+
+/* hand_over.c */
+void tessi_flow_on_take_over(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_heir_arrived(struct tessi_flow *flow, uint32_t block); /* its bytes are complete in memory */
+void tessi_flow_heir_freed(struct tessi_flow *flow, uint32_t block);   /* what held its old bytes has let them go */
+void tessi_flow_heir_refuse(struct tessi_flow *flow, uint32_t block);  /* it will not come: reported as missing */
+void tessi_flow_heir_forget(struct tessi_flow *flow, uint32_t block);  /* nobody waits for a report */
 
 /* serve.c */
 void tessi_flow_on_read(struct tessi_flow *flow, const struct tessi_flow_event *event);

@@ -141,8 +141,7 @@ static void report_done(struct tessi_flow *flow, const struct flow_block *block,
     tessi_spans_push(&flow->report.done, span);
 }
 
-/* A copy becomes the block itself. */
-static void own(struct tessi_flow *flow, uint32_t handle, uint32_t epoch)
+void tessi_flow_own(struct tessi_flow *flow, uint32_t handle, uint32_t epoch)
 {
     struct flow_block *block = flow_block(flow, handle);
     const struct flow_layer *layer = flow_layer(flow, block->layer);
@@ -165,7 +164,7 @@ static void assign_complete(struct tessi_flow *flow, uint32_t handle, uint32_t e
         flow->stale_events++;
         return;
     }
-    own(flow, handle, epoch);
+    tessi_flow_own(flow, handle, epoch);
     report_done(flow, block, 0);
 }
 
@@ -184,6 +183,7 @@ static void assign_again(struct tessi_flow *flow, const struct flow_block *block
 static void claim(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
+    tessi_flow_heir_forget(flow, handle);
     if (block->state == FLOW_PULLING || block->state == FLOW_MAPPED) {
         tessi_flow_block_abandon(flow, handle);
     } else if (block->state != FLOW_ABANDONED) {
@@ -237,6 +237,7 @@ static void assign_one(struct tessi_flow *flow, uint32_t layer_handle, struct te
     block->regenerable = flow_layer(flow, layer_handle)->regenerable;
     block->epoch = span.epoch;
     block->task = task_handle;
+    flow->largest_footprint = footprint > flow->largest_footprint ? footprint : flow->largest_footprint;
     tessi_queue_push(&flow->all, task->order, task->seq, task_handle);
     link_inputs(flow, task_handle, span.session);
     tessi_flow_task_aim(flow, task_handle);
@@ -428,10 +429,13 @@ static void adopt_one(struct tessi_flow *flow, struct tessi_span span)
     uint32_t handle = tessi_flow_block_find(flow, (struct tessi_task){span.session, span.layer, span.first});
     struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
     if (block == NULL || !(flow_block_servable(block) || block->state == FLOW_LOADING)) {
+        if (block != NULL) {
+            tessi_flow_heir_forget(flow, handle);
+        }
         tessi_spans_push(&flow->report.missing, span);
         return;
     }
-    own(flow, handle, span.epoch);
+    tessi_flow_own(flow, handle, span.epoch);
     tessi_spans_push(&flow->report.adopted, span);
 }
 
@@ -455,6 +459,7 @@ static void forget_block(struct tessi_flow *flow, uint32_t handle, const struct 
     (void)span;
     struct flow_block *block = flow_block(flow, handle);
     block->copy_known = false;
+    tessi_flow_heir_forget(flow, handle);
     if (flow_block_servable(block) || block->state == FLOW_LOADING || block->state == FLOW_MAPPED ||
         (block->state == FLOW_PULLING && block->users == 0)) {
         tessi_flow_block_abandon(flow, handle);

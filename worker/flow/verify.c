@@ -148,7 +148,7 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
     verify_state(block);
     bool wanted = flow_block_bringable(block) &&
                   (block->task != FLOW_NONE || block->root[FLOW_STARTED] != NULL ||
-                   block->root[FLOW_WAITING] != NULL || block->root[FLOW_AHEAD] != NULL);
+                   block->root[FLOW_WAITING] != NULL || block->root[FLOW_AHEAD] != NULL || block->heir);
     TESS_ASSERT(wanted == (block->fetch < FLOW_CLASSES));
     for (int class = 0; class < FLOW_CLASSES; class++) {
         TESS_ASSERT(tessi_heap_contains(&flow->fetch[class], handle) == ((int)block->fetch == class));
@@ -157,7 +157,11 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
     TESS_ASSERT(block->dirty || block->reclaim == tessi_flow_classify(flow, block, &key));
     /* A record has a purpose. */
     TESS_ASSERT(block->users > 0 || block->task != FLOW_NONE || block->held || block->mapped || block->asks > 0 ||
-                block->state == FLOW_SPILLED || block->state == FLOW_ABANDONED);
+                block->state == FLOW_SPILLED || block->state == FLOW_ABANDONED || block->heir);
+    bool coming = block->state == FLOW_UNASKED || block->state == FLOW_ASKED || block->state == FLOW_OFFERED ||
+                  block->state == FLOW_PULLING || (block->state == FLOW_MAPPED && block->revoked);
+    TESS_ASSERT(!block->heir || (block->task == FLOW_NONE && ((coming && block->source != 0) ||
+                                                              block->state == FLOW_ABANDONED)));
 }
 
 /* When nothing is under way that could end, the oldest task can have its room, unless what it needs
@@ -205,7 +209,7 @@ static void verify_resources(const struct tessi_flow *flow)
 void tessi_flow_verify(const struct tessi_flow *flow)
 {
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
-    uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0;
+    uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0, heirs = 0;
     uint32_t tasks = 0, started = 0, streams = 0, blocks = 0;
     bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0 && flow->leases == 0;
     for (uint32_t i = 0; i < flow->tasks.count; i++) {
@@ -229,6 +233,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
         blocks++;
         verify_block(flow, i, &tallies[i]);
         used += block->held ? block->bytes : 0;
+        heirs += block->heir ? block->bytes : 0;
         sticky += block->sticky ? block->bytes : 0;
         going += block->going ? block->bytes : 0;
         spilled += block->file && !block->regenerable ? block->bytes : 0;
@@ -243,7 +248,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);
     TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_count);
     TESS_ASSERT(streams == flow->streams);
-    TESS_ASSERT(flow->checks.count == 0);
+    TESS_ASSERT(flow->checks.count == 0 && heirs == flow->heir_bytes);
     verify_resources(flow);
     verify_progress(flow, quiet);
     tessi_free(tallies);

@@ -115,6 +115,7 @@ void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct te
 
 /* send.c */
 struct peer_credit *tessi_peer_credit_create(struct tessi_poller *poller);
+bool tessi_peer_credit_idle(const struct peer_credit *credit); /* ZeroMQ holds no piece */
 void tessi_peer_credit_end(struct peer_credit *credit); /* the poller is not woken any more */
 void tessi_peer_send_block(struct peer *peer, struct tessi_task task, uint32_t epoch, struct tessi_block *block,
                            bool whole);

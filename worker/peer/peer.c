@@ -689,6 +689,17 @@ int64_t tessi_peers_deadline(const struct tessi_peers *peers)
     return peers->attention ? 0 : peers->retry_ns;
 }
 
+bool tessi_peers_idle(const struct tessi_peers *peers)
+{
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct peer *peer = peers->all[i];
+        if (!peer->lost && (peer->sending != NULL || peer->touched || !tessi_peer_credit_idle(peer->credit))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 struct tessi_peers_gauges tessi_peers_gauges(const struct tessi_peers *peers)
 {
     return peers->gauges;

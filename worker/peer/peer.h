@@ -100,6 +100,9 @@ void tessi_peers_flush(struct tessi_peers *peers);
 /* When tessi_peers_work wants to be called at the latest; INT64_MAX: no wish. */
 int64_t tessi_peers_deadline(const struct tessi_peers *peers);
 
+/* No block is on its way from here to anybody. */
+bool tessi_peers_idle(const struct tessi_peers *peers);
+
 struct tessi_peers_gauges {
     uint64_t sent_bytes, received_bytes; /* of blocks */
     uint64_t dropped_messages;

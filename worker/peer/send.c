@@ -46,6 +46,11 @@ struct peer_credit *tessi_peer_credit_create(struct tessi_poller *poller)
     return credit;
 }
 
+bool tessi_peer_credit_idle(const struct peer_credit *credit)
+{
+    return atomic_load(&credit->bytes) == 0;
+}
+
 static void credit_unref(struct peer_credit *credit)
 {
     if (atomic_fetch_sub(&credit->refs, 1) == 1) {

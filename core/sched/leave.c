@@ -1,0 +1,319 @@
+/* Leaving in good order. A worker that wants to go gets nothing new. What waits for it goes elsewhere,
+ * what it was given and has not started is asked back, what runs there ends. The blocks that only it has
+ * are handed over: a worker that stays is told to fetch such a block and to own it under a new epoch, and
+ * until it says that it does, the block counts as held by the one that leaves. A receiver knows best
+ * what it has room for and may refuse; then the next one is asked. Blocks that can be generated or read
+ * from their file again are not worth the way.
+ *
+ *     staying ──WORKER_LEAVING──▶ leaving ──nothing runs, nothing is being handed over; or time is over──▶ left
+ *
+ * One that has left owns nothing any more and has been told so (LEFT). It stays known until it goes, since
+ * neighbours may still read what it lent them. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+#define CANDIDATES 16 /* looked at for each block: the cost of leaving must not grow with the cluster */
+
+static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t index)
+{
+    return tessi_task_key(layer->session->id, layer->layer->id, index);
+}
+
+/* --- records --- */
+
+static struct hand_over *find(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
+{
+    if (sched->hand_over_of.count == 0) {
+        return NULL;
+    }
+    uint32_t handle = tessi_map_get(&sched->hand_over_of, key_of(layer, index));
+    return handle == TESSI_MAP_NONE ? NULL : &sched->hand_overs[handle];
+}
+
+static struct hand_over *create(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    uint32_t handle;
+    if (sched->hand_overs_free_count > 0) {
+        handle = sched->hand_overs_free[--sched->hand_overs_free_count];
+    } else {
+        tessi_grow(&sched->hand_overs, &sched->hand_over_capacity, sched->hand_over_count + 1,
+                   sizeof *sched->hand_overs);
+        handle = (uint32_t)sched->hand_over_count++;
+    }
+    struct task_record *task = record(layer, index);
+    struct hand_over *one = &sched->hand_overs[handle];
+    uint64_t bytes = tessi_layer_block_bytes(layer->layer, index);
+    *one = (struct hand_over){.layer = layer,
+                              .index = index,
+                              .bytes = bytes > 0 ? bytes : 1, /* so that what was refused can be told from nothing */
+                              .to = NO_WORKER,
+                              .epoch = task->epoch};
+    tessi_map_put(&sched->hand_over_of, key_of(layer, index), handle);
+    sched->workers[task->owner]->handing++;
+    return one;
+}
+
+static void destroy(struct tessi_sched *sched, struct hand_over *one)
+{
+    struct worker *from = sched->workers[record(one->layer, one->index)->owner];
+    TESS_ASSERT(from->handing > 0);
+    from->handing--;
+    if (one->to != NO_WORKER) {
+        sched->workers[one->to]->promised_bytes -= one->bytes;
+    }
+    (void)tessi_map_remove(&sched->hand_over_of, key_of(one->layer, one->index));
+    tessi_grow(&sched->hand_overs_free, &sched->hand_overs_free_capacity, sched->hand_overs_free_count + 1,
+               sizeof *sched->hand_overs_free);
+    sched->hand_overs_free[sched->hand_overs_free_count++] = (uint32_t)(one - sched->hand_overs);
+    *one = (struct hand_over){.to = NO_WORKER};
+}
+
+/* --- who takes a block --- */
+
+static bool may_receive(const struct worker *worker, uint64_t bytes)
+{
+    bool refused = worker->refused_bytes > 0 && bytes >= worker->refused_bytes;
+    return stays(worker) && !refused && bytes <= worker->info.memory_bytes;
+}
+
+/* Room by its last report: a guess, since cached copies make way and spilled blocks do not count. */
+static double room_of(const struct worker *worker)
+{
+    return (double)worker->info.memory_bytes - (double)worker->memory_used_bytes - (double)worker->promised_bytes;
+}
+
+/* One that has a copy, else the one with most room of a few, in turns. */
+static uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t bytes)
+{
+    uint32_t best = copies_pick(sched, layer, index);
+    if (best != NO_WORKER && may_receive(sched->workers[best], bytes)) {
+        return best;
+    }
+    best = NO_WORKER;
+    size_t seen = 0;
+    for (size_t i = 0; i < sched->worker_count && seen < CANDIDATES; i++) {
+        sched->next_receiver = (uint32_t)((sched->next_receiver + 1) % sched->worker_count);
+        const struct worker *worker = sched->workers[sched->next_receiver];
+        if (may_receive(worker, bytes)) {
+            seen++;
+            if (best == NO_WORKER || room_of(worker) > room_of(sched->workers[best])) {
+                best = worker->index;
+            }
+        }
+    }
+    return best;
+}
+
+/* Tell the next receiver; with none left, the record goes and the block stays where it is until its worker goes,
+ * under the epoch that it has there. */
+static void offer(struct tessi_sched *sched, struct hand_over *one)
+{
+    struct sched_layer *layer = one->layer;
+    const struct task_record *task = record(layer, one->index);
+    if (one->to != NO_WORKER) {
+        sched->workers[one->to]->promised_bytes -= one->bytes;
+    }
+    one->to = choose_receiver(sched, layer, one->index, one->bytes);
+    if (one->to == NO_WORKER) {
+        destroy(sched, one);
+        return;
+    }
+    struct worker *to = sched->workers[one->to];
+    one->epoch++;
+    to->promised_bytes += one->bytes;
+    copies_add(sched, layer, one->index, to->index); /* so that it hears when the block is not wanted any more */
+    tell_layer(to, layer);
+    tessi_spans_push(&to->out_take_over, (struct tessi_span){.session = layer->session->id,
+                                                             .layer = layer->layer->id,
+                                                             .first = one->index,
+                                                             .count = 1,
+                                                             .epoch = one->epoch,
+                                                             .worker = sched->workers[task->owner]->id});
+    mark_dirty(to);
+}
+
+void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    TESS_ASSERT(task != NULL && task->state == TASK_HELD);
+    struct worker *owner = sched->workers[task->owner];
+    if (owner->leaving && !owner->left && !tessi_layer_regenerable(layer->layer) &&
+        find(sched, layer, index) == NULL) {
+        offer(sched, create(sched, layer, index));
+    }
+}
+
+void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    struct hand_over *one = find(sched, layer, index);
+    if (one != NULL) {
+        /* Whoever took it over meanwhile says so under an epoch that is not to come again. */
+        record(layer, index)->epoch = one->epoch;
+        destroy(sched, one);
+    }
+}
+
+bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                 const struct tessi_span *span, bool adopted)
+{
+    struct hand_over *one = find(sched, layer, index);
+    if (one == NULL || one->to != worker->index || one->epoch != span->epoch) {
+        return false;
+    }
+    copies_remove(sched, layer, index, worker->index);
+    if (!adopted) {
+        bool less = worker->refused_bytes == 0 || one->bytes < worker->refused_bytes;
+        worker->refused_bytes = less ? one->bytes : worker->refused_bytes;
+        offer(sched, one);
+        return true;
+    }
+    struct task_record *task = record(layer, index);
+    struct worker *from = sched->workers[task->owner];
+    uint32_t epoch = one->epoch;
+    from->leave.handed_blocks++;
+    from->leave.handed_bytes += one->bytes;
+    sched->blocks_handed++;
+    destroy(sched, one);
+    free_at(sched, from->index, layer, index);
+    task->owner = worker->index;
+    task->epoch = epoch;
+    return true;
+}
+
+void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker)
+{
+    for (size_t h = 0; h < sched->hand_over_count && worker->promised_bytes > 0; h++) {
+        struct hand_over *one = &sched->hand_overs[h];
+        if (one->layer == NULL || one->to != worker->index) {
+            continue;
+        }
+        copies_remove(sched, one->layer, one->index, worker->index);
+        if (worker->alive) {
+            free_at(sched, worker->index, one->layer, one->index);
+        }
+        offer(sched, one);
+    }
+}
+
+/* --- from start to end --- */
+
+typedef void owned_fn(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index);
+
+static void each_owned(struct tessi_sched *sched, struct worker *worker, owned_fn *visit)
+{
+    for (size_t s = 0; s < sched->session_count; s++) {
+        struct session *session = sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+            struct sched_layer *layer = session->layers[l];
+            for (uint64_t i = 0; i < layer->tasks; i++) {
+                const struct task_record *task = record_peek(layer, i);
+                if (task == NULL) {
+                    i |= PAGE_TASKS - 1;
+                } else if (task->owner == worker->index) {
+                    visit(sched, worker, layer, i);
+                }
+            }
+        }
+    }
+}
+
+/* What the client is sending there stays: it would have to begin anew elsewhere. */
+static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index)
+{
+    struct task_record *task = record(layer, index);
+    if (task->state == TASK_HELD) {
+        hand_over(sched, layer, index);
+    } else if ((task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
+               layer->layer->op != TESSI_OP_RECEIVE) {
+        task->flags |= TASK_STEALING;
+        tessi_spans_push(&worker->out_steal, (struct tessi_span){.session = layer->session->id,
+                                                                 .layer = layer->layer->id,
+                                                                 .first = index,
+                                                                 .count = 1,
+                                                                 .epoch = task->epoch});
+    }
+}
+
+void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns)
+{
+    if (worker->leaving) {
+        sched->stale_reports++;
+        return;
+    }
+    worker->leaving = true;
+    sched->leaving_count++;
+    worker->leave_limit_ns = wait_ns < INT64_MAX - sched->now_ns ? sched->now_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        sched->workers[w]->refused_bytes = 0; /* there may be room by now */
+    }
+    hand_over_elsewhere(sched, worker);
+    for (size_t s = 0; s < sched->session_count; s++) {
+        struct session *session = sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
+            backlog_hand_on(sched, session->lanes[l], worker->index);
+        }
+    }
+    each_owned(sched, worker, ask_back);
+    mark_dirty(worker);
+}
+
+/* What it still has goes elsewhere without it: from a copy, or it is made again. Nobody is blamed. */
+static void take_away(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index)
+{
+    struct task_record *task = record(layer, index);
+    free_at(sched, worker->index, layer, index);
+    if (task->state == TASK_HELD) {
+        bool handing = find(sched, layer, index) != NULL; /* whether it has arrived there is not known */
+        bool copied = !handing && copies_pick(sched, layer, index) != NO_WORKER;
+        bool remade = !copied && tessi_layer_regenerable(layer->layer);
+        worker->leave.remade_blocks += remade;
+        worker->leave.lost_blocks += !copied && !remade;
+        recover_block(sched, layer, index);
+    } else if ((task->flags & TASK_ADOPTING) != 0) {
+        unassign(sched, layer, task);
+        task->flags = TASK_DONE_ONCE;
+        recover_block(sched, layer, index);
+    } else {
+        uint8_t begun = (task->flags & TASK_STARTED) != 0 ? TASK_BEGUN : 0;
+        unassign(sched, layer, task);
+        task->flags = (uint8_t)((task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) | begun);
+        place_task(sched, layer, index);
+    }
+}
+
+static bool leave_is_over(const struct tessi_sched *sched, const struct worker *worker)
+{
+    bool done = worker->assigned == 0 && worker->handing == 0;
+    return done || sched->now_ns >= worker->leave_limit_ns;
+}
+
+void continue_leaves(struct tessi_sched *sched)
+{
+    for (size_t w = 0; w < sched->worker_count && sched->leaving_count > 0; w++) {
+        struct worker *worker = sched->workers[w];
+        if (!worker->alive || !worker->leaving || worker->left || !leave_is_over(sched, worker)) {
+            continue;
+        }
+        worker->left = true;
+        sched->leaving_count--;
+        copies_forget_worker(sched, worker->index);
+        each_owned(sched, worker, take_away);
+        finish_reruns(sched);
+        TESS_ASSERT(worker->assigned == 0 && worker->handing == 0);
+        mark_dirty(worker);
+    }
+}
+
+int64_t next_leave_ns(const struct tessi_sched *sched)
+{
+    int64_t next_ns = INT64_MAX;
+    for (size_t w = 0; w < sched->worker_count && sched->leaving_count > 0; w++) {
+        const struct worker *worker = sched->workers[w];
+        if (worker->alive && worker->leaving && !worker->left) {
+            int64_t at_ns = leave_is_over(sched, worker) ? sched->now_ns : worker->leave_limit_ns;
+            next_ns = at_ns < next_ns ? at_ns : next_ns;
+        }
+    }
+    return next_ns;
+}
