@@ -319,12 +319,15 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
 struct let_go {
     struct tessi_sched *sched;
     struct sched_layer *layer;
+    bool at_once;
 };
 
+/* A page of the input that is opened later will not count the reader, which is unlinked by then; but while a layer that
+ * reads itself goes task by task, pages may be opened between, so each task takes itself off at once. */
 static void let_go_one(void *context, uint64_t index)
 {
     struct let_go *walk = context;
-    if (record_peek(walk->layer, index) != NULL) {
+    if (walk->at_once || record_peek(walk->layer, index) != NULL) {
         drop_ref(walk->sched, walk->layer, index);
     }
 }
@@ -338,9 +341,10 @@ static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, u
         consider_idle(sched, layer, index);
     } else if (state_of(layer, index) == TASK_UNASSIGNED) {
         for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
-            struct let_go walk = {sched, layer->inputs[i]};
+            struct let_go walk = {sched, layer->inputs[i], tessi_layer_reads_itself(layer->layer)};
             tessi_task_inputs(layer->layer, i, index, let_go_one, &walk);
         }
+        task = record_peek(layer, index); /* that may have opened its page */
         answer_parked(sched, layer, index, NO_WORKER, 0);
         if (task != NULL) {
             task->refs = 0;
