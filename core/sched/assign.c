@@ -13,6 +13,7 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
         tessi_grow(&sched->hungry, &sched->hungry_capacity, sched->hungry_count + 1, sizeof *sched->hungry);
         sched->hungry[sched->hungry_count++] = worker->index;
     }
+    load_changed(sched, worker);
 }
 
 static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
@@ -37,7 +38,8 @@ static bool may_take(const struct tessi_sched *sched, const struct worker *worke
 }
 
 struct input_check {
-    const struct sched_layer *layer;
+    struct sched_layer *layer;
+    uint64_t missing; /* the first that is not assigned */
     bool assigned;
 };
 
@@ -47,15 +49,21 @@ static void check_input(void *context, uint64_t index)
     if (check->assigned) {
         enum task_state state = state_of(check->layer, index);
         check->assigned = state == TASK_ASSIGNED || state == TASK_HELD;
+        check->missing = index;
     }
 }
 
-static bool inputs_assigned(const struct sched_layer *layer, uint64_t index)
+/* When one of the inputs is not assigned yet, the worker is looked at again as soon as it is. */
+static bool inputs_assigned(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                            uint64_t index)
 {
-    struct input_check check = {NULL, true};
+    struct input_check check = {NULL, 0, true};
     for (uint32_t i = 0; i < layer->layer->ninputs && check.assigned; i++) {
         check.layer = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, check_input, &check);
+    }
+    if (!check.assigned && !wait_for(sched, worker, check.layer, check.missing)) {
+        worker->look_again = true;
     }
     return check.assigned;
 }
@@ -146,6 +154,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     on_worker(layer, worker->index)->assigned++;
     worker->assigned++;
     worker->queue_ns += layer->estimate_ns;
+    load_changed(sched, worker);
     resources_take(worker, layer, order);
     if (task->flags != 0) {
         sched->tasks_rerun++;
@@ -219,7 +228,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
             uint64_t order = order_of(span.layer, span.first);
             const struct tessi_heap_entry *next = tessi_heap_peek(&backlog->heap);
             if (!may_take(sched, worker, span.layer, span.first, order) || (progress && next != NULL && next->first < order) ||
-                !resources_free(worker, span.layer, task, order) || !inputs_assigned(span.layer, span.first)) {
+                !resources_free(worker, span.layer, task, order) || !inputs_assigned(sched, worker, span.layer, span.first)) {
                 break;
             }
             assign_task(sched, worker, span.layer, span.first, order);
@@ -292,22 +301,26 @@ static bool feed(struct tessi_sched *sched, struct worker *worker)
     return any;
 }
 
+/* What one worker was given may be an input that another's next task waits for: that one is then hungry too. */
 void feed_workers(struct tessi_sched *sched)
 {
-    bool progress = true;
-    while (progress) { /* what one worker was given may be an input that another's next task waits for */
-        progress = false;
-        for (size_t i = 0; i < sched->hungry_count; i++) {
-            struct worker *worker = sched->workers[sched->hungry[i]];
-            progress = (worker->alive && worker->backlog > 0 && feed(sched, worker)) || progress;
+    size_t at = 0, kept = 0;
+    do {
+        for (; at < sched->hungry_count; at++) {
+            struct worker *worker = sched->workers[sched->hungry[at]];
+            if (worker->alive && worker->backlog > 0) {
+                (void)feed(sched, worker);
+                worker->look_again = worker->look_again || worker->out_where.count >= WHERE_MAX;
+            }
+            worker->hungry = false; /* not before: what it puts back does not make it hungry again */
         }
         settle(sched);
-    }
-    size_t kept = 0;
+    } while (at < sched->hungry_count);
     for (size_t i = 0; i < sched->hungry_count; i++) {
         struct worker *worker = sched->workers[sched->hungry[i]];
-        worker->hungry = worker->alive && (has_room(sched, worker) || worker->backlog > 0);
-        if (worker->hungry) {
+        if (worker->look_again && worker->alive) { /* in the next step */
+            worker->look_again = false;
+            worker->hungry = true;
             sched->hungry[kept++] = worker->index;
         }
     }

@@ -36,6 +36,7 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
         return;
     }
     struct worker *worker = sched->workers[index];
+    load_changed(sched, worker);
     struct layer_on_worker *on = on_worker(layer, index);
     double time_ns = (double)count * layer->estimate_ns;
     if (added) {
@@ -144,6 +145,7 @@ void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)
     for (uint32_t w = 0; w < lane->capacity; w++) {
         if (w < layer->on_capacity && layer->on[w].backlog > 0) {
             purge(sched, &lane->backlogs[w], w, layer);
+            make_hungry(sched, sched->workers[w]); /* what stood behind it may be next */
         }
     }
     purge(sched, &lane->orphans, NO_WORKER, layer);

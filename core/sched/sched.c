@@ -1,6 +1,7 @@
 /* The step: one event in, actions out. */
 #include "core/sched/sched.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -80,6 +81,9 @@ void tessi_sched_destroy(struct tessi_sched *sched)
         tessi_free(sched->copies[c].workers);
     }
     free_step_memory(sched);
+    loads_fini(&sched->loads);
+    blocked_fini(sched);
+    tessi_free(sched->dirty.items);
     tessi_map_fini(&sched->worker_by_id);
     tessi_map_fini(&sched->session_by_id);
     tessi_map_fini(&sched->copies_by_task);
@@ -138,7 +142,12 @@ struct session *session_find(struct tessi_sched *sched, uint32_t id)
 
 void mark_dirty(struct worker *worker)
 {
-    worker->dirty = true;
+    if (!worker->dirty) {
+        struct worker_list *list = worker->dirty_list;
+        worker->dirty = true;
+        tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
+        list->items[list->count++] = worker->index;
+    }
 }
 
 /* True when `family` is one of the comma-separated names. */
@@ -218,6 +227,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->info = event->worker;
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
+    worker->dirty_list = &sched->dirty;
     worker->slowness = 1;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
@@ -486,13 +496,21 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     send_spans(sched, worker, TESSI_SCHED_LOCATION, &worker->out_location);
 }
 
+static int compare_indices(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
 static void flush(struct tessi_sched *sched)
 {
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        if (sched->workers[w]->dirty) {
-            flush_worker(sched, sched->workers[w]);
-        }
+    if (sched->dirty.count > 1) {
+        qsort(sched->dirty.items, sched->dirty.count, sizeof *sched->dirty.items, compare_indices);
     }
+    for (size_t i = 0; i < sched->dirty.count; i++) {
+        flush_worker(sched, sched->workers[sched->dirty.items[i]]);
+    }
+    sched->dirty.count = 0;
     sched->drop_count = 0;
     for (size_t i = 0; i < sched->client_location_count; i++) {
         struct client_location *location = &sched->client_locations[i];

@@ -160,6 +160,8 @@ struct session {
     struct tessi_sched_session_stats stats;
 };
 
+#define WAITS_MAX 4
+
 struct worker {
     uint32_t id;
     uint32_t index;
@@ -182,6 +184,10 @@ struct worker {
     uint64_t done;
     uint32_t next_session; /* where its round-robin over sessions stands */
     bool hungry;           /* in the hungry list */
+    bool look_again;       /* in the next step, whatever happens */
+    bool load_changed;     /* in the list of those whose matches are to be played again */
+    struct tessi_map_key waits[WAITS_MAX]; /* tasks whose assignment its next ones wait for: see blocked.c */
+    uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
     /* Assigned spans, oldest first; checked against the records when they are looked at. */
@@ -194,6 +200,7 @@ struct worker {
     double bytes_per_ns; /* at which blocks reach it over the network, smoothed; 0: not measured */
     /* gathered during a step, sent at its end */
     bool dirty;
+    struct worker_list *dirty_list; /* the scheduler's */
     const struct tessi_layer **out_layers; /* owned array */
     size_t out_layer_count, out_layer_capacity;
     struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
@@ -244,6 +251,27 @@ struct page_ref {
     uint64_t page;
 };
 
+struct worker_list { /* indices */
+    uint32_t *items; /* owned */
+    size_t count, capacity;
+};
+
+struct blocked { /* who is to be looked at when a task goes somewhere */
+    uint32_t *workers; /* indices, owned */
+    size_t count, capacity;
+};
+
+struct load_tree {
+    double *keys; /* of each match's winner; the workers' own from `leaves` on; owned */
+    size_t leaves;
+};
+
+struct loads {
+    struct load_tree kept, given, dry;
+    uint32_t *changed; /* worker indices, owned */
+    size_t changed_count, changed_capacity;
+};
+
 struct client_location {
     uint32_t peer;
     struct tessi_span span;
@@ -277,8 +305,15 @@ struct tessi_sched {
     struct processor *processors;
     uint32_t processor_count;
     size_t processor_capacity;
-    uint32_t *hungry; /* worker indices */
+    uint32_t *hungry; /* worker indices: something has changed for them */
     size_t hungry_count, hungry_capacity;
+    struct worker_list dirty; /* something is to be sent to them */
+    struct loads loads;
+    struct tessi_map blocked_by_task;
+    struct blocked *blocked;
+    size_t blocked_count, blocked_capacity;
+    uint32_t *blocked_free;
+    size_t blocked_free_count, blocked_free_capacity;
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
     struct work_list rerun; /* released tasks that are needed again */
     struct work_list poison;
@@ -362,6 +397,19 @@ double load_of(const struct worker *worker); /* nanoseconds until its slots have
 void feed_workers(struct tessi_sched *sched);
 void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+
+/* loads.c */
+void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */
+struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only); /* NULL: nobody has work to give */
+struct worker *driest(struct tessi_sched *sched);                          /* NULL: nobody runs dry */
+void set_aside(struct tessi_sched *sched, struct worker *worker); /* it is not the driest until its load changes */
+void loads_fini(struct loads *loads);
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker); /* steal.c: it could do with more */
+
+/* blocked.c */
+bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
+void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
+void blocked_fini(struct tessi_sched *sched);
 
 /* resources.c: what workers have and tasks demand */
 bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */

@@ -9,6 +9,7 @@
 #include "core/sched/state.h"
 
 #define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
+#define TRIES 4           /* thieves that find nothing, in one step */
 
 double load_of(const struct worker *worker)
 {
@@ -17,8 +18,8 @@ double load_of(const struct worker *worker)
     return (worker->queue_ns + worker->backlog_ns - worker->demanding_ns) * worker->slowness / slots;
 }
 
-/* Runs dry soon: what it has may end before stolen work would arrive. */
-static bool idle(const struct tessi_sched *sched, const struct worker *worker)
+/* What it has may end before stolen work would arrive. */
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker)
 {
     return worker->alive && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
            worker->stealing == 0 &&
@@ -71,19 +72,6 @@ static void note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind, ui
     note(sched, record);
 }
 
-static struct worker *longest_queue(struct tessi_sched *sched, const struct worker *thief, bool backlog_only)
-{
-    struct worker *victim = NULL;
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        struct worker *other = sched->workers[w];
-        bool has = backlog_only ? other->backlog > other->demanding_backlog : other->assigned > other->info.slots;
-        if (other->alive && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
-            victim = other;
-        }
-    }
-    return victim;
-}
-
 static uint32_t largest_span(const struct backlog *backlog)
 {
     uint32_t best = TESSI_MAP_NONE;
@@ -118,6 +106,8 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
         if (count < span.count) {
             backlog_push(sched, victim->index, span.layer, span.first, span.count - count);
             wanted_ns = 0;
+        } else {
+            make_hungry(sched, victim); /* what stood behind it may be next */
         }
         if (count > 0) {
             backlog_push(sched, thief->index, span.layer, span.first + span.count - count, count);
@@ -182,32 +172,47 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
             mark_dirty(victim);
             thief->stealing++;
             thief->stealing_from = victim->index;
+            load_changed(sched, thief);
             wanted_ns -= layer->estimate_ns;
             left--;
         }
     }
 }
 
+/* True when work has been moved or asked for. */
+static bool steal_for(struct tessi_sched *sched, struct worker *thief)
+{
+    uint64_t backlog = thief->backlog, stealing = thief->stealing;
+    struct worker *victim = most_loaded(sched, true);
+    if (victim != NULL && worth_it(thief, victim)) {
+        take_backlog(sched, thief, victim);
+        return thief->backlog > backlog;
+    }
+    victim = most_loaded(sched, false);
+    if (victim != NULL && worth_it(thief, victim)) {
+        ask_back(sched, thief, victim);
+    }
+    return thief->stealing > stealing;
+}
+
+/* The driest first: when there is nothing for it there is nothing for the others, but for what one may run and another
+ * may not. So a few are tried, however many there are. */
 void balance(struct tessi_sched *sched)
 {
-    size_t candidates = sched->hungry_count;
-    for (size_t i = 0; i < candidates; i++) {
-        struct worker *thief = sched->workers[sched->hungry[i]];
-        if (sched->demanding_backlog > 0) {
-            balance_demanding(sched, thief);
+    struct worker *aside[TRIES];
+    uint32_t misses = 0;
+    for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
+        balance_demanding(sched, sched->workers[w]);
+    }
+    struct worker *thief;
+    while (misses < TRIES && (thief = driest(sched)) != NULL) {
+        if (!steal_for(sched, thief)) {
+            set_aside(sched, thief);
+            aside[misses++] = thief;
         }
-        if (!idle(sched, thief)) {
-            continue;
-        }
-        struct worker *victim = longest_queue(sched, thief, true);
-        if (victim != NULL && worth_it(thief, victim)) {
-            take_backlog(sched, thief, victim);
-            continue;
-        }
-        victim = longest_queue(sched, thief, false);
-        if (victim != NULL && worth_it(thief, victim)) {
-            ask_back(sched, thief, victim);
-        }
+    }
+    while (misses > 0) {
+        load_changed(sched, aside[--misses]);
     }
 }
 
