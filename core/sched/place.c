@@ -445,6 +445,33 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
     }
 }
 
+/* How many tasks from `index` on have its home for certain. */
+static uint64_t home_run(const struct sched_layer *layer, uint64_t index)
+{
+    const struct tessi_grid *grid = &layer->layer->grid;
+    while (layer->placement == PLACE_WITH_INPUT && reads_alike(layer, layer->place_input) &&
+           layer->inputs[layer->place_input]->submission == layer->submission) {
+        layer = layer->inputs[layer->place_input];
+    }
+    if (layer->placement != PLACE_REGIONS || grid->ndim == 0) {
+        return 1;
+    }
+    if (layer->region_count == 0) {
+        return layer->tasks - index;
+    }
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    uint32_t last = grid->ndim - 1, node = 0;
+    uint64_t end = grid->axis[last].count;
+    tessi_grid_coords(grid, index, coords);
+    while (layer->regions[node].left != node) {
+        const struct region_node *cut = &layer->regions[node];
+        bool left = coords[cut->dim] < cut->cut;
+        end = left && cut->dim == last && cut->cut < end ? cut->cut : end;
+        node = left ? cut->left : cut->right;
+    }
+    return end - coords[last];
+}
+
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
@@ -458,7 +485,7 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
         const struct tessi_resources *demand = &layer->lane->demand;
         uint64_t first = 0;
         uint32_t home = home_of(sched, layer, 0);
-        for (uint64_t t = 1; t <= layer->tasks; t++) {
+        for (uint64_t t = home_run(layer, 0); t <= layer->tasks; t += t < layer->tasks ? home_run(layer, t) : 1) {
             uint32_t next = t < layer->tasks ? home_of(sched, layer, t) : NO_WORKER;
             if (t < layer->tasks && next == home) {
                 continue;

@@ -94,6 +94,7 @@ struct sched_layer {
     /* global order */
     struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
     uint32_t order_input;
+    const struct sched_layer *order_at; /* the last on its way to the root that has the same order of indices */
     uint32_t order_users; /* layers that have this one as order_via: its description outlives it for them */
     uint64_t order_base, order_depth, order_levels, order_end;
     uint32_t order_position; /* within its submission, while that is taken in */
@@ -371,6 +372,7 @@ void session_close(struct tessi_sched *sched, struct session *session);
 /* order.c, place.c */
 void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 uint64_t order_of(const struct sched_layer *layer, uint64_t index);
+bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i reads block i and no other of that input */
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
 uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *demand); /* NO_WORKER: nobody can */

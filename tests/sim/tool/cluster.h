@@ -106,7 +106,7 @@ struct tool_worker {
     struct tessi_spans locates;
     bool report_pending;
     int64_t report_free_ns, told_ns;
-    uint64_t used_bytes, peak_bytes, pulling_bytes, fetched_bytes, served_bytes;
+    uint64_t used_bytes, owned_bytes, peak_bytes, pulling_bytes, fetched_bytes, served_bytes;
     uint64_t fetched_before_bytes;   /* what is measured began */
     uint64_t beyond_bytes;           /* most that it had to hold beyond its memory */
     int64_t sends_until_ns, receives_until_ns;
@@ -141,8 +141,8 @@ struct tool_pool { /* of anything, by number; freed ones are used again */
 
 struct tool_result {
     int64_t makespan_ns;     /* from the last submission to its DONE */
-    double accept_seconds;   /* scheduler's time for that submission */
-    double join_seconds, scheduler_seconds; /* for joining; for everything from the submission on */
+    /* Processor time of the scheduler: for that submission, for workers that join, and for all steps after it. */
+    double accept_seconds, join_seconds, scheduler_seconds;
     uint64_t steps;          /* of the scheduler */
     uint64_t tasks;          /* executed since the submission */
     double work_ns, longest_ns; /* run time of those at speed 1, and of the longest of them */
@@ -167,6 +167,7 @@ struct tool_cluster {
     struct tool_pool blocks, tasks, links, letters, orders;
     size_t first_measured; /* layer */
     bool measuring;
+    int64_t began_ns, began_cpu_ns; /* real clocks */
     size_t awaited; /* wanted layers that are not done */
     uint64_t live;
     struct tool_result result;

@@ -156,6 +156,14 @@ static bool room(struct tool_cluster *cluster, struct tool_worker *worker, uint6
     return true;
 }
 
+static void own(struct tool_cluster *cluster, struct tool_worker *worker, uint32_t number)
+{
+    struct tool_block *block = block_at(cluster, number);
+    block->state = TOOL_OWNED;
+    worker->owned_bytes += block->bytes;
+    cluster->live++;
+}
+
 static uint32_t block_get(struct tool_cluster *cluster, struct tool_worker *worker, uint32_t layer, uint64_t index)
 {
     uint32_t number = find(worker, layer, index);
@@ -428,8 +436,10 @@ static void open_tasks(struct tool_cluster *cluster, struct tool_worker *worker)
             continue;
         }
         uint64_t bytes = cluster->layers[block_at(cluster, task->block)->layer].footprint;
+        /* What younger tasks have brought in is not taken back for older ones, so it must not fill the memory; a
+         * footprint counts two steps, and three are open. */
         if (worker->open >= STARTED_OF_SLOT * cluster->options.slots &&
-            worker->open_bytes + bytes > cluster->options.memory_bytes / 2) {
+            worker->owned_bytes + (worker->open_bytes + bytes) / 2 * 3 > cluster->options.memory_bytes) {
             return;
         }
         tool_queue_pop(&worker->waiting);
@@ -575,8 +585,7 @@ static void finish(struct tool_cluster *cluster, struct tool_worker *worker, uin
     has_news(cluster, worker);
     tool_count_done(cluster, block->layer, block->index);
     task_free(cluster, worker, number);
-    block_at(cluster, made)->state = TOOL_OWNED;
-    cluster->live++;
+    own(cluster, worker, made);
     wake(cluster, worker, made);
     end_readers(cluster, worker, made, true);
 }
@@ -688,8 +697,9 @@ static void report_done_at_once(struct tool_cluster *cluster, struct tool_worker
     if (list != NULL) {
         list_remove(cluster, list, number);
     }
-    cluster->live += block->state != TOOL_OWNED;
-    block->state = TOOL_OWNED;
+    if (block->state != TOOL_OWNED) {
+        own(cluster, worker, number);
+    }
     tessi_spans_push(&worker->report.done, span_of(block, epoch));
     has_news(cluster, worker);
 }
@@ -826,7 +836,10 @@ static void take_free(struct tool_cluster *cluster, struct tool_worker *worker, 
             if (list != NULL) {
                 list_remove(cluster, list, number);
             }
-            cluster->live -= block->state == TOOL_OWNED;
+            if (block->state == TOOL_OWNED) {
+                cluster->live--;
+                worker->owned_bytes -= block->bytes;
+            }
             worker->used_bytes -= block->bytes;
             block->state = TOOL_ABSENT;
         } else if (block->state == TOOL_PULLING) {
@@ -879,8 +892,7 @@ static void take_adopt(struct tool_cluster *cluster, struct tool_worker *worker,
             if (list != NULL) {
                 list_remove(cluster, list, number);
             }
-            block->state = TOOL_OWNED;
-            cluster->live++;
+            own(cluster, worker, number);
         }
         tessi_spans_push(here ? &worker->report.adopted : &worker->report.missing, one);
     }
