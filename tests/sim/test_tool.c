@@ -142,7 +142,7 @@ static void test_the_same_run_twice(void **state)
     (void)state;
     struct tool_result r[2];
     for (int i = 0; i < 2; i++) {
-        r[i] = RUN(NULL, "dag", "200x10", "--workers", "5", "--time", "lognormal:1ms:1", "--seed", "7");
+        r[i] = RUN(NULL, "dag", "2000", "100", "--workers", "5", "--time", "lognormal:1ms:1", "--seed", "7");
     }
     assert_int_equal(r[0].makespan_ns, r[1].makespan_ns);
     assert_int_equal(r[0].bytes_moved, r[1].bytes_moved);

@@ -55,7 +55,7 @@ static double shallow_chain_ns(const struct tool_cluster *cluster)
     for (size_t l = cluster->first_measured; l < graph->count; l++) {
         const struct tessi_layer *layer = graph->layers[l];
         for (uint32_t i = 0; i < layer->ninputs; i++) {
-            double input = ends[layer->input[i].layer - 1];
+            double input = ends[layer->input[i].layer - 1]; /* 0 when it reads itself */
             ends[l] = input > ends[l] ? input : ends[l];
         }
         bool alike = cluster->options.time == TOOL_TIME_FIXED || cluster->layers[l].uniform;

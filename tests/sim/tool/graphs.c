@@ -1,7 +1,8 @@
 #include "tests/sim/tool/graphs.h"
 
+#include <math.h>
+
 #include "core/base/alloc.h"
-#include "core/base/assert.h"
 #include "tests/sim/random.h"
 
 #define DEPENDENCIES_MAX 3
@@ -127,47 +128,53 @@ static void make_tasks(struct tool_graph *graph, uint64_t count)
     (void)finish(graph, layer);
 }
 
-static struct tessi_table *random_table(struct random *random, uint64_t width)
+/* Task t reads one to three of the `window` tasks before it; the first one reads nothing. */
+static struct tessi_table *random_table(struct random *random, uint32_t tasks, uint32_t window)
 {
-    uint64_t *rows = tessi_zalloc((width + 1) * sizeof *rows);
-    uint64_t *columns = tessi_alloc(width * DEPENDENCIES_MAX * sizeof *columns);
-    for (uint64_t t = 0; t < width; t++) {
-        uint64_t *row = &columns[rows[t]];
-        uint64_t wanted = 1 + random_below(random, DEPENDENCIES_MAX), count = 0;
-        for (uint64_t n = 0; n < wanted; n++) { /* kept ascending and distinct */
-            uint64_t column = random_next(random) % width, at = count;
+    uint32_t *rows = tessi_zalloc(((size_t)tasks + 1) * sizeof *rows);
+    uint32_t *columns = tessi_alloc((size_t)tasks * DEPENDENCIES_MAX * sizeof *columns);
+    for (uint32_t t = 0; t < tasks; t++) {
+        uint32_t *row = &columns[rows[t]];
+        uint32_t width = t < window ? t : window, count = 0;
+        for (uint32_t n = width > 0 ? 1 + random_below(random, DEPENDENCIES_MAX) : 0; n > 0; n--) {
+            uint32_t column = t - 1 - random_below(random, width), at = count; /* kept ascending and distinct */
             while (at > 0 && row[at - 1] > column) {
                 at--;
             }
             if (at > 0 && row[at - 1] == column) {
                 continue;
             }
-            for (uint64_t i = count++; i > at; i--) {
+            for (uint32_t i = count++; i > at; i--) {
                 row[i] = row[i - 1];
             }
             row[at] = column;
         }
         rows[t + 1] = rows[t] + count;
     }
-    struct tessi_table *table = tessi_table_create(width, width, rows, columns);
+    struct tessi_table *table = tessi_table_create(tasks, tasks, rows, columns);
     tessi_free(rows);
     tessi_free(columns);
     return table;
 }
 
-static void make_opaque_levels(struct tool_graph *graph, const struct tool_options *options, uint64_t width,
-                               uint64_t depth)
+static void make_dag(struct tool_graph *graph, const struct tool_options *options)
 {
     struct random random = {options->seed};
+    struct tessi_layer *layer = begin(graph, TESSI_OP_OPAQUE);
+    layer->grid.ndim = 1;
+    layer->grid.axis[0] = tessi_axis_regular((int64_t)options->size[0], 1);
+    (void)bind(layer, layer);
+    layer->input[0].rules.table = random_table(&random, (uint32_t)options->size[0], (uint32_t)options->size[1]);
+    (void)finish(graph, layer);
+}
+
+static void make_stencil(struct tool_graph *graph, uint64_t width, uint64_t depth)
+{
     const struct tessi_layer *below = source(graph, 1, width, 1);
     for (uint64_t d = 1; d < depth; d++) {
         struct tessi_layer *layer = begin(graph, TESSI_OP_OPAQUE);
         tessi_grid_copy(&layer->grid, &below->grid);
-        if (options->graph == TOOL_DAG) {
-            (void)bind(layer, below);
-            layer->input[0].rules.table = random_table(&random, width);
-        }
-        for (int64_t offset = -1; options->graph == TOOL_STENCIL && offset <= 1; offset++) {
+        for (int64_t offset = -1; offset <= 1; offset++) {
             bind(layer, below)[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .value = offset};
         }
         below = finish(graph, layer);
@@ -214,6 +221,10 @@ enum tessi_status tool_graph_make(struct tool_graph *graph, const struct tool_op
     if (options->graph == TOOL_REDUCE && size[1] < 2) {
         return tessi_fail(error, TESSI_INVALID, "a tree with a fan-in of 1 has no end: take 2 or more");
     }
+    if (options->graph == TOOL_DAG && size[0] > TESSI_TABLE_BLOCKS_MAX) {
+        return tessi_fail(error, TESSI_INVALID, "an irregular graph has %llu tasks at most",
+                          (unsigned long long)TESSI_TABLE_BLOCKS_MAX);
+    }
     switch (options->graph) {
     case TOOL_MATMUL: {
         const struct tessi_layer *a = source(graph, 2, size[0], size[1]);
@@ -234,8 +245,10 @@ enum tessi_status tool_graph_make(struct tool_graph *graph, const struct tool_op
         make_layered(graph, 1, size[0]);
         break;
     case TOOL_DAG:
+        make_dag(graph, options);
+        break;
     case TOOL_STENCIL:
-        make_opaque_levels(graph, options, size[0], size[1]);
+        make_stencil(graph, size[0], size[1]);
         break;
     case TOOL_REDUCE:
         make_reduce(graph, size[0], size[1]);
