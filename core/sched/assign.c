@@ -18,7 +18,7 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
 
 static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
 {
-    uint64_t slots = worker->info.slots;
+    uint64_t slots = worker->slots;
     return slots > 0 && (worker->assigned < 2 * slots ||
                          (worker->queue_ns < (double)sched->config.window_ns * (double)slots &&
                           worker->assigned < sched->config.assigned_per_slot * slots));

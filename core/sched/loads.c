@@ -12,11 +12,11 @@
 static void tree_grow(struct load_tree *tree, size_t workers)
 {
     size_t leaves = tree->leaves > 0 ? tree->leaves : 8;
+    if (workers <= tree->leaves) {
+        return;
+    }
     while (leaves < workers) {
         leaves *= 2;
-    }
-    if (leaves == tree->leaves) {
-        return;
     }
     double *keys = tessi_alloc(2 * leaves * sizeof *keys);
     for (size_t i = 0; i < 2 * leaves; i++) {
@@ -83,7 +83,7 @@ static void play_again(struct tessi_sched *sched)
         struct worker *worker = sched->workers[loads->changed[i]];
         double load_ns = load_of(worker) > 0 ? load_of(worker) : 0;
         bool kept = worker->alive && worker->backlog > worker->demanding_backlog;
-        bool given = worker->alive && worker->assigned > worker->info.slots;
+        bool given = worker->alive && worker->assigned > worker->slots;
         bool dry = runs_dry(sched, worker);
         worker->load_changed = false;
         tree_set(&loads->kept, worker->index, kept ? load_ns : OUT);

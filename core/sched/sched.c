@@ -225,6 +225,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->index = (uint32_t)sched->worker_count;
     worker->alive = true;
     worker->info = event->worker;
+    worker->slots = worker->info.slots;
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
     worker->dirty_list = &sched->dirty;

@@ -167,14 +167,12 @@ struct worker {
     uint32_t id;
     uint32_t index;
     bool alive;
-    struct tessi_worker_info info;
+    uint32_t slots; /* as info says */
     int64_t heard_ns;
     double queue_ns;    /* estimated run time of what is assigned */
     double backlog_ns;
     double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
     uint64_t assigned, backlog; /* tasks */
-    struct tessi_resources resources;
-    uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
     uint64_t demanding;          /* tasks assigned that demand a resource */
     uint64_t demanding_youngest; /* highest order given to one since there was none */
     uint64_t demanding_backlog;  /* tasks of `backlog` that demand a resource */
@@ -206,6 +204,10 @@ struct worker {
     size_t out_layer_count, out_layer_capacity;
     struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
     struct tessi_spans out_unassign; /* FREE of what was, or may have been, assigned earlier in this step */
+    /* What is seldom looked at stands last: with thousands of workers the rest is read from memory at each report. */
+    struct tessi_worker_info info;
+    struct tessi_resources resources;
+    uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
 };
 
 struct copies { /* workers besides the owner that hold a block */

@@ -13,7 +13,7 @@
 
 double load_of(const struct worker *worker)
 {
-    double slots = worker->info.slots > 0 ? worker->info.slots : 1e-3;
+    double slots = worker->slots > 0 ? worker->slots : 1e-3;
     /* What demands a resource runs beside the rest when its turn comes. */
     return (worker->queue_ns + worker->backlog_ns - worker->demanding_ns) * worker->slowness / slots;
 }
@@ -21,9 +21,9 @@ double load_of(const struct worker *worker)
 /* What it has may end before stolen work would arrive. */
 bool runs_dry(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return worker->alive && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
+    return worker->alive && worker->slots > 0 && worker->backlog == worker->demanding_backlog &&
            worker->stealing == 0 &&
-           (worker->assigned < worker->info.slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
+           (worker->assigned < worker->slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
 }
 
 /* Queues that differ by less than a factor of two are in balance: evening them out costs more than
@@ -38,8 +38,8 @@ static bool worth_it(const struct worker *thief, const struct worker *victim)
  * the victim's time for it, and lengthens the thief's by the thief's. */
 static double fair_ns(const struct worker *thief, const struct worker *victim)
 {
-    double thief_slots = thief->info.slots > 0 ? thief->info.slots : 1e-3;
-    double victim_slots = victim->info.slots > 0 ? victim->info.slots : 1e-3;
+    double thief_slots = thief->slots > 0 ? thief->slots : 1e-3;
+    double victim_slots = victim->slots > 0 ? victim->slots : 1e-3;
     return (load_of(victim) - load_of(thief)) / (victim->slowness / victim_slots + thief->slowness / thief_slots);
 }
 
@@ -147,7 +147,7 @@ static bool may_steal(const struct sched_layer *layer, const struct worker *vict
 static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
     double wanted_ns = fair_ns(thief, victim);
-    uint64_t keep = victim->info.slots;
+    uint64_t keep = victim->slots;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
     for (size_t s = victim->given.count; s-- > 0 && left > 0 && wanted_ns > 0;) {
         const struct tessi_span *span = &victim->given.items[s];

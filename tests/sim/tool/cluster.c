@@ -267,11 +267,27 @@ static double submit(struct tool_cluster *cluster, size_t first, size_t last, co
     return seconds;
 }
 
+/* A scheduler has a report in its cache, since it has just unpacked it. */
+static uint64_t touch(const struct tessi_report *report, const struct tessi_spans *locates)
+{
+    const struct tessi_spans *lists[] = {&report->started, &report->done,    &report->copied, &report->dropped,
+                                         &report->adopted, &report->missing, &report->stolen, &report->kept,
+                                         &report->refused, locates};
+    uint64_t sum = 0;
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++) {
+        for (size_t s = 0; s < lists[l]->count; s++) {
+            sum += lists[l]->items[s].first + lists[l]->items[s].epoch;
+        }
+    }
+    return sum;
+}
+
 static void take_letter(struct tool_cluster *cluster, uint32_t number)
 {
     struct tool_letter *letter = &((struct tool_letter *)cluster->letters.items)[number];
     uint32_t peer = TOOL_FIRST_WORKER + letter->worker;
     struct tessi_report *report = &letter->report;
+    cluster->touched += touch(report, &letter->locates);
     (void)step(cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = peer, .report = report});
     if (letter->locates.count > 0) {
         (void)step(cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_LOCATE,

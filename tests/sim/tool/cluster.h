@@ -170,6 +170,7 @@ struct tool_cluster {
     int64_t began_ns, began_cpu_ns; /* real clocks */
     size_t awaited; /* wanted layers that are not done */
     uint64_t live;
+    uint64_t touched; /* keeps the reading of reports from being left out */
     struct tool_result result;
     struct tessi_error error;
 };
