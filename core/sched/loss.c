@@ -125,7 +125,9 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
         }
     }
     TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);
-    tessi_spans_fini(&worker->given);
+    tessi_free(worker->given);
+    worker->given = NULL;
+    worker->given_count = worker->given_capacity = 0;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *thief = sched->workers[w];
         if (thief == worker || thief->stealing_from == worker->index) {

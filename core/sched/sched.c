@@ -9,6 +9,7 @@
 #include "core/base/text.h"
 #include "core/sched/state.h"
 
+#define SPANS_KEPT 256
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
 #define PROGRESS_INTERVAL_NS INT64_C(100000000)
 
@@ -49,7 +50,7 @@ static void free_step_memory(struct tessi_sched *sched)
 
 static void worker_destroy(struct worker *worker)
 {
-    tessi_spans_fini(&worker->given);
+    tessi_free(worker->given);
     tessi_spans_fini(&worker->out_assign);
     tessi_spans_fini(&worker->out_where);
     tessi_spans_fini(&worker->out_free);
@@ -438,6 +439,15 @@ static const void *take_copy(struct tessi_sched *sched, const void *items, size_
     return copy;
 }
 
+/* Spans gathered for a worker have been copied. What much room was made for is not kept: there are many workers. */
+static void empty_spans(struct tessi_spans *spans)
+{
+    if (spans->capacity > SPANS_KEPT) {
+        tessi_spans_fini(spans);
+    }
+    spans->count = 0;
+}
+
 static void send_spans(struct tessi_sched *sched, struct worker *worker, enum tessi_sched_action_kind kind,
                        struct tessi_spans *spans)
 {
@@ -445,7 +455,7 @@ static void send_spans(struct tessi_sched *sched, struct worker *worker, enum te
         struct tessi_sched_action *action = emit(sched, kind, worker->id);
         action->spans = take_copy(sched, spans->items, spans->count * sizeof *spans->items);
         action->span_count = spans->count;
-        spans->count = 0;
+        empty_spans(spans);
     }
 }
 
@@ -490,7 +500,8 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
             action->where = take_copy(sched, where->items, where->count * sizeof *where->items);
             action->where_count = where->count;
         }
-        assign->count = where->count = 0;
+        empty_spans(assign);
+        empty_spans(where);
     }
     send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_unassign);
     send_spans(sched, worker, TESSI_SCHED_STEAL, &worker->out_steal);
@@ -529,7 +540,7 @@ static int64_t next_wake(struct tessi_sched *sched)
     } else if (sched->next_check_ns == INT64_MAX || sched->now_ns >= sched->next_check_ns) {
         sched->next_check_ns = sched->now_ns + CHECK_INTERVAL_NS;
     }
-    return sched->next_check_ns;
+    return sched->more ? sched->now_ns : sched->next_check_ns;
 }
 
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
@@ -539,6 +550,8 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     free_step_memory(sched);
     sched->action_count = sched->note_count = 0;
     sched->now_ns = event->now_ns;
+    sched->step_assigned = 0;
+    sched->more = false;
     take_event(sched, event);
     if (sched->now_ns >= sched->next_check_ns) {
         check_silence(sched);

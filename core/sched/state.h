@@ -161,6 +161,13 @@ struct session {
     struct tessi_sched_session_stats stats;
 };
 
+struct given { /* 16 bytes, since there is one for each live task where tasks of several layers take turns */
+    uint32_t session, layer;
+    uint64_t first : 40, count : 24;
+};
+
+#define GIVEN_FIRST_MAX (UINT64_C(1) << 40)
+#define GIVEN_COUNT_MAX (UINT64_C(1) << 24)
 #define WAITS_MAX 4
 
 struct worker {
@@ -189,8 +196,9 @@ struct worker {
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
-    /* Assigned spans, oldest first; checked against the records when they are looked at. */
-    struct tessi_spans given;
+    /* Assigned tasks, oldest first; checked against the records when they are looked at. */
+    struct given *given; /* owned */
+    size_t given_count, given_capacity;
     size_t given_limit; /* looked through for finished ones when it has grown to this */
     /* gauges of its last report */
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
@@ -325,6 +333,8 @@ struct tessi_sched {
     struct sched_layer **watched; /* wanted and not announced */
     size_t watched_count, watched_capacity;
     int64_t next_check_ns;
+    uint64_t step_assigned; /* tasks, in this step */
+    bool more;              /* it ended before all that could be assigned was */
     /* output of the step under way */
     struct tessi_trace_record *notes;
     size_t note_count, note_capacity;

@@ -134,12 +134,11 @@ static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct
     }
 }
 
-static bool may_steal(const struct sched_layer *layer, const struct worker *victim, const struct tessi_span *span,
-                      uint64_t index)
+static bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
     return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
-           task->epoch == span->epoch && (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
+           (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
            layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
 }
 
@@ -149,26 +148,27 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
     double wanted_ns = fair_ns(thief, victim);
     uint64_t keep = victim->slots;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
-    for (size_t s = victim->given.count; s-- > 0 && left > 0 && wanted_ns > 0;) {
-        const struct tessi_span *span = &victim->given.items[s];
-        struct session *session = session_find(sched, span->session);
-        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
-        for (uint64_t i = span->count; layer != NULL && i-- > 0 && left > 0;) {
-            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, span, span->first + i)) {
+    for (size_t g = victim->given_count; g-- > 0 && left > 0 && wanted_ns > 0;) {
+        struct given given = victim->given[g];
+        struct session *session = session_find(sched, given.session);
+        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, given.layer);
+        for (uint64_t i = given.count; layer != NULL && i-- > 0 && left > 0;) {
+            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, given.first + i)) {
                 continue;
             }
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return;
             }
-            record(layer, span->first + i)->flags |= TASK_STEALING;
-            struct tessi_span ask = {.session = span->session,
-                                     .layer = span->layer,
-                                     .first = span->first + i,
+            struct task_record *task = record(layer, given.first + i);
+            task->flags |= TASK_STEALING;
+            struct tessi_span ask = {.session = given.session,
+                                     .layer = given.layer,
+                                     .first = given.first + i,
                                      .count = 1,
-                                     .epoch = span->epoch,
+                                     .epoch = task->epoch,
                                      .worker = thief->id};
             tessi_spans_push(&victim->out_steal, ask);
-            note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, span->first + i, 1, reason(thief));
+            note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, given.first + i, 1, reason(thief));
             mark_dirty(victim);
             thief->stealing++;
             thief->stealing_from = victim->index;

@@ -322,6 +322,7 @@ static void take_event(struct tool_cluster *cluster, const struct tool_event *ev
         break;
     case TOOL_TICK:
         if (event->at_ns == cluster->tick_ns) {
+            cluster->tick_ns = INT64_MAX;
             (void)step(cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
         }
         break;
