@@ -5,6 +5,7 @@
 
 #define GIVEN_SPANS 64
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
+#define STEP_TASKS_MAX 65536 /* assigned in one step: the first workers need not wait for the last one's share */
 
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
 {
@@ -13,11 +14,12 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
         tessi_grow(&sched->hungry, &sched->hungry_capacity, sched->hungry_count + 1, sizeof *sched->hungry);
         sched->hungry[sched->hungry_count++] = worker->index;
     }
+    load_changed(sched, worker);
 }
 
 static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
 {
-    uint64_t slots = worker->info.slots;
+    uint64_t slots = worker->slots;
     return slots > 0 && (worker->assigned < 2 * slots ||
                          (worker->queue_ns < (double)sched->config.window_ns * (double)slots &&
                           worker->assigned < sched->config.assigned_per_slot * slots));
@@ -28,7 +30,7 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
 static bool may_take(const struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
                      uint64_t index, uint64_t order)
 {
-    bool sendable = worker->out_where.count < WHERE_MAX;
+    bool sendable = worker->out_where.count < WHERE_MAX && sched->step_assigned < STEP_TASKS_MAX;
     if (!sendable || has_room(sched, worker)) {
         return sendable;
     }
@@ -37,7 +39,8 @@ static bool may_take(const struct tessi_sched *sched, const struct worker *worke
 }
 
 struct input_check {
-    const struct sched_layer *layer;
+    struct sched_layer *layer;
+    uint64_t missing; /* the first that is not assigned */
     bool assigned;
 };
 
@@ -47,15 +50,21 @@ static void check_input(void *context, uint64_t index)
     if (check->assigned) {
         enum task_state state = state_of(check->layer, index);
         check->assigned = state == TASK_ASSIGNED || state == TASK_HELD;
+        check->missing = index;
     }
 }
 
-static bool inputs_assigned(const struct sched_layer *layer, uint64_t index)
+/* When one of the inputs is not assigned yet, the worker is looked at again as soon as it is. */
+static bool inputs_assigned(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                            uint64_t index)
 {
-    struct input_check check = {NULL, true};
+    struct input_check check = {NULL, 0, true};
     for (uint32_t i = 0; i < layer->layer->ninputs && check.assigned; i++) {
         check.layer = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, check_input, &check);
+    }
+    if (!check.assigned && !wait_for(sched, worker, check.layer, check.missing)) {
+        worker->look_again = true;
     }
     return check.assigned;
 }
@@ -103,14 +112,13 @@ static void push_source(struct tessi_sched *sched, struct worker *worker, const 
     action->span_count = 1;
 }
 
-static bool still_given(struct tessi_sched *sched, const struct worker *worker, const struct tessi_span *span)
+static bool still_given(struct tessi_sched *sched, const struct worker *worker, struct given given)
 {
-    struct session *session = session_find(sched, span->session);
-    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
-    for (uint64_t i = 0; layer != NULL && i < span->count; i++) {
-        const struct task_record *task = record_peek(layer, span->first + i);
-        if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index &&
-            task->epoch == span->epoch) {
+    struct session *session = session_find(sched, given.session);
+    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, given.layer);
+    for (uint64_t i = 0; layer != NULL && i < given.count; i++) {
+        const struct task_record *task = record_peek(layer, given.first + i);
+        if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index) {
             return true;
         }
     }
@@ -118,20 +126,32 @@ static bool still_given(struct tessi_sched *sched, const struct worker *worker, 
 }
 
 /* A worker that always has work would otherwise have all that it ever had remembered. */
-static void remember_given(struct tessi_sched *sched, struct worker *worker, struct tessi_span span)
+static void remember_given(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                           uint64_t index)
 {
-    struct tessi_spans *given = &worker->given;
-    if (given->count >= worker->given_limit) {
+    struct given *last = worker->given_count > 0 ? &worker->given[worker->given_count - 1] : NULL;
+    TESS_ASSERT(index < GIVEN_FIRST_MAX);
+    if (last != NULL && last->session == layer->session->id && last->layer == layer->layer->id &&
+        last->first + last->count == index && (uint64_t)last->count + 1 < GIVEN_COUNT_MAX) {
+        last->count++;
+        return;
+    }
+    if (worker->given_count >= worker->given_limit) {
         size_t kept = 0;
-        for (size_t s = 0; s < given->count; s++) {
-            if (still_given(sched, worker, &given->items[s])) {
-                given->items[kept++] = given->items[s];
+        for (size_t g = 0; g < worker->given_count; g++) {
+            if (still_given(sched, worker, worker->given[g])) {
+                worker->given[kept++] = worker->given[g];
             }
         }
-        given->count = kept;
-        worker->given_limit = 2 * kept + GIVEN_SPANS;
+        worker->given_count = kept;
+        worker->given_limit = kept + kept / 2 + GIVEN_SPANS;
     }
-    tessi_spans_push(given, span);
+    tessi_grow(&worker->given, &worker->given_capacity, worker->given_count + 1, sizeof *worker->given);
+    worker->given[worker->given_count++] =
+        (struct given){.session = layer->session->id,
+                       .layer = layer->layer->id,
+                       .first = index & (GIVEN_FIRST_MAX - 1),
+                       .count = 1};
 }
 
 static void assign_task(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
@@ -145,7 +165,9 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     task->flags &= TASK_DONE_ONCE | TASK_BEGUN;
     on_worker(layer, worker->index)->assigned++;
     worker->assigned++;
+    sched->step_assigned++;
     worker->queue_ns += layer->estimate_ns;
+    load_changed(sched, worker);
     resources_take(worker, layer, order);
     if (task->flags != 0) {
         sched->tasks_rerun++;
@@ -162,7 +184,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
                               .deaths = task->deaths};
     worker->youngest = order > worker->youngest ? order : worker->youngest;
     tessi_spans_push(&worker->out_assign, span);
-    remember_given(sched, worker, span);
+    remember_given(sched, worker, layer, index);
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         struct where_walk walk = {sched, worker, layer->inputs[i]};
         on_worker(layer->inputs[i], worker->index)->reads = true;
@@ -188,7 +210,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     }
     if (worker->assigned == 0) {
         worker->youngest = 0;
-        worker->given.count = 0;
+        worker->given_count = 0;
     }
     task->flags &= (uint8_t)~TASK_STEALING;
     task->owner = NO_WORKER;
@@ -219,7 +241,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
             uint64_t order = order_of(span.layer, span.first);
             const struct tessi_heap_entry *next = tessi_heap_peek(&backlog->heap);
             if (!may_take(sched, worker, span.layer, span.first, order) || (progress && next != NULL && next->first < order) ||
-                !resources_free(worker, span.layer, task, order) || !inputs_assigned(span.layer, span.first)) {
+                !resources_free(worker, span.layer, task, order) || !inputs_assigned(sched, worker, span.layer, span.first)) {
                 break;
             }
             assign_task(sched, worker, span.layer, span.first, order);
@@ -292,22 +314,29 @@ static bool feed(struct tessi_sched *sched, struct worker *worker)
     return any;
 }
 
+/* What one worker was given may be an input that another's next task waits for: that one is then hungry too. */
 void feed_workers(struct tessi_sched *sched)
 {
-    bool progress = true;
-    while (progress) { /* what one worker was given may be an input that another's next task waits for */
-        progress = false;
-        for (size_t i = 0; i < sched->hungry_count; i++) {
-            struct worker *worker = sched->workers[sched->hungry[i]];
-            progress = (worker->alive && worker->backlog > 0 && feed(sched, worker)) || progress;
+    size_t at = 0, kept = 0;
+    do {
+        for (; at < sched->hungry_count; at++) {
+            struct worker *worker = sched->workers[sched->hungry[at]];
+            if (worker->alive && worker->backlog > 0) {
+                (void)feed(sched, worker);
+                if (worker->out_where.count >= WHERE_MAX || sched->step_assigned >= STEP_TASKS_MAX) {
+                    worker->look_again = true;
+                    sched->more = true;
+                }
+            }
+            worker->hungry = false; /* not before: what it puts back does not make it hungry again */
         }
         settle(sched);
-    }
-    size_t kept = 0;
+    } while (at < sched->hungry_count);
     for (size_t i = 0; i < sched->hungry_count; i++) {
         struct worker *worker = sched->workers[sched->hungry[i]];
-        worker->hungry = worker->alive && (has_room(sched, worker) || worker->backlog > 0);
-        if (worker->hungry) {
+        if (worker->look_again && worker->alive) { /* in the next step */
+            worker->look_again = false;
+            worker->hungry = true;
             sched->hungry[kept++] = worker->index;
         }
     }

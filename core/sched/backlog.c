@@ -36,6 +36,7 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
         return;
     }
     struct worker *worker = sched->workers[index];
+    load_changed(sched, worker);
     struct layer_on_worker *on = on_worker(layer, index);
     double time_ns = (double)count * layer->estimate_ns;
     if (added) {
@@ -82,7 +83,7 @@ static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, ui
 {
     const struct tessi_grid *grid = &layer->layer->grid;
     uint64_t row = grid->ndim == 0 ? 1 : grid->axis[grid->ndim - 1].count;
-    if (layer->order_via == NULL) {
+    if (layer->order_at->order_via == NULL) {
         return count;
     }
     for (uint64_t next = (first / row + 1) * row; next < first + count; next += row) {
@@ -144,6 +145,7 @@ void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)
     for (uint32_t w = 0; w < lane->capacity; w++) {
         if (w < layer->on_capacity && layer->on[w].backlog > 0) {
             purge(sched, &lane->backlogs[w], w, layer);
+            make_hungry(sched, sched->workers[w]); /* what stood behind it may be next */
         }
     }
     purge(sched, &lane->orphans, NO_WORKER, layer);

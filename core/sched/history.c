@@ -98,6 +98,9 @@ static void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, d
     layer->estimate_ns = estimate_ns;
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
+        if (layer->on[w].assigned + layer->on[w].backlog > 0) {
+            make_hungry(sched, worker); /* its window may have room now */
+        }
         worker->queue_ns += change * (double)layer->on[w].assigned;
         worker->backlog_ns += change * (double)layer->on[w].backlog;
         worker->demanding_ns += layer->lane->demand.count > 0 ? change * (double)layer->on[w].backlog : 0;

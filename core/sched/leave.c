@@ -242,6 +242,7 @@ void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_
         return;
     }
     worker->leaving = true;
+    load_changed(sched, worker);
     sched->leaving_count++;
     worker->leave_limit_ns = wait_ns < INT64_MAX - sched->now_ns ? sched->now_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
     for (size_t w = 0; w < sched->worker_count; w++) {

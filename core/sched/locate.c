@@ -51,6 +51,9 @@ static void unpark(struct tessi_sched *sched, struct tessi_map_key key, uint32_t
 
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch)
 {
+    if (sched->blocked_by_task.count > 0) {
+        wake_blocked(sched, layer, index);
+    }
     if (sched->parked_by_task.count == 0) {
         return;
     }

@@ -26,6 +26,7 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     on_worker(layer, holder)->assigned++;
     worker->assigned++;
     worker->queue_ns += layer->estimate_ns;
+    load_changed(sched, worker);
     tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
     tessi_spans_push(&worker->out_adopt, (struct tessi_span){.session = layer->session->id,
                                                              .layer = layer->layer->id,
@@ -129,12 +130,15 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
         }
     }
     TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);
-    tessi_spans_fini(&worker->given);
+    tessi_free(worker->given);
+    worker->given = NULL;
+    worker->given_count = worker->given_capacity = 0;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *thief = sched->workers[w];
         if (thief == worker || thief->stealing_from == worker->index) {
             thief->stealing_from = NO_WORKER; /* the dead answer no more */
             thief->stealing = 0;
+            load_changed(sched, thief);
             make_hungry(sched, thief);
         }
     }

@@ -17,7 +17,7 @@
 uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
-    const struct sched_layer *at = layer;
+    const struct sched_layer *at = layer->order_at;
     uint64_t place = index;
     if (at->order_via != NULL) {
         bool any = true;
@@ -31,6 +31,16 @@ uint64_t order_of(const struct sched_layer *layer, uint64_t index)
         place = any ? tessi_grid_index(&at->layer->grid, coords) : layer->order_end;
     }
     return layer->order_base + place * layer->order_levels + (layer->order_levels - 1 - layer->order_depth);
+}
+
+bool reads_alike(const struct sched_layer *layer, uint32_t number)
+{
+    const struct tessi_input *input = &layer->layer->input[number];
+    bool alike = input->rules.table == NULL && tessi_grid_equal(&input->grid, &layer->layer->grid);
+    for (uint32_t d = 0; alike && d < input->grid.ndim; d++) {
+        alike = input->rules.rule[d].kind == TESSI_RULE_SAME && input->rules.rule[d].dim == d;
+    }
+    return alike;
 }
 
 static bool single_consumer(const struct sched_layer *layer, uint32_t submission)
@@ -68,12 +78,14 @@ static void link_layers(struct trees *trees)
     for (uint32_t i = trees->count; i-- > 0;) {
         struct sched_layer *layer = trees->layers[i];
         layer->order_levels = 1;
+        layer->order_at = layer;
         layer->order_position = i;
         trees->root_of[i] = i;
         if (single_consumer(layer, layer->submission)) {
             layer->order_via = layer->consumers[0].layer;
             layer->order_input = layer->consumers[0].input;
             layer->order_via->order_users++;
+            layer->order_at = reads_alike(layer->order_via, layer->order_input) ? layer->order_via->order_at : layer;
             layer->order_depth = layer->order_via->order_depth + 1;
             trees->root_of[i] = trees->root_of[layer->order_via->order_position];
         }

@@ -2,7 +2,8 @@
  *
  * A grid is cut in two again and again, across its longest side and in proportion to the speed
  * of the workers on either side, so that regions are near-square and the words that a product
- * moves stay near the 2D bound. Operands that only a product reads lie with the product's
+ * moves stay near the 2D bound; of a product whose k is split they are near-cubic, which moves fewer still
+ * and needs room for partial results. Operands that only a product reads lie with the product's
  * regions; other layers follow their largest input.
  *
  * Tasks of explicit tables, and single tasks that need a new place, go where they would end first: at the
@@ -46,6 +47,9 @@ static uint32_t longest_side(const struct tessi_layer *layer, const struct tessi
             continue;
         }
         int64_t side = tessi_axis_hi(&grid->axis[d], box->hi[d] - 1) - tessi_axis_lo(&grid->axis[d], box->lo[d]);
+        if (layer->op == TESSI_OP_MATMUL && d == 2) {
+            side *= layer->as.matmul.segment; /* each of its elements stands for a segment of k */
+        }
         if (longest == grid->ndim || side > most) {
             longest = d;
             most = side;
@@ -133,7 +137,8 @@ static uint32_t region_of(const struct sched_layer *layer, uint64_t index)
     return layer->regions[node].worker;
 }
 
-/* The block in the middle of what the task reads. */
+/* The block in the middle of what the task reads. Sums of all blocks along an axis take one after the other of them in
+ * turn, so that not one worker of each row makes all the sums. */
 static uint64_t middle_input(const struct tessi_layer *layer, uint32_t number, uint64_t index)
 {
     const struct tessi_input *input = &layer->input[number];
@@ -150,7 +155,9 @@ static uint64_t middle_input(const struct tessi_layer *layer, uint32_t number, u
         if (box.lo[d] >= box.hi[d]) {
             return UINT64_MAX;
         }
-        coords[d] = box.lo[d] + (box.hi[d] - box.lo[d] - 1) / 2;
+        uint64_t width = box.hi[d] - box.lo[d];
+        bool sum = layer->op == TESSI_OP_REDUCE && input->rules.rule[d].kind == TESSI_RULE_ALL;
+        coords[d] = box.lo[d] + (sum ? index % width : (width - 1) / 2);
     }
     return tessi_grid_index(&input->grid, coords);
 }
@@ -165,9 +172,17 @@ static uint64_t spread_dependent(const struct tessi_layer *consumer, uint32_t nu
     struct tessi_box box;
     tessi_grid_coords(&input->grid, block, coords);
     for (uint32_t d = 0; d < input->grid.ndim; d++) {
-        if (input->rules.rule[d].kind == TESSI_RULE_ALL || input->rules.rule[d].kind == TESSI_RULE_SEGMENT) {
+        const struct tessi_rule *rule = &input->rules.rule[d];
+        const struct tessi_axis *axis = &input->grid.axis[d];
+        if (rule->kind == TESSI_RULE_ALL) {
             numerator = coords[d];
-            denominator = input->grid.axis[d].count;
+            denominator = axis->count;
+        } else if (rule->kind == TESSI_RULE_SEGMENT) { /* its place within its segment */
+            int64_t lo = tessi_axis_lo(axis, coords[d]) / rule->value * rule->value;
+            int64_t hi = axis->extent - lo < rule->value ? axis->extent : lo + rule->value;
+            uint64_t first = tessi_axis_find(axis, lo);
+            numerator = coords[d] - first;
+            denominator = hi > lo ? tessi_axis_find(axis, hi - 1) - first + 1 : 1;
         }
     }
     tessi_rules_outputs(&input->rules, &input->grid, &consumer->grid, coords, &box);
@@ -447,6 +462,33 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
     }
 }
 
+/* How many tasks from `index` on have its home for certain. */
+static uint64_t home_run(const struct sched_layer *layer, uint64_t index)
+{
+    const struct tessi_grid *grid = &layer->layer->grid;
+    while (layer->placement == PLACE_WITH_INPUT && reads_alike(layer, layer->place_input) &&
+           layer->inputs[layer->place_input]->submission == layer->submission) {
+        layer = layer->inputs[layer->place_input];
+    }
+    if (layer->placement != PLACE_REGIONS || grid->ndim == 0) {
+        return 1;
+    }
+    if (layer->region_count == 0) {
+        return layer->tasks - index;
+    }
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    uint32_t last = grid->ndim - 1, node = 0;
+    uint64_t end = grid->axis[last].count;
+    tessi_grid_coords(grid, index, coords);
+    while (layer->regions[node].left != node) {
+        const struct region_node *cut = &layer->regions[node];
+        bool left = coords[cut->dim] < cut->cut;
+        end = left && cut->dim == last && cut->cut < end ? cut->cut : end;
+        node = left ? cut->left : cut->right;
+    }
+    return end - coords[last];
+}
+
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
@@ -460,7 +502,7 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
         const struct tessi_resources *demand = &layer->lane->demand;
         uint64_t first = 0;
         uint32_t home = home_of(sched, layer, 0);
-        for (uint64_t t = 1; t <= layer->tasks; t++) {
+        for (uint64_t t = home_run(layer, 0); t <= layer->tasks; t += t < layer->tasks ? home_run(layer, t) : 1) {
             uint32_t next = t < layer->tasks ? home_of(sched, layer, t) : NO_WORKER;
             if (t < layer->tasks && next == home) {
                 continue;

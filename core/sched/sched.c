@@ -1,6 +1,7 @@
 /* The step: one event in, actions out. */
 #include "core/sched/sched.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -8,6 +9,7 @@
 #include "core/base/text.h"
 #include "core/sched/state.h"
 
+#define SPANS_KEPT 256
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
 #define PROGRESS_INTERVAL_NS INT64_C(100000000)
 
@@ -48,7 +50,7 @@ static void free_step_memory(struct tessi_sched *sched)
 
 static void worker_destroy(struct worker *worker)
 {
-    tessi_spans_fini(&worker->given);
+    tessi_free(worker->given);
     tessi_spans_fini(&worker->out_assign);
     tessi_spans_fini(&worker->out_where);
     tessi_spans_fini(&worker->out_free);
@@ -81,6 +83,9 @@ void tessi_sched_destroy(struct tessi_sched *sched)
         tessi_free(sched->copies[c].workers);
     }
     free_step_memory(sched);
+    loads_fini(&sched->loads);
+    blocked_fini(sched);
+    tessi_free(sched->dirty.items);
     tessi_map_fini(&sched->worker_by_id);
     tessi_map_fini(&sched->session_by_id);
     tessi_map_fini(&sched->copies_by_task);
@@ -140,7 +145,12 @@ struct session *session_find(struct tessi_sched *sched, uint32_t id)
 
 void mark_dirty(struct worker *worker)
 {
-    worker->dirty = true;
+    if (!worker->dirty) {
+        struct worker_list *list = worker->dirty_list;
+        worker->dirty = true;
+        tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
+        list->items[list->count++] = worker->index;
+    }
 }
 
 /* True when `family` is one of the comma-separated names. */
@@ -218,8 +228,10 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->index = (uint32_t)sched->worker_count;
     worker->alive = true;
     worker->info = event->worker;
+    worker->slots = worker->info.slots;
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
+    worker->dirty_list = &sched->dirty;
     worker->slowness = 1;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
@@ -434,6 +446,15 @@ static const void *take_copy(struct tessi_sched *sched, const void *items, size_
     return copy;
 }
 
+/* Spans gathered for a worker have been copied. What much room was made for is not kept: there are many workers. */
+static void empty_spans(struct tessi_spans *spans)
+{
+    if (spans->capacity > SPANS_KEPT) {
+        tessi_spans_fini(spans);
+    }
+    spans->count = 0;
+}
+
 static void send_spans(struct tessi_sched *sched, struct worker *worker, enum tessi_sched_action_kind kind,
                        struct tessi_spans *spans)
 {
@@ -441,7 +462,7 @@ static void send_spans(struct tessi_sched *sched, struct worker *worker, enum te
         struct tessi_sched_action *action = emit(sched, kind, worker->id);
         action->spans = take_copy(sched, spans->items, spans->count * sizeof *spans->items);
         action->span_count = spans->count;
-        spans->count = 0;
+        empty_spans(spans);
     }
 }
 
@@ -487,7 +508,8 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
             action->where = take_copy(sched, where->items, where->count * sizeof *where->items);
             action->where_count = where->count;
         }
-        assign->count = where->count = 0;
+        empty_spans(assign);
+        empty_spans(where);
     }
     send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_unassign);
     send_spans(sched, worker, TESSI_SCHED_STEAL, &worker->out_steal);
@@ -498,13 +520,21 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     }
 }
 
+static int compare_indices(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
 static void flush(struct tessi_sched *sched)
 {
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        if (sched->workers[w]->dirty) {
-            flush_worker(sched, sched->workers[w]);
-        }
+    if (sched->dirty.count > 1) {
+        qsort(sched->dirty.items, sched->dirty.count, sizeof *sched->dirty.items, compare_indices);
     }
+    for (size_t i = 0; i < sched->dirty.count; i++) {
+        flush_worker(sched, sched->workers[sched->dirty.items[i]]);
+    }
+    sched->dirty.count = 0;
     sched->drop_count = 0;
     for (size_t i = 0; i < sched->client_location_count; i++) {
         struct client_location *location = &sched->client_locations[i];
@@ -523,7 +553,8 @@ static int64_t next_wake(struct tessi_sched *sched)
         sched->next_check_ns = sched->now_ns + CHECK_INTERVAL_NS;
     }
     int64_t leave_ns = next_leave_ns(sched);
-    return leave_ns < sched->next_check_ns ? leave_ns : sched->next_check_ns;
+    int64_t wake_ns = leave_ns < sched->next_check_ns ? leave_ns : sched->next_check_ns;
+    return sched->more ? sched->now_ns : wake_ns;
 }
 
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
@@ -533,6 +564,8 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     free_step_memory(sched);
     sched->action_count = sched->note_count = 0;
     sched->now_ns = event->now_ns;
+    sched->step_assigned = 0;
+    sched->more = false;
     take_event(sched, event);
     if (sched->now_ns >= sched->next_check_ns) {
         check_silence(sched);

@@ -94,6 +94,7 @@ struct sched_layer {
     /* global order */
     struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
     uint32_t order_input;
+    const struct sched_layer *order_at; /* the last on its way to the root that has the same order of indices */
     uint32_t order_users; /* layers that have this one as order_via: its description outlives it for them */
     uint64_t order_base, order_depth, order_levels, order_end;
     uint32_t order_position; /* within its submission, while that is taken in */
@@ -160,18 +161,25 @@ struct session {
     struct tessi_sched_session_stats stats;
 };
 
+struct given { /* 16 bytes, since there is one for each live task where tasks of several layers take turns */
+    uint32_t session, layer;
+    uint64_t first : 40, count : 24;
+};
+
+#define GIVEN_FIRST_MAX (UINT64_C(1) << 40)
+#define GIVEN_COUNT_MAX (UINT64_C(1) << 24)
+#define WAITS_MAX 4
+
 struct worker {
     uint32_t id;
     uint32_t index;
     bool alive;
-    struct tessi_worker_info info;
+    uint32_t slots; /* as info says */
     int64_t heard_ns;
     double queue_ns;    /* estimated run time of what is assigned */
     double backlog_ns;
     double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
     uint64_t assigned, backlog; /* tasks */
-    struct tessi_resources resources;
-    uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
     uint64_t demanding;          /* tasks assigned that demand a resource */
     uint64_t demanding_youngest; /* highest order given to one since there was none */
     uint64_t demanding_backlog;  /* tasks of `backlog` that demand a resource */
@@ -190,10 +198,15 @@ struct worker {
     uint64_t promised_bytes; /* blocks of others that it has been told to take over */
     uint64_t refused_bytes;  /* it had no room for a block of so many; larger ones are not offered; 0: none refused */
     struct tessi_sched_leave_counts leave;
+    bool look_again;       /* in the next step, whatever happens */
+    bool load_changed;     /* in the list of those whose matches are to be played again */
+    struct tessi_map_key waits[WAITS_MAX]; /* tasks whose assignment its next ones wait for: see blocked.c */
+    uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
-    /* Assigned spans, oldest first; checked against the records when they are looked at. */
-    struct tessi_spans given;
+    /* Assigned tasks, oldest first; checked against the records when they are looked at. */
+    struct given *given; /* owned */
+    size_t given_count, given_capacity;
     size_t given_limit; /* looked through for finished ones when it has grown to this */
     /* gauges of its last report */
     uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
@@ -202,11 +215,16 @@ struct worker {
     double bytes_per_ns; /* at which blocks reach it over the network, smoothed; 0: not measured */
     /* gathered during a step, sent at its end */
     bool dirty;
+    struct worker_list *dirty_list; /* the scheduler's */
     const struct tessi_layer **out_layers; /* owned array */
     size_t out_layer_count, out_layer_capacity;
     struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
     struct tessi_spans out_take_over;
     struct tessi_spans out_unassign; /* FREE of what was, or may have been, assigned earlier in this step */
+    /* What is seldom looked at stands last: with thousands of workers the rest is read from memory at each report. */
+    struct tessi_worker_info info;
+    struct tessi_resources resources;
+    uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
 };
 
 struct copies { /* workers besides the owner that hold a block */
@@ -260,6 +278,27 @@ struct page_ref {
     uint64_t page;
 };
 
+struct worker_list { /* indices */
+    uint32_t *items; /* owned */
+    size_t count, capacity;
+};
+
+struct blocked { /* who is to be looked at when a task goes somewhere */
+    uint32_t *workers; /* indices, owned */
+    size_t count, capacity;
+};
+
+struct load_tree {
+    double *keys; /* of each match's winner; the workers' own from `leaves` on; owned */
+    size_t leaves;
+};
+
+struct loads {
+    struct load_tree kept, given, dry;
+    uint32_t *changed; /* worker indices, owned */
+    size_t changed_count, changed_capacity;
+};
+
 struct client_location {
     uint32_t peer;
     struct tessi_span span;
@@ -300,8 +339,15 @@ struct tessi_sched {
     struct processor *processors;
     uint32_t processor_count;
     size_t processor_capacity;
-    uint32_t *hungry; /* worker indices */
+    uint32_t *hungry; /* worker indices: something has changed for them */
     size_t hungry_count, hungry_capacity;
+    struct worker_list dirty; /* something is to be sent to them */
+    struct loads loads;
+    struct tessi_map blocked_by_task;
+    struct blocked *blocked;
+    size_t blocked_count, blocked_capacity;
+    uint32_t *blocked_free;
+    size_t blocked_free_count, blocked_free_capacity;
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
     struct work_list rerun; /* released tasks that are needed again */
     struct work_list poison;
@@ -310,6 +356,8 @@ struct tessi_sched {
     struct sched_layer **watched; /* wanted and not announced */
     size_t watched_count, watched_capacity;
     int64_t next_check_ns;
+    uint64_t step_assigned; /* tasks, in this step */
+    bool more;              /* it ended before all that could be assigned was */
     /* output of the step under way */
     struct tessi_trace_record *notes;
     size_t note_count, note_capacity;
@@ -365,6 +413,7 @@ void session_close(struct tessi_sched *sched, struct session *session);
 /* order.c, place.c */
 void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 uint64_t order_of(const struct sched_layer *layer, uint64_t index);
+bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i reads block i and no other of that input */
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
 uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *demand); /* NO_WORKER: nobody can */
@@ -391,6 +440,19 @@ double load_of(const struct worker *worker); /* nanoseconds until its slots have
 void feed_workers(struct tessi_sched *sched);
 void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+
+/* loads.c */
+void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */
+struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only); /* NULL: nobody has work to give */
+struct worker *driest(struct tessi_sched *sched);                          /* NULL: nobody runs dry */
+void set_aside(struct tessi_sched *sched, struct worker *worker); /* it is not the driest until its load changes */
+void loads_fini(struct loads *loads);
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker); /* steal.c: it could do with more */
+
+/* blocked.c */
+bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
+void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
+void blocked_fini(struct tessi_sched *sched);
 
 /* resources.c: what workers have and tasks demand */
 bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */

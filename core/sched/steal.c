@@ -9,20 +9,21 @@
 #include "core/sched/state.h"
 
 #define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
+#define TRIES 4           /* thieves that find nothing, in one step */
 
 double load_of(const struct worker *worker)
 {
-    double slots = worker->info.slots > 0 ? worker->info.slots : 1e-3;
+    double slots = worker->slots > 0 ? worker->slots : 1e-3;
     /* What demands a resource runs beside the rest when its turn comes. */
     return (worker->queue_ns + worker->backlog_ns - worker->demanding_ns) * worker->slowness / slots;
 }
 
-/* Runs dry soon: what it has may end before stolen work would arrive. */
-static bool idle(const struct tessi_sched *sched, const struct worker *worker)
+/* What it has may end before stolen work would arrive. */
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return stays(worker) && worker->info.slots > 0 && worker->backlog == worker->demanding_backlog &&
+    return stays(worker) && worker->slots > 0 && worker->backlog == worker->demanding_backlog &&
            worker->stealing == 0 &&
-           (worker->assigned < worker->info.slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
+           (worker->assigned < worker->slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
 }
 
 /* Queues that differ by less than a factor of two are in balance: evening them out costs more than
@@ -37,8 +38,8 @@ static bool worth_it(const struct worker *thief, const struct worker *victim)
  * the victim's time for it, and lengthens the thief's by the thief's. */
 static double fair_ns(const struct worker *thief, const struct worker *victim)
 {
-    double thief_slots = thief->info.slots > 0 ? thief->info.slots : 1e-3;
-    double victim_slots = victim->info.slots > 0 ? victim->info.slots : 1e-3;
+    double thief_slots = thief->slots > 0 ? thief->slots : 1e-3;
+    double victim_slots = victim->slots > 0 ? victim->slots : 1e-3;
     return (load_of(victim) - load_of(thief)) / (victim->slowness / victim_slots + thief->slowness / thief_slots);
 }
 
@@ -69,19 +70,6 @@ static void note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind, ui
         return;
     }
     note(sched, record);
-}
-
-static struct worker *longest_queue(struct tessi_sched *sched, const struct worker *thief, bool backlog_only)
-{
-    struct worker *victim = NULL;
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        struct worker *other = sched->workers[w];
-        bool has = backlog_only ? other->backlog > other->demanding_backlog : other->assigned > other->info.slots;
-        if (stays(other) && other != thief && has && (victim == NULL || load_of(other) > load_of(victim))) {
-            victim = other;
-        }
-    }
-    return victim;
 }
 
 static uint32_t largest_span(const struct backlog *backlog)
@@ -127,6 +115,8 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
         if (count < span.count) {
             backlog_push(sched, victim->index, span.layer, span.first, span.count - count);
             wanted_ns = 0;
+        } else {
+            make_hungry(sched, victim); /* what stood behind it may be next */
         }
         if (count > 0) {
             backlog_push(sched, thief->index, span.layer, span.first + span.count - count, count);
@@ -153,12 +143,11 @@ static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct
     }
 }
 
-static bool may_steal(const struct sched_layer *layer, const struct worker *victim, const struct tessi_span *span,
-                      uint64_t index)
+static bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
     return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
-           task->epoch == span->epoch && (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
+           (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
            layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
 }
 
@@ -166,58 +155,74 @@ static bool may_steal(const struct sched_layer *layer, const struct worker *vict
 static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
     double wanted_ns = fair_ns(thief, victim);
-    uint64_t keep = victim->info.slots;
+    uint64_t keep = victim->slots;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
-    for (size_t s = victim->given.count; s-- > 0 && left > 0 && wanted_ns > 0;) {
-        const struct tessi_span *span = &victim->given.items[s];
-        struct session *session = session_find(sched, span->session);
-        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
-        for (uint64_t i = span->count; layer != NULL && i-- > 0 && left > 0;) {
-            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, span, span->first + i) ||
-                !fits(thief, victim, layer, span->first + i)) {
+    for (size_t g = victim->given_count; g-- > 0 && left > 0 && wanted_ns > 0;) {
+        struct given given = victim->given[g];
+        struct session *session = session_find(sched, given.session);
+        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, given.layer);
+        for (uint64_t i = given.count; layer != NULL && i-- > 0 && left > 0;) {
+            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, given.first + i) ||
+                !fits(thief, victim, layer, given.first + i)) {
                 continue;
             }
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return;
             }
-            record(layer, span->first + i)->flags |= TASK_STEALING;
-            struct tessi_span ask = {.session = span->session,
-                                     .layer = span->layer,
-                                     .first = span->first + i,
+            struct task_record *task = record(layer, given.first + i);
+            task->flags |= TASK_STEALING;
+            struct tessi_span ask = {.session = given.session,
+                                     .layer = given.layer,
+                                     .first = given.first + i,
                                      .count = 1,
-                                     .epoch = span->epoch,
+                                     .epoch = task->epoch,
                                      .worker = thief->id};
             tessi_spans_push(&victim->out_steal, ask);
-            note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, span->first + i, 1, reason(thief));
+            note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, given.first + i, 1, reason(thief));
             mark_dirty(victim);
             thief->stealing++;
             thief->stealing_from = victim->index;
+            load_changed(sched, thief);
             wanted_ns -= layer->estimate_ns;
             left--;
         }
     }
 }
 
+/* True when work has been moved or asked for. */
+static bool steal_for(struct tessi_sched *sched, struct worker *thief)
+{
+    uint64_t backlog = thief->backlog, stealing = thief->stealing;
+    struct worker *victim = most_loaded(sched, true);
+    if (victim != NULL && worth_it(thief, victim)) {
+        take_backlog(sched, thief, victim);
+        return thief->backlog > backlog;
+    }
+    victim = most_loaded(sched, false);
+    if (victim != NULL && worth_it(thief, victim)) {
+        ask_back(sched, thief, victim);
+    }
+    return thief->stealing > stealing;
+}
+
+/* The driest first: when there is nothing for it there is nothing for the others, but for what one may run and another
+ * may not. So a few are tried, however many there are. */
 void balance(struct tessi_sched *sched)
 {
-    size_t candidates = sched->hungry_count;
-    for (size_t i = 0; i < candidates; i++) {
-        struct worker *thief = sched->workers[sched->hungry[i]];
-        if (sched->demanding_backlog > 0) {
-            balance_demanding(sched, thief);
+    struct worker *aside[TRIES];
+    uint32_t misses = 0;
+    for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
+        balance_demanding(sched, sched->workers[w]);
+    }
+    struct worker *thief;
+    while (misses < TRIES && (thief = driest(sched)) != NULL) {
+        if (!steal_for(sched, thief)) {
+            set_aside(sched, thief);
+            aside[misses++] = thief;
         }
-        if (!idle(sched, thief)) {
-            continue;
-        }
-        struct worker *victim = longest_queue(sched, thief, true);
-        if (victim != NULL && worth_it(thief, victim)) {
-            take_backlog(sched, thief, victim);
-            continue;
-        }
-        victim = longest_queue(sched, thief, false);
-        if (victim != NULL && worth_it(thief, victim)) {
-            ask_back(sched, thief, victim);
-        }
+    }
+    while (misses > 0) {
+        load_changed(sched, aside[--misses]);
     }
 }
 

@@ -166,7 +166,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
         TESS_ASSERT(worker->assigned == assigned[w]);
-        TESS_ASSERT(worker->given.count <= worker->given_limit);
+        TESS_ASSERT(worker->given_count <= worker->given_limit);
         TESS_ASSERT(worker->alive || (worker->assigned == 0 && worker->backlog == 0));
         TESS_ASSERT(worker->stealing == 0 || worker->stealing_from != NO_WORKER);
         TESS_ASSERT(!worker->leaving || worker->backlog == 0);

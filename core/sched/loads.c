@@ -1,0 +1,122 @@
+/* Who has most to do and who runs dry: found without looking at every worker.
+ *
+ * Three trees of matches over the workers, in which the winner of each match goes on: most work that was never handed
+ * out, most work that was, and least work among those that run dry. Whoever changes a worker's load says so
+ * (load_changed); its matches are played again when somebody asks for a winner. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+#define OUT (-1.0) /* takes no part; loads are never negative */
+
+static void tree_grow(struct load_tree *tree, size_t workers)
+{
+    size_t leaves = tree->leaves > 0 ? tree->leaves : 8;
+    if (workers <= tree->leaves) {
+        return;
+    }
+    while (leaves < workers) {
+        leaves *= 2;
+    }
+    double *keys = tessi_alloc(2 * leaves * sizeof *keys);
+    for (size_t i = 0; i < 2 * leaves; i++) {
+        keys[i] = OUT;
+    }
+    for (size_t i = 0; i < tree->leaves; i++) {
+        keys[leaves + i] = tree->keys[tree->leaves + i];
+    }
+    tessi_free(tree->keys);
+    tree->keys = keys;
+    tree->leaves = leaves;
+    for (size_t i = leaves; i-- > 1;) {
+        keys[i] = keys[2 * i] >= keys[2 * i + 1] ? keys[2 * i] : keys[2 * i + 1];
+    }
+}
+
+static void tree_set(struct load_tree *tree, uint32_t worker, double key)
+{
+    size_t i = tree->leaves + worker;
+    tree->keys[i] = key;
+    for (i /= 2; i > 0; i /= 2) {
+        double left = tree->keys[2 * i], right = tree->keys[2 * i + 1];
+        double best = left >= right ? left : right;
+        if (!(tree->keys[i] < best || tree->keys[i] > best)) {
+            break;
+        }
+        tree->keys[i] = best;
+    }
+}
+
+/* The largest key; of equal ones the lowest worker. */
+static uint32_t tree_winner(const struct load_tree *tree)
+{
+    if (tree->leaves == 0 || tree->keys[1] < 0) {
+        return NO_WORKER;
+    }
+    size_t i = 1;
+    while (i < tree->leaves) {
+        i = tree->keys[2 * i] >= tree->keys[i] ? 2 * i : 2 * i + 1;
+    }
+    return (uint32_t)(i - tree->leaves);
+}
+
+void load_changed(struct tessi_sched *sched, struct worker *worker)
+{
+    if (!worker->load_changed) {
+        worker->load_changed = true;
+        tessi_grow(&sched->loads.changed, &sched->loads.changed_capacity, sched->loads.changed_count + 1,
+                   sizeof *sched->loads.changed);
+        sched->loads.changed[sched->loads.changed_count++] = worker->index;
+    }
+}
+
+static void play_again(struct tessi_sched *sched)
+{
+    struct loads *loads = &sched->loads;
+    if (loads->changed_count == 0) {
+        return;
+    }
+    tree_grow(&loads->kept, sched->worker_count);
+    tree_grow(&loads->given, sched->worker_count);
+    tree_grow(&loads->dry, sched->worker_count);
+    for (size_t i = 0; i < loads->changed_count; i++) {
+        struct worker *worker = sched->workers[loads->changed[i]];
+        double load_ns = load_of(worker) > 0 ? load_of(worker) : 0;
+        bool kept = stays(worker) && worker->backlog > worker->demanding_backlog;
+        bool given = stays(worker) && worker->assigned > worker->slots;
+        bool dry = runs_dry(sched, worker);
+        worker->load_changed = false;
+        tree_set(&loads->kept, worker->index, kept ? load_ns : OUT);
+        tree_set(&loads->given, worker->index, given ? load_ns : OUT);
+        tree_set(&loads->dry, worker->index, dry ? 1 / (1 + load_ns) : OUT); /* least load wins */
+    }
+    loads->changed_count = 0;
+}
+
+struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only)
+{
+    play_again(sched);
+    uint32_t winner = tree_winner(backlog_only ? &sched->loads.kept : &sched->loads.given);
+    return winner == NO_WORKER ? NULL : sched->workers[winner];
+}
+
+struct worker *driest(struct tessi_sched *sched)
+{
+    play_again(sched);
+    uint32_t winner = tree_winner(&sched->loads.dry);
+    return winner == NO_WORKER ? NULL : sched->workers[winner];
+}
+
+void set_aside(struct tessi_sched *sched, struct worker *worker)
+{
+    play_again(sched);
+    tree_set(&sched->loads.dry, worker->index, OUT);
+}
+
+void loads_fini(struct loads *loads)
+{
+    tessi_free(loads->kept.keys);
+    tessi_free(loads->given.keys);
+    tessi_free(loads->dry.keys);
+    tessi_free(loads->changed);
+}
