@@ -5,7 +5,6 @@
 
 #define GIVEN_SPANS 64
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
-#define STEP_TASKS_MAX 65536 /* assigned in one step: the first workers need not wait for the last one's share */
 
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
 {
@@ -30,7 +29,7 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
 static bool may_take(const struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
                      uint64_t index, uint64_t order)
 {
-    bool sendable = worker->out_where.count < WHERE_MAX && sched->step_assigned < STEP_TASKS_MAX;
+    bool sendable = worker->out_where.count < WHERE_MAX && sched->step_assigned < sched->config.assigned_per_step;
     if (!sendable || has_room(sched, worker)) {
         return sendable;
     }
@@ -323,7 +322,7 @@ void feed_workers(struct tessi_sched *sched)
             struct worker *worker = sched->workers[sched->hungry[at]];
             if (worker->alive && worker->backlog > 0) {
                 (void)feed(sched, worker);
-                if (worker->out_where.count >= WHERE_MAX || sched->step_assigned >= STEP_TASKS_MAX) {
+                if (worker->out_where.count >= WHERE_MAX || sched->step_assigned >= sched->config.assigned_per_step) {
                     worker->look_again = true;
                     sched->more = true;
                 }

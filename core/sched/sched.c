@@ -22,6 +22,7 @@ struct tessi_sched_config tessi_sched_config_default(void)
 {
     return (struct tessi_sched_config){
         .window_ns = INT64_C(500000000),
+        .assigned_per_step = 65536,
         .assigned_per_slot = 4096, /* more short tasks than it takes to hide the way to a worker only fill caches */
         .worker_silence_ns = INT64_C(10000000000),
         .client_silence_ns = INT64_C(60000000000),

@@ -43,6 +43,8 @@ struct tessi_sched_config {
     int64_t worker_silence_ns;    /* a worker not heard for so long is lost (default 10 s) */
     int64_t client_silence_ns;    /* a client not heard for so long loses its arrays (default 60 s) */
     int64_t wait_workers_ns;      /* work that waits so long with no worker at all fails (default 5 s) */
+    uint32_t assigned_per_step;   /* tasks assigned at most in one step (default 65536): the first workers need not wait
+                                     for the last one's share */
     uint32_t assigned_per_slot;   /* tasks assigned ahead at most, for each slot (default 4096) */
     uint32_t max_deaths;          /* a task that was running in so many deaths fails (default 3) */
     char family[TESSI_NAME_MAX];  /* numerics family of the cluster; "": the first worker's best */

@@ -20,7 +20,8 @@ struct file_header {
     uint32_t protocol;
     uint32_t max_deaths;
     uint64_t run_id;
-    uint64_t assigned_per_slot;
+    uint32_t assigned_per_slot;
+    uint32_t assigned_per_step;
     int64_t window_ns;
     int64_t worker_silence_ns;
     int64_t client_silence_ns;
@@ -29,7 +30,7 @@ struct file_header {
     uint64_t check; /* digest of all before it */
 };
 /* Whatever configures the machine belongs into the header. */
-_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 8 + TESSI_NAME_MAX,
+_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 16 + TESSI_NAME_MAX,
                "a setting of the scheduler is missing in the header of records");
 
 struct entry_header {
@@ -87,6 +88,7 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
                                  .max_deaths = config->max_deaths,
                                  .run_id = run_id,
                                  .assigned_per_slot = config->assigned_per_slot,
+                                 .assigned_per_step = config->assigned_per_step,
                                  .window_ns = config->window_ns,
                                  .worker_silence_ns = config->worker_silence_ns,
                                  .client_silence_ns = config->client_silence_ns,
@@ -181,7 +183,8 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
                           "%s: recorded under protocol %u, this build speaks %d; replay it with the build that made it",
                           reader->path, header.protocol, TESSI_PROTOCOL_VERSION);
     }
-    *config = (struct tessi_sched_config){.assigned_per_slot = (uint32_t)header.assigned_per_slot,
+    *config = (struct tessi_sched_config){.assigned_per_slot = header.assigned_per_slot,
+                                          .assigned_per_step = header.assigned_per_step,
                                           .max_deaths = header.max_deaths};
     memcpy(config->family, header.family, sizeof config->family);
     config->family[sizeof config->family - 1] = 0;

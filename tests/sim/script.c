@@ -34,6 +34,7 @@ static void choose_size(struct sim_world *world)
     (void)snprintf(options->sched.family, sizeof options->sched.family, "generic");
     options->sched.window_ns = random_scale(random, SIM_MS, 500 * SIM_MS);
     options->sched.assigned_per_slot = (uint32_t)random_scale(random, 2, 4096);
+    options->sched.assigned_per_step = (uint32_t)random_scale(random, 2, 65536);
     options->sched.worker_silence_ns = SIM_S;
     options->sched.client_silence_ns = 3 * SIM_S;
     options->sched.wait_workers_ns = random_scale(random, SIM_S / 2, 20 * SIM_S);

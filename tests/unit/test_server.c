@@ -290,7 +290,7 @@ static void test_an_action_too_long_goes_in_parts(void **state)
     enum { LAYERS = 5 };
     struct tessi_sched_config config = tessi_sched_config_default();
     config.window_ns = 3600 * TESSI_NS_PER_S; /* so that the worker is given all of it */
-    config.assigned_per_slot = UINT32_MAX;
+    config.assigned_per_slot = config.assigned_per_step = UINT32_MAX;
     struct tessi_relay *relay = tessi_relay_create(&config, RUN_ID);
     struct tessi_message message = hello_client();
     assert_int_equal(give(relay, 2, 6, &message), TESSI_RELAY_TAKEN);
