@@ -85,6 +85,16 @@ struct tessi_heap_entry tessi_heap_pop(struct tessi_heap *heap)
     return top;
 }
 
+void tessi_heap_update(struct tessi_heap *heap, uint64_t first, uint64_t second, uint32_t value)
+{
+    TESS_ASSERT(tessi_heap_contains(heap, value));
+    size_t i = heap->positions[value] - 1;
+    heap->entries[i].first = first;
+    heap->entries[i].second = second;
+    sift_up(heap, i);
+    sift_down(heap, heap->positions[value] - 1);
+}
+
 bool tessi_heap_contains(const struct tessi_heap *heap, uint32_t value)
 {
     return value < heap->positions_capacity && heap->positions[value] != 0;

@@ -184,12 +184,38 @@ void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t s
     TESS_ASSERT(false);
 }
 
+/* The one block that the task reads of the input, when each rule names one chunk: the most common case. */
+static bool only_input(const struct tessi_layer *layer, uint32_t input, uint64_t index, uint64_t *block)
+{
+    const struct tessi_map_rules *rules = &layer->input[input].rules;
+    const struct tessi_grid *grid = &layer->input[input].grid;
+    uint64_t coords[TESSI_NDIM_MAX], at = 0;
+    for (uint32_t d = 0; d < rules->ndim; d++) {
+        if (rules->rule[d].kind != TESSI_RULE_SAME && rules->rule[d].kind != TESSI_RULE_FIXED) {
+            return false;
+        }
+    }
+    tessi_grid_coords(&layer->grid, index, coords);
+    for (uint32_t d = 0; d < rules->ndim; d++) {
+        const struct tessi_rule *rule = &rules->rule[d];
+        uint64_t chunk = rule->kind == TESSI_RULE_SAME ? coords[rule->dim] : (uint64_t)rule->value;
+        at = at * grid->axis[d].count + chunk;
+    }
+    *block = at;
+    return true;
+}
+
 void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t index, tessi_visit_fn *visit,
                        void *context)
 {
+    uint64_t block;
     TESS_ASSERT(input < layer->ninputs);
     if (layer->input[input].rules.table != NULL) {
         visit_run(table_inputs(layer->input[input].rules.table, index), visit, context);
+        return;
+    }
+    if (only_input(layer, input, index, &block)) {
+        visit(context, block);
         return;
     }
     struct tessi_box box;

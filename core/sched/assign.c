@@ -37,48 +37,25 @@ static bool may_take(const struct tessi_sched *sched, const struct worker *worke
     return order < worker->youngest && (task != NULL ? task->epoch : layer->epoch_floor) > 0;
 }
 
-struct input_check {
-    struct sched_layer *layer;
+struct input_walk {
+    struct tessi_sched *sched;
+    struct worker *worker;
+    struct sched_layer *layer; /* of the input */
     uint64_t missing; /* the first that is not assigned */
     bool assigned;
 };
 
-static void check_input(void *context, uint64_t index)
-{
-    struct input_check *check = context;
-    if (check->assigned) {
-        enum task_state state = state_of(check->layer, index);
-        check->assigned = state == TASK_ASSIGNED || state == TASK_HELD;
-        check->missing = index;
-    }
-}
-
-/* When one of the inputs is not assigned yet, the worker is looked at again as soon as it is. */
-static bool inputs_assigned(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
-                            uint64_t index)
-{
-    struct input_check check = {NULL, 0, true};
-    for (uint32_t i = 0; i < layer->layer->ninputs && check.assigned; i++) {
-        check.layer = layer->inputs[i];
-        tessi_task_inputs(layer->layer, i, index, check_input, &check);
-    }
-    if (!check.assigned && !wait_for(sched, worker, check.layer, check.missing)) {
-        worker->look_again = true;
-    }
-    return check.assigned;
-}
-
-struct where_walk {
-    struct tessi_sched *sched;
-    struct worker *worker;
-    struct sched_layer *layer;
-};
-
 static void name_owner(void *context, uint64_t index)
 {
-    struct where_walk *walk = context;
-    const struct task_record *task = record_peek(walk->layer, index);
-    if (task->owner != walk->worker->index) {
+    struct input_walk *walk = context;
+    const struct task_record *task = walk->assigned ? record_peek(walk->layer, index) : NULL;
+    if (!walk->assigned) {
+        return;
+    }
+    if (task == NULL || (task->state != TASK_ASSIGNED && task->state != TASK_HELD)) {
+        walk->assigned = false;
+        walk->missing = index;
+    } else if (task->owner != walk->worker->index) {
         tessi_spans_push(&walk->worker->out_where,
                          (struct tessi_span){.session = walk->layer->session->id,
                                              .layer = walk->layer->layer->id,
@@ -87,6 +64,29 @@ static void name_owner(void *context, uint64_t index)
                                              .epoch = task->epoch,
                                              .worker = walk->sched->workers[task->owner]->id});
     }
+}
+
+/* Name the owners of the task's inputs to the worker. When one of them has none yet, nothing is named, and the worker
+ * is looked at again as soon as it has. */
+static bool name_inputs(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                        uint64_t index)
+{
+    struct input_walk walk = {.sched = sched, .worker = worker, .assigned = true};
+    struct tessi_spans *where = &worker->out_where;
+    size_t before = where->count;
+    struct tessi_span last = before > 0 ? where->items[before - 1] : (struct tessi_span){0};
+    for (uint32_t i = 0; i < layer->layer->ninputs && walk.assigned; i++) {
+        walk.layer = layer->inputs[i];
+        tessi_task_inputs(layer->layer, i, index, name_owner, &walk);
+    }
+    if (!walk.assigned) {
+        where->count = before;
+        if (before > 0) {
+            where->items[before - 1] = last; /* it may have been made longer */
+        }
+        worker->look_again = !wait_for(sched, worker, walk.layer, walk.missing) || worker->look_again;
+    }
+    return walk.assigned;
 }
 
 void tell_layer(struct worker *worker, struct sched_layer *layer)
@@ -113,8 +113,7 @@ static void push_source(struct tessi_sched *sched, struct worker *worker, const 
 
 static bool still_given(struct tessi_sched *sched, const struct worker *worker, struct given given)
 {
-    struct session *session = session_find(sched, given.session);
-    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, given.layer);
+    struct sched_layer *layer = layer_named(sched, given.session, given.layer);
     for (uint64_t i = 0; layer != NULL && i < given.count; i++) {
         const struct task_record *task = record_peek(layer, given.first + i);
         if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index) {
@@ -185,9 +184,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     tessi_spans_push(&worker->out_assign, span);
     remember_given(sched, worker, layer, index);
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
-        struct where_walk walk = {sched, worker, layer->inputs[i]};
         on_worker(layer->inputs[i], worker->index)->reads = true;
-        tessi_task_inputs(layer->layer, i, index, name_owner, &walk);
     }
     if (layer->layer->op == TESSI_OP_RECEIVE) {
         push_source(sched, worker, layer, span);
@@ -217,6 +214,14 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     make_hungry(sched, worker);
 }
 
+/* The place of the span that comes after the one at the head; UINT64_MAX: there is none. */
+static uint64_t next_order(const struct backlog *backlog)
+{
+    const struct tessi_heap *heap = &backlog->heap;
+    uint64_t next = heap->count > 1 ? heap->entries[1].first : UINT64_MAX;
+    return heap->count > 2 && heap->entries[2].first < next ? heap->entries[2].first : next;
+}
+
 /* Assign from the lowest span of one lane until the window is full, the span is used up or a task's inputs
  * have no owner yet. True when something was assigned or found unnecessary. */
 static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct lane *lane)
@@ -226,33 +231,28 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     if (head == NULL) {
         return false;
     }
-    const struct backlog_span *oldest = &backlog->spans[head->value];
-    if (!may_take(sched, worker, oldest->layer, oldest->first, head->first)) {
-        return false;
-    }
-    struct backlog_span span = backlog_take(sched, backlog, worker->index, head->value);
-    bool progress = false;
-    while (span.count > 0) {
-        struct task_record *task = record(span.layer, span.first);
-        if (task->state == TASK_UNASSIGNED && task->refs == 0 && !span.layer->wanted) {
-            consider_idle(sched, span.layer, span.first);
-        } else if (task->state == TASK_UNASSIGNED) {
-            uint64_t order = order_of(span.layer, span.first);
-            const struct tessi_heap_entry *next = tessi_heap_peek(&backlog->heap);
-            if (!may_take(sched, worker, span.layer, span.first, order) || (progress && next != NULL && next->first < order) ||
-                !resources_free(worker, span.layer, task, order) || !inputs_assigned(sched, worker, span.layer, span.first)) {
-                break;
-            }
-            assign_task(sched, worker, span.layer, span.first, order);
+    uint32_t handle = head->value;
+    struct backlog_span span = backlog->spans[handle];
+    uint64_t order = head->first, next = next_order(backlog), done = 0;
+    for (; done < span.count; done++) {
+        uint64_t index = span.first + done;
+        struct task_record *task = record(span.layer, index);
+        if (task->state != TASK_UNASSIGNED) {
+            continue;
         }
-        span.first++;
-        span.count--;
-        progress = true;
+        if (task->refs == 0 && !span.layer->wanted) {
+            consider_idle(sched, span.layer, index);
+            continue;
+        }
+        order = done > 0 ? order_of(span.layer, index) : order;
+        if (!may_take(sched, worker, span.layer, index, order) || (done > 0 && next < order) ||
+            !resources_free(worker, span.layer, task, order) || !name_inputs(sched, worker, span.layer, index)) {
+            break;
+        }
+        assign_task(sched, worker, span.layer, index, order);
     }
-    if (span.count > 0) {
-        backlog_push(sched, worker->index, span.layer, span.first, span.count);
-    }
-    return progress;
+    backlog_advance(sched, backlog, worker->index, handle, done, order);
+    return done > 0;
 }
 
 /* Of the lanes of one rank that have not been tried in this turn, the one whose first task is the oldest. */

@@ -77,6 +77,20 @@ static void forget(struct backlog *backlog, uint32_t handle)
     backlog->free_spans[backlog->free_count++] = handle;
 }
 
+void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
+                     uint64_t count, uint64_t order)
+{
+    struct backlog_span *span = &backlog->spans[handle];
+    count_backlog(sched, worker, span->layer, count, false);
+    span->first += count;
+    span->count -= count;
+    if (span->count == 0) {
+        forget(backlog, handle);
+    } else if (count > 0) {
+        tessi_heap_update(&backlog->heap, order, (uint64_t)span->layer->layer->id << 32, handle);
+    }
+}
+
 /* How many tasks follow `first` in the global order as they do in the grid. Along a row the order cannot
  * go back; from one row to the next it does where the consumer reads the grid transposed. */
 static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, uint64_t count)

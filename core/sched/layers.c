@@ -16,6 +16,19 @@ struct sched_layer *layer_find(struct session *session, uint32_t id)
     return position == TESSI_MAP_NONE ? NULL : session->layers[position];
 }
 
+/* Spans of one layer come together, so the last answer is often the next one too. */
+struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, uint32_t id)
+{
+    struct sched_layer *named = sched->named;
+    if (named != NULL && named->layer->id == id && named->session->id == session_id) {
+        return named;
+    }
+    struct session *session = session_find(sched, session_id);
+    named = session == NULL ? NULL : layer_find(session, id);
+    sched->named = named != NULL ? named : sched->named;
+    return named;
+}
+
 /* A description that came from outside must agree with the layers that it names. */
 static enum tessi_status check_inputs(struct session *session, struct tessi_layer *const *layers, size_t position,
                                       struct tessi_error *error)
@@ -445,6 +458,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
     (void)tessi_map_remove(&session->layers_by_id, id_key(layer->layer->id));
     session->layers[position] = NULL;
+    sched->named = NULL;
     free_layer(layer);
 }
 

@@ -104,8 +104,7 @@ static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
 void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count)
 {
     for (size_t s = 0; s < count; s++) {
-        struct session *session = session_find(sched, spans[s].session);
-        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, spans[s].layer);
+        struct sched_layer *layer = layer_named(sched, spans[s].session, spans[s].layer);
         if (layer == NULL || spans[s].first >= layer->tasks || spans[s].count > layer->tasks - spans[s].first) {
             sched->stale_reports++; /* it is gone: the asker has been or will be told to drop it */
             continue;

@@ -12,8 +12,7 @@ typedef void report_fn(struct tessi_sched *sched, struct worker *worker, struct 
 
 static struct sched_layer *layer_of(struct tessi_sched *sched, const struct tessi_span *span)
 {
-    struct session *session = session_find(sched, span->session);
-    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
+    struct sched_layer *layer = layer_named(sched, span->session, span->layer);
     bool fits = layer != NULL && span->first < layer->tasks && span->count <= layer->tasks - span->first;
     return fits ? layer : NULL;
 }

@@ -369,6 +369,7 @@ struct tessi_sched {
     size_t client_location_count, client_location_capacity;
     void **scratch; /* memory that actions of this step point to */
     size_t scratch_count, scratch_capacity;
+    struct sched_layer *named; /* the last answer of layer_named, or NULL */
     bool sweep_due; /* a handle or a layer has gone: others may follow */
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
@@ -392,6 +393,7 @@ void *step_memory(struct tessi_sched *sched, size_t size); /* zeroed; lives unti
 struct worker *worker_find(struct tessi_sched *sched, uint32_t id); /* alive only; NULL */
 struct session *session_find(struct tessi_sched *sched, uint32_t id);
 struct sched_layer *layer_find(struct session *session, uint32_t id);
+struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
 void mark_dirty(struct worker *worker);
 
 /* table.c: records */
@@ -430,6 +432,9 @@ void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
 void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
 void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker); /* the worker is gone */
 void adopt_orphans(struct tessi_sched *sched);
+/* The first `count` tasks of a span are gone from it; `order`: of the next one, if any. */
+void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
+                     uint64_t count, uint64_t order);
 struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle);
 
 /* assign.c */

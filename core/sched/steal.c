@@ -159,8 +159,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
     for (size_t g = victim->given_count; g-- > 0 && left > 0 && wanted_ns > 0;) {
         struct given given = victim->given[g];
-        struct session *session = session_find(sched, given.session);
-        struct sched_layer *layer = session == NULL ? NULL : layer_find(session, given.layer);
+        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
         for (uint64_t i = given.count; layer != NULL && i-- > 0 && left > 0;) {
             if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, given.first + i) ||
                 !fits(thief, victim, layer, given.first + i)) {
@@ -256,8 +255,7 @@ static void refused(struct tessi_sched *sched, const struct worker *victim, cons
 
 static void end_ask(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span, bool given)
 {
-    struct session *session = session_find(sched, span->session);
-    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, span->layer);
+    struct sched_layer *layer = layer_named(sched, span->session, span->layer);
     count_answer(sched, victim, span);
     if (layer == NULL || span->first >= layer->tasks || span->count > layer->tasks - span->first) {
         sched->stale_reports++;
@@ -280,7 +278,7 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
             unassign(sched, layer, task);
             if (span->worker != 0) { /* else it was given back by one that leaves */
                 sched->steals++;
-                session->stats.steals++;
+                layer->session->stats.steals++;
             }
             if (thief != NULL && stays(thief)) {
                 backlog_push(sched, thief->index, layer, i, 1);

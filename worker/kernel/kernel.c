@@ -31,9 +31,10 @@ void tessi_kernel_block(const struct tessi_grid *grid, uint64_t index, struct te
 {
     uint64_t coords[TESSI_NDIM_MAX];
     tessi_grid_coords(grid, index, coords);
-    tessi_grid_block_shape(grid, index, shape);
+    shape->ndim = grid->ndim;
     for (uint32_t d = 0; d < grid->ndim; d++) {
         lo[d] = tessi_axis_lo(&grid->axis[d], coords[d]);
+        shape->dim[d] = tessi_axis_hi(&grid->axis[d], coords[d]) - lo[d];
     }
 }
 
@@ -49,7 +50,10 @@ static enum tessi_status run(const struct tessi_kernel_call *call, bool referenc
     } else {
         tessi_task_step(layer, call->index, call->step, &step.step);
         tessi_kernel_block(&layer->grid, call->index, &step.shape, step.lo);
-        step.elements = (int64_t)tessi_grid_block_elements(&layer->grid, call->index);
+        step.elements = 1;
+        for (uint32_t d = 0; d < step.shape.ndim; d++) {
+            step.elements *= step.shape.dim[d];
+        }
         status = function(&step, error);
     }
     if (status != TESSI_OK) {
