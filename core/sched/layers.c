@@ -1,4 +1,6 @@
 /* Submission of layers, and their life until nothing can reach them. */
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/text.h"
@@ -16,17 +18,17 @@ struct sched_layer *layer_find(struct session *session, uint32_t id)
     return position == TESSI_MAP_NONE ? NULL : session->layers[position];
 }
 
-/* Spans of one layer come together, so the last answer is often the next one too. */
+/* Spans of few layers come in turns, so recent answers are kept. */
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, uint32_t id)
 {
-    struct sched_layer *named = sched->named;
-    if (named != NULL && named->layer->id == id && named->session->id == session_id) {
-        return named;
+    struct sched_layer **named = &sched->named[id % NAMED_LAYERS];
+    if (*named != NULL && (*named)->layer->id == id && (*named)->session->id == session_id) {
+        return *named;
     }
     struct session *session = session_find(sched, session_id);
-    named = session == NULL ? NULL : layer_find(session, id);
-    sched->named = named != NULL ? named : sched->named;
-    return named;
+    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, id);
+    *named = layer != NULL ? layer : *named;
+    return layer;
 }
 
 /* A description that came from outside must agree with the layers that it names. */
@@ -458,7 +460,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
     (void)tessi_map_remove(&session->layers_by_id, id_key(layer->layer->id));
     session->layers[position] = NULL;
-    sched->named = NULL;
+    memset(sched->named, 0, sizeof sched->named);
     free_layer(layer);
 }
 

@@ -8,6 +8,7 @@
 #include "core/sched/sched.h"
 
 #define PAGE_TASKS 256u
+#define NAMED_LAYERS 16u
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 
@@ -369,7 +370,7 @@ struct tessi_sched {
     size_t client_location_count, client_location_capacity;
     void **scratch; /* memory that actions of this step point to */
     size_t scratch_count, scratch_capacity;
-    struct sched_layer *named; /* the last answer of layer_named, or NULL */
+    struct sched_layer *named[NAMED_LAYERS]; /* recent answers of layer_named, by id; NULL: none */
     bool sweep_due; /* a handle or a layer has gone: others may follow */
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;

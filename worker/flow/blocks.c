@@ -7,9 +7,9 @@
 
 /* --- pools --- */
 
-void tessi_flow_pool_init(struct flow_pool *pool, size_t element_size)
+void tessi_flow_pool_init(struct flow_pool *pool, size_t element_size, size_t zeroed)
 {
-    *pool = (struct flow_pool){.element_size = (element_size + 7) / 8 * 8};
+    *pool = (struct flow_pool){.element_size = (element_size + 7) / 8 * 8, .zeroed = zeroed};
 }
 
 void tessi_flow_pool_fini(struct flow_pool *pool)
@@ -40,7 +40,7 @@ uint32_t tessi_flow_pool_take(struct flow_pool *pool)
 
 void tessi_flow_pool_give(struct flow_pool *pool, uint32_t handle)
 {
-    memset(tessi_flow_pool_at(pool, handle), 0, pool->element_size);
+    memset(tessi_flow_pool_at(pool, handle), 0, pool->zeroed);
     tessi_grow(&pool->free, &pool->free_capacity, pool->free_count + 1, sizeof *pool->free);
     pool->free[pool->free_count++] = handle;
 }
@@ -285,9 +285,20 @@ static void adjust(uint64_t *sum, uint64_t bytes, bool *was, bool is)
 }
 
 /* Sticky bytes can leave memory only through a spill file; going ones leave it without further ado. */
+/* A name without bytes, and none on their way: nothing is derived from it, and nothing was. */
+static bool plain(const struct flow_block *block)
+{
+    bool named_only = block->state <= FLOW_ASKED || block->state == FLOW_UNMADE;
+    return named_only && !block->held && !block->readable && !block->sticky && !block->going &&
+           block->fetch == FLOW_FUTURE && block->reclaim == FLOW_KEPT;
+}
+
 void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
+    if (plain(block)) {
+        return;
+    }
     bool made_here = block->owned || block->state == FLOW_MAKING ||
                      (block->state == FLOW_PULLING && block->task != FLOW_NONE);
     bool sticky = block->held && made_here && !block->regenerable && !block->file && block->state != FLOW_ABANDONED;
@@ -297,7 +308,9 @@ void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
                     (block->state == FLOW_MAPPED && !block->revoked) || flow_block_promised(flow, block);
     adjust(&flow->sticky_bytes, block->bytes, &block->sticky, sticky);
     adjust(&flow->going_bytes, block->bytes, &block->going, going);
-    tessi_flow_block_file(flow, handle);
+    if (block->fetch != FLOW_FUTURE || flow_block_bringable(block)) {
+        tessi_flow_block_file(flow, handle);
+    }
     tessi_flow_block_touch(flow, handle);
     if (readable != block->readable) {
         block->readable = readable;

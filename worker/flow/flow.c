@@ -15,13 +15,14 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     flow->dirty = FLOW_NONE;
     flow->at_hand = FLOW_NONE;
     flow->page = FLOW_NONE;
+    memset(flow->recent, 0xff, sizeof flow->recent);
     flow->spill_generation = 1;
-    tessi_flow_pool_init(&flow->pages, sizeof(struct flow_page));
-    tessi_flow_pool_init(&flow->blocks, sizeof(struct flow_block));
-    tessi_flow_pool_init(&flow->tasks, sizeof(struct flow_task));
-    tessi_flow_pool_init(&flow->ties, sizeof(struct flow_tie));
-    tessi_flow_pool_init(&flow->peers, sizeof(struct flow_peer));
-    tessi_flow_pool_init(&flow->layers, sizeof(struct flow_layer));
+    tessi_flow_pool_init(&flow->pages, sizeof(struct flow_page), sizeof(struct flow_page));
+    tessi_flow_pool_init(&flow->blocks, sizeof(struct flow_block), sizeof(struct flow_block));
+    tessi_flow_pool_init(&flow->tasks, sizeof(struct flow_task), offsetof(struct flow_task, few));
+    tessi_flow_pool_init(&flow->ties, sizeof(struct flow_tie), sizeof(struct flow_tie));
+    tessi_flow_pool_init(&flow->peers, sizeof(struct flow_peer), sizeof(struct flow_peer));
+    tessi_flow_pool_init(&flow->layers, sizeof(struct flow_layer), sizeof(struct flow_layer));
     flow->slots = tessi_zalloc(config->slots * sizeof *flow->slots);
     for (uint32_t i = 0; i < config->slots; i++) {
         flow->slots[i].ring = tessi_zalloc(config->slot_depth * sizeof *flow->slots[i].ring);
@@ -112,6 +113,10 @@ static struct tessi_map_key layer_key(uint32_t session, uint32_t id)
 
 uint32_t tessi_flow_layer_find(const struct tessi_flow *flow, uint32_t session, uint32_t id)
 {
+    uint32_t recent = flow->recent[id % FLOW_RECENT];
+    if (recent != FLOW_NONE && flow_layer(flow, recent)->id == id && flow_layer(flow, recent)->session == session) {
+        return recent;
+    }
     return tessi_map_get(&flow->layer_of, layer_key(session, id));
 }
 
@@ -134,6 +139,7 @@ void tessi_flow_layer_release(struct tessi_flow *flow, uint32_t handle)
         return;
     }
     (void)tessi_map_remove(&flow->layer_of, layer_key(layer->session, layer->id));
+    memset(flow->recent, 0xff, sizeof flow->recent);
     tessi_layer_destroy(layer->layer);
     tessi_flow_pool_give(&flow->layers, handle);
 }
@@ -143,6 +149,7 @@ static void on_layer(struct tessi_flow *flow, const struct tessi_flow_event *eve
     struct flow_layer *layer =
         flow_layer(flow, tessi_flow_layer_get(flow, event->layer->session, event->layer->id));
     layer->dropped = false;
+    flow->recent[event->layer->id % FLOW_RECENT] = tessi_flow_layer_get(flow, event->layer->session, event->layer->id);
     if (layer->layer != NULL) {
         tessi_layer_destroy(event->layer); /* an id always stands for the same layer */
         flow->stale_events++;

@@ -148,7 +148,6 @@ struct flow_task {
     uint64_t order;
     uint64_t footprint;
     struct flow_link *links; /* of all steps, in their order */
-    struct flow_link few[FLOW_LINKS_FEW]; /* when there are no more */
     int64_t ran_ns;
     int64_t assigned_ns;
     uint32_t block, epoch, seq;
@@ -163,6 +162,7 @@ struct flow_task {
     bool promises;    /* its last step is at a slot and short: its readers may queue up behind it */
     bool alone;       /* workers died while it ran: no other step waits behind it */
     bool held_back;   /* its next step waits for room in its slot's queue */
+    struct flow_link few[FLOW_LINKS_FEW]; /* what `links` points to when there are no more; not zeroed */
 };
 
 enum { FLOW_TIE_SOURCE = 1, FLOW_TIE_ASKED = 2, FLOW_TIE_READ = 4, FLOW_TIE_PULL = 8, FLOW_TIE_LEASED = 16 };
@@ -207,6 +207,7 @@ struct flow_slot {
     struct flow_handles held_back; /* tasks */
 };
 
+#define FLOW_RECENT 16
 #define FLOW_PAGE 64
 struct flow_page { /* blocks of consecutive names: tasks come in runs, and a run finds its page once */
     uint32_t handles[FLOW_PAGE]; /* NONE: no record */
@@ -215,7 +216,7 @@ struct flow_page { /* blocks of consecutive names: tasks come in runs, and a run
 
 struct flow_pool { /* records with stable addresses, named by small handles */
     char **chunks;
-    size_t chunk_count, chunk_capacity, element_size;
+    size_t chunk_count, chunk_capacity, element_size, zeroed;
     uint32_t *free;
     size_t free_count, free_capacity;
     uint32_t count; /* handles ever given out */
@@ -238,6 +239,7 @@ struct tessi_flow {
     struct tessi_map page_of, tie_of, peer_of, layer_of;
     struct tessi_map_key page_key; /* of the page that was written last */
     uint32_t page, block_count;
+    uint32_t recent[FLOW_RECENT]; /* layers looked for lately, by id; NONE */
     struct tessi_queue all;    /* every task */
     struct tessi_queue startable, runnable; /* waiting; started, next step has its inputs and a place */
     struct tessi_heap lacking; /* as startable, but for a resource that is not free */
@@ -341,7 +343,8 @@ typedef void tessi_flow_visit_fn(struct tessi_flow *flow, uint32_t block, const 
 void tessi_flow_span_blocks(struct tessi_flow *flow, const struct tessi_span *span, tessi_flow_visit_fn *visit);
 
 /* blocks.c */
-void tessi_flow_pool_init(struct flow_pool *pool, size_t element_size);
+/* Records come zeroed up to `zeroed` bytes. */
+void tessi_flow_pool_init(struct flow_pool *pool, size_t element_size, size_t zeroed);
 void tessi_flow_pool_fini(struct flow_pool *pool);
 uint32_t tessi_flow_pool_take(struct flow_pool *pool); /* zeroed */
 void tessi_flow_pool_give(struct flow_pool *pool, uint32_t handle);
