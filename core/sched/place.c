@@ -260,7 +260,7 @@ static uint32_t largest_input(const struct sched_layer *layer)
 
 #define HOLDERS_MAX 4
 #define LOADS_LOOKED_AT 8
-#define TOGETHER_NS 20000.0 /* a good part of what a message between workers takes */
+#define TOGETHER_NS 100000.0 /* what a message between workers takes; shorter run times are mostly noise */
 
 struct candidates { /* who has how much of what a task reads */
     struct tessi_sched *sched;
