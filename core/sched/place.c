@@ -260,6 +260,7 @@ static uint32_t largest_input(const struct sched_layer *layer)
 
 #define HOLDERS_MAX 4
 #define LOADS_LOOKED_AT 8
+#define TOGETHER_NS 100000.0 /* what a message between workers takes; shorter run times are mostly noise */
 
 struct candidates { /* who has how much of what a task reads */
     struct tessi_sched *sched;
@@ -370,15 +371,16 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     backlog_push(sched, best, layer, index, 1);
 }
 
-/* Tasks that read tasks of their own layer follow each other closely: spread one by one they would wait for messages. They
- * begin together and are spread by stealing. */
+/* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other. When the
+ * latter are so short that messages would take longer than what is gained, they begin together and are spread by
+ * stealing, if at all. */
 static bool is_irregular(const struct sched_layer *layer)
 {
-    bool table = false;
+    bool itself = tessi_layer_reads_itself(layer->layer), table = false;
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         table = table || layer->layer->input[i].rules.table != NULL;
     }
-    return table && !tessi_layer_reads_itself(layer->layer);
+    return itself ? layer->layer->grid.ndim == 1 && layer->estimate_ns >= TOGETHER_NS : table;
 }
 
 struct queues { /* when each worker would have done all that it has been given so far */

@@ -46,11 +46,11 @@ static struct tessi_table *draw_table(uint64_t tasks, uint64_t width, uint64_t s
     return table;
 }
 
-static double run_once(tess_session *session, int64_t tasks, int64_t width, int64_t nanoseconds, uint64_t seed)
+static double run_once(tess_session *session, int64_t tasks, int64_t width, int64_t nanoseconds, bool sleeps, uint64_t seed)
 {
     struct tessi_layer *layer = bench_layer(session, TESSI_OP_OPAQUE, 1, &tasks);
     layer->as.opaque.nanoseconds = (uint64_t)nanoseconds;
-    layer->as.opaque.spin = true;
+    layer->as.opaque.spin = !sleeps;
     bench_input(layer, layer)->rules.table = draw_table((uint64_t)tasks, (uint64_t)width, seed);
     double seconds = bench_run(session, &layer, 1, 1);
     double *values = bench_oracle(layer, NULL);
@@ -64,12 +64,14 @@ int main(int argc, char **argv)
 {
     const char *scheduler = NULL;
     int64_t tasks = 200000, width = 1000, repeats = 1, workers = 2, nanoseconds = 0, warm_up = 5000;
+    bool sleeps = false;
     const struct bench_option options[] = {
         {"--scheduler", BENCH_TEXT, &scheduler, "of a cluster (default: one inside this process)"},
         {"--workers", BENCH_NUMBER, &workers, "to wait for, or slots of the embedded cluster (2)"},
         {"--tasks", BENCH_NUMBER, &tasks, "(200000)"},
         {"--width", BENCH_NUMBER, &width, "a task reads from so many before it (1000)"},
         {"--nanoseconds", BENCH_NUMBER, &nanoseconds, "each task spins (none)"},
+        {"--sleep", BENCH_FLAG, &sleeps, "instead"},
         {"--repeats", BENCH_NUMBER, &repeats, "(1)"},
         {"--warm-up", BENCH_NUMBER, &warm_up, "tasks before the timed ones (5000)"},
     };
@@ -79,10 +81,10 @@ int main(int argc, char **argv)
         bench_die("--repeats may be at most %d", REPEATS_MAX);
     }
     tess_session *session = bench_session_open(scheduler, workers, (uint32_t)workers);
-    (void)run_once(session, warm_up, width, nanoseconds, 0);
+    (void)run_once(session, warm_up, width, nanoseconds, sleeps, 0);
     double seconds[REPEATS_MAX];
     for (int64_t r = 0; r < repeats; r++) {
-        seconds[r] = run_once(session, tasks, width, nanoseconds, (uint64_t)r + 1);
+        seconds[r] = run_once(session, tasks, width, nanoseconds, sleeps, (uint64_t)r + 1);
     }
     char head[256];
     (void)snprintf(head, sizeof head,

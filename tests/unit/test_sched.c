@@ -407,6 +407,30 @@ static void test_pinned_chain_alternates(void **state)
     stop(&world);
 }
 
+/* Two interleaved chains of one layer whose links take long: each worker is given one of them, and reads nothing of the other
+ * one's. */
+static void test_long_links_are_spread(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 2);
+    struct tessi_layer *layer = chain(1, 40, 0);
+    layer->input[0].rules.rule[0].value = -2;
+    layer->as.opaque.nanoseconds = 10000000;
+    submit(&world, &layer, 1, 1);
+    for (uint32_t w = 1; w <= 2; w++) {
+        assert_true(world.pending[w].count > 1);
+        for (size_t s = 0; s < world.pending[w].count; s++) {
+            assert_int_equal(world.pending[w].items[s].count, 1);
+            assert_int_equal(world.pending[w].items[s].first % 2, world.pending[w].items[0].first % 2);
+        }
+    }
+    assert_int_not_equal(world.pending[1].items[0].first % 2, world.pending[2].items[0].first % 2);
+    finish_all(&world, 2);
+    assert_int_equal(world.done_layer, 1);
+    stop(&world);
+}
+
 /* What a cancelled chain has not begun does not run, wherever its records are. */
 static void test_cancelled_chain_stops(void **state)
 {
@@ -447,6 +471,7 @@ int main(void)
         cmocka_unit_test(test_failure_poisons_dependents_only),
         cmocka_unit_test(test_chain_in_one_layer),
         cmocka_unit_test(test_pinned_chain_alternates),
+        cmocka_unit_test(test_long_links_are_spread),
         cmocka_unit_test(test_cancelled_chain_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
