@@ -7,7 +7,7 @@
 #include "core/base/map.h"
 #include "core/sched/sched.h"
 
-#define PAGE_TASKS 256u
+#define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
 #define NAMED_LAYERS 16u
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
@@ -109,6 +109,7 @@ struct sched_layer {
     uint32_t *homes; /* EACH: a worker for each task, owned */
     float *ends_ns;  /* EACH: when each would end, while its submission is placed, owned */
     double estimate_ns; /* of one task */
+    int64_t estimated_ns; /* when it last changed; 0: never */
     double path_ns;     /* estimated time from its start to the end of the last that waits for it, when submitted */
     struct lane *lane;  /* where its tasks wait */
     struct layer_on_worker *on; /* by worker index, owned */
@@ -200,7 +201,7 @@ struct worker {
     uint64_t refused_bytes;  /* it had no room for a block of so many; larger ones are not offered; 0: none refused */
     struct tessi_sched_leave_counts leave;
     bool look_again;       /* in the next step, whatever happens */
-    bool load_changed;     /* in the list of those whose matches are to be played again */
+    bool load_changed, load_stale; /* in the lists of those whose matches are to be played again */
     struct tessi_map_key waits[WAITS_MAX]; /* tasks whose assignment its next ones wait for: see blocked.c */
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
@@ -296,8 +297,8 @@ struct load_tree {
 
 struct loads {
     struct load_tree kept, given, dry;
-    uint32_t *changed; /* worker indices, owned */
-    size_t changed_count, changed_capacity;
+    struct worker_list changed; /* since the matches of those that run dry were played */
+    struct worker_list stale;   /* since the others were */
 };
 
 struct client_location {
@@ -440,6 +441,7 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 
 /* assign.c */
 void make_hungry(struct tessi_sched *sched, struct worker *worker);
+void room_made(struct tessi_sched *sched, struct worker *worker); /* hungry if there is enough of it */
 double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                       double wanted_ns);
 double load_of(const struct worker *worker); /* nanoseconds until its slots have done all that is kept for it */

@@ -204,20 +204,38 @@ static void carry_out(struct tool_cluster *cluster, const struct tessi_sched_act
     }
 }
 
-/* The processor's clock is slow to read, so most steps are timed by the other one, and the time for which the process
- * was kept waiting is taken off at the end, in proportion. */
+#define LONG_NS 20000 /* a process that was made to wait waits longer */
+
+/* For how long the process has been kept waiting, since some time. */
+static int64_t waited_ns(int64_t now_ns)
+{
+    return now_ns - tessi_clock_thread_cpu();
+}
+
+/* The scheduler's steps are timed by the clock on the wall, which is quick to read. After anything that took long the
+ * processor's clock tells how much of it was waiting. */
 static double step(struct tool_cluster *cluster, struct tessi_sched_event event)
 {
     struct tessi_sched_actions actions;
     struct tool_result *result = &cluster->result;
     event.now_ns = cluster->now_ns;
-    bool rare = event.kind == TESSI_SCHED_WORKER_JOIN || event.kind == TESSI_SCHED_SUBMIT;
+    bool apart = event.kind == TESSI_SCHED_WORKER_JOIN || event.kind == TESSI_SCHED_SUBMIT;
     tool_memory_count(true);
-    int64_t before_cpu_ns = rare ? tessi_clock_thread_cpu() : 0, before_ns = tessi_clock_now();
+    int64_t before_ns = tessi_clock_now();
+    if (before_ns - cluster->stepped_ns > LONG_NS) {
+        cluster->waited_ns = waited_ns(before_ns);
+    }
     tessi_sched_step(cluster->sched, &event, &actions);
-    double seconds = (double)(rare ? tessi_clock_thread_cpu() - before_cpu_ns : tessi_clock_now() - before_ns) / 1e9;
+    cluster->stepped_ns = tessi_clock_now();
+    int64_t took_ns = cluster->stepped_ns - before_ns;
+    if (took_ns > LONG_NS) {
+        int64_t all_ns = waited_ns(cluster->stepped_ns), in_step_ns = all_ns - cluster->waited_ns;
+        took_ns -= in_step_ns < 0 ? 0 : in_step_ns < took_ns ? in_step_ns : took_ns;
+        cluster->waited_ns = all_ns;
+    }
+    double seconds = (double)took_ns / 1e9;
     tool_memory_count(false);
-    result->scheduler_seconds += rare ? 0 : seconds;
+    result->scheduler_seconds += apart ? 0 : seconds;
     result->steps++;
     if (cluster->options.verify && cluster->options.workers <= VERIFY_WORKERS_MAX) {
         tessi_sched_verify(cluster->sched);
@@ -384,8 +402,6 @@ static void begin_measuring(struct tool_cluster *cluster)
     }
     cluster->submitted_ns = cluster->now_ns;
     cluster->measuring = true;
-    cluster->began_ns = tessi_clock_now();
-    cluster->began_cpu_ns = tessi_clock_thread_cpu();
 }
 
 static void end_measuring(struct tool_cluster *cluster)
@@ -393,9 +409,6 @@ static void end_measuring(struct tool_cluster *cluster)
     struct tool_result *result = &cluster->result;
     struct tessi_sched_status status;
     tessi_sched_status(cluster->sched, &status);
-    double wall_ns = (double)(tessi_clock_now() - cluster->began_ns);
-    double cpu_ns = (double)(tessi_clock_thread_cpu() - cluster->began_cpu_ns);
-    result->scheduler_seconds *= cpu_ns < wall_ns ? cpu_ns / wall_ns : 1;
     result->makespan_ns = cluster->now_ns - cluster->submitted_ns;
     result->steals = status.steals;
     result->resident_peak = tool_resident_peak_bytes();
