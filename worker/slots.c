@@ -12,6 +12,7 @@
 #include "worker/settings.h"
 
 #define UNSEEN_NS INT64_C(100000) /* run time after which the owner hears of steps that have ended, at the latest */
+#define WAKES_NS INT64_C(40000)   /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
 
 struct step { /* one that is with a slot */
     struct tessi_launch launch;
@@ -33,6 +34,7 @@ struct slot {
     struct step *steps; /* run n is at n % depth */
     uint64_t taken;     /* runs whose outcomes the owner has */
     bool kick;          /* it has been given something and may sleep */
+    int64_t given_ns;   /* what that should take; not added up beyond WAKES_NS */
     _Alignas(64) atomic_uint_fast64_t submitted; /* runs; written by the owner, as is what follows */
     atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
     _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
@@ -45,6 +47,7 @@ struct tessi_slots {
     char *data_dir;
     struct tessi_device *device;
     struct slot *all;
+    uint32_t kicks;    /* slots with `kick` */
     atomic_bool woken; /* the owner has been told and has not looked yet */
 };
 
@@ -187,6 +190,19 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     tessi_free(slots);
 }
 
+/* What the step should take. Until one of its layer has been measured: long enough for a slow processor. */
+static int64_t expected_ns(const struct tessi_flow_action *action)
+{
+    if (action->step_ns > 0) {
+        return action->step_ns;
+    }
+    if (action->layer->op == TESSI_OP_READ_NPY) {
+        return INT64_MAX;
+    }
+    struct tessi_cost cost = tessi_task_cost(action->layer, action->task.index);
+    return cost.flops + cost.bytes < (double)WAKES_NS ? (int64_t)(cost.flops + cost.bytes) : INT64_MAX;
+}
+
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store)
 {
     struct slot *slot = &slots->all[action->slot];
@@ -221,18 +237,49 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
     atomic_store(&slot->submitted, submitted + 1);
     enum tessi_status status = tessi_device_cpu.launch(slot->stream, launch);
     TESS_ASSERT(status == TESSI_OK);
+    slots->kicks += slot->kick ? 0 : 1;
+    slot->given_ns = slot->kick ? slot->given_ns : 0;
     slot->kick = true;
+    if (slot->given_ns < WAKES_NS) {
+        int64_t expected = expected_ns(action);
+        slot->given_ns = expected < WAKES_NS ? slot->given_ns + expected : WAKES_NS;
+    }
+}
+
+static void kick(struct tessi_slots *slots, struct slot *slot)
+{
+    slot->kick = false;
+    slots->kicks--;
+    tessi_device_cpu.kick(slot->stream);
 }
 
 void tessi_slots_kick(struct tessi_slots *slots)
 {
-    for (uint32_t i = 0; i < slots->config.count; i++) {
+    for (uint32_t i = 0; slots->kicks > 0 && i < slots->config.count; i++) {
         struct slot *slot = &slots->all[i];
-        if (slot->kick) {
-            slot->kick = false;
-            tessi_device_cpu.kick(slot->stream);
+        if (slot->kick && (slots->kicks > 1 || slot->given_ns >= WAKES_NS)) {
+            kick(slots, slot);
         }
     }
+}
+
+bool tessi_slots_help(struct tessi_slots *slots)
+{
+    bool tried = false;
+    for (uint32_t i = 0; slots->kicks > 0 && i < slots->config.count; i++) {
+        struct slot *slot = &slots->all[i];
+        if (slot->kick) {
+            atomic_store(&slots->woken, true); /* who helps looks afterwards anyway */
+            tried = true;
+            if (tessi_device_cpu.help(slot->stream)) {
+                slot->kick = false;
+                slots->kicks--;
+            } else {
+                kick(slots, slot);
+            }
+        }
+    }
+    return tried;
 }
 
 size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit)

@@ -38,8 +38,13 @@ void tessi_slots_destroy(struct tessi_slots *slots);
 /* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. */
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store);
 
-/* Let slots that sleep see what has been given to them. */
+/* Let slots that sleep see what has been given to them. When that is short work for one slot, it is left for
+ * tessi_slots_help: a wake-up takes longer. */
 void tessi_slots_kick(struct tessi_slots *slots);
+
+/* Before the owner waits: run what was left on the calling thread if the slot still sleeps. True: look for outcomes
+ * again, nobody has been woken for them. */
+bool tessi_slots_help(struct tessi_slots *slots);
 
 /* Steps that have ended and were not taken before, at most `limit`; their number. Texts live until the flow's next
  * actions are carried out. When it is the limit, there may be more. */

@@ -18,7 +18,10 @@
 #include "worker/settings.h"
 #include "worker/store/spill.h"
 
-enum { READY_MAX = 64 };
+enum {
+    READY_MAX = 64,
+    TURNS_MAX = 16 /* of work that the loop finds for itself, before it looks at its messages again */
+};
 #define ABSENCE_MAX_NS INT64_C(15000000000) /* half of the time after which ZeroMQ gives a silent connection up */
 #define ABSENCE_HEARTBEATS 2.5               /* half of those after which the scheduler gives a worker up */
 
@@ -297,6 +300,22 @@ static void check_absence(struct tessi_worker *worker, int64_t absent_ns)
     }
 }
 
+/* Take what has ended, say what follows, and run a short step here when the slot for it sleeps. */
+static void work(struct tessi_worker *worker)
+{
+    bool again = true;
+    for (int turn = 0; again && worker->phase == WORKER_WORKING; turn++) {
+        tessi_worker_take_outcomes(worker);
+        tessi_peers_work(worker->peers, worker->now_ns);
+        tessi_peers_flush(worker->peers);
+        if (turn == TURNS_MAX) {
+            tessi_poller_wake(worker->poller);
+            return;
+        }
+        again = worker->phase == WORKER_WORKING && tessi_slots_help(worker->slots);
+    }
+}
+
 static void loop_once(struct tessi_worker *worker)
 {
     struct tessi_ready ready[READY_MAX];
@@ -316,9 +335,9 @@ static void loop_once(struct tessi_worker *worker)
                                         worker->config.scheduler);
     }
     if (worker->phase == WORKER_WORKING) {
-        tessi_worker_take_outcomes(worker);
-        tessi_peers_work(worker->peers, worker->now_ns);
-        tessi_peers_flush(worker->peers);
+        work(worker);
+    }
+    if (worker->phase == WORKER_WORKING) {
         tessi_worker_tell(worker);
         tessi_worker_go_when_free(worker);
     }

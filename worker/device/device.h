@@ -88,6 +88,9 @@ struct tessi_device_kind {
      * wake a sleeping device once; all other entries kick by themselves. */
     enum tessi_status (*launch)(struct tessi_stream *stream, struct tessi_launch *launch);
     void (*kick)(struct tessi_stream *stream);
+    /* Instead of `kick`, from who submits: run what waits on the calling thread, callbacks included, if the stream sleeps;
+     * what would have to wait for other streams is kicked. False: nothing was run, kick it. NULL: there is no such way. */
+    bool (*help)(struct tessi_stream *stream);
     /* Between any two of host and device memory; the ranges do not overlap. BUSY as `launch`; `done` may be NULL. */
     enum tessi_status (*copy_async)(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                     tessi_done_fn *done, void *context);

@@ -168,6 +168,7 @@ struct tessi_flow_action {
     uint32_t after_count;
     struct tessi_flow_after after[TESSI_FLOW_AFTER_MAX];
     int64_t assigned_ns;              /* when the task came here, for the trace */
+    int64_t step_ns;                  /* what a step of the layer has taken here; 0: not known yet */
     const struct tessi_layer *layer;  /* also SPILL, LOAD and spilled sends: how to make a regenerable block again
                                          (NULL: unknown, so it is not). Valid until the RUN, SPILL or LOAD has been
                                          answered; of sends, until the next step */

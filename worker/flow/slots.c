@@ -211,6 +211,7 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
     action->step = task->next_step;
     action->steps = task->steps;
     action->assigned_ns = task->assigned_ns;
+    action->step_ns = flow_layer(flow, out->layer)->step_ns;
     action->out = task->block;
     enqueue(flow, handle, slot_index, action);
     tessi_flow_block_touch(flow, task->block);
