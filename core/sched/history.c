@@ -91,6 +91,20 @@ double history_estimate(struct tessi_sched *sched, const struct tessi_layer *lay
     return handle == TESSI_MAP_NONE ? guess_ns(layer, index) : median(&sched->history[handle]);
 }
 
+double history_least(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index)
+{
+    uint32_t handle = reference(sched, layer, index);
+    if (handle == TESSI_MAP_NONE) {
+        return guess_ns(layer, index);
+    }
+    const struct history_entry *entry = &sched->history[handle];
+    double least = entry->samples[0];
+    for (uint32_t i = 1; i < entry->count; i++) {
+        least = entry->samples[i] < least ? entry->samples[i] : least;
+    }
+    return least;
+}
+
 /* The estimate of a layer is one number for all its tasks; queues are kept in step with it. */
 static void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
 {

@@ -373,14 +373,14 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
 
 /* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other. When the
  * latter are so short that messages would take longer than what is gained, they begin together and are spread by
- * stealing, if at all. */
-static bool is_irregular(const struct sched_layer *layer)
+ * stealing, if at all; the least of the measured times decides, since the first tasks of a kind take far longer. */
+static bool is_irregular(struct tessi_sched *sched, const struct sched_layer *layer)
 {
     bool itself = tessi_layer_reads_itself(layer->layer), table = false;
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         table = table || layer->layer->input[i].rules.table != NULL;
     }
-    return itself ? layer->layer->grid.ndim == 1 && layer->estimate_ns >= TOGETHER_NS : table;
+    return itself ? layer->layer->grid.ndim == 1 && history_least(sched, layer->layer, 0) >= TOGETHER_NS : table;
 }
 
 struct queues { /* when each worker would have done all that it has been given so far */
@@ -444,7 +444,7 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
         layer->placement = PLACE_PINNED;
     } else if (layer->layer->op == TESSI_OP_MATMUL || layer->lane->demand.count > 0) {
         make_regions(sched, layer);
-    } else if (is_irregular(layer) && sched->alive_count > 0) {
+    } else if (is_irregular(sched, layer) && sched->alive_count > 0) {
         place_each(sched, layer);
     } else if (input < TESSI_INPUTS_MAX) {
         uint32_t depth = layer->inputs[input]->place_depth + 1;
