@@ -32,7 +32,7 @@ static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t in
     return (struct tessi_map_key){high, (bits[0] >> 48) << 32 | bits[1] >> 48};
 }
 
-static double guess_ns(const struct tessi_layer *layer, uint64_t index)
+double history_guess(const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
     double flops_per_ns = layer->op == TESSI_OP_MATMUL ? 40 : 1;
@@ -89,7 +89,7 @@ static uint32_t reference(const struct tessi_sched *sched, const struct tessi_la
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index)
 {
     uint32_t handle = reference(sched, layer, index);
-    return handle == TESSI_MAP_NONE ? guess_ns(layer, index) : median(&sched->history[handle]);
+    return handle == TESSI_MAP_NONE ? history_guess(layer, index) : median(&sched->history[handle]);
 }
 
 /* The estimate of a layer is one number for all its tasks; queues are kept in step with it. */

@@ -260,7 +260,7 @@ static uint32_t largest_input(const struct sched_layer *layer)
 
 #define HOLDERS_MAX 4
 #define LOADS_LOOKED_AT 8
-#define TOGETHER_NS 100000.0 /* what a message between workers takes; shorter run times are mostly noise */
+#define TOGETHER_NS 100000.0 /* what a message between workers takes; shorter tasks stay together */
 
 struct candidates { /* who has how much of what a task reads */
     struct tessi_sched *sched;
@@ -373,14 +373,14 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
 
 /* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other. When the
  * latter are so short that messages would take longer than what is gained, they begin together and are spread by
- * stealing, if at all. */
+ * stealing, if at all; what they ask for decides: measured times of short tasks are mostly waiting. */
 static bool is_irregular(const struct sched_layer *layer)
 {
     bool itself = tessi_layer_reads_itself(layer->layer), table = false;
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         table = table || layer->layer->input[i].rules.table != NULL;
     }
-    return itself ? layer->layer->grid.ndim == 1 && layer->estimate_ns >= TOGETHER_NS : table;
+    return itself ? layer->layer->grid.ndim == 1 && history_guess(layer->layer, 0) >= TOGETHER_NS : table;
 }
 
 struct queues { /* when each worker would have done all that it has been given so far */

@@ -520,5 +520,6 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
                  const struct tessi_span *span, bool adopted);
 void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index);
+double history_guess(const struct tessi_layer *layer, uint64_t index); /* from flops and bytes alone */
 
 #endif

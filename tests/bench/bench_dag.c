@@ -63,7 +63,7 @@ static double run_once(tess_session *session, int64_t tasks, int64_t width, int6
 int main(int argc, char **argv)
 {
     const char *scheduler = NULL;
-    int64_t tasks = 200000, width = 1000, repeats = 1, workers = 2, nanoseconds = 0, warm_up = 5000;
+    int64_t tasks = 200000, width = 1000, repeats = 1, workers = 2, nanoseconds = 0, warm_up = 20000;
     bool sleeps = false;
     const struct bench_option options[] = {
         {"--scheduler", BENCH_TEXT, &scheduler, "of a cluster (default: one inside this process)"},
@@ -73,7 +73,7 @@ int main(int argc, char **argv)
         {"--nanoseconds", BENCH_NUMBER, &nanoseconds, "each task spins (none)"},
         {"--sleep", BENCH_FLAG, &sleeps, "instead"},
         {"--repeats", BENCH_NUMBER, &repeats, "(1)"},
-        {"--warm-up", BENCH_NUMBER, &warm_up, "tasks before the timed ones (5000)"},
+        {"--warm-up", BENCH_NUMBER, &warm_up, "tasks before the timed ones (20000)"},
     };
     bench_options_parse(argc, argv, "Times an irregular graph of opaque tasks.", options,
                         sizeof options / sizeof options[0]);
