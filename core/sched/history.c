@@ -12,6 +12,7 @@
 #include "core/base/text.h"
 #include "core/sched/state.h"
 
+#define ESTIMATE_INTERVAL_NS INT64_C(100000000)
 #define SAMPLES (sizeof((struct history_entry *)0)->samples / sizeof(double))
 
 #define KINDS_MAX 4096     /* of tasks; beyond it those that have not come up for long are forgotten */
@@ -127,6 +128,31 @@ static uint32_t entry_make(struct tessi_sched *sched, struct tessi_map_key kind)
     return handle;
 }
 
+static bool differs(double a, double b, double factor)
+{
+    return a > factor * b || b > factor * a;
+}
+
+/* A change costs a look at every worker, so of times that scatter not every one is a reason. */
+static bool worth_changing(const struct tessi_sched *sched, const struct sched_layer *layer, double estimate_ns)
+{
+    bool lately = layer->estimated_ns > 0 && sched->now_ns - layer->estimated_ns < ESTIMATE_INTERVAL_NS;
+    return differs(estimate_ns, layer->estimate_ns, lately ? 3 : 1.1);
+}
+
+/* Layers of the same kind none of whose tasks has ended yet: else they would seem shorter than those that have begun, and
+ * who has much of them idle. */
+static void tell_alike(struct tessi_sched *sched, const struct sched_layer *layer, uint32_t handle, double estimate_ns)
+{
+    for (size_t l = 0; l < layer->session->layer_count; l++) {
+        struct sched_layer *other = layer->session->layers[l];
+        if (other != NULL && other != layer && other->first_done == 0 && other->layer->op == layer->layer->op &&
+            differs(estimate_ns, other->estimate_ns, 1.1) && reference(sched, other->layer, 0) == handle) {
+            set_estimate(sched, other, estimate_ns);
+        }
+    }
+}
+
 void history_record(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t index,
                     double mean_ns)
 {
@@ -144,8 +170,10 @@ void history_record(struct tessi_sched *sched, const struct worker *worker, stru
         return;
     }
     double estimate = median(entry) + 500; /* what a task costs besides its kernel */
-    if (estimate > 1.1 * layer->estimate_ns || estimate < 0.9 * layer->estimate_ns) {
+    if (worth_changing(sched, layer, estimate)) {
+        layer->estimated_ns = sched->now_ns;
         set_estimate(sched, layer, estimate);
+        tell_alike(sched, layer, handle, estimate);
     }
 }
 

@@ -7,8 +7,8 @@
 #include "core/base/map.h"
 #include "core/sched/sched.h"
 
-#define PAGE_TASKS 256u
 #define NAMED_LAYERS 16u
+#define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 
@@ -109,6 +109,7 @@ struct sched_layer {
     uint32_t *homes; /* EACH: a worker for each task, owned */
     float *ends_ns;  /* EACH: when each would end, while its submission is placed, owned */
     double estimate_ns; /* of one task */
+    int64_t estimated_ns; /* when it last changed; 0: never */
     double path_ns;     /* estimated time from its start to the end of the last that waits for it, when submitted */
     struct lane *lane;  /* where its tasks wait */
     struct layer_on_worker *on; /* by worker index, owned */
