@@ -2,7 +2,8 @@
  *
  * Three trees of matches over the workers, in which the winner of each match goes on: most work that was never handed
  * out, most work that was, and least work among those that run dry. Whoever changes a worker's load says so
- * (load_changed); its matches are played again when somebody asks for a winner. */
+ * (load_changed); its matches are played again when somebody asks for a winner. As long as nobody runs dry, only
+ * those matches are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
@@ -36,6 +37,9 @@ static void tree_grow(struct load_tree *tree, size_t workers)
 static void tree_set(struct load_tree *tree, uint32_t worker, double key)
 {
     size_t i = tree->leaves + worker;
+    if (!(tree->keys[i] < key || tree->keys[i] > key)) {
+        return;
+    }
     tree->keys[i] = key;
     for (i /= 2; i > 0; i /= 2) {
         double left = tree->keys[2 * i], right = tree->keys[2 * i + 1];
@@ -60,56 +64,77 @@ static uint32_t tree_winner(const struct load_tree *tree)
     return (uint32_t)(i - tree->leaves);
 }
 
+static void list_push(struct worker_list *list, uint32_t worker)
+{
+    tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
+    list->items[list->count++] = worker;
+}
+
 void load_changed(struct tessi_sched *sched, struct worker *worker)
 {
     if (!worker->load_changed) {
         worker->load_changed = true;
-        tessi_grow(&sched->loads.changed, &sched->loads.changed_capacity, sched->loads.changed_count + 1,
-                   sizeof *sched->loads.changed);
-        sched->loads.changed[sched->loads.changed_count++] = worker->index;
+        list_push(&sched->loads.changed, worker->index);
     }
 }
 
-static void play_again(struct tessi_sched *sched)
+static double load_key(const struct worker *worker)
+{
+    double load_ns = load_of(worker);
+    return load_ns > 0 ? load_ns : 0;
+}
+
+static void play_dry(struct tessi_sched *sched)
 {
     struct loads *loads = &sched->loads;
-    if (loads->changed_count == 0) {
-        return;
+    tree_grow(&loads->dry, sched->worker_count);
+    for (size_t i = 0; i < loads->changed.count; i++) {
+        struct worker *worker = sched->workers[loads->changed.items[i]];
+        worker->load_changed = false;
+        tree_set(&loads->dry, worker->index,
+                 runs_dry(sched, worker) ? 1 / (1 + load_key(worker)) : OUT); /* least load wins */
+        if (!worker->load_stale) {
+            worker->load_stale = true;
+            list_push(&loads->stale, worker->index);
+        }
     }
+    loads->changed.count = 0;
+}
+
+static void play_all(struct tessi_sched *sched)
+{
+    struct loads *loads = &sched->loads;
+    play_dry(sched);
     tree_grow(&loads->kept, sched->worker_count);
     tree_grow(&loads->given, sched->worker_count);
-    tree_grow(&loads->dry, sched->worker_count);
-    for (size_t i = 0; i < loads->changed_count; i++) {
-        struct worker *worker = sched->workers[loads->changed[i]];
-        double load_ns = load_of(worker) > 0 ? load_of(worker) : 0;
+    for (size_t i = 0; i < loads->stale.count; i++) {
+        struct worker *worker = sched->workers[loads->stale.items[i]];
         bool kept = stays(worker) && worker->backlog > worker->demanding_backlog;
         bool given = stays(worker) && worker->assigned > worker->slots;
-        bool dry = runs_dry(sched, worker);
-        worker->load_changed = false;
-        tree_set(&loads->kept, worker->index, kept ? load_ns : OUT);
-        tree_set(&loads->given, worker->index, given ? load_ns : OUT);
-        tree_set(&loads->dry, worker->index, dry ? 1 / (1 + load_ns) : OUT); /* least load wins */
+        worker->load_stale = false;
+        tree_set(&loads->kept, worker->index, kept ? load_key(worker) : OUT);
+        tree_set(&loads->given, worker->index, given ? load_key(worker) : OUT);
     }
-    loads->changed_count = 0;
+    loads->stale.count = 0;
 }
 
 struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only)
 {
-    play_again(sched);
+    play_all(sched);
     uint32_t winner = tree_winner(backlog_only ? &sched->loads.kept : &sched->loads.given);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
 }
 
 struct worker *driest(struct tessi_sched *sched)
 {
-    play_again(sched);
+    play_dry(sched);
     uint32_t winner = tree_winner(&sched->loads.dry);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
 }
 
 void set_aside(struct tessi_sched *sched, struct worker *worker)
 {
-    play_again(sched);
+    play_dry(sched);
     tree_set(&sched->loads.dry, worker->index, OUT);
 }
 
@@ -118,5 +143,6 @@ void loads_fini(struct loads *loads)
     tessi_free(loads->kept.keys);
     tessi_free(loads->given.keys);
     tessi_free(loads->dry.keys);
-    tessi_free(loads->changed);
+    tessi_free(loads->changed.items);
+    tessi_free(loads->stale.items);
 }

@@ -201,7 +201,7 @@ struct worker {
     uint64_t refused_bytes;  /* it had no room for a block of so many; larger ones are not offered; 0: none refused */
     struct tessi_sched_leave_counts leave;
     bool look_again;       /* in the next step, whatever happens */
-    bool load_changed;     /* in the list of those whose matches are to be played again */
+    bool load_changed, load_stale; /* in the lists of those whose matches are to be played again */
     struct tessi_map_key waits[WAITS_MAX]; /* tasks whose assignment its next ones wait for: see blocked.c */
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
@@ -297,8 +297,8 @@ struct load_tree {
 
 struct loads {
     struct load_tree kept, given, dry;
-    uint32_t *changed; /* worker indices, owned */
-    size_t changed_count, changed_capacity;
+    struct worker_list changed; /* since the matches of those that run dry were played */
+    struct worker_list stale;   /* since the others were */
 };
 
 struct client_location {
