@@ -188,34 +188,37 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
     }
 }
 
-/* True when work has been moved or asked for. */
-static bool steal_for(struct tessi_sched *sched, struct worker *thief)
+enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
+
+static enum find steal_for(struct tessi_sched *sched, struct worker *thief)
 {
     uint64_t backlog = thief->backlog, stealing = thief->stealing;
     struct worker *victim = most_loaded(sched, true);
     if (victim != NULL && worth_it(thief, victim)) {
         take_backlog(sched, thief, victim);
-        return thief->backlog > backlog;
+        return thief->backlog > backlog ? FIND_WORK : FIND_NOTHING_FOR_IT;
     }
     victim = most_loaded(sched, false);
-    if (victim != NULL && worth_it(thief, victim)) {
-        ask_back(sched, thief, victim);
+    if (victim == NULL || !worth_it(thief, victim)) {
+        return FIND_NOTHING;
     }
-    return thief->stealing > stealing;
+    ask_back(sched, thief, victim);
+    return thief->stealing > stealing ? FIND_WORK : FIND_NOTHING_FOR_IT;
 }
 
-/* The driest first: when there is nothing for it there is nothing for the others, but for what one may run and another
- * may not. So a few are tried, however many there are. */
+/* The driest first: where no queue is long enough for it, none is for the others. What one may not run another may, so a
+ * few are tried, however many there are. */
 void balance(struct tessi_sched *sched)
 {
-    struct worker *aside[TRIES];
+    struct worker *aside[TRIES], *thief;
     uint32_t misses = 0;
+    enum find found = FIND_WORK;
     for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
         balance_demanding(sched, sched->workers[w]);
     }
-    struct worker *thief;
-    while (misses < TRIES && (thief = driest(sched)) != NULL) {
-        if (!steal_for(sched, thief)) {
+    while (found != FIND_NOTHING && misses < TRIES && (thief = driest(sched)) != NULL) {
+        found = steal_for(sched, thief);
+        if (found == FIND_NOTHING_FOR_IT) {
             set_aside(sched, thief);
             aside[misses++] = thief;
         }
