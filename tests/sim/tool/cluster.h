@@ -167,7 +167,7 @@ struct tool_cluster {
     struct tool_pool blocks, tasks, links, letters, orders;
     size_t first_measured; /* layer */
     bool measuring;
-    int64_t began_ns, began_cpu_ns; /* real clocks */
+    int64_t clock_cost_ns; /* of timing a step */
     size_t awaited; /* wanted layers that are not done */
     uint64_t live;
     uint64_t touched; /* keeps the reading of reports from being left out */
