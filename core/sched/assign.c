@@ -24,6 +24,20 @@ static bool has_room(const struct tessi_sched *sched, const struct worker *worke
                           worker->assigned < sched->config.assigned_per_slot * slots));
 }
 
+/* Its window is filled again when a quarter of it is free: a few messages with many tasks cost less than many with one.
+ * Whatever else may let it go on (new work, an input that has found an owner, a resource) makes it hungry at once. */
+void room_made(struct tessi_sched *sched, struct worker *worker)
+{
+    uint64_t slots = worker->slots;
+    bool low = worker->assigned < 2 * slots ||
+               (worker->queue_ns < 0.75 * (double)sched->config.window_ns * (double)slots &&
+                4 * worker->assigned < 3 * (uint64_t)sched->config.assigned_per_slot * slots);
+    load_changed(sched, worker);
+    if (low || sched->demands) {
+        make_hungry(sched, worker);
+    }
+}
+
 /* A full window never holds back a task that was taken from its owner and is older than one that is in it: recovered or
  * stolen work may be what those wait for. One that nobody has had yet is not: its readers are still to be assigned. */
 static bool may_take(const struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
@@ -211,7 +225,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     task->flags &= (uint8_t)~TASK_STEALING;
     task->owner = NO_WORKER;
     task->state = TASK_UNASSIGNED;
-    make_hungry(sched, worker);
+    room_made(sched, worker);
 }
 
 /* The place of the span that comes after the one at the head; UINT64_MAX: there is none. */

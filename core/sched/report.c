@@ -300,5 +300,5 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
     each(sched, worker, &report->refused, false, take_refused);
     take_failures(sched, worker, report);
     finish_reruns(sched);
-    make_hungry(sched, worker);
+    room_made(sched, worker);
 }

@@ -441,6 +441,7 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 
 /* assign.c */
 void make_hungry(struct tessi_sched *sched, struct worker *worker);
+void room_made(struct tessi_sched *sched, struct worker *worker); /* hungry if there is enough of it */
 double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                       double wanted_ns);
 double load_of(const struct worker *worker); /* nanoseconds until its slots have done all that is kept for it */

@@ -204,18 +204,16 @@ static void carry_out(struct tool_cluster *cluster, const struct tessi_sched_act
     }
 }
 
-/* What two readings of the processor's clock are apart with nothing between them: it is slow to read. */
-static int64_t clock_cost_ns(void)
+#define LONG_NS 20000 /* a process that was made to wait waits longer */
+
+/* For how long the process has been kept waiting, since some time. */
+static int64_t waited_ns(int64_t now_ns)
 {
-    int64_t least_ns = INT64_MAX;
-    for (int i = 0; i < 1000; i++) {
-        int64_t before_ns = tessi_clock_thread_cpu();
-        int64_t cost_ns = tessi_clock_thread_cpu() - before_ns;
-        least_ns = cost_ns < least_ns ? cost_ns : least_ns;
-    }
-    return least_ns;
+    return now_ns - tessi_clock_thread_cpu();
 }
 
+/* The scheduler's steps are timed by the clock on the wall, which is quick to read. After anything that took long the
+ * processor's clock tells how much of it was waiting. */
 static double step(struct tool_cluster *cluster, struct tessi_sched_event event)
 {
     struct tessi_sched_actions actions;
@@ -223,9 +221,19 @@ static double step(struct tool_cluster *cluster, struct tessi_sched_event event)
     event.now_ns = cluster->now_ns;
     bool apart = event.kind == TESSI_SCHED_WORKER_JOIN || event.kind == TESSI_SCHED_SUBMIT;
     tool_memory_count(true);
-    int64_t before_ns = tessi_clock_thread_cpu();
+    int64_t before_ns = tessi_clock_now();
+    if (before_ns - cluster->stepped_ns > LONG_NS) {
+        cluster->waited_ns = waited_ns(before_ns);
+    }
     tessi_sched_step(cluster->sched, &event, &actions);
-    double seconds = (double)(tessi_clock_thread_cpu() - before_ns - cluster->clock_cost_ns) / 1e9;
+    cluster->stepped_ns = tessi_clock_now();
+    int64_t took_ns = cluster->stepped_ns - before_ns;
+    if (took_ns > LONG_NS) {
+        int64_t all_ns = waited_ns(cluster->stepped_ns), in_step_ns = all_ns - cluster->waited_ns;
+        took_ns -= in_step_ns < 0 ? 0 : in_step_ns < took_ns ? in_step_ns : took_ns;
+        cluster->waited_ns = all_ns;
+    }
+    double seconds = (double)took_ns / 1e9;
     tool_memory_count(false);
     result->scheduler_seconds += apart ? 0 : seconds;
     result->steps++;
@@ -422,7 +430,6 @@ void tool_cluster_init(struct tool_cluster *cluster, const struct tool_options *
         .options = *options,
         .graph = *graph,
         .tick_ns = INT64_MAX,
-        .clock_cost_ns = clock_cost_ns(),
         .blocks.item_size = sizeof(struct tool_block),
         .tasks.item_size = sizeof(struct tool_task),
         .links.item_size = sizeof(struct tool_link),

@@ -167,7 +167,7 @@ struct tool_cluster {
     struct tool_pool blocks, tasks, links, letters, orders;
     size_t first_measured; /* layer */
     bool measuring;
-    int64_t clock_cost_ns; /* of timing a step */
+    int64_t stepped_ns, waited_ns; /* real clocks: end of the last step; time without the processor until then */
     size_t awaited; /* wanted layers that are not done */
     uint64_t live;
     uint64_t touched; /* keeps the reading of reports from being left out */
