@@ -7,8 +7,8 @@
 #include "core/base/map.h"
 #include "core/sched/sched.h"
 
-#define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
 #define NAMED_LAYERS 16u
+#define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 

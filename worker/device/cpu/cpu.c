@@ -70,7 +70,6 @@ struct tessi_stream {
     _Alignas(64) atomic_uint_fast64_t taken;     /* out of the ring; this and what follows is written by the thread */
     atomic_uint_fast64_t ended;
     atomic_uint_fast64_t failed; /* number of the last entry that did not end well */
-    int64_t clock_ns;            /* when the last entry ended, if the thread has not slept since; 0 */
     _Alignas(64) atomic_uint turn;    /* enum turn; the thread waits for `filled` unless it is its own */
     atomic_uint waiting;              /* threads that wait for `progress` */
     atomic_bool closing;
@@ -138,7 +137,6 @@ static enum tessi_status await(struct tessi_stream *stream, const struct tessi_l
         struct tessi_stream *other = launch->after[i].stream;
         if (other != stream && atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
             wait_for_end(other, launch->after[i].last);
-            stream->clock_ns = 0;
         }
         well = well && atomic_load_explicit(&other->failed, memory_order_relaxed) < launch->after[i].first;
     }
@@ -150,7 +148,7 @@ static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
     struct tessi_error error;
     error.text[0] = 0;
     enum tessi_status status = await(stream, launch);
-    int64_t start_ns = stream->clock_ns != 0 ? stream->clock_ns : tessi_clock_now();
+    int64_t start_ns = tessi_clock_now(); /* not when the last one ended: its callback may have woken somebody */
     launch->started_ns = start_ns;
     if (status == TESSI_OK && launch->prepare != NULL) {
         status = launch->prepare(launch->context, &launch->call, &error);
@@ -161,7 +159,6 @@ static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
     int64_t end_ns = tessi_clock_now();
     end_entry(stream, status);
     launch->done(launch->context, status, status == TESSI_OK ? "" : error.text, end_ns - start_ns);
-    stream->clock_ns = end_ns;
 }
 
 static void run_copy(struct tessi_stream *stream, const struct entry *entry)
@@ -175,7 +172,6 @@ static void run_copy(struct tessi_stream *stream, const struct entry *entry)
     if (entry->as.copy.done != NULL) {
         entry->as.copy.done(entry->as.copy.context, TESSI_OK, "", end_ns - start_ns);
     }
-    stream->clock_ns = 0;
 }
 
 static void run_entry(struct tessi_stream *stream, const struct entry *entry)
@@ -208,7 +204,6 @@ static bool turn_pass(struct tessi_stream *stream, enum turn from, enum turn to)
 /* False when the stream closes and nothing is left. */
 static bool sleep_until_filled(struct tessi_stream *stream)
 {
-    stream->clock_ns = 0;
     (void)pthread_mutex_lock(&stream->lock);
     atomic_store(&stream->turn, TURN_NOBODY);
     for (;;) {
@@ -301,7 +296,6 @@ static bool cpu_help(struct tessi_stream *stream)
         run_next(stream);
         ran = true;
     }
-    stream->clock_ns = 0;
     atomic_store(&stream->turn, TURN_NOBODY);
     if (!is_empty(stream)) {
         cpu_kick(stream);
