@@ -260,7 +260,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         }
         order = done > 0 ? order_of(span.layer, index) : order;
         if (!may_take(sched, worker, span.layer, index, order) || (done > 0 && next < order) ||
-            !resources_free(worker, span.layer, task, order) || !name_inputs(sched, worker, span.layer, index)) {
+            !resources_free(sched, worker, span.layer, task, order) || !name_inputs(sched, worker, span.layer, index)) {
             break;
         }
         assign_task(sched, worker, span.layer, index, order);

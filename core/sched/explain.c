@@ -132,7 +132,7 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
         say(sink, "that worker has been given %" PRIu64 " tasks, about %.3f s for each slot; it gets more below %.3f s",
             worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
             (double)sched->config.window_ns / 1e9);
-        if (!resources_free(worker, layer, &(struct task_record){0}, 0)) {
+        if (!resources_fit(worker, &layer->lane->demand)) {
             say(sink, "it demands %s, which tasks given to that worker hold",
                 tessi_resources_text(&lane->demand, demand, sizeof demand));
         }

@@ -14,7 +14,7 @@ bool can_run(const struct worker *worker, const struct tessi_resources *demand)
            (demand->count == 0 || tessi_resources_cover(&worker->resources, demand));
 }
 
-static bool fits(const struct worker *worker, const struct tessi_resources *demand)
+bool resources_fit(const struct worker *worker, const struct tessi_resources *demand)
 {
     for (uint32_t r = 0; r < worker->resources.count; r++) {
         uint32_t wanted = tessi_resources_amount(demand, worker->resources.item[r].name);
@@ -25,15 +25,37 @@ static bool fits(const struct worker *worker, const struct tessi_resources *dema
     return true;
 }
 
-bool resources_free(const struct worker *worker, const struct sched_layer *layer, const struct task_record *task,
-                    uint64_t order)
+/* None of those that the worker has been given, and that demand something, comes before it in the global order. */
+static bool older_than_all(struct tessi_sched *sched, const struct worker *worker, uint64_t order)
+{
+    for (size_t g = 0; g < worker->given_count; g++) {
+        struct given given = worker->given[g];
+        const struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        for (uint64_t i = 0; layer != NULL && layer->lane->demand.count > 0 && i < given.count; i++) {
+            const struct task_record *task = record_peek(layer, given.first + i);
+            if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index &&
+                order_of(layer, given.first + i) < order) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* The oldest task of all that are not assigned has its inputs assigned, so it must not wait for those that may be waiting
+ * for it, or for one that stands behind it. */
+bool resources_free(struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
+                    const struct task_record *task, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
-    if (demand->count == 0 || fits(worker, demand)) {
+    if (demand->count == 0 || resources_fit(worker, demand)) {
         return true;
     }
+    if (order >= worker->demanding_youngest) {
+        return false;
+    }
     bool had_owner = task->epoch > 0; /* so its readers may have been assigned */
-    return had_owner && order < worker->demanding_youngest;
+    return had_owner || older_than_all(sched, worker, order);
 }
 
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)
@@ -89,7 +111,7 @@ void balance_demanding(struct tessi_sched *sched, struct worker *thief)
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             struct lane *lane = session->lanes[l];
-            if (lane->demand.count == 0 || !can_run(thief, &lane->demand) || !fits(thief, &lane->demand)) {
+            if (lane->demand.count == 0 || !can_run(thief, &lane->demand) || !resources_fit(thief, &lane->demand)) {
                 continue;
             }
             struct worker *victim = longest_lane(sched, thief, lane);
