@@ -48,11 +48,6 @@ static void do_alloc(struct tessi_worker *worker, const struct tessi_flow_action
         tessi_worker_end(worker, error.status, "%s", error.text);
         return;
     }
-    if (action->bytes >= TESSI_STORE_LARGE_BYTES) {
-        struct tessi_flow_stats stats;
-        tessi_flow_stats(worker->flow, &stats);
-        tessi_store_expect(worker->store, stats.tasks_waiting);
-    }
     if (event->kind == TESSI_FLOW_READY_INLINE && same_task(event->task, action->task) &&
         length_agrees(worker, event, action, data)) {
         store_inline(worker, action, data->bytes);

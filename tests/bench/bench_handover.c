@@ -146,7 +146,6 @@ static void node_open(struct node *node)
                                        .make = on_make,
                                        .context = node};
     check(tessi_store_create(&store, &node->store, &error), &error);
-    tessi_store_settle(node->store); /* pages that become ready in the midst of it would be new to the reader */
     struct tessi_peers_config config = {.net = node->net,
                                         .poller = node->poller,
                                         .store = node->store,

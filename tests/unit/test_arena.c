@@ -1,11 +1,13 @@
 /* The block arena: extents never overlap, are joined again, and the resident part stays bounded. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -211,6 +213,37 @@ static void shared_descriptor_is_read_only_and_of_fixed_length(void **state)
     tessi_arena_destroy(arena);
 }
 
+/* A file size limit stands for a machine that has no more pages. */
+static void refused_pages_are_an_error_and_no_signal(void **state)
+{
+    (void)state;
+    struct tessi_error error;
+    struct rlimit before, low;
+    struct tessi_arena *arena = make(64 * MIB, false);
+    struct tessi_extent *low_half = tessi_arena_alloc(arena, 8 * MIB);
+    struct tessi_extent *beyond = tessi_arena_alloc(arena, 8 * MIB);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    low = before;
+    low.rlim_cur = 12 * MIB;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    enum tessi_status first = tessi_extent_commit(low_half, &error);
+    enum tessi_status second = tessi_extent_commit(beyond, &error);
+    bool committed = tessi_extent_committed(beyond);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_int_equal(first, TESSI_OK);
+    assert_int_equal(second, TESSI_NOMEM);
+    assert_false(committed);
+    /* Another attempt may succeed. */
+    commit(beyond);
+    memset(tessi_extent_data(beyond), 1, 8 * MIB);
+    tessi_arena_free(arena, beyond);
+    tessi_arena_free(arena, low_half);
+    tessi_arena_verify(arena);
+    tessi_arena_destroy(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +252,7 @@ int main(void)
         cmocka_unit_test(freed_pages_are_used_again),
         cmocka_unit_test(resident_part_is_bounded),
         cmocka_unit_test(shared_descriptor_is_read_only_and_of_fixed_length),
+        cmocka_unit_test(refused_pages_are_an_error_and_no_signal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -416,7 +416,7 @@ static void test_ipv6(void **state)
 static void test_nobody_there(void **state)
 {
     (void)state;
-    struct tessi_net_options options = {.connect_timeout_ms = 400};
+    struct tessi_net_options options = {.connect_timeout_ms = 1500};
     struct tessi_client *client = NULL;
     struct tessi_error error = {0};
     struct stage stage;

@@ -80,7 +80,8 @@ struct tessi_device_kind {
 
     enum tessi_status (*stream_open)(struct tessi_device *device, const struct tessi_stream_options *options,
                                      struct tessi_stream **stream, struct tessi_error *error);
-    /* Runs everything that was submitted, callbacks included, then returns. NULL is allowed. */
+    /* Runs everything that was submitted, callbacks included, then returns. Launches of other streams may still come after
+     * its entries. NULL is allowed. */
     void (*stream_close)(struct tessi_stream *stream);
 
     /* BUSY: `depth` entries wait already; nothing was taken, no callback will come. The launch, its layer and its

@@ -31,7 +31,7 @@ enum {
     ZERO_VECTORS = 64,
 };
 
-enum extent_state { EXTENT_SPARE, EXTENT_USED, EXTENT_CLAIMED, EXTENT_RESIDENT, EXTENT_EMPTY, EXTENT_SMALL };
+enum extent_state { EXTENT_SPARE, EXTENT_USED, EXTENT_RESIDENT, EXTENT_EMPTY, EXTENT_SMALL };
 
 struct slab;
 
@@ -260,29 +260,23 @@ static void punch_above(struct tessi_arena *arena, uint64_t bound_bytes)
 
 /* ——— whole pages ——— */
 
-/* Shorten an extent to `bytes`, which are fewer than it has; returns the rest, which is in no list. */
-static struct tessi_extent *extent_split(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
-{
-    struct tessi_extent *rest = node_take(arena);
-    rest->offset = extent->offset + bytes;
-    rest->bytes = extent->bytes - bytes;
-    rest->state = extent->state;
-    rest->before = extent;
-    rest->after = extent->after;
-    if (rest->after != NULL) {
-        rest->after->before = rest;
-    }
-    extent->after = rest;
-    extent->bytes = bytes;
-    return rest;
-}
-
 /* Cut `bytes` from the front of a free extent; the rest stays free as it was. */
 static void extent_cut(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
 {
     free_list_remove(arena, extent);
     if (extent->bytes > bytes) {
-        free_list_add(arena, extent_split(arena, extent, bytes));
+        struct tessi_extent *rest = node_take(arena);
+        rest->offset = extent->offset + bytes;
+        rest->bytes = extent->bytes - bytes;
+        rest->state = extent->state;
+        rest->before = extent;
+        rest->after = extent->after;
+        if (rest->after != NULL) {
+            rest->after->before = rest;
+        }
+        extent->after = rest;
+        extent->bytes = bytes;
+        free_list_add(arena, rest);
     }
 }
 
@@ -325,38 +319,6 @@ static void pages_free(struct tessi_arena *arena, struct tessi_extent *extent)
     arena->stats.used_bytes -= extent->bytes;
     bool committed = atomic_load_explicit(&extent->committed, memory_order_acquire);
     extent->state = committed ? EXTENT_RESIDENT : EXTENT_EMPTY;
-    free_insert(arena, extent);
-}
-
-/* ——— claims ——— */
-
-struct tessi_extent *tessi_arena_claim(struct tessi_arena *arena, uint64_t bytes)
-{
-    bytes = bytes / arena->page_bytes * arena->page_bytes;
-    struct tessi_extent *extent = bytes > 0 ? free_list_find(arena, &arena->empty, bytes) : NULL;
-    if (extent != NULL) {
-        extent_cut(arena, extent, bytes);
-        extent->state = EXTENT_CLAIMED;
-    }
-    return extent;
-}
-
-struct tessi_extent *tessi_arena_claim_take(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes)
-{
-    TESS_ASSERT(extent->state == EXTENT_CLAIMED && bytes > 0 && bytes <= extent->bytes);
-    struct tessi_extent *rest = NULL;
-    if (bytes < extent->bytes) {
-        rest = extent_split(arena, extent, bytes);
-    }
-    extent->state = EXTENT_RESIDENT;
-    free_insert(arena, extent);
-    return rest;
-}
-
-void tessi_arena_claim_drop(struct tessi_arena *arena, struct tessi_extent *extent)
-{
-    TESS_ASSERT(extent->state == EXTENT_CLAIMED);
-    extent->state = EXTENT_EMPTY;
     free_insert(arena, extent);
 }
 
@@ -656,23 +618,6 @@ static bool pages_complete(const struct tessi_arena *arena, uint64_t offset, uin
     return ok;
 }
 
-static enum tessi_status made(bool ok, uint64_t bytes, struct tessi_error *error)
-{
-    if (ok) {
-        return TESSI_OK;
-    }
-    return tessi_fail(error, TESSI_NOMEM,
-                      "block memory: %llu more bytes cannot be had (%s); give a smaller memory budget",
-                      (unsigned long long)bytes, strerror(errno));
-}
-
-enum tessi_status tessi_arena_make(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes,
-                                   struct tessi_error *error)
-{
-    TESS_ASSERT(offset <= arena->size && bytes <= arena->size - offset);
-    return made(pages_make(arena, offset, bytes), bytes, error);
-}
-
 enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_error *error)
 {
     struct tessi_extent *whole = extent->slab != NULL ? extent->slab->extent : extent;
@@ -683,10 +628,13 @@ enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_
     /* The slab's other extents may be committed and written by other threads meanwhile. */
     bool ok = extent->slab != NULL ? pages_complete(arena, whole->offset, whole->bytes)
                                    : pages_make(arena, whole->offset, whole->bytes);
-    if (ok) {
-        atomic_store_explicit(&whole->committed, true, memory_order_release);
+    if (!ok) {
+        return tessi_fail(error, TESSI_NOMEM,
+                          "block memory: %llu more bytes cannot be had (%s); give a smaller memory budget",
+                          (unsigned long long)whole->bytes, strerror(errno));
     }
-    return made(ok, whole->bytes, error);
+    atomic_store_explicit(&whole->committed, true, memory_order_release);
+    return TESSI_OK;
 }
 
 void *tessi_extent_data(const struct tessi_extent *extent)
@@ -715,11 +663,6 @@ uint64_t tessi_arena_size(const struct tessi_arena *arena)
     return arena->size;
 }
 
-uint64_t tessi_extent_bytes(const struct tessi_extent *extent)
-{
-    return extent->bytes;
-}
-
 struct tessi_arena_stats tessi_arena_stats(const struct tessi_arena *arena)
 {
     return arena->stats;
@@ -745,8 +688,7 @@ void tessi_arena_verify(const struct tessi_arena *arena)
     const struct tessi_extent *before = NULL;
     for (const struct tessi_extent *e = arena->first; e != NULL; before = e, e = e->after) {
         TESS_ASSERT(e->before == before && e->offset == end && e->bytes > 0);
-        bool alone = e->state == EXTENT_USED || e->state == EXTENT_CLAIMED;
-        TESS_ASSERT(before == NULL || alone || before->state != e->state);
+        TESS_ASSERT(before == NULL || e->state == EXTENT_USED || before->state != e->state);
         end = e->offset + e->bytes;
         used += e->state == EXTENT_USED ? e->bytes : 0;
         resident += e->state == EXTENT_RESIDENT ? e->bytes : 0;

@@ -46,21 +46,6 @@ void tessi_arena_free(struct tessi_arena *arena, struct tessi_extent *extent);
 TESSI_MUST_USE enum tessi_status tessi_extent_commit(struct tessi_extent *extent, struct tessi_error *error);
 bool tessi_extent_committed(const struct tessi_extent *extent);
 
-/* ——— pages ahead of need ——— */
-
-/* A free extent without pages, of `bytes` rounded down to pages, that is taken out of use so that any thread may make
- * them with tessi_arena_make; NULL: there is none. It does not count as used. */
-struct tessi_extent *tessi_arena_claim(struct tessi_arena *arena, uint64_t bytes);
-/* The first `bytes` of the claim, whole pages, have been made and are free now; returns the rest, still claimed, or
- * NULL when that was all. */
-struct tessi_extent *tessi_arena_claim_take(struct tessi_arena *arena, struct tessi_extent *extent, uint64_t bytes);
-/* The claim is free, and has no pages. */
-void tessi_arena_claim_drop(struct tessi_arena *arena, struct tessi_extent *extent);
-/* Make the pages of [offset, +bytes), which must be claimed or belong to an extent in use; any thread. NOMEM. */
-TESSI_MUST_USE enum tessi_status tessi_arena_make(const struct tessi_arena *arena, uint64_t offset, uint64_t bytes,
-                                                  struct tessi_error *error);
-
-uint64_t tessi_extent_bytes(const struct tessi_extent *extent);
 void *tessi_extent_data(const struct tessi_extent *extent);
 uint64_t tessi_extent_offset(const struct tessi_extent *extent); /* in the arena, for those who map it */
 

@@ -7,14 +7,9 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
-#include "core/base/log.h"
-#include "worker/store/reserve.h"
 #include "worker/store/spill.h"
 
-enum {
-    PATIENCE_SECONDS = 2, /* at the end, for references that sends still hold */
-    MEAN_SHARE = 8,       /* the weight of one more block in their mean size */
-};
+enum { PATIENCE_SECONDS = 2 }; /* at the end, for references that sends still hold */
 
 enum block_kind { BLOCK_MEMORY, BLOCK_MAPPED, BLOCK_FILE, BLOCK_REMAKE };
 
@@ -58,8 +53,6 @@ struct entry {
 struct tessi_store {
     struct tessi_store_config config;
     struct tessi_arena *arena;
-    struct tessi_reserve *reserve; /* NULL: its thread could not be started */
-    uint64_t mean_bytes;           /* of blocks of some size, allocated lately */
     struct tessi_spill *spill;
     struct entry *entries;
     size_t entry_count, entry_capacity;
@@ -167,16 +160,7 @@ static enum tessi_status memory_create(struct tessi_store *store, uint64_t bytes
                                        struct tessi_error *error)
 {
     reap(store);
-    bool large = bytes >= TESSI_STORE_LARGE_BYTES;
-    if (large && store->reserve != NULL) {
-        tessi_reserve_tend(store->reserve);
-    }
     struct tessi_extent *extent = tessi_arena_alloc(store->arena, bytes);
-    if (extent == NULL && store->reserve != NULL) {
-        /* What is claimed may be what lies between two stretches that are too short. */
-        tessi_reserve_trim(store->reserve);
-        extent = tessi_arena_alloc(store->arena, bytes);
-    }
     if (extent == NULL) {
         *block = NULL;
         return tessi_fail(error, TESSI_NOMEM,
@@ -186,10 +170,6 @@ static enum tessi_status memory_create(struct tessi_store *store, uint64_t bytes
     *block = block_create(store, BLOCK_MEMORY, bytes);
     (*block)->extent = extent;
     store->gauges.memory_bytes += bytes;
-    if (large) {
-        uint64_t mean = store->mean_bytes;
-        store->mean_bytes = mean == 0 ? bytes : mean - mean / MEAN_SHARE + bytes / MEAN_SHARE;
-    }
     return TESSI_OK;
 }
 
@@ -498,12 +478,6 @@ enum tessi_status tessi_store_create(const struct tessi_store_config *config, st
     struct tessi_arena_config arena = {config->memory_bytes, config->anonymous};
     TESSI_TRY(tessi_arena_create(&arena, &store->arena, error));
     TESSI_TRY(tessi_spill_create(config->spill_dir, &store->spill, error));
-    struct tessi_error why;
-    if (tessi_reserve_create(store->arena, config->memory_bytes, &store->reserve, &why) == TESSI_OK) {
-        tessi_reserve_tend(store->reserve);
-    } else {
-        tessi_log_event(TESSI_LOG_WARN, "memory_not_made_ahead", "reason=" TESSI_LOG_TEXT, why.text);
-    }
     *out = store;
     return TESSI_OK;
 cleanup:
@@ -546,8 +520,6 @@ void tessi_store_destroy(struct tessi_store *store)
     }
     bool dead = wait_for_blocks(store);
     reap(store);
-    tessi_reserve_destroy(store->reserve);
-    store->reserve = NULL;
     tessi_spill_destroy(store->spill);
     tessi_free(store->entries);
     for (struct tessi_block *spare = store->spare, *next; spare != NULL; spare = next) {
@@ -576,26 +548,7 @@ struct tessi_store_gauges tessi_store_gauges(const struct tessi_store *store)
     return gauges;
 }
 
-void tessi_store_expect(struct tessi_store *store, uint64_t tasks)
-{
-    if (store->reserve != NULL) {
-        uint64_t most = store->mean_bytes > 0 ? store->config.memory_bytes / store->mean_bytes : 0;
-        tessi_reserve_expect(store->reserve, (tasks < most ? tasks : most) * store->mean_bytes);
-        tessi_reserve_tend(store->reserve);
-    }
-}
-
-void tessi_store_settle(struct tessi_store *store)
-{
-    if (store->reserve != NULL) {
-        tessi_reserve_settle(store->reserve);
-    }
-}
-
 void tessi_store_trim(struct tessi_store *store)
 {
-    if (store->reserve != NULL) {
-        tessi_reserve_trim(store->reserve);
-    }
     tessi_arena_trim(store->arena, store->config.memory_bytes / 16);
 }

@@ -8,8 +8,7 @@
  * the bytes after the flow has forgotten the handle; the last reference may be dropped by any
  * thread, and the memory returns to the arena with the owner's next call.
  *
- * All else is for one thread, the owner. Transfers run on the spill thread; `wake` is called from there. Another
- * thread makes pages ahead of need, while a processor is idle. */
+ * All else is for one thread, the owner. Transfers run on the spill thread; `wake` is called from there. */
 #ifndef TESSI_STORE_STORE_H
 #define TESSI_STORE_STORE_H
 
@@ -19,8 +18,6 @@
 #include "core/base/status.h"
 #include "core/graph/layer.h"
 #include "worker/store/arena.h"
-
-#define TESSI_STORE_LARGE_BYTES 32768 /* blocks from here on have pages of their own, worth making ahead */
 
 struct tessi_store;
 struct tessi_block;
@@ -105,12 +102,6 @@ struct tessi_store_gauges {
     uint64_t spills, loads, remakes;
 };
 struct tessi_store_gauges tessi_store_gauges(const struct tessi_store *store);
-
-/* So many tasks wait here, each of which will probably want a block like those allocated lately: their pages may
- * be made ahead (see reserve.h). For after the allocation of a block of TESSI_STORE_LARGE_BYTES or more. */
-void tessi_store_expect(struct tessi_store *store, uint64_t tasks);
-/* Wait until they are, for tests and benches. */
-void tessi_store_settle(struct tessi_store *store);
 
 /* Give back memory that is kept for use, when nothing has happened for a while. */
 void tessi_store_trim(struct tessi_store *store);

@@ -51,6 +51,7 @@ struct entry {
 
 struct tessi_device {
     uint64_t total_bytes;
+    _Atomic(struct tessi_stream *) closed; /* kept to the end: entries of other streams may still ask for their outcomes */
 };
 
 struct tessi_event {
@@ -63,6 +64,8 @@ struct tessi_event {
 enum turn { TURN_THREAD, TURN_NOBODY, TURN_HELPER }; /* who takes entries, and writes what the thread writes */
 
 struct tessi_stream {
+    struct tessi_device *device;
+    struct tessi_stream *next_closed;
     pthread_t thread;
     uint32_t depth;
     struct entry *ring; /* entry n is at n % depth */
@@ -333,8 +336,24 @@ static enum tessi_status cpu_open(const struct tessi_device_options *options, st
     return TESSI_OK;
 }
 
+static void stream_destroy(struct tessi_stream *stream)
+{
+    (void)pthread_cond_destroy(&stream->progress);
+    (void)pthread_cond_destroy(&stream->filled);
+    (void)pthread_mutex_destroy(&stream->lock);
+    tessi_free(stream->ring);
+    free(stream);
+}
+
 static void cpu_close(struct tessi_device *device)
 {
+    if (device == NULL) {
+        return;
+    }
+    for (struct tessi_stream *stream = atomic_load(&device->closed), *next; stream != NULL; stream = next) {
+        next = stream->next_closed;
+        stream_destroy(stream);
+    }
     tessi_free(device);
 }
 
@@ -372,21 +391,11 @@ static void cpu_free(struct tessi_device *device, void *memory)
     free(memory);
 }
 
-static void stream_destroy(struct tessi_stream *stream)
-{
-    (void)pthread_cond_destroy(&stream->progress);
-    (void)pthread_cond_destroy(&stream->filled);
-    (void)pthread_mutex_destroy(&stream->lock);
-    tessi_free(stream->ring);
-    free(stream);
-}
-
 static enum tessi_status cpu_stream_open(struct tessi_device *device, const struct tessi_stream_options *options,
                                          struct tessi_stream **out, struct tessi_error *error)
 {
     pthread_attr_t attributes;
     cpu_set_t cores;
-    (void)device;
     if (options->depth > DEPTH_MAX || (options->pin && options->core >= CPU_SETSIZE)) {
         return tessi_fail(error, TESSI_INVALID, "a stream of depth %u on processor %u: at most %d and %d", options->depth,
                           options->core, DEPTH_MAX, CPU_SETSIZE - 1);
@@ -396,6 +405,7 @@ static enum tessi_status cpu_stream_open(struct tessi_device *device, const stru
         return tessi_fail(error, TESSI_NOMEM, "no memory for a stream");
     }
     memset(stream, 0, sizeof *stream);
+    stream->device = device;
     stream->depth = options->depth > 0 ? options->depth : DEPTH_DEFAULT;
     stream->ring = tessi_alloc(stream->depth * sizeof *stream->ring);
     (void)pthread_mutex_init(&stream->lock, NULL);
@@ -427,7 +437,9 @@ static void cpu_stream_close(struct tessi_stream *stream)
     (void)turn_pass(stream, TURN_NOBODY, TURN_THREAD);
     wake_thread(stream);
     (void)pthread_join(stream->thread, NULL);
-    stream_destroy(stream);
+    stream->next_closed = atomic_load(&stream->device->closed);
+    while (!atomic_compare_exchange_weak(&stream->device->closed, &stream->next_closed, stream)) {
+    }
 }
 
 static enum tessi_status cpu_launch(struct tessi_stream *stream, struct tessi_launch *launch)
