@@ -155,6 +155,22 @@ tess_status tess_wait(tess_array *array, uint64_t timeout_ms)
 
 /* ——— fetching ——— */
 
+#define AT_ONCE_BYTES 65536 /* results that are asked for before they exist */
+#define AT_ONCE_BLOCKS 16
+
+/* Of a small result the blocks are asked for together with the work: the scheduler says where they will be, and the
+ * workers answer when they have them, while the scheduler hears that they are done. */
+static enum tessi_status fetch_at_once(struct tessi_node *node, uint32_t id, tessi_piece_fn *piece, void *context,
+                                       struct tessi_error *error)
+{
+    struct tess_session *session = node->session;
+    struct tessi_error why = {0};
+    enum tessi_status fetched = tessi_link_fetch(session->link, id, &node->layer->grid,
+                                                 tessi_dtype_size(node->layer->dtype), piece, context, &why);
+    enum tessi_status status = wait_for(session, id, INT64_MAX, error); /* how it failed, if it did, is said better here */
+    return status == TESSI_OK && fetched != TESSI_OK ? tessi_fail(error, fetched, "%s", why.text) : status;
+}
+
 /* Compute the node unless it is held, then hand its blocks to `piece`. */
 static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *piece, void *context,
                                      struct tessi_error *error)
@@ -175,10 +191,15 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
         }
         set_id(node, &node->pending, id);
     }
-    status = wait_for(session, id, INT64_MAX, error);
-    if (status == TESSI_OK) {
-        status = tessi_link_fetch(session->link, id, &node->layer->grid, tessi_dtype_size(node->layer->dtype), piece,
-                                  context, error);
+    if (transient && session->progress == NULL && tessi_layer_bytes(node->layer) <= AT_ONCE_BYTES &&
+        tessi_layer_tasks(node->layer) <= AT_ONCE_BLOCKS) {
+        status = fetch_at_once(node, id, piece, context, error);
+    } else {
+        status = wait_for(session, id, INT64_MAX, error);
+        if (status == TESSI_OK) {
+            status = tessi_link_fetch(session->link, id, &node->layer->grid, tessi_dtype_size(node->layer->dtype),
+                                      piece, context, error);
+        }
     }
     if (transient) {
         set_id(node, &node->pending, 0);

@@ -105,6 +105,9 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
             wanted->done = message->as.progress.done;
             wanted->total = message->as.progress.total;
         }
+        if (link->watchers == 0) {
+            return; /* nobody need be woken for it */
+        }
     } else if (message->type == TESSI_MSG_DONE) {
         wanted = find_wanted(link, message->as.done.layer);
         link->counts = message->as.done.stats;
@@ -545,6 +548,7 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
     uint64_t total = 0;
     enum tessi_status status;
     pthread_mutex_lock(&link->lock);
+    link->watchers += progress != NULL ? 1 : 0;
     for (;;) {
         struct tessi_wanted *wanted = find_wanted(link, id);
         status = wanted_failure(wanted, error);
@@ -577,6 +581,7 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
             break;
         }
     }
+    link->watchers -= progress != NULL ? 1 : 0;
     pthread_mutex_unlock(&link->lock);
     if (progress != NULL && status != TESSI_TIMEOUT) {
         progress(context, done, total, true);

@@ -58,7 +58,8 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
 typedef enum tessi_status tessi_piece_fn(void *context, uint64_t index, uint64_t offset, const void *data,
                                          uint64_t size, struct tessi_error *error);
 
-/* Fetch all blocks of a complete layer from the workers that hold them; returns when the last piece was taken. */
+/* Fetch all blocks of a layer that was submitted from the workers that hold them or are to make them; returns when the
+ * last piece was taken, or when the layer has failed. */
 enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
                                    size_t element_bytes, tessi_piece_fn *piece, void *context,
                                    struct tessi_error *error);

@@ -83,6 +83,7 @@ struct tessi_link {
     struct tessi_served *served;
     size_t served_count, served_capacity;
     uint32_t next_request;
+    uint32_t watchers; /* callers who wait and want to see progress */
     struct tessi_session_counts counts;
     uint32_t workers;
     char *document; /* the last status reply, owned, until somebody takes it */

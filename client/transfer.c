@@ -1,4 +1,4 @@
-/* Fetching the blocks of a complete layer: LOCATE, READ at the owner, PULL what it offers, take the pieces.
+/* Fetching the blocks of a layer that is complete or on its way: LOCATE, READ at the owner, PULL what it offers, take the pieces.
  *
  * A window of blocks is under way at a time, and so many bytes of pulled ones at most, so that neither the
  * workers' queues nor ours fill up with what the caller's disk or memory cannot take yet.
@@ -172,6 +172,12 @@ static void pull(struct tessi_link *link, struct tessi_transfer *transfer, struc
 void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns)
 {
     struct tessi_transfer *transfer = link->transfer;
+    struct tessi_error failure = {0};
+    /* Nobody answers for blocks of a layer that was refused or has failed. */
+    if (tessi_link_layer_failure(link, transfer->layer, &failure) != TESSI_OK) {
+        tessi_transfer_fail(transfer, failure.status, failure.text);
+        return;
+    }
     begin_blocks(link, transfer);
     for (uint32_t s = 0; s < WINDOW && transfer->under_way > 0; s++) {
         struct slot *slot = &transfer->slots[s];

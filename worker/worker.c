@@ -305,6 +305,7 @@ static void work(struct tessi_worker *worker)
 {
     bool again = true;
     for (int turn = 0; again && worker->phase == WORKER_WORKING; turn++) {
+        (void)tessi_peers_hear(worker->peers, worker->now_ns);
         tessi_worker_take_outcomes(worker);
         tessi_peers_work(worker->peers, worker->now_ns);
         tessi_peers_flush(worker->peers);
@@ -320,6 +321,9 @@ static void loop_once(struct tessi_worker *worker)
 {
     struct tessi_ready ready[READY_MAX];
     int64_t before_ns = worker->now_ns, left_ns = time_left(worker);
+    if (worker->phase == WORKER_WORKING && !tessi_peers_sleep(worker->peers)) {
+        left_ns = 0;
+    }
     uint32_t count = tessi_poller_wait(worker->poller, left_ns, ready, READY_MAX);
     worker->now_ns = tessi_clock_now();
     check_absence(worker, worker->now_ns - before_ns - left_ns);

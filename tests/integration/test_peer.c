@@ -105,7 +105,8 @@ static void node_turn(struct node *node)
 {
     struct tessi_ready ready[16];
     struct tessi_store_outcome outcome;
-    uint32_t count = tessi_poller_wait(node->poller, TESSI_NS_PER_MS, ready, 16);
+    int64_t wait_ns = tessi_peers_sleep(node->peers) ? TESSI_NS_PER_MS : 0;
+    uint32_t count = tessi_poller_wait(node->poller, wait_ns, ready, 16);
     for (uint32_t i = 0; i < count; i++) {
         struct tessi_source *source = ready[i].owner;
         if (source != NULL) {
@@ -115,6 +116,7 @@ static void node_turn(struct node *node)
     while (tessi_store_next(node->store, &outcome)) {
         assert_int_equal(outcome.status, TESSI_OK);
     }
+    (void)tessi_peers_hear(node->peers, tessi_clock_now());
     tessi_peers_work(node->peers, tessi_clock_now());
     tessi_peers_flush(node->peers);
 }

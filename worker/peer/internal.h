@@ -3,7 +3,8 @@
  *   peer.c     the table of peers, connections, what the loop calls
  *   talk.c     messages to and from peers
  *   send.c     blocks on their way out, under byte credits
- *   receive.c  blocks on their way in */
+ *   receive.c  blocks on their way in
+ *   line.c     small messages to and from workers of this host */
 #ifndef TESSI_PEER_INTERNAL_H
 #define TESSI_PEER_INTERNAL_H
 
@@ -13,6 +14,7 @@
 #include "core/wire/message.h"
 #include "worker/peer/arena_share.h"
 #include "worker/peer/copier.h"
+#include "worker/peer/line.h"
 #include "worker/peer/peer.h"
 
 #define PEER_BOX_MAX 65536 /* messages that wait for one peer; more are dropped, which a sane peer never sees */
@@ -55,8 +57,10 @@ struct peer {
     struct neighbour *neighbour; /* NULL: its memory cannot be mapped */
     struct tessi_client *out;    /* opened when it is first needed */
     bool out_welcomed;
+    struct tessi_line *out_line; /* beside `out`; NULL. Nothing is said on `out` before it is settled */
     int64_t retry_ns;
     uint32_t in; /* handle of the connection that the peer opened; 0: none */
+    struct tessi_line *in_line; /* beside it; NULL */
     struct peer_box out_box, in_box;
     struct tessi_spans reads[2]; /* [lease]: gathered for one message */
     struct outgoing *sending, **sending_last;
@@ -69,6 +73,10 @@ struct tessi_peers {
     struct tessi_server *server;
     struct tessi_share *share;
     struct tessi_copier *copier;
+    struct tessi_line_post *post; /* NULL: no lines */
+    struct tessi_source post_source;
+    size_t line_count;
+    int64_t lines_used_ns; /* when something came over one */
     uint64_t run_id, nonce;
     uint32_t self;
     bool begun;
@@ -108,6 +116,8 @@ void tessi_peer_answer(struct peer *peer, const struct tessi_message *message, s
 /* The same for pieces of blocks; false: nothing was taken, try again later. The payload passes on success only. */
 bool tessi_peer_try_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload);
 void tessi_peer_say_hello(struct peer *peer);
+/* What has come over the peer's line: one that we opened (`own`), or the peer. False when there was nothing. */
+bool tessi_peer_hear(struct peer *peer, bool own);
 void tessi_peer_flush(struct peer *peer);
 /* One message from a peer that has said hello. */
 void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct tessi_frame *payload,

@@ -77,8 +77,18 @@ static void neighbour_forget(struct peer *peer)
     }
 }
 
+static void line_close(struct tessi_peers *peers, struct tessi_line **line)
+{
+    if (*line != NULL) {
+        tessi_line_close(*line);
+        *line = NULL;
+        peers->line_count--;
+    }
+}
+
 static void out_close(struct peer *peer)
 {
+    line_close(peer->peers, &peer->out_line);
     if (peer->out != NULL) {
         tessi_poller_remove_client(peer->peers->config.poller, peer->out);
         tessi_client_close(peer->out);
@@ -91,6 +101,7 @@ static void out_close(struct peer *peer)
 
 static void in_close(struct peer *peer)
 {
+    line_close(peer->peers, &peer->in_line);
     if (peer->in != 0) {
         (void)tessi_map_remove(&peer->peers->by_handle, (struct tessi_map_key){0, peer->in});
         peer->in = 0;
@@ -173,6 +184,10 @@ bool tessi_peer_connect(struct peer *peer)
         peers->retry_ns = peer->retry_ns < peers->retry_ns ? peer->retry_ns : peers->retry_ns;
         return false;
     }
+    if (peer->neighbour != NULL && peers->post != NULL) {
+        peer->out_line = tessi_line_leave(peers->post, peer->address, peers->self, peers->nonce);
+        peers->line_count += peer->out_line != NULL ? 1 : 0;
+    }
     tessi_peer_say_hello(peer);
     tessi_peer_touch(peer);
     return true;
@@ -197,6 +212,8 @@ static void out_message(struct peer *peer, struct tessi_net_event *event)
         peer->out_welcomed = message.as.peer_welcome.id == peer->id;
         if (!peer->out_welcomed) {
             tessi_peer_break(peer, "another worker answers at its address");
+        } else if (peer->out_line != NULL && !tessi_line_settle(peer->out_line)) {
+            line_close(peers, &peer->out_line);
         }
     } else if (!peer->out_welcomed) {
         peers->gauges.dropped_messages++;
@@ -255,6 +272,8 @@ static void welcome(struct tessi_peers *peers, uint32_t handle, const struct tes
     }
     /* Only boxes of a client survive until here: what it is to give us. */
     peer->in = handle;
+    peer->in_line = peers->post != NULL ? tessi_line_take(peers->post, hello->id, hello->nonce) : NULL;
+    peers->line_count += peer->in_line != NULL ? 1 : 0;
     tessi_map_put(&peers->by_handle, (struct tessi_map_key){0, handle}, hello->id);
     struct tessi_message answer = {.type = TESSI_MSG_PEER_WELCOME, .run_id = peers->run_id};
     answer.as.peer_welcome.id = peers->self;
@@ -346,6 +365,13 @@ static void in_ready(struct tessi_source *source, uint32_t events)
 
 /* ——— life ——— */
 
+static void on_bell(struct tessi_source *source, uint32_t events)
+{
+    struct tessi_peers *peers = (struct tessi_peers *)((char *)source - offsetof(struct tessi_peers, post_source));
+    (void)events;
+    tessi_line_post_answer_bell(peers->post);
+}
+
 static void wake_poller(void *context)
 {
     struct tessi_peers *peers = context;
@@ -359,6 +385,7 @@ enum tessi_status tessi_peers_create(const struct tessi_peers_config *config, st
     enum tessi_status status;
     struct tessi_peers *peers = tessi_zalloc(sizeof *peers);
     peers->source.ready = in_ready;
+    peers->post_source.ready = on_bell;
     peers->config = *config;
     peers->retry_ns = INT64_MAX;
     tessi_map_init(&peers->by_id);
@@ -376,6 +403,9 @@ enum tessi_status tessi_peers_create(const struct tessi_peers_config *config, st
         /* Without it blocks are sent; that is slower and nothing else. */
         if (tessi_share_open(tessi_peers_endpoint(peers), descriptor, &peers->share, &why) != TESSI_OK) {
             tessi_log_event(TESSI_LOG_WARN, "memory_not_shared", "reason=" TESSI_LOG_TEXT, why.text);
+        }
+        if (tessi_line_post_open(tessi_peers_endpoint(peers), &peers->post, &why) != TESSI_OK) {
+            tessi_log_event(TESSI_LOG_WARN, "no_lines", "reason=" TESSI_LOG_TEXT, why.text);
         }
     }
     peers->config.listen = NULL; /* the caller's */
@@ -402,6 +432,10 @@ void tessi_peers_destroy(struct tessi_peers *peers)
     if (peers->begun) {
         tessi_poller_remove_server(peers->config.poller, peers->server);
     }
+    if (peers->begun && peers->post != NULL) {
+        tessi_poller_remove_fd(peers->config.poller, tessi_line_post_bell(peers->post));
+    }
+    tessi_line_post_close(peers->post);
     tessi_server_close(peers->server);
     tessi_map_fini(&peers->by_id);
     tessi_map_fini(&peers->by_handle);
@@ -427,6 +461,10 @@ enum tessi_status tessi_peers_begin(struct tessi_peers *peers, uint64_t run_id, 
     peers->self = self;
     enum tessi_status status = tessi_poller_add_server(peers->config.poller, peers->server, &peers->source, error);
     peers->begun = status == TESSI_OK;
+    if (peers->begun && peers->post != NULL) {
+        status = tessi_poller_add_fd(peers->config.poller, tessi_line_post_bell(peers->post), TESSI_POLL_READ,
+                                     &peers->post_source, error);
+    }
     return status;
 }
 
@@ -658,6 +696,51 @@ static void attend(struct tessi_peers *peers, int64_t now_ns)
         }
         i++;
     }
+}
+
+bool tessi_peers_hear(struct tessi_peers *peers, int64_t now_ns)
+{
+    bool heard = false;
+    for (size_t i = 0; peers->line_count > 0 && i < peers->count; i++) {
+        struct peer *peer = peers->all[i];
+        bool own = tessi_peer_hear(peer, true), other = tessi_peer_hear(peer, false);
+        if (own || other || peer->out_box.first != NULL || peer->in_box.first != NULL) {
+            tessi_peer_touch(peer);
+        }
+        heard = heard || own || other;
+    }
+    peers->lines_used_ns = heard ? now_ns : peers->lines_used_ns;
+    return heard;
+}
+
+bool tessi_peers_called(const struct tessi_peers *peers)
+{
+    bool called = false;
+    for (size_t i = 0; peers->line_count > 0 && i < peers->count && !called; i++) {
+        const struct peer *peer = peers->all[i];
+        called = (peer->out_line != NULL && peer->out_welcomed && tessi_line_calls(peer->out_line)) ||
+                 (peer->in_line != NULL && tessi_line_calls(peer->in_line));
+    }
+    return called;
+}
+
+bool tessi_peers_sleep(struct tessi_peers *peers)
+{
+    for (size_t i = 0; peers->line_count > 0 && i < peers->count; i++) {
+        struct peer *peer = peers->all[i];
+        if (peer->out_line != NULL) {
+            tessi_line_sleep(peer->out_line);
+        }
+        if (peer->in_line != NULL) {
+            tessi_line_sleep(peer->in_line);
+        }
+    }
+    return !tessi_peers_called(peers);
+}
+
+int64_t tessi_peers_lines_used(const struct tessi_peers *peers)
+{
+    return peers->line_count > 0 ? peers->lines_used_ns : INT64_MIN;
 }
 
 void tessi_peers_work(struct tessi_peers *peers, int64_t now_ns)

@@ -11,7 +11,9 @@
  * before all mappings of the peer's memory are given up, since the peer takes our leases for ended then.
  *
  * Blocks travel in pieces of 1 MiB. Bytes handed to ZeroMQ and not yet sent are bounded for each peer.
- * One thread uses all this. */
+ * One thread uses all this.
+ *
+ * Between workers of one host small messages do not go through sockets (line.h). */
 #ifndef TESSI_PEER_PEER_H
 #define TESSI_PEER_PEER_H
 
@@ -93,6 +95,12 @@ void tessi_peers_unmap(void *mapping);
 
 /* ——— the loop ——— */
 
+/* What neighbours have said over shared memory; before tessi_peers_work. False: nothing. */
+bool tessi_peers_hear(struct tessi_peers *peers, int64_t now_ns);
+bool tessi_peers_called(const struct tessi_peers *peers); /* there is something to hear */
+int64_t tessi_peers_lines_used(const struct tessi_peers *peers); /* when last; INT64_MIN: no neighbours to hear */
+/* The loop is about to wait: neighbours wake it from now on. False: there is something to hear. */
+bool tessi_peers_sleep(struct tessi_peers *peers);
 /* After each wake: finished copies, room to send, connections to be made again. */
 void tessi_peers_work(struct tessi_peers *peers, int64_t now_ns);
 /* Send what was gathered since the last flush; before the loop waits. */

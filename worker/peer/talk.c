@@ -10,6 +10,7 @@
 enum {
     READ_SPANS_MAX = 8192,    /* of one READ that we send */
     READ_TASKS_MAX = 1 << 20, /* of one READ that we take */
+    LINE_SPANS_MAX = 256,     /* of one READ over a line: what is larger would overtake by another way */
 };
 
 /* ——— boxes ——— */
@@ -65,9 +66,8 @@ static void box_add(struct peer *peer, struct peer_box *box, const struct tessi_
 
 /* ——— sending ——— */
 
-/* BUSY leaves the payload with the caller; otherwise it is gone. */
-static enum tessi_status send_now(struct peer *peer, bool own, const void *header, size_t size,
-                                  struct tessi_frame *payload)
+static enum tessi_status send_by_socket(struct peer *peer, bool own, const void *header, size_t size,
+                                        struct tessi_frame *payload)
 {
     bool has_payload = payload != NULL && (payload->data != NULL || payload->release != NULL);
     uint32_t frames = has_payload ? 1 : 0;
@@ -77,9 +77,46 @@ static enum tessi_status send_now(struct peer *peer, bool own, const void *heade
     return tessi_server_send(peer->peers->server, peer->in, header, size, payload, frames);
 }
 
+static struct tessi_line *line_of(const struct peer *peer, bool own)
+{
+    struct tessi_line *line = own ? peer->out_line : peer->in_line;
+    return line != NULL && !tessi_line_broken(line) ? line : NULL;
+}
+
+static enum tessi_status send_by_line(struct peer *peer, struct tessi_line *line,
+                                      const struct tessi_line_letter *letter, struct tessi_frame *payload)
+{
+    if (!tessi_line_send(line, letter)) {
+        if (!tessi_line_broken(line)) {
+            return TESSI_BUSY;
+        }
+        tessi_peer_break(peer, "the line to it is broken");
+    }
+    if (payload != NULL) {
+        tessi_frame_release(payload);
+    }
+    return TESSI_OK;
+}
+
+/* BUSY leaves the payload with the caller; otherwise it is gone. Small messages go by a line if there is one; larger
+ * ones are those whose order with others does not matter: bytes that were asked for. */
+static enum tessi_status send_now(struct peer *peer, bool own, const void *header, size_t size,
+                                  struct tessi_frame *payload)
+{
+    bool has_payload = payload != NULL && (payload->data != NULL || payload->release != NULL);
+    struct tessi_line *line = line_of(peer, own);
+    if (line != NULL && size <= TESSI_LINE_HEADER_MAX && (!has_payload || payload->size <= TESSI_LINE_PAYLOAD_MAX)) {
+        struct tessi_line_letter letter = {header, has_payload ? payload->data : NULL, size,
+                                           has_payload ? payload->size : 0};
+        return send_by_line(peer, line, &letter, payload);
+    }
+    return send_by_socket(peer, own, header, size, payload);
+}
+
+/* Until the welcome nobody knows whether the line is there: what is said waits, so that nothing overtakes it. */
 static bool can_send(const struct peer *peer, bool own)
 {
-    return own ? peer->out != NULL : peer->in != 0;
+    return own ? peer->out != NULL && (peer->out_line == NULL || peer->out_welcomed) : peer->in != 0;
 }
 
 static void box_flush(struct peer *peer, bool own)
@@ -143,8 +180,9 @@ bool tessi_peer_try_answer(struct peer *peer, const struct tessi_message *messag
     if (box->first != NULL) {
         return false;
     }
+    /* Pieces of a block stay in order: all go by the socket. */
     const struct tessi_buffer *packed = pack(peer->peers, message);
-    return send_now(peer, own, packed->data, packed->size, payload) != TESSI_BUSY;
+    return send_by_socket(peer, own, packed->data, packed->size, payload) != TESSI_BUSY;
 }
 
 void tessi_peer_say_hello(struct peer *peer)
@@ -154,14 +192,15 @@ void tessi_peer_say_hello(struct peer *peer)
     message.as.peer_hello.nonce = peer->peers->nonce;
     const struct tessi_buffer *packed = pack(peer->peers, &message);
     /* The first message of a connection always finds room. */
-    (void)send_now(peer, true, packed->data, packed->size, NULL);
+    (void)send_by_socket(peer, true, packed->data, packed->size, NULL);
 }
 
 static void flush_reads(struct peer *peer, bool lease)
 {
     struct tessi_spans *spans = &peer->reads[lease];
-    for (size_t at = 0; at < spans->count; at += READ_SPANS_MAX) {
-        size_t count = spans->count - at < READ_SPANS_MAX ? spans->count - at : READ_SPANS_MAX;
+    size_t most = peer->out_line != NULL || peer->neighbour != NULL ? LINE_SPANS_MAX : READ_SPANS_MAX;
+    for (size_t at = 0; at < spans->count; at += most) {
+        size_t count = spans->count - at < most ? spans->count - at : most;
         struct tessi_message message = {.type = TESSI_MSG_READ, .run_id = peer->peers->run_id};
         message.as.read.spans = tessi_spans_view(spans->items + at, count);
         message.as.read.lease = lease;
@@ -273,4 +312,44 @@ void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct te
     } else {
         peer->peers->gauges.dropped_messages++;
     }
+}
+
+static bool hear_letter(struct peer *peer, const struct tessi_line_letter *letter)
+{
+    struct tessi_message message;
+    struct tessi_error error;
+    struct tessi_frame payload = {.data = (void *)(uintptr_t)letter->payload, .size = letter->payload_size};
+    if (tessi_message_unpack(letter->header, letter->header_size, &message, &error) != TESSI_OK) {
+        peer->peers->gauges.dropped_messages++;
+        tessi_peer_break(peer, error.text);
+        return false;
+    }
+    /* The bytes of a letter are gone with the next one; whoever takes BLOCK wants to keep them. */
+    if (message.run_id != peer->peers->run_id || message.type == TESSI_MSG_BLOCK) {
+        peer->peers->gauges.dropped_messages++;
+    } else {
+        tessi_peer_take(peer, &message, &payload, letter->payload != NULL ? 1 : 0);
+    }
+    tessi_message_fini(&message);
+    return true;
+}
+
+bool tessi_peer_hear(struct peer *peer, bool own)
+{
+    struct tessi_line_letter letter;
+    struct tessi_line *line;
+    bool heard = false;
+    /* The line may go with what is heard. */
+    while ((line = own ? peer->out_line : peer->in_line) != NULL && !peer->lost && !peer->broken &&
+           (!own || peer->out_welcomed) && tessi_line_receive(line, &letter)) {
+        heard = true;
+        if (!hear_letter(peer, &letter)) {
+            break;
+        }
+    }
+    line = own ? peer->out_line : peer->in_line;
+    if (line != NULL && tessi_line_broken(line)) {
+        tessi_peer_break(peer, "the line to it is broken");
+    }
+    return heard;
 }
