@@ -454,6 +454,7 @@ static const struct tessi_device_kind kind = {
     cuda_stream_close,
     cuda_launch,
     cuda_kick,
+    nullptr, /* help: only the device runs what is for it */
     cuda_copy_async,
     cuda_event_create,
     cuda_event_destroy,
