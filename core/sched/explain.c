@@ -104,7 +104,7 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
         found = found || inside;
         if (inside) {
             *before += index - span->first;
-        } else if (backlog->heap.entries[e].first < order) {
+        } else if ((backlog->heap.entries[e].first & ~BACKLOG_FRESH) < order) {
             *before += span->count;
         }
     }
@@ -132,7 +132,7 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
         say(sink, "that worker has been given %" PRIu64 " tasks, about %.3f s for each slot; it gets more below %.3f s",
             worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
             (double)sched->config.window_ns / 1e9);
-        if (!resources_free(worker, layer, &(struct task_record){0}, 0)) {
+        if (!resources_free(worker, layer, false, 0)) {
             say(sink, "it demands %s, which tasks given to that worker hold",
                 tessi_resources_text(&lane->demand, demand, sizeof demand));
         }
@@ -226,7 +226,7 @@ static bool waits(const struct sched_layer *layer, uint64_t index)
 static bool first_of_layer(const struct sched_layer *layer, uint64_t *index)
 {
     for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p].kind == PAGE_RELEASED) {
+        if (layer->pages[p].kind >= PAGE_RELEASED) {
             continue;
         }
         uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;

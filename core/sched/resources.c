@@ -25,15 +25,13 @@ static bool fits(const struct worker *worker, const struct tessi_resources *dema
     return true;
 }
 
-bool resources_free(const struct worker *worker, const struct sched_layer *layer, const struct task_record *task,
-                    uint64_t order)
+bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0 || fits(worker, demand)) {
         return true;
     }
-    bool had_owner = task->epoch > 0; /* so its readers may have been assigned */
-    return had_owner && order < worker->demanding_youngest;
+    return again && order < worker->demanding_youngest;
 }
 
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)

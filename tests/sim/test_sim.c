@@ -1,7 +1,8 @@
 /* The simulator: the scheduler's and the workers' machines against a serial oracle under seeded faults.
  *
  *     test_sim                      2,000 seeds, one test for each kind of world; fewer under a sanitizer
- *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors)
+ *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors), up to the first that fails
+ *                                   on each, or --all
  *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -72,7 +73,8 @@ static bool finish(pid_t child, int report, uint64_t *failed)
     return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static int run_seeds(uint64_t first, uint64_t end, uint64_t jobs)
+/* With `all`, the seeds that come after one that fails are run as well. */
+static int run_seeds(uint64_t first, uint64_t end, uint64_t jobs, bool all)
 {
     pid_t children[64];
     int reports[64];
@@ -82,10 +84,14 @@ static int run_seeds(uint64_t first, uint64_t end, uint64_t jobs)
         children[j] = start(first + j, end, jobs, &reports[j]);
     }
     for (uint64_t j = 0; j < jobs; j++) {
-        uint64_t failed = 0;
-        if (!finish(children[j], reports[j], &failed)) {
+        uint64_t failed = end;
+        while (!finish(children[j], reports[j], &failed)) {
             say_replay(failed);
             lowest = failed < lowest ? failed : lowest;
+            if (!all || failed + jobs >= end) {
+                break;
+            }
+            children[j] = start(failed + jobs, end, jobs, &reports[j]);
         }
     }
     if (lowest != UINT64_MAX) {
@@ -134,14 +140,14 @@ static int run_ordinary(void)
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "Usage: test_sim [--seeds A..B [--jobs N] | --seed N [--verbose]]\n");
+    (void)fprintf(stderr, "Usage: test_sim [--seeds A..B [--jobs N] [--all] | --seed N [--verbose]]\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     uint64_t first = 0, last = 0, jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
-    bool range = false, one = false, verbose = false;
+    bool range = false, one = false, verbose = false, all = false;
     for (int a = 1; a < argc; a++) {
         if (strcmp(argv[a], "--seeds") == 0 && a + 1 < argc) {
             range = sscanf(argv[++a], "%" SCNu64 "..%" SCNu64, &first, &last) == 2 && first <= last;
@@ -151,6 +157,8 @@ int main(int argc, char **argv)
             jobs = strtoull(argv[++a], NULL, 10);
         } else if (strcmp(argv[a], "--verbose") == 0) {
             verbose = true;
+        } else if (strcmp(argv[a], "--all") == 0) {
+            all = true;
         } else {
             return usage();
         }
@@ -160,5 +168,5 @@ int main(int argc, char **argv)
         (void)printf("seed %" PRIu64 " passed\n", first);
         return 0;
     }
-    return range ? run_seeds(first, last + 1, jobs > 0 ? jobs : 1) : argc == 1 ? run_ordinary() : usage();
+    return range ? run_seeds(first, last + 1, jobs > 0 ? jobs : 1, all) : argc == 1 ? run_ordinary() : usage();
 }
