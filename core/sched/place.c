@@ -356,6 +356,11 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
         backlog_put(sched, NO_WORKER, span);
         return;
     }
+    uint32_t pinned = is_pinned(layer) ? home_of(sched, layer, index) : NO_WORKER;
+    if (pinned != NO_WORKER && can_run(sched->workers[pinned], demand)) {
+        backlog_put(sched, pinned, span);
+        return;
+    }
     struct candidates found;
     find_holders(sched, layer, index, &found);
     double soonest_ns = finish_ns(sched, &found, best, layer, load_of(sched->workers[best]));

@@ -460,6 +460,7 @@ void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what 
 struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only); /* NULL: nobody has work to give */
 struct worker *driest(struct tessi_sched *sched);                          /* NULL: nobody runs dry */
 void set_aside(struct tessi_sched *sched, struct worker *worker); /* it is not the driest until its load changes */
+void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
 void loads_fini(struct loads *loads);
 bool runs_dry(const struct tessi_sched *sched, const struct worker *worker); /* steal.c: it could do with more */
 
