@@ -40,15 +40,13 @@ void room_made(struct tessi_sched *sched, struct worker *worker)
 
 /* A full window never holds back a task that was taken from its owner and is older than one that is in it: recovered or
  * stolen work may be what those wait for. One that nobody has had yet is not: its readers are still to be assigned. */
-static bool may_take(const struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
-                     uint64_t index, uint64_t order)
+static bool may_take(const struct tessi_sched *sched, const struct worker *worker, bool again, uint64_t order)
 {
     bool sendable = worker->out_where.count < WHERE_MAX && sched->step_assigned < sched->config.assigned_per_step;
     if (!sendable || has_room(sched, worker)) {
         return sendable;
     }
-    const struct task_record *task = record_peek(layer, index);
-    return order < worker->youngest && (task != NULL ? task->epoch : layer->epoch_floor) > 0;
+    return again && order < worker->youngest;
 }
 
 struct input_walk {
@@ -228,8 +226,8 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     room_made(sched, worker);
 }
 
-/* The place of the span that comes after the one at the head; UINT64_MAX: there is none. */
-static uint64_t next_order(const struct backlog *backlog)
+/* The key of the span that comes after the one at the head; UINT64_MAX: there is none. */
+static uint64_t next_key(const struct backlog *backlog)
 {
     const struct tessi_heap *heap = &backlog->heap;
     uint64_t next = heap->count > 1 ? heap->entries[1].first : UINT64_MAX;
@@ -247,7 +245,8 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     }
     uint32_t handle = head->value;
     struct backlog_span span = backlog->spans[handle];
-    uint64_t order = head->first, next = next_order(backlog), done = 0;
+    uint64_t fresh = head->first & BACKLOG_FRESH, order = head->first & ~BACKLOG_FRESH;
+    uint64_t next = next_key(backlog), done = 0;
     for (; done < span.count; done++) {
         uint64_t index = span.first + done;
         struct task_record *task = record(span.layer, index);
@@ -259,8 +258,9 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
             continue;
         }
         order = done > 0 ? order_of(span.layer, index) : order;
-        if (!may_take(sched, worker, span.layer, index, order) || (done > 0 && next < order) ||
-            !resources_free(sched, worker, span.layer, task, order) || !name_inputs(sched, worker, span.layer, index)) {
+        if (!may_take(sched, worker, span.again, order) || (done > 0 && next < (order | fresh)) ||
+            !resources_free(sched, worker, span.layer, span.again, order) ||
+            !name_inputs(sched, worker, span.layer, index)) {
             break;
         }
         assign_task(sched, worker, span.layer, index, order);

@@ -1,4 +1,4 @@
-/* Work that is kept for a worker but not assigned yet: spans in a heap, lowest order first. */
+/* Work that is kept for a worker but not assigned yet: spans in a heap, what had an owner first, then lowest order. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
@@ -67,7 +67,8 @@ static void insert(struct backlog *backlog, struct backlog_span span)
         handle = (uint32_t)backlog->span_count++;
     }
     backlog->spans[handle] = span;
-    tessi_heap_push(&backlog->heap, order_of(span.layer, span.first), (uint64_t)span.layer->layer->id << 32, handle);
+    uint64_t key = order_of(span.layer, span.first) | (span.again ? 0 : BACKLOG_FRESH);
+    tessi_heap_push(&backlog->heap, key, (uint64_t)span.layer->layer->id << 32, handle);
 }
 
 static void forget(struct backlog *backlog, uint32_t handle)
@@ -87,7 +88,8 @@ void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_
     if (span->count == 0) {
         forget(backlog, handle);
     } else if (count > 0) {
-        tessi_heap_update(&backlog->heap, order, (uint64_t)span->layer->layer->id << 32, handle);
+        uint64_t key = order | (span->again ? 0 : BACKLOG_FRESH);
+        tessi_heap_update(&backlog->heap, key, (uint64_t)span->layer->layer->id << 32, handle);
     }
 }
 
@@ -113,20 +115,25 @@ static void insert_in_order(struct backlog *backlog, struct backlog_span span)
 {
     while (span.count > 0) {
         uint64_t run = run_in_order(span.layer, span.first, span.count);
-        insert(backlog, (struct backlog_span){span.layer, span.first, run});
+        insert(backlog, (struct backlog_span){span.layer, span.first, run, span.again});
         span.first += run;
         span.count -= run;
+    }
+}
+
+void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span)
+{
+    insert_in_order(backlog_of(span.layer->lane, worker), span);
+    count_backlog(sched, worker, span.layer, span.count, true);
+    if (worker != NO_WORKER) {
+        make_hungry(sched, sched->workers[worker]);
     }
 }
 
 void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
                   uint64_t count)
 {
-    insert_in_order(backlog_of(layer->lane, worker), (struct backlog_span){layer, first, count});
-    count_backlog(sched, worker, layer, count, true);
-    if (worker != NO_WORKER) {
-        make_hungry(sched, sched->workers[worker]);
-    }
+    backlog_put(sched, worker, (struct backlog_span){layer, first, count, false});
 }
 
 struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle)
@@ -202,7 +209,7 @@ void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct l
         extract(sched, layer, worker, &spans, &count, &capacity);
         layer->lane = lane;
         for (size_t i = 0; i < count; i++) {
-            backlog_push(sched, worker, layer, spans[i].first, spans[i].count);
+            backlog_put(sched, worker, spans[i]);
         }
     }
     layer->lane = lane;
@@ -220,7 +227,7 @@ void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t work
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t to = least_loaded(sched, &lane->demand);
-        backlog_push(sched, to, spans[i].layer, spans[i].first, spans[i].count);
+        backlog_put(sched, to, spans[i]);
     }
     tessi_free(spans);
 }

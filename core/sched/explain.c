@@ -104,7 +104,7 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
         found = found || inside;
         if (inside) {
             *before += index - span->first;
-        } else if (backlog->heap.entries[e].first < order) {
+        } else if ((backlog->heap.entries[e].first & ~BACKLOG_FRESH) < order) {
             *before += span->count;
         }
     }
@@ -226,7 +226,7 @@ static bool waits(const struct sched_layer *layer, uint64_t index)
 static bool first_of_layer(const struct sched_layer *layer, uint64_t *index)
 {
     for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p].kind == PAGE_RELEASED) {
+        if (layer->pages[p].kind >= PAGE_RELEASED) {
             continue;
         }
         uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;

@@ -84,6 +84,21 @@ static double load_key(const struct worker *worker)
     return load_ns > 0 ? load_ns : 0;
 }
 
+static double dry_key(const struct tessi_sched *sched, const struct worker *worker)
+{
+    return runs_dry(sched, worker) ? 1 / (1 + load_key(worker)) : OUT; /* least load wins */
+}
+
+static double kept_key(const struct worker *worker)
+{
+    return stays(worker) && worker->backlog > worker->demanding_backlog ? load_key(worker) : OUT;
+}
+
+static double given_key(const struct worker *worker)
+{
+    return stays(worker) && worker->assigned > worker->slots ? load_key(worker) : OUT;
+}
+
 static void play_dry(struct tessi_sched *sched)
 {
     struct loads *loads = &sched->loads;
@@ -91,8 +106,7 @@ static void play_dry(struct tessi_sched *sched)
     for (size_t i = 0; i < loads->changed.count; i++) {
         struct worker *worker = sched->workers[loads->changed.items[i]];
         worker->load_changed = false;
-        tree_set(&loads->dry, worker->index,
-                 runs_dry(sched, worker) ? 1 / (1 + load_key(worker)) : OUT); /* least load wins */
+        tree_set(&loads->dry, worker->index, dry_key(sched, worker));
         if (!worker->load_stale) {
             worker->load_stale = true;
             list_push(&loads->stale, worker->index);
@@ -109,11 +123,9 @@ static void play_all(struct tessi_sched *sched)
     tree_grow(&loads->given, sched->worker_count);
     for (size_t i = 0; i < loads->stale.count; i++) {
         struct worker *worker = sched->workers[loads->stale.items[i]];
-        bool kept = stays(worker) && worker->backlog > worker->demanding_backlog;
-        bool given = stays(worker) && worker->assigned > worker->slots;
         worker->load_stale = false;
-        tree_set(&loads->kept, worker->index, kept ? load_key(worker) : OUT);
-        tree_set(&loads->given, worker->index, given ? load_key(worker) : OUT);
+        tree_set(&loads->kept, worker->index, kept_key(worker));
+        tree_set(&loads->given, worker->index, given_key(worker));
     }
     loads->stale.count = 0;
 }
@@ -136,6 +148,24 @@ void set_aside(struct tessi_sched *sched, struct worker *worker)
 {
     play_dry(sched);
     tree_set(&sched->loads.dry, worker->index, OUT);
+}
+
+static bool stands(const struct load_tree *tree, uint32_t worker, double key)
+{
+    double known = worker < tree->leaves ? tree->keys[tree->leaves + worker] : OUT;
+    return !(known < key || known > key);
+}
+
+void loads_verify(const struct tessi_sched *sched)
+{
+    const struct loads *loads = &sched->loads;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        TESS_ASSERT(worker->load_changed || stands(&loads->dry, worker->index, dry_key(sched, worker)));
+        TESS_ASSERT(worker->load_changed || worker->load_stale ||
+                    (stands(&loads->kept, worker->index, kept_key(worker)) &&
+                     stands(&loads->given, worker->index, given_key(worker))));
+    }
 }
 
 void loads_fini(struct loads *loads)

@@ -350,9 +350,15 @@ uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *d
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
+    struct backlog_span span = {layer, index, 1, record(layer, index)->epoch > 0};
     uint32_t best = least_loaded(sched, demand);
     if (best == NO_WORKER) {
-        backlog_push(sched, NO_WORKER, layer, index, 1);
+        backlog_put(sched, NO_WORKER, span);
+        return;
+    }
+    uint32_t pinned = is_pinned(layer) ? home_of(sched, layer, index) : NO_WORKER;
+    if (pinned != NO_WORKER && can_run(sched->workers[pinned], demand)) {
+        backlog_put(sched, pinned, span);
         return;
     }
     struct candidates found;
@@ -368,7 +374,7 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
             soonest_ns = end_ns;
         }
     }
-    backlog_push(sched, best, layer, index, 1);
+    backlog_put(sched, best, span);
 }
 
 /* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other. When the

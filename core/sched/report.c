@@ -192,7 +192,7 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
         return;
     }
     unassign(sched, layer, task);
-    backlog_push(sched, larger->index, layer, index, 1);
+    backlog_put(sched, larger->index, (struct backlog_span){layer, index, 1, true});
 }
 
 static void take_failures(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)

@@ -45,17 +45,13 @@ static bool older_than_all(struct tessi_sched *sched, const struct worker *worke
 /* The oldest task of all that are not assigned has its inputs assigned, so it must not wait for those that may be waiting
  * for it, or for one that stands behind it. */
 bool resources_free(struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
-                    const struct task_record *task, uint64_t order)
+                    bool again, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0 || resources_fit(worker, demand)) {
         return true;
     }
-    if (order >= worker->demanding_youngest) {
-        return false;
-    }
-    bool had_owner = task->epoch > 0; /* so its readers may have been assigned */
-    return had_owner || older_than_all(sched, worker, order);
+    return order < worker->demanding_youngest && (again || older_than_all(sched, worker, order));
 }
 
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)

@@ -40,7 +40,8 @@ struct task_record {
 };
 
 /* Records come in pages that exist only while some task of the page is alive. */
-enum page_kind { PAGE_PRISTINE = 0, PAGE_LIVE = 1, PAGE_RELEASED = 2 };
+/* UNUSED: released, and none of its tasks ever had an owner. */
+enum page_kind { PAGE_PRISTINE = 0, PAGE_LIVE = 1, PAGE_RELEASED = 2, PAGE_UNUSED = 3 };
 
 struct page {
     enum page_kind kind;
@@ -121,9 +122,12 @@ struct sched_layer {
 struct backlog_span {
     struct sched_layer *layer;
     uint64_t first, count;
+    bool again; /* taken from an owner, or lost by one: tasks that have been assigned may be waiting for it */
 };
 
-/* Work of one session kept for one worker but not assigned yet, lowest order first. */
+/* Work of one session kept for one worker but not assigned yet: what had an owner before what never had one, each
+ * lowest order first. What had an owner reads only what had one, so it never waits for the rest, which may well wait
+ * for room or resources that readers of the former hold. */
 struct backlog {
     struct tessi_heap heap;
     struct backlog_span *spans; /* pool, owned; the heap's values index it */
@@ -428,7 +432,9 @@ bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they we
 void backlog_init(struct backlog *backlog);
 void backlog_fini(struct backlog *backlog);
 void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
-                  uint64_t count); /* NO_WORKER: orphans */
+                  uint64_t count); /* tasks that nobody has had yet; NO_WORKER: orphans */
+void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span);
+#define BACKLOG_FRESH (UINT64_C(1) << 63) /* in the heap's keys, beside the order: nobody has had it yet */
 struct backlog *backlog_of(struct lane *lane, uint32_t worker);
 void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
 void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
@@ -454,6 +460,7 @@ void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what 
 struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only); /* NULL: nobody has work to give */
 struct worker *driest(struct tessi_sched *sched);                          /* NULL: nobody runs dry */
 void set_aside(struct tessi_sched *sched, struct worker *worker); /* it is not the driest until its load changes */
+void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
 void loads_fini(struct loads *loads);
 bool runs_dry(const struct tessi_sched *sched, const struct worker *worker); /* steal.c: it could do with more */
 
@@ -468,7 +475,7 @@ bool resources_fit(const struct worker *worker, const struct tessi_resources *de
 /* Enough of what the layer's tasks demand is free. A task that was taken from its owner, or is older than all that hold
  * something, may pass younger ones: they may be waiting for it, and the worker lets the older one go first. */
 bool resources_free(struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
-                    const struct task_record *task, uint64_t order);
+                    bool again, uint64_t order);
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);
 void resources_give(struct worker *worker, const struct sched_layer *layer);
 void balance_demanding(struct tessi_sched *sched, struct worker *thief);

@@ -113,13 +113,15 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
         uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
         wanted_ns -= (double)count * each_ns;
         if (count < span.count) {
-            backlog_push(sched, victim->index, span.layer, span.first, span.count - count);
+            backlog_put(sched, victim->index,
+                        (struct backlog_span){span.layer, span.first, span.count - count, span.again});
             wanted_ns = 0;
         } else {
             make_hungry(sched, victim); /* what stood behind it may be next */
         }
         if (count > 0) {
-            backlog_push(sched, thief->index, span.layer, span.first + span.count - count, count);
+            backlog_put(sched, thief->index,
+                        (struct backlog_span){span.layer, span.first + span.count - count, count, span.again});
             note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first + span.count - count, count,
                        reason(thief));
             sched->steals += count;
@@ -284,7 +286,7 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
                 layer->session->stats.steals++;
             }
             if (thief != NULL && stays(thief)) {
-                backlog_push(sched, thief->index, layer, i, 1);
+                backlog_put(sched, thief->index, (struct backlog_span){layer, i, 1, true});
             } else {
                 place_task(sched, layer, i);
             }

@@ -31,7 +31,7 @@ static void open_page(struct sched_layer *layer, uint64_t number)
     page->records = tessi_zalloc(count * sizeof *page->records);
     for (uint64_t i = 0; i < count; i++) {
         struct task_record *task = &page->records[i];
-        task->epoch = layer->epoch_floor;
+        task->epoch = page->kind == PAGE_RELEASED ? layer->epoch_floor : 0;
         task->owner = NO_WORKER;
         task->state = pristine ? TASK_UNASSIGNED : TASK_RELEASED;
         task->flags = pristine ? 0 : TASK_DONE_ONCE;
@@ -90,7 +90,8 @@ void set_needed(struct sched_layer *layer, uint64_t index, struct task_record *t
     layer->pages[index / PAGE_TASKS].alive++;
 }
 
-/* Callers hold pointers to records within a step, so pages close at its end only. */
+/* Callers hold pointers to records within a step, so pages close at its end only. One in which some tasks had an owner
+ * and others never had one stays: where a task waits when it is needed again depends on that. */
 void collapse_pages(struct tessi_sched *sched)
 {
     for (size_t p = 0; p < sched->empty_page_count; p++) {
@@ -99,15 +100,19 @@ void collapse_pages(struct tessi_sched *sched)
         if (page->kind != PAGE_LIVE || page->alive > 0) {
             continue;
         }
-        uint64_t count = page_tasks(layer, sched->empty_pages[p].page);
+        uint64_t count = page_tasks(layer, sched->empty_pages[p].page), had = 0;
+        uint32_t highest = 0;
         for (uint64_t i = 0; i < count; i++) {
-            if (page->records[i].epoch > layer->epoch_floor) {
-                layer->epoch_floor = page->records[i].epoch;
-            }
+            highest = page->records[i].epoch > highest ? page->records[i].epoch : highest;
+            had += page->records[i].epoch > 0;
         }
+        if (had > 0 && had < count) {
+            continue; /* which of them had an owner would be forgotten */
+        }
+        layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
         tessi_free(page->records);
         page->records = NULL;
-        page->kind = PAGE_RELEASED;
+        page->kind = had > 0 ? PAGE_RELEASED : PAGE_UNUSED;
     }
     sched->empty_page_count = 0;
 }

@@ -173,4 +173,5 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         TESS_ASSERT(worker->alive || worker->handing == 0);
     }
     verify_hand_overs(sched);
+    loads_verify(sched);
 }

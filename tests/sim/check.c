@@ -255,9 +255,16 @@ static bool blamed(const struct sim_world *world, const struct sim_graph *graph)
     return false;
 }
 
+/* Nobody was there, or nobody with all resources, for so long that what waits fails. */
+static bool starved(const struct sim_world *world)
+{
+    return world->alone_longest_ns >= world->options.sched.wait_workers_ns ||
+           world->bare_longest_ns >= world->options.sched.wait_workers_ns;
+}
+
 bool sim_loss_possible(const struct sim_world *world, const struct sim_graph *graph)
 {
-    return world->ever_inadequate || blamed(world, graph);
+    return world->ever_inadequate || starved(world) || blamed(world, graph);
 }
 
 static bool broken(const struct sim_graph *graph, uint32_t layer)
@@ -281,8 +288,7 @@ void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, u
     } else if (status == TESSI_LOST) {
         expected = blamed(world, graph);
     } else if (status == TESSI_NO_WORKERS) {
-        expected = world->alone_longest_ns >= world->options.sched.wait_workers_ns ||
-                   world->bare_longest_ns >= world->options.sched.wait_workers_ns;
+        expected = starved(world);
     } else if (status == TESSI_TOO_BIG) {
         expected = world->ever_inadequate;
     }

@@ -150,6 +150,10 @@ static const struct tessi_layer *finish(struct maker *maker, struct tessi_layer 
     graph->tasks += added->task_count;
     if (random_chance(maker->random, maker->options->fail_percent) && layer->op != TESSI_OP_RECEIVE) {
         added->tasks[random_below(maker->random, (uint32_t)added->task_count)].fails = true;
+        for (uint64_t i = 0; i < added->task_count && maker->options->fail_more_percent > 0; i++) {
+            added->tasks[i].fails = added->tasks[i].fails ||
+                                    random_chance(maker->random, maker->options->fail_more_percent);
+        }
     }
     return layer;
 }
@@ -494,7 +498,7 @@ static const struct tessi_layer *make_opaque(struct maker *maker)
     struct tessi_layer *layer = begin(maker, TESSI_OP_OPAQUE);
     make_grid(maker, (uint32_t)random_between(maker->random, 1, 2), &layer->grid);
     layer->as.opaque.nanoseconds = (uint64_t)random_scale(maker->random, 1000, 20000000);
-    layer->as.opaque.pin = random_chance(maker->random, 10) ? (uint32_t)random_between(maker->random, 1, 3) : 0;
+    layer->as.opaque.pin = random_chance(maker->random, 10) ? (uint32_t)random_between(maker->random, 1, SIM_PINS_MAX) : 0;
     if (random_chance(maker->random, 35)) {
         read_itself(maker, layer);
     }

@@ -10,6 +10,8 @@
 #include "core/graph/span.h"
 #include "tests/sim/random.h"
 
+#define SIM_PINS_MAX 3
+
 struct sim_completion {
     uint32_t worker, epoch;
 };
@@ -33,6 +35,8 @@ struct sim_layer {
     struct sim_task *tasks;    /* owned */
     uint64_t task_count;
     int64_t step_ns; /* run time of a step on an ordinary worker */
+    uint32_t workers; /* that were there when it was submitted */
+    uint32_t pinned_to[SIM_PINS_MAX]; /* worker of the tasks with one place; 0: none has run */
     bool released;   /* while the script is written: the client has let go of it by now */
 };
 
@@ -48,6 +52,7 @@ struct sim_graph_options {
     uint64_t tasks_max; /* of the whole graph */
     int64_t step_max_ns;
     uint32_t fail_percent; /* chance that a layer has a failing task */
+    uint32_t fail_more_percent; /* of the other tasks of such a layer */
 };
 
 /* Append a few layers that read what is there and not released. */

@@ -2,12 +2,13 @@
 #include <stdio.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "tests/sim/world.h"
 
-const char *const sim_profile_names[SIM_PROFILES + 1] = {
+const char *const sim_profile_names[SIM_ANY] = {
     [SIM_CALM] = "calm",   [SIM_DEATHS] = "deaths",     [SIM_PAUSES] = "pauses",   [SIM_MEMORY] = "memory",
     [SIM_DISKS] = "disks", [SIM_FAILURES] = "failures", [SIM_CLIENTS] = "clients", [SIM_CHAOS] = "chaos",
-    [SIM_LEAVES] = "leaves",
+    [SIM_LEAVES] = "leaves", [SIM_TIGHT] = "tight",
 };
 
 /* --- options --- */
@@ -92,6 +93,13 @@ static void add_failures(struct sim_world *world)
 {
     world->options.graph.fail_percent = random_chance(&world->random, 70) ? 8 : 0;
     world->options.duplicate_percent = random_chance(&world->random, 70) ? 10 : 0;
+    if (random_chance(&world->random, 50)) { /* several fail in one queue, and others there read them */
+        world->options.graph.fail_percent = 20;
+        world->options.graph.fail_more_percent = 30;
+        world->options.graph.step_max_ns = 60000;
+        world->options.graph.scale = 1;
+        world->options.workers = 2;
+    }
     world->options.too_small = random_chance(&world->random, 15);
     world->options.stranger_percent = random_chance(&world->random, 20) ? 30 : 0;
 }
@@ -114,9 +122,11 @@ static void add_clients(struct sim_world *world)
 void sim_options_choose(struct sim_world *world)
 {
     struct sim_options *options = &world->options;
-    options->profile = (enum sim_profile)(world->seed % SIM_PROFILES);
-    if (options->profile == SIM_CALM && world->seed / SIM_PROFILES % 2 == 1) {
-        options->profile = SIM_LEAVES;
+    if (options->profile == SIM_ANY) {
+        options->profile = (enum sim_profile)(world->seed % SIM_PROFILES);
+        if (options->profile == SIM_CALM && world->seed / SIM_PROFILES % 2 == 1) {
+            options->profile = SIM_LEAVES;
+        }
     }
     choose_size(world);
     switch (options->profile) {
@@ -152,6 +162,13 @@ void sim_options_choose(struct sim_world *world)
             add_memory(world);
         }
         break;
+    case SIM_TIGHT:
+        options->small_memory = true;
+        options->hosts = random_chance(&world->random, 50) ? 1 : options->hosts;
+        options->graph.scale = random_chance(&world->random, 50) ? 100 : options->graph.scale;
+        break;
+    case SIM_ANY:
+        TESS_ASSERT(false);
     case SIM_CHAOS: {
         void (*const adders[])(struct sim_world *) = {add_pauses, add_memory,  add_disks,
                                                       add_failures, add_clients, add_leaves};

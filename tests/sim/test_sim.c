@@ -1,7 +1,8 @@
 /* The simulator: the scheduler's and the workers' machines against a serial oracle under seeded faults.
  *
  *     test_sim                      2,000 seeds, one test for each kind of world; fewer under a sanitizer
- *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors)
+ *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors), up to the first that fails
+ *                                   on each, or --all
  *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,15 +27,25 @@
 #endif
 #define SEED_LIMIT_S 30 /* processor time of one seed: beyond it a machine is taken to loop */
 
-static void say_replay(uint64_t seed)
+static void say_replay(enum sim_profile profile, uint64_t seed)
 {
-    (void)fprintf(stderr, "sim: seed %" PRIu64 " fails; once more with: test_sim --seed %" PRIu64 " --verbose\n", seed,
-                  seed);
+    (void)fprintf(stderr, "sim: seed %" PRIu64 " fails; once more with: test_sim --seed %" PRIu64 "%s%s --verbose\n", seed,
+                  seed, profile == SIM_ANY ? "" : " --profile ", profile == SIM_ANY ? "" : sim_profile_names[profile]);
+}
+
+static bool find_profile(const char *name, enum sim_profile *profile)
+{
+    for (*profile = SIM_CALM; *profile < SIM_ANY; (*profile)++) {
+        if (strcmp(name, sim_profile_names[*profile]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Run seeds first, first + step, … below end in a process of its own, which a failed assertion ends.
  * The pipe tells which seed is under way. */
-static pid_t start(uint64_t first, uint64_t end, uint64_t step, int *report)
+static pid_t start(enum sim_profile profile, uint64_t first, uint64_t end, uint64_t step, int *report)
 {
     int ends[2];
     (void)fflush(stdout);
@@ -54,7 +65,7 @@ static pid_t start(uint64_t first, uint64_t end, uint64_t step, int *report)
         if (write(ends[1], &seed, sizeof seed) != (ssize_t)sizeof seed) {
             _exit(2);
         }
-        sim_run(seed, false, NULL);
+        sim_run(seed, profile, false, NULL);
     }
     (void)close(ends[1]);
     exit(0);
@@ -72,20 +83,25 @@ static bool finish(pid_t child, int report, uint64_t *failed)
     return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static int run_seeds(uint64_t first, uint64_t end, uint64_t jobs)
+/* With `all`, the seeds that come after one that fails are run as well. */
+static int run_seeds(enum sim_profile profile, uint64_t first, uint64_t end, uint64_t jobs, bool all)
 {
     pid_t children[64];
     int reports[64];
     uint64_t lowest = UINT64_MAX;
     jobs = jobs > 64 ? 64 : jobs;
     for (uint64_t j = 0; j < jobs; j++) {
-        children[j] = start(first + j, end, jobs, &reports[j]);
+        children[j] = start(profile, first + j, end, jobs, &reports[j]);
     }
     for (uint64_t j = 0; j < jobs; j++) {
-        uint64_t failed = 0;
-        if (!finish(children[j], reports[j], &failed)) {
-            say_replay(failed);
+        uint64_t failed = end;
+        while (!finish(children[j], reports[j], &failed)) {
+            say_replay(profile, failed);
             lowest = failed < lowest ? failed : lowest;
+            if (!all || failed + jobs >= end) {
+                break;
+            }
+            children[j] = start(profile, failed + jobs, end, jobs, &reports[j]);
         }
     }
     if (lowest != UINT64_MAX) {
@@ -100,10 +116,23 @@ static void run_profile(void **state)
 {
     uint64_t profile = *(const uint64_t *)*state, failed = 0;
     int report = -1;
-    pid_t child = start(profile, profile + (uint64_t)SIM_PROFILES * SEEDS_EACH, SIM_PROFILES, &report);
+    pid_t child = start(SIM_ANY, profile, profile + (uint64_t)SIM_PROFILES * SEEDS_EACH, SIM_PROFILES, &report);
     bool good = child > 0 && finish(child, report, &failed);
     if (!good) {
-        say_replay(failed);
+        say_replay(SIM_ANY, failed);
+    }
+    assert_true(good);
+}
+
+static void run_tight(void **state)
+{
+    (void)state;
+    uint64_t failed = 0;
+    int report = -1;
+    pid_t child = start(SIM_TIGHT, 0, SEEDS_EACH, 1, &report);
+    bool good = child > 0 && finish(child, report, &failed);
+    if (!good) {
+        say_replay(SIM_TIGHT, failed);
     }
     assert_true(good);
 }
@@ -113,8 +142,8 @@ static void run_twice(void **state)
     (void)state;
     for (uint64_t seed = 0; seed < 2 * SIM_PROFILES; seed++) {
         uint64_t first = 0, second = 1;
-        sim_run(seed, false, &first);
-        sim_run(seed, false, &second);
+        sim_run(seed, SIM_ANY, false, &first);
+        sim_run(seed, SIM_ANY, false, &second);
         assert_int_equal(first, second);
     }
 }
@@ -122,26 +151,29 @@ static void run_twice(void **state)
 static int run_ordinary(void)
 {
     static uint64_t numbers[SIM_PROFILES];
-    struct CMUnitTest tests[SIM_PROFILES + 1];
+    struct CMUnitTest tests[SIM_PROFILES + 2];
     for (uint64_t p = 0; p < SIM_PROFILES; p++) {
         numbers[p] = p;
         tests[p] = (struct CMUnitTest){.name = sim_profile_names[p], .test_func = run_profile,
                                        .initial_state = &numbers[p]};
     }
-    tests[SIM_PROFILES] = (struct CMUnitTest)cmocka_unit_test(run_twice);
+    tests[SIM_PROFILES] = (struct CMUnitTest)cmocka_unit_test(run_tight);
+    tests[SIM_PROFILES + 1] = (struct CMUnitTest)cmocka_unit_test(run_twice);
     return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
 }
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "Usage: test_sim [--seeds A..B [--jobs N] | --seed N [--verbose]]\n");
+    (void)fprintf(stderr, "Usage: test_sim [--seeds A..B [--jobs N] [--all] | --seed N [--verbose]] "
+                          "[--profile NAME]\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     uint64_t first = 0, last = 0, jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
-    bool range = false, one = false, verbose = false;
+    enum sim_profile profile = SIM_ANY;
+    bool range = false, one = false, verbose = false, all = false;
     for (int a = 1; a < argc; a++) {
         if (strcmp(argv[a], "--seeds") == 0 && a + 1 < argc) {
             range = sscanf(argv[++a], "%" SCNu64 "..%" SCNu64, &first, &last) == 2 && first <= last;
@@ -151,14 +183,20 @@ int main(int argc, char **argv)
             jobs = strtoull(argv[++a], NULL, 10);
         } else if (strcmp(argv[a], "--verbose") == 0) {
             verbose = true;
+        } else if (strcmp(argv[a], "--all") == 0) {
+            all = true;
+        } else if (strcmp(argv[a], "--profile") == 0 && a + 1 < argc) {
+            if (!find_profile(argv[++a], &profile)) {
+                return usage();
+            }
         } else {
             return usage();
         }
     }
     if (one) {
-        sim_run(first, verbose, NULL);
+        sim_run(first, profile, verbose, NULL);
         (void)printf("seed %" PRIu64 " passed\n", first);
         return 0;
     }
-    return range ? run_seeds(first, last + 1, jobs > 0 ? jobs : 1) : argc == 1 ? run_ordinary() : usage();
+    return range ? run_seeds(profile, first, last + 1, jobs > 0 ? jobs : 1, all) : argc == 1 ? run_ordinary() : usage();
 }

@@ -214,6 +214,24 @@ static void check_resources(const struct sim_world *world, const struct sim_node
     }
 }
 
+/* As long as every worker has stayed, pinned tasks with one place run at one worker. */
+static void check_pin(const struct sim_world *world, const struct sim_node *node,
+                      const struct tessi_flow_action *action)
+{
+    struct sim_layer *layer = sim_graph_layer(sim_graph_of(world, action->task.session), action->task.layer);
+    uint32_t pin = layer->layer->op == TESSI_OP_OPAQUE ? layer->layer->as.opaque.pin : 0;
+    if (pin == 0 || layer->workers < pin || world->disturbed || world->options.tiny_percent > 0 ||
+        layer->layer->wishes.demand.count > 0) {
+        return;
+    }
+    uint32_t *at = &layer->pinned_to[action->task.index % pin];
+    if (*at != 0 && *at != node->id) {
+        sim_fail(world, "task %u:%llu is pinned to worker %u and runs at worker %u", action->task.layer,
+                 (unsigned long long)action->task.index, *at, node->id);
+    }
+    *at = node->id;
+}
+
 static void on_run(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
     struct sim_task *task = sim_graph_task(sim_graph_of(world, action->task.session), action->task);
@@ -221,6 +239,7 @@ static void on_run(struct sim_world *world, struct sim_node *node, const struct 
         sim_fail(world, "worker %u: no slot %u", node->id, action->slot);
     }
     if (action->step == 0) {
+        check_pin(world, node, action);
         if (task->run_epoch == action->epoch && task->run_worker != node->id) {
             sim_fail(world, "task %u:%llu runs twice under epoch %u: at worker %u and at worker %u",
                      action->task.layer, (unsigned long long)action->task.index, action->epoch, task->run_worker,

@@ -145,6 +145,7 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
         trace_action(world, action);
         if (action->kind == TESSI_SCHED_PEER_LOST) {
             struct sim_node *lost = sim_node(world, action->worker);
+            world->disturbed = true;
             sim_count_deaths(world, lost);
             if (lost->alive && lost->paused && random_chance(&world->random, 50)) { /* it comes back just too late */
                 sim_schedule(world, world->now_ns + random_scale(&world->random, 10000, 10 * SIM_MS),
@@ -167,8 +168,14 @@ static void on_submit(struct sim_world *world, const struct sim_message *message
     const struct sim_submission *submission = sim_client_submission(world, message->from, message->submission);
     const struct sim_graph *graph = sim_graph_of(world, message->from);
     struct tessi_layer **layers = tessi_zalloc((submission->count + 1) * sizeof *layers);
+    uint32_t workers = 0;
+    for (uint32_t id = 1; id <= world->node_count; id++) {
+        workers += !sim_node(world, id)->is_client && sim_scheduler_knows(world, id);
+    }
     for (uint32_t i = 0; i < submission->count; i++) {
-        layers[i] = tessi_layer_copy(sim_graph_layer(graph, submission->first + i)->layer);
+        struct sim_layer *layer = sim_graph_layer(graph, submission->first + i);
+        layer->workers = workers;
+        layers[i] = tessi_layer_copy(layer->layer);
     }
     scheduler_step(world, &(struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
                                                       .peer = message->from,
@@ -316,6 +323,7 @@ static void drain_node(struct sim_world *world, struct sim_node *node, int64_t w
     bool ready = node != NULL && node->welcomed && !node->leaving && sim_scheduler_knows(world, node->id);
     if (ready && (staying > 0 || !world->options.leave_in_peace)) {
         sim_trace(world, "%u wants to leave within %.3f s", node->id, (double)wait_ns / 1e9);
+        world->disturbed = true;
         sim_worker_leave(world, node, wait_ns);
     }
 }
@@ -462,6 +470,7 @@ static void set_budgets(struct sim_world *world)
     }
     if (options->small_memory || options->too_small) {
         uint64_t percent = (uint64_t)random_between(&world->random, 100, random_chance(&world->random, 70) ? 130 : 300);
+        percent = options->profile == SIM_TIGHT ? (uint64_t)random_between(&world->random, 100, 120) : percent;
         percent = options->too_small ? (uint64_t)random_between(&world->random, 40, 99) : percent;
         world->memory_bytes = (world->footprint_bytes * percent + 99) / 100;
         world->spill_bytes = 2 * bytes + world->footprint_bytes;
@@ -543,11 +552,12 @@ static void destroy(struct sim_world *world)
     tessi_free(world->faults);
 }
 
-void sim_run(uint64_t seed, bool verbose, uint64_t *digest)
+void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *digest)
 {
     struct sim_world world = {.seed = seed, .verbose = verbose, .tick_ns = INT64_MAX, .alone_since_ns = -1, .bare_since_ns = -1};
     struct sim_event event;
     world.random.state = sim_mix(seed, UINT64_C(0x7465737365726121));
+    world.options.profile = profile;
     populate(&world);
     while (!all_finished(&world) && sim_next_event(&world, &event)) {
         dispatch(&world, &event);

@@ -23,9 +23,13 @@
 #define SIM_MS INT64_C(1000000)
 #define SIM_S INT64_C(1000000000)
 
-enum sim_profile { SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS, SIM_LEAVES };
-#define SIM_PROFILES 8 /* seeds take them in turns; every other calm world is one of leaves */
-extern const char *const sim_profile_names[SIM_PROFILES + 1];
+enum sim_profile {
+    SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS,
+    SIM_LEAVES, SIM_TIGHT,
+    SIM_ANY /* what the seed says */
+};
+#define SIM_PROFILES 8 /* seeds take the first ones in turns; every other calm world is one of leaves */
+extern const char *const sim_profile_names[SIM_ANY];
 
 struct sim_options {
     enum sim_profile profile;
@@ -218,12 +222,14 @@ struct sim_world {
     int64_t alone_since_ns, alone_longest_ns;
     int64_t bare_since_ns, bare_longest_ns; /* nobody has all resources */
     struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
+    bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
     uint64_t reads_right, tasks_run, regions;
 };
 
 /* world.c */
-void sim_run(uint64_t seed, bool verbose, uint64_t *digest); /* ends the process when something is wrong */
+/* Ends the process when something is wrong. */
+void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *digest);
 _Noreturn void sim_fail(const struct sim_world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void sim_trace(const struct sim_world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
