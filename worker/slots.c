@@ -193,13 +193,15 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     tessi_free(slots);
 }
 
-/* What the step should take. Until one of its layer has been measured: long enough for a slow processor. */
+/* What the step should take. Until one of its layer has been measured: long enough for a slow processor. A task of a
+ * program's own that has never ended here goes to the slot: should the worker die of it, the loop goes on meanwhile to say
+ * that it began. */
 static int64_t expected_ns(const struct tessi_flow_action *action)
 {
     if (action->step_ns > 0) {
         return action->step_ns;
     }
-    if (action->layer->op == TESSI_OP_READ_NPY) {
+    if (action->layer->op == TESSI_OP_READ_NPY || action->layer->op == TESSI_OP_OPAQUE) {
         return INT64_MAX;
     }
     struct tessi_cost cost = tessi_task_cost(action->layer, action->task.index);
