@@ -13,6 +13,7 @@
 
 #define UNSEEN_NS INT64_C(100000) /* run time after which the owner hears of steps that have ended, at the latest */
 #define WAKES_NS INT64_C(40000)   /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
+#define LONE_NS INT64_C(160000)   /* where there is one slot, nothing else can end here meanwhile: only requests wait */
 
 struct step { /* one that is with a slot */
     struct tessi_launch launch;
@@ -35,7 +36,7 @@ struct slot {
     struct step *steps; /* run n is at n % depth */
     uint64_t taken;     /* runs whose outcomes the owner has */
     bool kick;          /* it has been given something and may sleep */
-    int64_t given_ns;   /* what that should take; not added up beyond WAKES_NS */
+    int64_t given_ns;   /* what that should take; not added up beyond `brief_ns` */
     _Alignas(64) atomic_uint_fast64_t submitted; /* runs; written by the owner, as is what follows */
     atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
     _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
@@ -48,6 +49,7 @@ struct tessi_slots {
     char *data_dir;
     struct tessi_device *device;
     struct slot *all;
+    int64_t brief_ns;  /* work that takes less may be done by the owner */
     uint32_t kicks;    /* slots with `kick` */
     atomic_bool woken; /* the owner has been told and has not looked yet */
 };
@@ -141,6 +143,7 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     enum tessi_status status;
     struct tessi_slots *slots = tessi_zalloc(sizeof *slots);
     slots->config = *config;
+    slots->brief_ns = config->count == 1 ? LONE_NS : WAKES_NS;
     slots->data_dir = tessi_strdup(config->data_dir);
     slots->all = aligned_alloc(_Alignof(struct slot), config->count * sizeof *slots->all);
     if (slots->all == NULL) {
@@ -194,13 +197,15 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     tessi_free(slots);
 }
 
-/* What the step should take. Until one of its layer has been measured: long enough for a slow processor. */
+/* What the step should take. Until one of its layer has been measured: long enough for a slow processor. A task of a
+ * program's own that has never ended here goes to the slot: should the worker die of it, the loop goes on meanwhile to say
+ * that it began. */
 static int64_t expected_ns(const struct tessi_flow_action *action)
 {
     if (action->step_ns > 0) {
         return action->step_ns;
     }
-    if (action->layer->op == TESSI_OP_READ_NPY) {
+    if (action->layer->op == TESSI_OP_READ_NPY || action->layer->op == TESSI_OP_OPAQUE) {
         return INT64_MAX;
     }
     struct tessi_cost cost = tessi_task_cost(action->layer, action->task.index);
@@ -246,9 +251,9 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
     slots->kicks += slot->kick ? 0 : 1;
     slot->given_ns = slot->kick ? slot->given_ns : 0;
     slot->kick = true;
-    if (slot->given_ns < WAKES_NS) {
+    if (slot->given_ns < slots->brief_ns) {
         int64_t expected = expected_ns(action);
-        slot->given_ns = expected < WAKES_NS ? slot->given_ns + expected : WAKES_NS;
+        slot->given_ns = expected < slots->brief_ns ? slot->given_ns + expected : slots->brief_ns;
     }
 }
 
@@ -263,7 +268,7 @@ void tessi_slots_kick(struct tessi_slots *slots)
 {
     for (uint32_t i = 0; slots->kicks > 0 && i < slots->config.count; i++) {
         struct slot *slot = &slots->all[i];
-        if (slot->kick && (slots->kicks > 1 || slot->given_ns >= WAKES_NS)) {
+        if (slot->kick && (slots->kicks > 1 || slot->given_ns >= slots->brief_ns)) {
             kick(slots, slot);
         }
     }

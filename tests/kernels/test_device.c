@@ -276,6 +276,61 @@ static void test_two_streams(void **state)
     cpu->close(device);
 }
 
+struct turns { /* entries in the order in which they ended, and on how many threads */
+    pthread_t caller;
+    uint32_t ended, here;
+    bool in_order;
+};
+
+struct turn {
+    struct turns *turns;
+    uint32_t number;
+};
+
+static void take_turn(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+{
+    struct turn *turn = context;
+    (void)text;
+    (void)run_ns;
+    turn->turns->in_order = turn->turns->in_order && status == TESSI_OK && turn->turns->ended == turn->number;
+    turn->turns->ended++;
+    turn->turns->here += pthread_equal(pthread_self(), turn->turns->caller) != 0 ? 1 : 0;
+}
+
+/* Who submits runs entries while the thread sleeps; none runs twice, out of order or never. */
+static void test_help(void **state)
+{
+    enum { COUNT = 20000 };
+    struct tessi_device *device = open_device();
+    struct tessi_stream *stream = open_stream(device, 8);
+    struct tessi_layer *layer = full_layer(1.5);
+    struct turns turns = {.caller = pthread_self(), .in_order = true};
+    static struct turn each[COUNT];
+    static struct tessi_launch launches[COUNT];
+    double out[64];
+    (void)state;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        each[i] = (struct turn){&turns, i};
+        launches[i] = (struct tessi_launch){
+            .call = {.layer = layer, .steps = 1, .out = out}, .done = take_turn, .context = &each[i]};
+        while (cpu->launch(stream, &launches[i]) == TESSI_BUSY) {
+            cpu->kick(stream);
+            (void)sched_yield();
+        }
+        if (i % 5 != 0 && !cpu->help(stream)) {
+            cpu->kick(stream);
+        } else if (i % 7 == 0) {
+            cpu->kick(stream);
+        }
+    }
+    cpu->stream_close(stream);
+    assert_int_equal(turns.ended, COUNT);
+    assert_true(turns.in_order);
+    assert_true(turns.here > 0);
+    tessi_layer_destroy(layer);
+    cpu->close(device);
+}
+
 /* A launch waits for entries of other streams, and is not run when one of them, or one since, has failed. */
 static void test_after(void **state)
 {
@@ -406,7 +461,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launch),  cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_order_and_bound),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_many),            cmocka_unit_test(test_two_streams),
-        cmocka_unit_test(test_after), cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
+        cmocka_unit_test(test_after),   cmocka_unit_test(test_help),
+        cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
