@@ -38,7 +38,7 @@ static int64_t positive(const char *text)
 /* −1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct options *options)
 {
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--help") == 0) {
             fputs(help, stdout);
@@ -59,7 +59,6 @@ static int parse(int argc, char **argv, struct options *options)
         } else {
             *(strcmp(argv[i], "--keys") == 0 ? &options->keys : &options->scheduler) = value;
         }
-        i++;
     }
     return -1;
 }

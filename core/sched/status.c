@@ -71,5 +71,5 @@ void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
         describe_use(worker, status->resources_used, sizeof status->resources_used);
         return;
     }
-    TESS_ASSERT(!"position is below the number of workers");
+    TESS_ASSERT(false && "position is below the number of workers");
 }

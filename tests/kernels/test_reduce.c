@@ -1,5 +1,7 @@
 /* Reductions: every fold × dtype × set of axes against the reference, in one block and in many;
- * NaN, accuracy of sums, and a tree that follows from the shape alone. */
+ * NaN, accuracy of sums, and a tree that follows from the shape alone.
+ *
+ * tests/run: one thread */
 #include "tests/kernels/whole.h"
 
 #include <math.h>

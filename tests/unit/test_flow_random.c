@@ -3,7 +3,9 @@
  * the seed, every task ends with the right content, and the invariants hold after every event.
  *
  * A block's content is a hash of all that went into it, so a step that runs too early, twice, or on
- * memory that has been given away changes the result. */
+ * memory that has been given away changes the result.
+ *
+ * tests/run: one thread */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,7 @@
 /* Layers and their tasks: random layers of every operation against brute force, known answers for
- * matmul, and what the check refuses. */
+ * matmul, and what the check refuses.
+ *
+ * tests/run: one thread */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
