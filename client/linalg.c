@@ -77,9 +77,11 @@ static int64_t segment_length(const struct tessi_axis *k, int64_t segments)
     return ((units - 1) / segments + 1) * unit;
 }
 
-static struct tessi_node *product(const struct operand *a, const struct operand *b, int64_t segments,
-                                  struct tessi_error *error)
+/* The product in `dtype`: the operands' type, or the one that its products are added in. */
+static struct tessi_node *product(const struct operand *a, const struct operand *b, enum tessi_dtype dtype,
+                                  const tess_matmul_options *options, struct tessi_error *error)
 {
+    int64_t segments = options->segments;
     const struct tessi_axis *k = axis_of(a, 1);
     if (segments == 0) {
         const struct tessi_axis *other = axis_of(b, 0);
@@ -87,12 +89,13 @@ static struct tessi_node *product(const struct operand *a, const struct operand 
     }
     int64_t segment = segment_length(k, segments);
     int64_t count = k->extent > 0 ? (k->extent - 1) / segment + 1 : 1;
-    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_MATMUL, a->node->layer->dtype);
+    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_MATMUL, dtype);
     tessi_layer_set_input(layer, 0, a->node);
     tessi_layer_set_input(layer, 1, b->node);
     layer->as.matmul.transpose_a = a->transposed;
     layer->as.matmul.transpose_b = b->transposed;
     layer->as.matmul.segment = segment;
+    layer->as.matmul.compute = (enum tessi_compute)options->compute;
     layer->grid.ndim = count > 1 ? 3 : 2;
     layer->grid.axis[0] = tessi_axis_copy(axis_of(a, 0));
     layer->grid.axis[1] = tessi_axis_copy(axis_of(b, 1));
@@ -142,18 +145,30 @@ static struct tessi_node *matmul_node(struct tess_array *a, struct tess_array *b
                    options->segments);
         return NULL;
     }
+    bool native = options->compute == TESS_COMPUTE_NATIVE;
+    if ((uint32_t)options->compute >= TESSI_COMPUTE_COUNT || (!native && dtype != TESSI_F32)) {
+        tessi_fail(error, TESSI_INVALID, "compute %u of %s: tf32 is a way to multiply f32; compute other types natively",
+                   (uint32_t)options->compute, tessi_dtype_name(dtype));
+        return NULL;
+    }
+    /* Sums of f16 and bf16 stay in f32 until they are complete; integers that wrap are the same bits either way. */
+    bool half = dtype == TESSI_F16 || dtype == TESSI_BF16;
+    enum tessi_dtype sums = half || options->wide ? tessi_dtype_accumulator(dtype) : dtype;
+    enum tessi_dtype result = options->wide ? sums : dtype;
     if (options->chunks.ndim != 0 &&
         tessi_chunks_choose(a->session, &shape, dtype, &options->chunks, chunk, error) != TESSI_OK) {
         return NULL;
     }
     if (a->node->layer->grid.axis[1].extent == 0) {
-        return tessi_node_full(a->session, &shape, dtype, 0.0, error);
+        return tessi_node_full(a->session, &shape, result, 0.0, error);
     }
     struct operand operands[2] = {{0}, {0}};
     struct tessi_node *node = NULL;
     if (prepare(a, dtype, 0, chunk[0], &operands[0], error) == TESSI_OK &&
         prepare(b, dtype, 1, chunk[1], &operands[1], error) == TESSI_OK) {
-        node = product(&operands[0], &operands[1], options->segments, error);
+        struct tessi_node *summed = product(&operands[0], &operands[1], sums, options, error);
+        node = summed != NULL ? tessi_node_astype(summed, result, error) : NULL;
+        tessi_node_unref(summed);
     }
     tessi_node_unref(operands[0].node);
     tessi_node_unref(operands[1].node);

@@ -347,12 +347,22 @@ TESS_API tess_array *tess_rechunk(tess_array *a, tess_shape chunks);
 /* (m, k) · (k, n) → (m, n) in the promoted dtype. The operands may have any chunks; rows of the result are
  * chunked as a's, columns as b's. Where few blocks would come out of a long k, k is cut into segments whose
  * products are added by a fixed tree; the cut depends on shapes and chunks only. INVALID: not two matrices, or
- * inner dimensions differ. */
+ * inner dimensions differ. f16 and bf16 are added in f32 over the whole of k and rounded once, at the end; integers
+ * wrap around. */
 TESS_API tess_array *tess_matmul(tess_array *a, tess_array *b);
+
+/* How products of f32 matrices may be computed by tensor cores; where there are none, all are native. */
+typedef enum tess_compute {
+    TESS_COMPUTE_NATIVE = 0, /* in the type itself */
+    TESS_COMPUTE_TF32 = 1,   /* operands rounded to 11 bits: fast */
+    TESS_COMPUTE_TF32X3 = 2  /* three such products of operands split in two: nearly f32's accuracy */
+} tess_compute;
 
 typedef struct tess_matmul_options {
     tess_shape chunks;    /* of the result; zero: as the operands' */
     int64_t segments;     /* of k; 0: as told above, 1: never cut */
+    tess_compute compute; /* of f32; INVALID with other types unless native */
+    bool wide;            /* the result in the type of the sums: f32 of f16 and bf16, i32 of i8, u32 of u8 */
 } tess_matmul_options;
 
 TESS_API tess_array *tess_matmul_with(tess_array *a, tess_array *b, const tess_matmul_options *options);

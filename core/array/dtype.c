@@ -149,3 +149,11 @@ enum tessi_dtype tessi_dtype_sum(enum tessi_dtype dtype)
     }
     return dtype;
 }
+
+enum tessi_dtype tessi_dtype_accumulator(enum tessi_dtype dtype)
+{
+    if (dtype == TESSI_F16 || dtype == TESSI_BF16) {
+        return TESSI_F32;
+    }
+    return dtype == TESSI_I8 ? TESSI_I32 : dtype == TESSI_U8 ? TESSI_U32 : dtype;
+}

@@ -52,4 +52,7 @@ enum tessi_dtype tessi_dtype_inexact(enum tessi_dtype dtype);
 /* The type of a sum: NumPy's rule (bool and signed → i64, unsigned → u64, else itself). */
 enum tessi_dtype tessi_dtype_sum(enum tessi_dtype dtype);
 
+/* The type in which products of this type are added: f32 for f16 and bf16, i32 for i8, u32 for u8, else itself. */
+enum tessi_dtype tessi_dtype_accumulator(enum tessi_dtype dtype);
+
 #endif

@@ -347,8 +347,13 @@ static enum tessi_status check_matmul(const struct tessi_layer *layer, struct te
     if (a->ndim != 2 || b->ndim != 2 || (layer->grid.ndim != 2 && layer->grid.ndim != 3)) {
         return invalid(layer, error, "operands have two dimensions and the result two, or three when k is split");
     }
-    if (layer->input[0].dtype != layer->dtype || layer->input[1].dtype != layer->dtype) {
+    enum tessi_dtype from = layer->input[0].dtype;
+    if (layer->input[1].dtype != from || (layer->dtype != from && layer->dtype != tessi_dtype_accumulator(from))) {
         return invalid(layer, error, "operands and result have different types: convert the operands first");
+    }
+    if ((uint32_t)layer->as.matmul.compute >= TESSI_COMPUTE_COUNT ||
+        (layer->as.matmul.compute != TESSI_COMPUTE_NATIVE && from != TESSI_F32)) {
+        return invalid(layer, error, "tf32 is a way to multiply f32 matrices: compute other types natively");
     }
     uint32_t k_a = layer->as.matmul.transpose_a ? 0 : 1;
     uint32_t k_b = layer->as.matmul.transpose_b ? 1 : 0;

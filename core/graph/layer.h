@@ -91,6 +91,7 @@ struct tessi_layer {
         struct {
             bool transpose_a; /* A is stored (k, m) */
             bool transpose_b; /* B is stored (n, k) */
+            enum tessi_compute compute;
             int64_t segment;  /* elements of k in one segment; output grid is (i, j) when it covers k, else (i, j, s) */
         } matmul;
         struct {

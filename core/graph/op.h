@@ -69,6 +69,14 @@ enum tessi_ewise {
 };
 #define TESSI_EWISE_COUNT 10
 
+/* How a product of f32 matrices may be computed where the device offers it; elsewhere all are native. */
+enum tessi_compute {
+    TESSI_COMPUTE_NATIVE = 0, /* in the operands' type, f16 and bf16 with sums in f32, i8 in i32 */
+    TESSI_COMPUTE_TF32 = 1,   /* operands rounded to 11 bits */
+    TESSI_COMPUTE_TF32X3 = 2, /* three such products of operands split in two: nearly f32's accuracy */
+};
+#define TESSI_COMPUTE_COUNT 3
+
 const char *tessi_ewise_name(enum tessi_ewise op);
 uint32_t tessi_ewise_arity(enum tessi_ewise op);
 

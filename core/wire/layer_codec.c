@@ -151,10 +151,11 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
         }
         return;
     case TESSI_OP_MATMUL:
-        tessi_pack_array(buffer, 3);
+        tessi_pack_array(buffer, 4);
         tessi_pack_bool(buffer, layer->as.matmul.transpose_a);
         tessi_pack_bool(buffer, layer->as.matmul.transpose_b);
         tessi_pack_i64(buffer, layer->as.matmul.segment);
+        tessi_pack_u64(buffer, (uint64_t)layer->as.matmul.compute);
         return;
     case TESSI_OP_OPAQUE:
         tessi_pack_array(buffer, 5);
@@ -410,6 +411,21 @@ static bool unpack_reduce(struct tessi_scan *scan, struct tessi_layer *layer)
     return true;
 }
 
+static bool unpack_matmul(struct tessi_scan *scan, struct tessi_layer *layer)
+{
+    uint32_t compute;
+    if (!tessi_scan_array_of(scan, 4) || !tessi_scan_bool(scan, &layer->as.matmul.transpose_a) ||
+        !tessi_scan_bool(scan, &layer->as.matmul.transpose_b) || !tessi_scan_i64(scan, &layer->as.matmul.segment) ||
+        !tessi_scan_u32(scan, &compute)) {
+        return false;
+    }
+    if (compute >= TESSI_COMPUTE_COUNT) {
+        return tessi_scan_fail(scan, "an unknown way to compute");
+    }
+    layer->as.matmul.compute = (enum tessi_compute)compute;
+    return true;
+}
+
 static bool unpack_transpose(struct tessi_scan *scan, struct tessi_layer *layer)
 {
     bool ok = tessi_scan_array_of(scan, layer->grid.ndim);
@@ -455,8 +471,7 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
     case TESSI_OP_REGRID:
         return unpack_regrid(scan, layer);
     case TESSI_OP_MATMUL:
-        return tessi_scan_array_of(scan, 3) && tessi_scan_bool(scan, &layer->as.matmul.transpose_a) &&
-               tessi_scan_bool(scan, &layer->as.matmul.transpose_b) && tessi_scan_i64(scan, &layer->as.matmul.segment);
+        return unpack_matmul(scan, layer);
     case TESSI_OP_OPAQUE:
         return tessi_scan_array_of(scan, 5) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
                tessi_scan_bool(scan, &layer->as.opaque.spin) && tessi_scan_u64(scan, &layer->as.opaque.iterations) &&

@@ -542,6 +542,46 @@ static void test_products(void **state)
           TESS_SHAPE(2, 3), nothing, 0);
 }
 
+static double *constant(int64_t count, double value)
+{
+    double *all = malloc((size_t)count * sizeof *all);
+    assert_non_null(all);
+    for (int64_t i = 0; i < count; i++) {
+        all[i] = value;
+    }
+    return all;
+}
+
+/* f16 and bf16 would stand still at 2048 and 256 if every step were rounded; i8 would wrap at 127. */
+static void test_narrow_products(void **state)
+{
+    tess_session *s = *state;
+    const tess_dtype dtypes[] = {TESS_F16, TESS_BF16, TESS_I8, TESS_U8};
+    const tess_matmul_options ways[] = {{.segments = 1}, {.segments = 3}, {.wide = true}, {.segments = 3, .wide = true}};
+    for (size_t d = 0; d < 4; d++) {
+        bool integers = d >= 2;
+        for (size_t w = 0; w < 4; w++) {
+            double value = integers && ways[w].wide ? 10 : 1;
+            int64_t k = integers && !ways[w].wide ? 120 : 4096;
+            tess_array *a = tess_full(s, TESS_SHAPE(3, k), dtypes[d], value, TESS_CHUNKS(2, 16));
+            tess_array *b = tess_full(s, TESS_SHAPE(k, 5), dtypes[d], value, TESS_CHUNKS(24, 5));
+            tess_array *c = tess_matmul_with(a, b, &ways[w]);
+            tess_dtype sums = d == 2 ? TESS_I32 : d == 3 ? TESS_U32 : TESS_F32;
+            assert_int_equal(tess_array_dtype(c), ways[w].wide ? sums : dtypes[d]);
+            check(s, c, TESS_SHAPE(3, 5), constant(15, (double)k * value * value), 0);
+        }
+    }
+    tess_array *x = tess_ones(s, TESS_SHAPE(4, 4), TESS_F32, TESS_AUTO);
+    for (int compute = TESS_COMPUTE_NATIVE; compute <= TESS_COMPUTE_TF32X3; compute++) {
+        tess_matmul_options options = {.compute = (tess_compute)compute};
+        check(s, tess_matmul_with(x, x, &options), TESS_SHAPE(4, 4), constant(16, 4), 0);
+    }
+    tess_array *y = tess_astype(x, TESS_F64);
+    assert_int_equal(tess_array_status(tess_matmul_with(y, y, &(tess_matmul_options){.compute = TESS_COMPUTE_TF32})),
+                     TESS_INVALID);
+    tess_session_clear_error(s);
+}
+
 static void test_same_bits_with_other_workers(void **state)
 {
     (void)state;
@@ -995,6 +1035,7 @@ int main(void)
         TEST(test_reductions),
         TEST(test_structure),
         TEST(test_products),
+        TEST(test_narrow_products),
         TEST(test_npy_round_trip),
         TEST(test_hostile_npy_files),
         TEST(test_failed_write_leaves_nothing),

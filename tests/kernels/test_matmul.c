@@ -21,7 +21,8 @@ static const struct product products[] = {
     {20, 20, 64, 8, 8, 16, 16, 32}, {20, 20, 65, 8, 8, 10, 13, 25},
 };
 
-static struct tessi_layer *product_layer(const struct product *p, enum tessi_dtype dtype, bool ta, bool tb)
+static struct tessi_layer *product_layer(const struct product *p, enum tessi_dtype dtype, enum tessi_dtype from, bool ta,
+                                         bool tb)
 {
     bool split = p->segment > 0;
     struct tessi_shape shape = {split ? 3 : 2, {p->m, p->n, split ? (p->k + p->segment - 1) / p->segment : 0}};
@@ -34,10 +35,10 @@ static struct tessi_layer *product_layer(const struct product *p, enum tessi_dty
     int64_t chunk_a[2] = {ta ? ka : p->chunk_m, ta ? p->chunk_m : ka};
     int64_t chunk_b[2] = {tb ? p->chunk_n : kb, tb ? kb : p->chunk_n};
     struct tessi_rule k_rule = {.kind = split ? TESSI_RULE_SEGMENT : TESSI_RULE_ALL, .dim = split ? 2 : 0, .value = p->segment};
-    struct tessi_input *input = whole_input(layer, dtype, &a, chunk_a);
+    struct tessi_input *input = whole_input(layer, from, &a, chunk_a);
     input->rules.rule[ta ? 1 : 0].dim = 0;
     input->rules.rule[ta ? 0 : 1] = k_rule;
-    input = whole_input(layer, dtype, &b, chunk_b);
+    input = whole_input(layer, from, &b, chunk_b);
     input->rules.rule[tb ? 0 : 1].dim = 1;
     input->rules.rule[tb ? 1 : 0] = k_rule;
     layer->as.matmul.transpose_a = ta;
@@ -74,9 +75,11 @@ static double tolerance_of(enum tessi_dtype dtype)
 }
 
 /* The product in c128, or modulo 2^64 for integers, from the definition. */
-static void naive(const struct product *p, enum tessi_dtype dtype, bool ta, bool tb, const void *a, const void *b, void *out)
+static void naive(const struct product *p, enum tessi_dtype dtype, enum tessi_dtype from, bool ta, bool tb, const void *a,
+                  const void *b, void *out)
 {
     size_t size = tessi_dtype_size(dtype);
+    size_t from_size = tessi_dtype_size(from);
     int64_t segments = p->segment > 0 ? (p->k + p->segment - 1) / p->segment : 1;
     int64_t length = p->segment > 0 ? p->segment : p->k;
     bool inexact = tessi_dtype_kind(dtype) >= TESSI_KIND_FLOAT;
@@ -87,19 +90,19 @@ static void naive(const struct product *p, enum tessi_dtype dtype, bool ta, bool
         double sum[2] = {0, 0};
         uint64_t count = 0; /* wraps */
         for (int64_t k = s * length; k < p->k && k < (s + 1) * length; k++) {
-            const unsigned char *x = (const unsigned char *)a + (size_t)(ta ? k * p->m + i : i * p->k + k) * size;
-            const unsigned char *y = (const unsigned char *)b + (size_t)(tb ? j * p->k + k : k * p->n + j) * size;
+            const unsigned char *x = (const unsigned char *)a + (size_t)(ta ? k * p->m + i : i * p->k + k) * from_size;
+            const unsigned char *y = (const unsigned char *)b + (size_t)(tb ? j * p->k + k : k * p->n + j) * from_size;
             double u[2];
             double v[2];
             int64_t g;
             int64_t h;
-            tessi_convert(TESSI_C128, u, dtype, x, 1);
-            tessi_convert(TESSI_C128, v, dtype, y, 1);
+            tessi_convert(TESSI_C128, u, from, x, 1);
+            tessi_convert(TESSI_C128, v, from, y, 1);
             sum[0] += u[0] * v[0] - u[1] * v[1];
             sum[1] += u[0] * v[1] + u[1] * v[0];
             if (!inexact) {
-                tessi_convert(TESSI_I64, &g, dtype, x, 1);
-                tessi_convert(TESSI_I64, &h, dtype, y, 1);
+                tessi_convert(TESSI_I64, &g, from, x, 1);
+                tessi_convert(TESSI_I64, &h, from, y, 1);
                 count += (uint64_t)g * (uint64_t)h;
             }
         }
@@ -111,18 +114,20 @@ static void naive(const struct product *p, enum tessi_dtype dtype, bool ta, bool
     }
 }
 
-static void compare(const struct product *p, enum tessi_dtype dtype, bool ta, bool tb)
+static void compare_wide(const struct product *p, enum tessi_dtype dtype, enum tessi_dtype from, bool ta, bool tb)
 {
-    struct tessi_layer *layer = product_layer(p, dtype, ta, tb);
-    void *a = whole_random(dtype, p->m * p->k, 1, false);
-    void *b = whole_random(dtype, p->k * p->n, 2, false);
+    struct tessi_layer *layer = product_layer(p, dtype, from, ta, tb);
+    struct tessi_error error;
+    assert_int_equal(tessi_layer_check(layer, &error), TESSI_OK);
+    void *a = whole_random(from, p->m * p->k, 1, false);
+    void *b = whole_random(from, p->k * p->n, 2, false);
     int64_t count = (int64_t)(tessi_layer_bytes(layer) / tessi_dtype_size(dtype));
     const void *inputs[2] = {a, b};
     void *fast = whole_run(layer, inputs, WHOLE_KERNEL);
     void *again = whole_run(layer, inputs, WHOLE_KERNEL);
     void *plain = whole_run(layer, inputs, WHOLE_REFERENCE);
     void *want = malloc((size_t)count * tessi_dtype_size(dtype) + 1);
-    naive(p, dtype, ta, tb, a, b, want);
+    naive(p, dtype, from, ta, tb, a, b, want);
     assert_memory_equal(fast, again, (size_t)count * tessi_dtype_size(dtype));
     whole_assert_near(dtype, fast, want, count, tolerance_of(dtype));
     whole_assert_near(dtype, plain, want, count, tolerance_of(dtype));
@@ -136,6 +141,11 @@ static void compare(const struct product *p, enum tessi_dtype dtype, bool ta, bo
     free(plain);
     free(want);
     tessi_layer_destroy(layer);
+}
+
+static void compare(const struct product *p, enum tessi_dtype dtype, bool ta, bool tb)
+{
+    compare_wide(p, dtype, dtype, ta, tb);
 }
 
 static void test_products(void **state)
@@ -160,6 +170,22 @@ static void test_tiles(void **state)
     compare(&p, TESSI_F32, true, true);
 }
 
+/* Narrow operands with the block in the type of the sums: one rounding less, and no wrapping at 8 bits. */
+static void test_wide(void **state)
+{
+    static const enum tessi_dtype narrow[] = {TESSI_F16, TESSI_BF16, TESSI_I8, TESSI_U8};
+    const struct product long_k = {37, 130, 600, 37, 130, 600, 290, 0};
+    (void)state;
+    for (size_t d = 0; d < sizeof narrow / sizeof narrow[0]; d++) {
+        for (int flags = 0; flags < 4; flags++) {
+            for (size_t p = 0; p < sizeof products / sizeof products[0]; p++) {
+                compare_wide(&products[p], tessi_dtype_accumulator(narrow[d]), narrow[d], (flags & 1) != 0, (flags & 2) != 0);
+            }
+            compare_wide(&long_k, tessi_dtype_accumulator(narrow[d]), narrow[d], (flags & 1) != 0, (flags & 2) != 0);
+        }
+    }
+}
+
 /* No k: zeros. No rows: nothing. */
 static void test_empty(void **state)
 {
@@ -167,14 +193,14 @@ static void test_empty(void **state)
     const struct product no_m = {0, 5, 4, 1, 5, 4, 4, 0};
     const double none[20] = {0};
     (void)state;
-    struct tessi_layer *layer = product_layer(&no_k, TESSI_F64, false, false);
+    struct tessi_layer *layer = product_layer(&no_k, TESSI_F64, TESSI_F64, false, false);
     double *out = whole_run(layer, (const void *const[]){none, none}, WHOLE_KERNEL);
     for (int i = 0; i < 30; i++) {
         assert_true(out[i] == 0);
     }
     free(out);
     tessi_layer_destroy(layer);
-    layer = product_layer(&no_m, TESSI_F64, false, false);
+    layer = product_layer(&no_m, TESSI_F64, TESSI_F64, false, false);
     free(whole_run(layer, (const void *const[]){none, none}, WHOLE_KERNEL));
     tessi_layer_destroy(layer);
 }
@@ -200,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_tiles),
+        cmocka_unit_test(test_wide),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_family),
     };

@@ -116,10 +116,12 @@ static void fill_matmul(struct sample *sample, struct tessi_layer *layer)
     layer->ninputs = 2;
     layer->as.matmul.segment = k;
     layer->as.matmul.transpose_b = true;
+    layer->dtype = TESSI_F32;
+    layer->as.matmul.compute = (enum tessi_compute)sample_between(sample, 0, TESSI_COMPUTE_COUNT - 1);
     for (uint32_t i = 0; i < 2; i++) {
         struct tessi_input *input = &layer->input[i];
         input->layer = layer->id + 1 + i;
-        input->dtype = TESSI_F64;
+        input->dtype = layer->dtype;
         input->grid.ndim = input->rules.ndim = 2;
         input->grid.axis[0] = tessi_axis_copy(&layer->grid.axis[i]);
         input->grid.axis[1] = sample_axis_of(sample, k);

@@ -105,6 +105,12 @@ static void test_results_of_functions_and_sums(void **state)
     assert_int_equal(tessi_dtype_sum(TESSI_U16), TESSI_U64);
     assert_int_equal(tessi_dtype_sum(TESSI_F16), TESSI_F16);
     assert_int_equal(tessi_dtype_sum(TESSI_C128), TESSI_C128);
+    assert_int_equal(tessi_dtype_accumulator(TESSI_F16), TESSI_F32);
+    assert_int_equal(tessi_dtype_accumulator(TESSI_BF16), TESSI_F32);
+    assert_int_equal(tessi_dtype_accumulator(TESSI_I8), TESSI_I32);
+    assert_int_equal(tessi_dtype_accumulator(TESSI_U8), TESSI_U32);
+    assert_int_equal(tessi_dtype_accumulator(TESSI_I16), TESSI_I16);
+    assert_int_equal(tessi_dtype_accumulator(TESSI_F64), TESSI_F64);
 }
 
 int main(void)

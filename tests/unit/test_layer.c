@@ -603,6 +603,8 @@ static void test_check_refuses_matmuls(void **state)
     REFUSE(good_matmul(0), layer->ninputs = 1, "takes 2 to 2");
     REFUSE(good_matmul(0), layer->ninputs = UINT32_MAX, "takes 2 to 2");
     REFUSE(good_matmul(0), layer->input[1].dtype = TESSI_F32, "types");
+    REFUSE(good_matmul(0), layer->as.matmul.compute = TESSI_COMPUTE_TF32, "tf32");
+    REFUSE(good_matmul(0), layer->as.matmul.compute = (enum tessi_compute)TESSI_COMPUTE_COUNT, "tf32");
     REFUSE(good_matmul(0), layer->as.matmul.segment = 11, "segment");
     REFUSE(good_matmul(0), layer->as.matmul.transpose_a = true, "inner dimensions");
     REFUSE(good_matmul(0), layer->input[1].grid.axis[0] = tessi_axis_regular(11, 6), "inner dimensions");

@@ -124,7 +124,7 @@ static void assert_parameters_equal(const struct tessi_layer *a, const struct te
     case TESSI_OP_MATMUL:
         assert_true(a->as.matmul.transpose_a == b->as.matmul.transpose_a &&
                     a->as.matmul.transpose_b == b->as.matmul.transpose_b &&
-                    a->as.matmul.segment == b->as.matmul.segment);
+                    a->as.matmul.segment == b->as.matmul.segment && a->as.matmul.compute == b->as.matmul.compute);
         return;
     case TESSI_OP_OPAQUE:
         assert_true(a->as.opaque.nanoseconds == b->as.opaque.nanoseconds && a->as.opaque.spin == b->as.opaque.spin);

@@ -24,7 +24,7 @@ struct tessi_kernel_call {
 enum tessi_status tessi_kernel_run(const struct tessi_kernel_call *call, struct tessi_error *error);
 
 /* The reference version, for tests: plain loops, no BLAS; accumulates matmul in the block's dtype
- * (f32 in f32, f16/bf16 in f32 rounded at the end of each step). */
+ * (f32 in f32, a block of f16 or bf16 in f32 rounded at the end of each step). */
 enum tessi_status tessi_kernel_run_reference(const struct tessi_kernel_call *call, struct tessi_error *error);
 
 #endif

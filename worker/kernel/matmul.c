@@ -15,6 +15,7 @@
 #define TILE_M 64
 #define TILE_N 128
 #define TILE_K 128
+#define SLICE_K 256 /* of k, for operands that are widened before BLAS takes them */
 
 /* c[j] += a · b[j], with element types that the plain loops compute in. */
 typedef void row_fn(void *restrict c, const void *restrict a, const void *restrict b, int64_t n);
@@ -107,6 +108,13 @@ static void pack(enum tessi_dtype compute, unsigned char *to, int64_t width, enu
     }
 }
 
+/* A product whose operands may be narrower than C. */
+struct product {
+    struct tessi_gemm gemm;
+    enum tessi_dtype from;    /* of A and B */
+    enum tessi_dtype compute; /* what it is added in */
+};
+
 struct tiles {
     _Alignas(64) unsigned char a[TILE_M * TILE_K * 16];
     _Alignas(64) unsigned char b[TILE_K * TILE_N * 16];
@@ -114,10 +122,11 @@ struct tiles {
 };
 
 /* One tile of C over all of k, ascending, and one rounding to the block's type at the end. */
-static void plain_tile(const struct tessi_gemm *g, struct tiles *tiles, int64_t i, int64_t j)
+static void plain_tile(const struct product *product, struct tiles *tiles, int64_t i, int64_t j)
 {
-    enum tessi_dtype compute = g->dtype == TESSI_F16 || g->dtype == TESSI_BF16 ? TESSI_F32 : g->dtype;
-    row_fn *row = row_choose(g->dtype);
+    const struct tessi_gemm *g = &product->gemm;
+    enum tessi_dtype compute = product->compute;
+    row_fn *row = row_choose(compute);
     size_t size = tessi_dtype_size(compute);
     int64_t m = g->m - i < TILE_M ? g->m - i : TILE_M;
     int64_t n = g->n - j < TILE_N ? g->n - j : TILE_N;
@@ -128,8 +137,8 @@ static void plain_tile(const struct tessi_gemm *g, struct tiles *tiles, int64_t 
     }
     for (int64_t p = 0; p < g->k; p += TILE_K) {
         int64_t k = g->k - p < TILE_K ? g->k - p : TILE_K;
-        pack(compute, tiles->a, TILE_K, g->dtype, g->a, g->lda, g->transpose_a, i, p, m, k);
-        pack(compute, tiles->b, TILE_N, g->dtype, g->b, g->ldb, g->transpose_b, p, j, k, n);
+        pack(compute, tiles->a, TILE_K, product->from, g->a, g->lda, g->transpose_a, i, p, m, k);
+        pack(compute, tiles->b, TILE_N, product->from, g->b, g->ldb, g->transpose_b, p, j, k, n);
         for (int64_t r = 0; r < m; r++) {
             for (int64_t q = 0; q < k; q++) {
                 row(tiles->c + (size_t)(r * TILE_N) * size, tiles->a + (size_t)(r * TILE_K + q) * size,
@@ -144,8 +153,9 @@ static void plain_tile(const struct tessi_gemm *g, struct tiles *tiles, int64_t 
     }
 }
 
-static enum tessi_status plain(const struct tessi_gemm *gemm, struct tessi_error *error)
+static enum tessi_status plain(const struct product *product, struct tessi_error *error)
 {
+    const struct tessi_gemm *gemm = &product->gemm;
     struct tiles *tiles;
     void *memory = tessi_try_alloc(sizeof *tiles + 64);
     if (memory == NULL) {
@@ -154,11 +164,63 @@ static enum tessi_status plain(const struct tessi_gemm *gemm, struct tessi_error
     tiles = (void *)((unsigned char *)memory + (64 - (uintptr_t)memory % 64));
     for (int64_t i = 0; i < gemm->m; i += TILE_M) {
         for (int64_t j = 0; j < gemm->n; j += TILE_N) {
-            plain_tile(gemm, tiles, i, j);
+            plain_tile(product, tiles, i, j);
         }
     }
     tessi_free(memory);
     return TESSI_OK;
+}
+
+/* SLICE_K of an operand's k as dense f32, k along the rows or the columns as it is stored; returns its row length. */
+static int64_t widen_slice(float *to, enum tessi_dtype from_dtype, const unsigned char *from, int64_t ld, bool k_is_first,
+                           int64_t kept, int64_t p, int64_t k)
+{
+    size_t size = tessi_dtype_size(from_dtype);
+    int64_t rows = k_is_first ? k : kept;
+    int64_t columns = k_is_first ? kept : k;
+    const unsigned char *first = from + (size_t)(k_is_first ? p * ld : p) * size;
+    for (int64_t i = 0; i < rows; i++) {
+        tessi_convert(TESSI_F32, to + i * columns, from_dtype, first + (size_t)(i * ld) * size, (size_t)columns);
+    }
+    return columns;
+}
+
+/* f16 and bf16 operands with C in f32: slices of k are widened and multiplied by BLAS. UNSUPPORTED: there is none. */
+static enum tessi_status widened(const struct product *product, struct tessi_error *error)
+{
+    struct tessi_gemm slice = product->gemm;
+    const struct tessi_gemm *g = &product->gemm;
+    int64_t depth = g->k < SLICE_K ? g->k : SLICE_K;
+    size_t bytes = (size_t)((g->m + g->n) * depth) * sizeof(float);
+    float *a = tessi_try_alloc(bytes);
+    if (a == NULL) {
+        return tessi_fail(error, TESSI_NOMEM, "no memory for %zu bytes of widened operands", bytes);
+    }
+    float *b = a + g->m * depth;
+    enum tessi_status status = TESSI_OK;
+    slice.a = a;
+    slice.b = b;
+    for (int64_t p = 0; p < g->k && status == TESSI_OK; p += SLICE_K) {
+        slice.k = g->k - p < SLICE_K ? g->k - p : SLICE_K;
+        slice.lda = widen_slice(a, product->from, g->a, g->lda, g->transpose_a, g->m, p, slice.k);
+        slice.ldb = widen_slice(b, product->from, g->b, g->ldb, !g->transpose_b, g->n, p, slice.k);
+        status = tessi_blas_gemm(&slice) ? TESSI_OK : TESSI_UNSUPPORTED;
+        slice.add = true;
+    }
+    tessi_free(a);
+    return status;
+}
+
+static enum tessi_status multiply(const struct product *product, struct tessi_error *error)
+{
+    if (product->from == product->gemm.dtype && tessi_blas_gemm(&product->gemm)) {
+        return TESSI_OK;
+    }
+    bool half = product->from == TESSI_F16 || product->from == TESSI_BF16;
+    if (half && product->gemm.dtype == TESSI_F32 && strcmp(tessi_blas_family(), "plain") != 0) {
+        return widened(product, error);
+    }
+    return plain(product, error);
 }
 
 /* Where the step's range of k begins in an operand's block, and how long its stored rows are. */
@@ -180,7 +242,11 @@ static const void *panel(const struct tessi_kernel_step *step, uint32_t i, bool 
 enum tessi_status tessi_kernel_matmul(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     const struct tessi_layer *layer = step->layer;
-    struct tessi_gemm gemm = {
+    enum tessi_dtype dtype = layer->dtype;
+    struct product product = {.from = layer->input[0].dtype,
+                              .compute = dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype};
+    struct tessi_gemm *gemm = &product.gemm;
+    *gemm = (struct tessi_gemm){
         .dtype = layer->dtype,
         .transpose_a = layer->as.matmul.transpose_a,
         .transpose_b = layer->as.matmul.transpose_b,
@@ -194,14 +260,14 @@ enum tessi_status tessi_kernel_matmul(const struct tessi_kernel_step *step, stru
     if (step->elements == 0) {
         return TESSI_OK;
     }
-    if (gemm.k == 0) {
-        if (!gemm.add) {
-            memset(gemm.c, 0, (size_t)step->elements * tessi_dtype_size(layer->dtype));
+    if (gemm->k == 0) {
+        if (!gemm->add) {
+            memset(gemm->c, 0, (size_t)step->elements * tessi_dtype_size(layer->dtype));
         }
         return TESSI_OK;
     }
     TESS_ASSERT(step->step.count == 2);
-    gemm.a = panel(step, 0, gemm.transpose_a, &gemm.lda);
-    gemm.b = panel(step, 1, !gemm.transpose_b, &gemm.ldb);
-    return tessi_blas_gemm(&gemm) ? TESSI_OK : plain(&gemm, error);
+    gemm->a = panel(step, 0, gemm->transpose_a, &gemm->lda);
+    gemm->b = panel(step, 1, !gemm->transpose_b, &gemm->ldb);
+    return multiply(&product, error);
 }
