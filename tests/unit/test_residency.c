@@ -114,8 +114,8 @@ static void issue(struct world *w, enum stream stream, const struct tessi_reside
     for (uint32_t i = 0; i < count; i++) {
         assert_true(w->device_bytes[ids[i]] > 0);
         for (int other = 0; other < STREAMS; other++) {
-            /* What the shell orders by events: a launch after copies in, a copy out after launches. */
-            bool ordered = (stream == STREAM_COMPUTE && other == STREAM_IN) || (stream == STREAM_OUT && other == STREAM_COMPUTE);
+            /* What the shell orders by events. */
+            bool ordered = stream == STREAM_COMPUTE && other == STREAM_IN;
             uint64_t last = w->id_op[ids[i]][other];
             op->after[other] = ordered && last > op->after[other] ? last : op->after[other];
         }

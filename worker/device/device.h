@@ -27,6 +27,21 @@ struct tessi_event;
 struct tessi_device_options {
     uint32_t ordinal;         /* which one of several devices of the kind */
     const char *blas_family;  /* CPU: kernel family (worker/kernel/blas.h), NULL: the best */
+    const char *spec;         /* emulated: what the device is like (worker/device/emulated/emulated.h) */
+};
+
+struct tessi_device_info {
+    char name[64];
+    uint32_t architecture; /* CUDA: compute capability, 90 for 9.0 */
+    double gflops_f64, gflops_f32, gflops_tf32, gflops_half; /* rough: what products may reach; 0: unknown */
+    double memory_gb_s, copy_gb_s;                           /* own memory; from and to the host */
+};
+
+/* What the device is doing, for people. Unknown ones are negative. */
+struct tessi_device_gauges {
+    double utilisation; /* 0 … 1 */
+    double watts, joules; /* joules since the driver was loaded */
+    int64_t memory_used_bytes; /* by everybody */
 };
 
 struct tessi_stream_options {
@@ -52,13 +67,14 @@ struct tessi_after {
 /* Called before the kernel, on the stream: it may complete the call. Not OK: the launch fails. */
 typedef enum tessi_status tessi_prepare_fn(void *context, struct tessi_kernel_call *call, struct tessi_error *error);
 
-/* The end of a launch or copy. `text` explains a failure, is "" for OK, and lives during the call only.
+/* The end of a launch or copy. `text` explains a failure, is "" for OK, and lives during the call only. LOST: the
+ * device is broken and all that it held is gone; it can only be closed.
  * `run_ns` is what the work itself took. It must not close its own stream; it may submit to it. */
 typedef void tessi_done_fn(void *context, enum tessi_status status, const char *text, int64_t run_ns);
 
 struct tessi_launch {
     struct tessi_kernel_call call;
-    uint32_t after_count;
+    uint32_t after_count; /* `after` and `prepare` are for the CPU; other devices order streams by events */
     struct tessi_after after[TESSI_AFTER_MAX];
     tessi_prepare_fn *prepare; /* or NULL */
     tessi_done_fn *done;
@@ -67,16 +83,29 @@ struct tessi_launch {
 };
 
 struct tessi_device_kind {
-    const char *name; /* "cpu", "cuda" */
+    const char *name; /* "cpu", "cuda", "emulated" */
+
+    /* How many there are; 0 with a text that says why. */
+    uint32_t (*count)(const struct tessi_device_options *options, struct tessi_error *error);
 
     enum tessi_status (*open)(const struct tessi_device_options *options, struct tessi_device **device,
                               struct tessi_error *error);
     void (*close)(struct tessi_device *device); /* its streams, events and memory are gone already; NULL is allowed */
     void (*memory)(struct tessi_device *device, struct tessi_device_memory *memory);
+    void (*info)(struct tessi_device *device, struct tessi_device_info *info);
+    void (*gauges)(struct tessi_device *device, struct tessi_device_gauges *gauges);
+
+    /* Whether `launch` can run the layer's tasks. The layer is a checked one. */
+    bool (*supports)(struct tessi_device *device, const struct tessi_layer *layer);
 
     /* Memory that kernels of this device read and write, at least 64-byte aligned. NOMEM names the size. */
     enum tessi_status (*alloc)(struct tessi_device *device, size_t bytes, void **memory, struct tessi_error *error);
     void (*free)(struct tessi_device *device, void *memory); /* NULL is allowed */
+
+    /* Host memory that copies from and to this device shall be fast with; whole pages, until unpinned. A failure
+     * changes nothing but the speed. */
+    enum tessi_status (*pin)(struct tessi_device *device, void *memory, size_t bytes, struct tessi_error *error);
+    void (*unpin)(struct tessi_device *device, void *memory);
 
     enum tessi_status (*stream_open)(struct tessi_device *device, const struct tessi_stream_options *options,
                                      struct tessi_stream **stream, struct tessi_error *error);
@@ -97,11 +126,13 @@ struct tessi_device_kind {
                                     tessi_done_fn *done, void *context);
 
     /* An event is reached when everything before its latest `event_record` has run, its callbacks included;
-     * before any record it is reached. Destroy it when no record of it is outstanding. */
+     * before any record it is reached. Destroy it when no record of it and no wait for it is outstanding. */
     enum tessi_status (*event_create)(struct tessi_device *device, struct tessi_event **event,
                                       struct tessi_error *error);
     void (*event_destroy)(struct tessi_event *event); /* NULL is allowed */
     enum tessi_status (*event_record)(struct tessi_stream *stream, struct tessi_event *event); /* BUSY as `launch` */
+    /* What is submitted to the stream from now on runs after the event's latest record so far. BUSY as `launch`. */
+    enum tessi_status (*stream_wait)(struct tessi_stream *stream, struct tessi_event *event);
     bool (*event_query)(struct tessi_event *event);
     void (*event_wait)(struct tessi_event *event); /* blocks the calling thread */
 };

@@ -4,9 +4,9 @@
  *
  * A block is named outside by its handle of worker/flow, whose bytes are in host memory, and inside by a small
  * number of ours that lives from ALLOC until FREE. Copies and launches go to three streams (in, compute, out)
- * in the order of the actions. The shell orders them by events: a launch runs after the copies in of its blocks,
- * a copy out after the last launch that wrote the block. So LAUNCH follows COPY_IN at once, and nothing waits
- * for a message in between.
+ * in the order of the actions. The shell lets a launch run after the copies in of its blocks, by events. So LAUNCH
+ * follows COPY_IN at once, and nothing waits for a message in between. A copy out comes when the launches that
+ * wrote the block have ended.
  *
  *     ABSENT ─→ CLAIMED ─→ COMING ─→ CLEAN ⇄ (written by a launch) DIRTY ─→ LEAVING ─→ CLEAN
  *       ↑          └──────(an output)──────────────────────────────↑                    │

@@ -29,7 +29,7 @@
 #define BLOCK_ALIGNMENT 64
 #define SPINS 2000 /* looks at another stream, a pause apart, before sleeping: some tens of microseconds */
 
-enum entry_kind { ENTRY_LAUNCH, ENTRY_COPY, ENTRY_EVENT };
+enum entry_kind { ENTRY_LAUNCH, ENTRY_COPY, ENTRY_EVENT, ENTRY_WAIT };
 
 struct entry {
     enum entry_kind kind;
@@ -88,6 +88,15 @@ static void event_reach(struct tessi_event *event, uint64_t ticket)
         event->reached = ticket;
     }
     (void)pthread_cond_broadcast(&event->changed);
+    (void)pthread_mutex_unlock(&event->lock);
+}
+
+static void event_await(struct tessi_event *event, uint64_t ticket)
+{
+    (void)pthread_mutex_lock(&event->lock);
+    while (event->reached < ticket) {
+        (void)pthread_cond_wait(&event->changed, &event->lock);
+    }
     (void)pthread_mutex_unlock(&event->lock);
 }
 
@@ -189,6 +198,11 @@ static void run_entry(struct tessi_stream *stream, const struct entry *entry)
     case ENTRY_EVENT:
         end_entry(stream, TESSI_OK);
         event_reach(entry->as.mark.event, entry->as.mark.ticket);
+        break;
+    case ENTRY_WAIT:
+        event_await(entry->as.mark.event, entry->as.mark.ticket);
+        stream->clock_ns = 0;
+        end_entry(stream, TESSI_OK);
         break;
     }
 }
@@ -376,6 +390,46 @@ static void cpu_memory(struct tessi_device *device, struct tessi_device_memory *
     memory->free_bytes = available_kib * 1024;
 }
 
+static uint32_t cpu_count(const struct tessi_device_options *options, struct tessi_error *error)
+{
+    (void)options;
+    (void)error;
+    return 1;
+}
+
+static void cpu_info(struct tessi_device *device, struct tessi_device_info *info)
+{
+    (void)device;
+    *info = (struct tessi_device_info){.name = "processor"};
+}
+
+static void cpu_gauges(struct tessi_device *device, struct tessi_device_gauges *gauges)
+{
+    (void)device;
+    *gauges = (struct tessi_device_gauges){-1, -1, -1, -1};
+}
+
+static bool cpu_supports(struct tessi_device *device, const struct tessi_layer *layer)
+{
+    (void)device;
+    return layer->op != TESSI_OP_RECEIVE;
+}
+
+static enum tessi_status cpu_pin(struct tessi_device *device, void *memory, size_t bytes, struct tessi_error *error)
+{
+    (void)device;
+    (void)memory;
+    (void)bytes;
+    (void)error;
+    return TESSI_OK;
+}
+
+static void cpu_unpin(struct tessi_device *device, void *memory)
+{
+    (void)device;
+    (void)memory;
+}
+
 static enum tessi_status cpu_alloc(struct tessi_device *device, size_t bytes, void **memory, struct tessi_error *error)
 {
     (void)device;
@@ -499,6 +553,16 @@ static enum tessi_status cpu_event_record(struct tessi_stream *stream, struct te
     return status;
 }
 
+static enum tessi_status cpu_stream_wait(struct tessi_stream *stream, struct tessi_event *event)
+{
+    struct entry entry = {.kind = ENTRY_WAIT};
+    (void)pthread_mutex_lock(&event->lock);
+    entry.as.mark.event = event;
+    entry.as.mark.ticket = event->recorded;
+    (void)pthread_mutex_unlock(&event->lock);
+    return submit(stream, &entry);
+}
+
 static bool cpu_event_query(struct tessi_event *event)
 {
     (void)pthread_mutex_lock(&event->lock);
@@ -510,19 +574,24 @@ static bool cpu_event_query(struct tessi_event *event)
 static void cpu_event_wait(struct tessi_event *event)
 {
     (void)pthread_mutex_lock(&event->lock);
-    while (event->reached < event->recorded) {
-        (void)pthread_cond_wait(&event->changed, &event->lock);
-    }
+    uint64_t ticket = event->recorded;
     (void)pthread_mutex_unlock(&event->lock);
+    event_await(event, ticket);
 }
 
 const struct tessi_device_kind tessi_device_cpu = {
     .name = "cpu",
+    .count = cpu_count,
     .open = cpu_open,
     .close = cpu_close,
     .memory = cpu_memory,
+    .info = cpu_info,
+    .gauges = cpu_gauges,
+    .supports = cpu_supports,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .pin = cpu_pin,
+    .unpin = cpu_unpin,
     .stream_open = cpu_stream_open,
     .stream_close = cpu_stream_close,
     .launch = cpu_launch,
@@ -532,6 +601,7 @@ const struct tessi_device_kind tessi_device_cpu = {
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,
     .event_record = cpu_event_record,
+    .stream_wait = cpu_stream_wait,
     .event_query = cpu_event_query,
     .event_wait = cpu_event_wait,
 };
