@@ -65,6 +65,8 @@ static enum tessi_status open_embedded(struct tess_session *session, const tess_
         .spill_dir = options->spill_dir,
         .spill_bytes = options->spill_bytes == UINT64_MAX ? 0 : options->spill_bytes,
         .no_spill = options->spill_bytes == UINT64_MAX,
+        .gpus = options->gpus,
+        .gpu_memory = options->gpu_memory,
         .resources = options->resources,
         .trace_events = options->trace_events,
     };

@@ -164,6 +164,8 @@ typedef struct tess_session_options {
     const char *resources;  /* what tasks may demand of it, as for `tessera worker --resources`; NULL: nothing */
     uint32_t trace_events;  /* newest events that are kept for tess_session_trace, of each task that may run at a time,
                                48 bytes each; 0: 65536 */
+    const char *gpus;       /* NULL or "auto": what is there; "none"; "0,1": these */
+    const char *gpu_memory; /* of each: "90%" (NULL) or "8GiB" */
     /* For a cluster on the network. */
     const char *keys_dir;   /* holds the cluster's keys; NULL: not encrypted */
     uint32_t timeout_ms;    /* to reach the scheduler; 0: 5000 */

@@ -93,11 +93,66 @@ static void trace_serve(struct tessi_worker *worker, const struct tessi_flow_act
                      worker->now_ns);
 }
 
+/* Steps at device slots end in any order between the slots, and none is there before its inputs are. */
+static void do_run(struct tessi_worker *worker, const struct tessi_flow_action *action, bool lost)
+{
+    if (action->slot < worker->threads) {
+        tessi_slots_run(worker->slots, action, worker->store, lost);
+    } else if (lost) {
+        struct tessi_flow_outcome outcome = {.slot = action->slot, .run = action->run, .status = TESSI_CANCELLED};
+        tessi_grow(&worker->cancelled, &worker->cancelled_capacity, worker->cancelled_count + 1, sizeof outcome);
+        worker->cancelled[worker->cancelled_count++] = outcome;
+    } else {
+        tessi_gpus_run(worker->gpus, action);
+    }
+}
+
+/* `block`: what a send reads. */
+static void do_send(struct tessi_worker *worker, const struct tessi_flow_action *action, struct tessi_block *block)
+{
+    struct tessi_peers *peers = worker->peers;
+    bool serves = action->kind == TESSI_FLOW_SEND_INLINE || action->kind == TESSI_FLOW_SEND_LEASE ||
+                  action->kind == TESSI_FLOW_SEND_BLOCK;
+    if (serves) {
+        trace_serve(worker, action);
+    }
+    if (action->kind == TESSI_FLOW_SEND_READ) {
+        trace_begin(worker, action);
+        tessi_peers_read(peers, action->peer, action->task, action->epoch, action->lease);
+    } else if (action->kind == TESSI_FLOW_SEND_PULL) {
+        tessi_peers_pull(peers, action->peer, action->task, block);
+    } else if (action->kind == TESSI_FLOW_SEND_RELEASE) {
+        tessi_peers_release(peers, action->peer, action->task);
+    } else if (action->kind == TESSI_FLOW_SEND_REVOKE) {
+        tessi_peers_revoke(peers, action->peer, action->task);
+    } else if (action->kind == TESSI_FLOW_SEND_INLINE) {
+        tessi_peers_inline(peers, action->peer, action->task, action->epoch, block);
+    } else if (action->kind == TESSI_FLOW_SEND_LEASE) {
+        tessi_peers_lease(peers, action->peer, action->task, action->epoch, block);
+    } else if (action->kind == TESSI_FLOW_SEND_OFFER) {
+        tessi_peers_offer(peers, action->peer, action->task, action->epoch, action->bytes);
+    } else if (action->kind == TESSI_FLOW_SEND_BLOCK) {
+        tessi_peers_block(peers, action->peer, action->task, block);
+    } else if (action->kind == TESSI_FLOW_SEND_MOVED) {
+        tessi_peers_moved(peers, action->peer, action->task, action->worker, action->epoch);
+    } else {
+        TESS_ASSERT(action->kind == TESSI_FLOW_SEND_ASK);
+        tessi_peers_ask(peers, action->peer, action->task);
+    }
+}
+
 static void do_action(struct tessi_worker *worker, const struct tessi_flow_action *action,
                       const struct tessi_flow_event *event, const struct tessi_peer_data *data)
 {
     struct tessi_store *store = worker->store;
-    struct tessi_peers *peers = worker->peers;
+    if (worker->deferred != NULL) {
+        if (action->kind == TESSI_FLOW_RUN && action->slot >= worker->threads) {
+            tessi_gpus_place(worker->gpus, action);
+        }
+        if (tessi_deferred_hold(worker->deferred, action)) {
+            return;
+        }
+    }
     switch (action->kind) {
     case TESSI_FLOW_ALLOC:
         do_alloc(worker, action, event, data);
@@ -106,61 +161,64 @@ static void do_action(struct tessi_worker *worker, const struct tessi_flow_actio
         do_map(worker, action, event, data);
         break;
     case TESSI_FLOW_FREE_BLOCK:
+        tessi_gpus_forget(worker->gpus, action->block);
         tessi_store_free(store, action->block);
         break;
     case TESSI_FLOW_RUN:
-        tessi_slots_run(worker->slots, action, store);
+        do_run(worker, action, false);
         break;
     case TESSI_FLOW_SPILL:
         trace_begin(worker, action);
         tessi_store_spill(store, action->block, action->layer, action->task.index);
         break;
     case TESSI_FLOW_UNALLOC:
+        tessi_gpus_forget(worker->gpus, action->block);
         tessi_store_unalloc(store, action->block);
         break;
     case TESSI_FLOW_LOAD:
         trace_begin(worker, action);
         do_load(worker, action);
         break;
-    case TESSI_FLOW_SEND_READ:
-        trace_begin(worker, action);
-        tessi_peers_read(peers, action->peer, action->task, action->epoch, action->lease);
-        break;
     case TESSI_FLOW_SEND_PULL:
-        tessi_peers_pull(peers, action->peer, action->task, tessi_store_block(store, action->block, false));
-        break;
-    case TESSI_FLOW_SEND_RELEASE:
-        tessi_peers_release(peers, action->peer, action->task);
-        break;
-    case TESSI_FLOW_SEND_REVOKE:
-        tessi_peers_revoke(peers, action->peer, action->task);
-        break;
-    case TESSI_FLOW_SEND_INLINE:
-        trace_serve(worker, action);
-        tessi_peers_inline(peers, action->peer, action->task, action->epoch,
-                           tessi_store_block(store, action->block, action->spilled));
-        break;
     case TESSI_FLOW_SEND_LEASE:
-        trace_serve(worker, action);
-        tessi_peers_lease(peers, action->peer, action->task, action->epoch,
-                          tessi_store_block(store, action->block, false));
-        break;
-    case TESSI_FLOW_SEND_OFFER:
-        tessi_peers_offer(peers, action->peer, action->task, action->epoch, action->bytes);
-        break;
+    case TESSI_FLOW_SEND_INLINE:
     case TESSI_FLOW_SEND_BLOCK:
-        trace_serve(worker, action);
-        tessi_peers_block(peers, action->peer, action->task, tessi_store_block(store, action->block, action->spilled));
+        do_send(worker, action, tessi_store_block(store, action->block, action->spilled));
         break;
+    case TESSI_FLOW_SEND_READ:
+    case TESSI_FLOW_SEND_RELEASE:
+    case TESSI_FLOW_SEND_REVOKE:
+    case TESSI_FLOW_SEND_OFFER:
     case TESSI_FLOW_SEND_MOVED:
-        tessi_peers_moved(peers, action->peer, action->task, action->worker, action->epoch);
-        break;
     case TESSI_FLOW_SEND_ASK:
-        tessi_peers_ask(peers, action->peer, action->task);
+        do_send(worker, action, NULL);
         break;
     case TESSI_FLOW_LOCATE:
         do_locate(worker, action);
         break;
+    }
+}
+
+/* An action that had waited for a device's bytes. */
+static void do_late(struct tessi_worker *worker, struct tessi_deferred_action *late)
+{
+    const struct tessi_flow_action *action = &late->action;
+    if (action->kind == TESSI_FLOW_RUN) {
+        do_run(worker, action, late->lost);
+    } else if (action->kind == TESSI_FLOW_SPILL && late->lost) {
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_SPILLED, .block = action->block, .status = TESSI_LOST};
+        tessi_worker_step(worker, &event, NULL);
+    } else if (action->kind == TESSI_FLOW_SPILL) {
+        trace_begin(worker, action);
+        tessi_store_spill(worker->store, action->block, action->layer, action->task.index);
+    } else if (late->lost) {
+        /* Its reader has been told that it is here; the cluster makes all of this worker's blocks again. */
+        tessi_worker_end(worker, TESSI_LOST, "a block that another worker reads was lost with a GPU: start this worker again");
+    } else {
+        do_send(worker, action, late->block);
+    }
+    if (late->block != NULL) {
+        tessi_block_unref(late->block);
     }
 }
 
@@ -176,6 +234,57 @@ void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *eve
     tessi_slots_kick(worker->slots);
 }
 
+static void take_gpu_outcome(struct tessi_worker *worker, struct tessi_gpus_outcome *outcome)
+{
+    struct tessi_flow_event event = {.outcomes = &outcome->step, .outcome_count = 1, .block = outcome->handle};
+    if (outcome->kind == TESSI_GPUS_STEP) {
+        event.kind = TESSI_FLOW_STEP_DONE;
+        tessi_worker_step(worker, &event, NULL);
+    } else if (outcome->kind == TESSI_GPUS_HOME) {
+        tessi_deferred_home(worker->deferred, outcome->ticket);
+    } else {
+        tessi_deferred_lost(worker->deferred, outcome->ticket);
+        if (outcome->handle != UINT32_MAX) {
+            tessi_gpus_forget(worker->gpus, outcome->handle);
+            event.kind = TESSI_FLOW_LOST;
+            tessi_worker_step(worker, &event, NULL);
+        }
+    }
+    tessi_free(outcome->text);
+}
+
+static void take_gpu_outcomes(struct tessi_worker *worker)
+{
+    struct tessi_gpus_outcome outcome;
+    struct tessi_deferred_action late;
+    bool more = worker->gpus != NULL;
+    while (more && worker->phase == WORKER_WORKING) {
+        more = tessi_gpus_take(worker->gpus, &outcome);
+        if (more && outcome.kind == TESSI_GPUS_STEP && !worker->no_devices && tessi_gpus_alive(worker->gpus) == 0) {
+            worker->no_devices = true;
+            tessi_worker_step(worker, &(struct tessi_flow_event){.kind = TESSI_FLOW_NO_DEVICES}, NULL);
+        }
+        if (more) {
+            take_gpu_outcome(worker, &outcome);
+        }
+        while (worker->phase == WORKER_WORKING && tessi_deferred_next(worker->deferred, &late)) {
+            do_late(worker, &late);
+            more = true;
+        }
+        tessi_slots_kick(worker->slots);
+        if (worker->cancelled_count > 0 && worker->phase == WORKER_WORKING) {
+            struct tessi_flow_outcome *cancelled = worker->cancelled;
+            struct tessi_flow_event event = {
+                .kind = TESSI_FLOW_STEP_DONE, .outcomes = cancelled, .outcome_count = worker->cancelled_count};
+            worker->cancelled = NULL;
+            worker->cancelled_count = worker->cancelled_capacity = 0;
+            tessi_worker_step(worker, &event, NULL);
+            tessi_free(cancelled);
+            more = true;
+        }
+    }
+}
+
 void tessi_worker_take_outcomes(struct tessi_worker *worker)
 {
     struct tessi_flow_outcome outcomes[OUTCOMES_MAX];
@@ -188,6 +297,7 @@ void tessi_worker_take_outcomes(struct tessi_worker *worker)
             tessi_worker_step(worker, &event, NULL);
         }
     }
+    take_gpu_outcomes(worker);
     struct tessi_store_outcome transfer;
     while (worker->phase == WORKER_WORKING && tessi_store_next(worker->store, &transfer)) {
         struct tessi_flow_event event = {.kind = transfer.loaded ? TESSI_FLOW_LOADED : TESSI_FLOW_SPILLED,

@@ -5,6 +5,8 @@
  *   scheduler.c  the connection to the scheduler: hello, its messages as events, reports
  *   actions.c    events into the flow, its actions carried out
  *   slots.c      steps on CPU slots
+ *   gpu/         steps on devices
+ *   deferred.c   what waits for bytes that a device has
  *   answers.c    what others want to know: pages of the trace, why a task waits
  *   settings.c   what the machine is like */
 #ifndef TESSI_WORKER_INTERNAL_H
@@ -14,7 +16,9 @@
 #include "core/net/client.h"
 #include "core/net/poller.h"
 #include "core/wire/message.h"
+#include "worker/deferred.h"
 #include "worker/flow/flow.h"
+#include "worker/gpu/gpus.h"
 #include "worker/peer/peer.h"
 #include "worker/slots.h"
 #include "worker/store/store.h"
@@ -40,7 +44,8 @@ struct tessi_worker {
     struct tessi_address scheduler;
     char name[TESSI_WIRE_NAME_MAX + 1];
     char host_id[TESSI_WIRE_NAME_MAX + 1];
-    char families[TESSI_WIRE_NAME_MAX + 1];
+    char kernels[TESSI_WIRE_NAME_MAX + 1];  /* families of the processor's kernels */
+    char families[TESSI_WIRE_NAME_MAX + 1]; /* what is offered: with those of devices */
     char address[TESSI_WIRE_ADDRESS_MAX + 1]; /* where peers reach us */
     char processor[TESSI_WIRE_NAME_MAX + 1];
     struct tessi_resources resources;
@@ -54,6 +59,8 @@ struct tessi_worker {
     struct tessi_store *store;
     struct tessi_peers *peers; /* while it runs */
     struct tessi_trace *trace; /* since the welcome, as all that follows */
+    struct tessi_gpus *gpus;         /* NULL: there are none, or they are not used */
+    struct tessi_deferred *deferred; /* with gpus */
     struct tessi_slots *slots;
     struct tessi_flow *flow;
 
@@ -79,6 +86,9 @@ struct tessi_worker {
     int64_t joined_ns, rejoin_limit_ns, rejoin_pause_ns;
 
     struct tessi_flow_actions actions;
+    struct tessi_flow_outcome *cancelled; /* steps for devices that cannot be run; to be told to the flow */
+    size_t cancelled_count, cancelled_capacity;
+    bool no_devices; /* the flow knows that all are lost */
     int64_t now_ns;
 
     enum worker_phase phase;

@@ -1,5 +1,6 @@
 /* The connection to the scheduler. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -15,6 +16,7 @@
 
 enum {
     SLOT_DEPTH = 512, /* short steps wait at a slot, so that handing them over costs little each */
+    DEVICE_PLACES = 128, /* tasks at each device: its accumulators, and what waits for their panels */
     STEP_WINDOW = 3,
     QUIET_HEARTBEATS = 3 /* with nothing to do, before memory kept for use goes back */
 };
@@ -181,7 +183,8 @@ static void wake_loop(void *context)
 }
 
 /* Open slots with a kernel family that has the numerics the cluster agreed on: the best that the library has. */
-static enum tessi_status open_slots(struct tessi_worker *worker, const char *numerics, struct tessi_error *error)
+static enum tessi_status open_slots(struct tessi_worker *worker, const char *numerics, const char **family,
+                                    struct tessi_error *error)
 {
     struct tessi_slots_config config = {
         .trace = worker->trace,
@@ -208,10 +211,43 @@ static enum tessi_status open_slots(struct tessi_worker *worker, const char *num
     for (uint32_t i = 0; i < count && (status == TESSI_UNSUPPORTED || status == TESSI_BUSY); i++) {
         bool fits = numerics[0] == 0 || strcmp(tessi_blas_numerics_of(list[i]), numerics) == 0;
         if (fits) {
-            config.blas_family = numerics[0] == 0 ? NULL : list[i];
+            *family = config.blas_family = numerics[0] == 0 ? NULL : list[i];
             status = tessi_slots_create(&config, &worker->slots, error);
         }
     }
+    return status;
+}
+
+/* The cluster's numerics are those of processors, and after a plus those of devices when products run on them. */
+static enum tessi_status open_devices(struct tessi_worker *worker, const char *numerics, struct tessi_error *error)
+{
+    char processors[TESSI_WIRE_NAME_MAX + 1];
+    const char *plus = strchr(numerics, '+');
+    const char *family = NULL;
+    size_t length = plus != NULL ? (size_t)(plus - numerics) : strlen(numerics);
+    (void)snprintf(processors, sizeof processors, "%.*s", (int)length, numerics);
+    enum tessi_status status;
+    TESSI_TRY(open_slots(worker, processors, &family, error));
+    bool agreed = plus != NULL && worker->gpus != NULL && strcmp(plus + 1, tessi_gpus_numerics(worker->gpus)) == 0;
+    if (plus != NULL && !agreed) {
+        return tessi_fail(error, TESSI_UNSUPPORTED, "this cluster computes products on devices of numerics '%s', which this "
+                          "worker has not", plus + 1);
+    }
+    if (worker->gpus != NULL && !agreed) {
+        tessi_log_event(TESSI_LOG_WARN, "gpus_idle", "reason=" TESSI_LOG_TEXT,
+                        "the cluster began without GPUs: start the worker that has them first, or the scheduler with their "
+                        "--blas-core");
+        tessi_gpus_destroy(worker->gpus);
+        worker->gpus = NULL;
+    }
+    if (worker->gpus != NULL) {
+        char text[512];
+        TESSI_TRY(tessi_gpus_open(worker->gpus, family, worker->store, error));
+        worker->deferred = tessi_deferred_create(worker->gpus, worker->store, worker->threads);
+        tessi_gpus_describe(worker->gpus, text, sizeof text);
+        tessi_log_event(TESSI_LOG_INFO, "gpus", "count=%" PRIu32 " what=" TESSI_LOG_TEXT, tessi_gpus_alive(worker->gpus), text);
+    }
+cleanup:
     return status;
 }
 
@@ -225,7 +261,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
     worker->heartbeat_ns = heartbeat_ms * TESSI_NS_PER_MS;
     uint32_t events = worker->config.trace_events > 0 ? worker->config.trace_events : TESSI_TRACE_EVENTS;
     worker->trace = tessi_trace_create(worker->config.no_trace ? 0 : events);
-    enum tessi_status status = open_slots(worker, welcome->family, &error);
+    enum tessi_status status = open_devices(worker, welcome->family, &error);
     if (status == TESSI_OK) {
         status = tessi_peers_begin(worker->peers, worker->run_id, worker->id, &error);
     }
@@ -237,6 +273,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
     struct tessi_flow_config flow = {
         .self = worker->id,
         .slots = worker->threads,
+        .device_slots = DEVICE_PLACES * tessi_gpus_alive(worker->gpus),
         .slot_depth = SLOT_DEPTH,
         .window = STEP_WINDOW,
         .memory_bytes = worker->memory_bytes,
@@ -272,6 +309,7 @@ static void take_layers(struct tessi_worker *worker, struct tessi_msg_layers *la
 {
     for (size_t i = 0; i < layers->layers.count; i++) {
         struct tessi_flow_event event = {.kind = TESSI_FLOW_LAYER, .layer = layers->layers.items[i]};
+        event.device = tessi_gpus_takes(worker->gpus, event.layer);
         layers->layers.items[i] = NULL;
         tessi_worker_step(worker, &event, NULL);
     }

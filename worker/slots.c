@@ -22,6 +22,7 @@ struct step { /* one that is with a slot */
     struct slot *slot;
     struct tessi_block *out;
     struct tessi_layer *layer; /* a copy, with the file that was found; NULL */
+    bool cancelled;
     enum tessi_status status;
     int64_t ran_ns;
     char *text; /* of a failure; until the place is used again */
@@ -117,6 +118,9 @@ static enum tessi_status prepare(void *context, struct tessi_kernel_call *call, 
 {
     struct step *step = context;
     enum tessi_status status = TESSI_OK;
+    if (step->cancelled) {
+        return tessi_fail(error, TESSI_CANCELLED, "what the step reads has been lost");
+    }
     if (!tessi_block_committed(step->out)) {
         TESSI_TRY(tessi_block_commit(step->out, error));
     }
@@ -203,7 +207,8 @@ static int64_t expected_ns(const struct tessi_flow_action *action)
     return cost.flops + cost.bytes < (double)WAKES_NS ? (int64_t)(cost.flops + cost.bytes) : INT64_MAX;
 }
 
-void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store)
+void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store,
+                     bool cancelled)
 {
     struct slot *slot = &slots->all[action->slot];
     struct step *step = &slot->steps[action->run % slots->config.depth];
@@ -230,6 +235,7 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
         const struct tessi_flow_after *after = &action->after[i];
         launch->after[i] = (struct tessi_after){slots->all[after->slot].stream, after->first, after->last};
     }
+    step->cancelled = cancelled;
     launch->prepare = prepare;
     launch->done = on_step_done;
     launch->context = step;
@@ -291,7 +297,7 @@ size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *ou
         uint64_t ended = atomic_load(&slot->ended);
         while (slot->taken < ended && count < limit) {
             const struct step *step = &slot->steps[++slot->taken % slots->config.depth];
-            outcomes[count++] = (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text};
+            outcomes[count++] = (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text, false};
         }
     }
     return count;

@@ -16,7 +16,8 @@
 struct tessi_slots;
 
 struct tessi_slots_config {
-    uint32_t count;
+    uint32_t count;          /* threads */
+    uint32_t slots;          /* of the planner: slot s is thread s mod count */
     uint32_t depth;          /* steps that are handed to a slot at a time */
     const char *blas_family; /* kernel family; NULL: the best */
     bool pin;
@@ -35,8 +36,10 @@ void tessi_slots_stop(struct tessi_slots *slots);
 /* Stops them too. NULL is allowed. */
 void tessi_slots_destroy(struct tessi_slots *slots);
 
-/* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. */
-void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store);
+/* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. `cancelled`: it is
+ * not run, and ends as CANCELLED in its turn. */
+void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store,
+                     bool cancelled);
 
 /* Let slots that sleep see what has been given to them. When that is short work for one slot, it is left for
  * tessi_slots_help: a wake-up takes longer. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "worker/internal.h"
@@ -94,13 +95,15 @@ static void copy_config(struct tessi_worker *worker, const struct tessi_worker_c
     worker->config.data_dir = tessi_strdup(config->data_dir);
     worker->config.blas_core = tessi_strdup(config->blas_core);
     worker->config.listen_host = tessi_strdup(config->listen_host);
+    worker->config.gpus = tessi_strdup(config->gpus);
+    worker->config.gpu_memory = tessi_strdup(config->gpu_memory);
     worker->config.name = worker->config.host_id = worker->config.resources = NULL;
 }
 
 static void free_config(struct tessi_worker_config *config)
 {
-    const char *texts[] = {config->scheduler, config->keys_dir,  config->spill_dir,
-                           config->data_dir,  config->blas_core, config->listen_host};
+    const char *texts[] = {config->scheduler, config->keys_dir,    config->spill_dir, config->data_dir,
+                           config->blas_core, config->listen_host, config->gpus,      config->gpu_memory};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         tessi_free((void *)(uintptr_t)texts[i]);
     }
@@ -168,6 +171,51 @@ static enum tessi_status open_store(struct tessi_worker *worker, struct tessi_er
     return tessi_store_create(&store, &worker->store, error);
 }
 
+static void on_gpus_wake(void *context)
+{
+    on_store_wake(context);
+}
+
+/* Products on such devices have bits of their own, so a worker that has them offers its best kernels with them, and then
+ * its kernels without, as many as the name has room for. */
+static void offer_gpus(struct tessi_worker *worker)
+{
+    char with[sizeof worker->families];
+    size_t first = strcspn(worker->kernels, ",");
+    int n = snprintf(with, sizeof with, "%.*s+%s", (int)first, worker->kernels, tessi_gpus_numerics(worker->gpus));
+    TESS_ASSERT(n > 0 && (size_t)n < sizeof with);
+    const char *rest = worker->kernels;
+    while (*rest != 0) {
+        size_t length = strcspn(rest, ",");
+        size_t used = strlen(with);
+        if (used + 1 + length < sizeof with) {
+            (void)snprintf(with + used, sizeof with - used, ",%.*s", (int)length, rest);
+        }
+        rest += length + (rest[length] == ',' ? 1 : 0);
+    }
+    memcpy(worker->families, with, sizeof with);
+}
+
+static enum tessi_status find_gpus(struct tessi_worker *worker, struct tessi_error *error)
+{
+    struct tessi_gpus_config config = {.gpus = worker->config.gpus,
+                                       .memory = worker->config.gpu_memory,
+                                       .wake = on_gpus_wake,
+                                       .context = worker};
+    struct tessi_error reason = {0};
+    memcpy(worker->families, worker->kernels, sizeof worker->families);
+    enum tessi_status status = tessi_gpus_find(&config, &worker->gpus, &reason);
+    if (status != TESSI_OK) {
+        return tessi_fail(error, status, "%s", reason.text);
+    }
+    if (worker->gpus != NULL) {
+        offer_gpus(worker);
+    } else {
+        tessi_log_event(TESSI_LOG_INFO, "gpus_none", "reason=" TESSI_LOG_TEXT, reason.text);
+    }
+    return TESSI_OK;
+}
+
 static enum tessi_status create_parts(struct tessi_worker *worker, const struct tessi_worker_config *config,
                                       struct tessi_error *error)
 {
@@ -180,7 +228,8 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     TESSI_TRY(tessi_resources_parse(config->resources != NULL ? config->resources : "", &worker->resources, error));
     tessi_settings_processor_name(worker->processor, sizeof worker->processor);
     bool inproc = worker->scheduler.scheme == TESSI_SCHEME_INPROC;
-    TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->families, sizeof worker->families, error));
+    TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->kernels, sizeof worker->kernels, error));
+    TESSI_TRY(find_gpus(worker, error));
     worker->threads = config->threads > 0 ? config->threads : tessi_settings_processors();
     worker->memory_bytes = config->memory_bytes > 0 ? config->memory_bytes : tessi_worker_default_memory();
     choose_spill(worker);
@@ -364,14 +413,25 @@ static void end_membership(struct tessi_worker *worker)
     if (worker->slots != NULL) {
         tessi_slots_stop(worker->slots);
     }
+    if (worker->gpus != NULL) {
+        tessi_gpus_stop(worker->gpus);
+    }
+    tessi_deferred_destroy(worker->deferred);
     tessi_peers_destroy(worker->peers);
     tessi_store_destroy(worker->store);
     tessi_slots_destroy(worker->slots);
+    tessi_gpus_destroy(worker->gpus);
+    tessi_free(worker->cancelled);
     tessi_trace_destroy(worker->trace);
     if (worker->flow != NULL) {
         tessi_flow_destroy(worker->flow);
     }
     worker->trace = NULL;
+    worker->gpus = NULL;
+    worker->deferred = NULL;
+    worker->cancelled = NULL;
+    worker->cancelled_count = worker->cancelled_capacity = 0;
+    worker->no_devices = false;
     worker->peers = NULL;
     worker->store = NULL;
     worker->slots = NULL;
@@ -392,7 +452,8 @@ static enum tessi_status begin_again(struct tessi_worker *worker, struct tessi_e
     worker->phase = WORKER_JOINING;
     worker->status = TESSI_OK;
     worker->again = false;
-    return open_store(worker, error);
+    enum tessi_status status = find_gpus(worker, error);
+    return status == TESSI_OK ? open_store(worker, error) : status;
 }
 
 /* From hello to the end. */

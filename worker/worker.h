@@ -39,6 +39,8 @@ struct tessi_worker_config {
                                 is on this machine, nowhere otherwise */
     const char *host_id;     /* workers with equal ids share memory; NULL: the boot id */
     const char *blas_core;   /* numerics family to offer, and no other; NULL: all that the processor has */
+    const char *gpus;        /* NULL or "auto", "none", "0,1": see worker/gpu/gpus.h */
+    const char *gpu_memory;  /* of each: "90%" (NULL) or "8GiB" */
     const char *listen_host; /* address on which peers connect; NULL: the one that reaches the scheduler */
     uint32_t connect_timeout_ms;          /* 0: 5 000 */
     const char *resources;   /* what tasks may demand of it, "ssd=2,license=1"; NULL: nothing */

@@ -52,6 +52,8 @@ int cli_worker(int argc, char **argv)
         {"host-id", "ID", "workers with equal ids share memory (the boot id)", CLI_TEXT, &config.host_id},
         {"keys", "DIR", "the cluster's keys", CLI_TEXT, &config.keys_dir},
         {"blas-core", "NAME", "compute with this numerics family and no other", CLI_TEXT, &config.blas_core},
+        {"gpus", "WHICH", "auto (default), none, or numbers such as 0,1; emulated:SETTINGS for tests", CLI_TEXT, &config.gpus},
+        {"gpu-memory", "SIZE", "of each GPU, a share such as 90% or a size such as 8GiB (90%)", CLI_TEXT, &config.gpu_memory},
         {"listen-host", "HOST", "address on which other workers reach this one", CLI_TEXT, &config.listen_host},
         {"resources", "LIST", "what tasks may demand of this worker, such as ssd=2,license=1", CLI_TEXT, &config.resources},
         {"trace-events", "N", "kept for each slot, 48 bytes each (65536, which is 3 MiB; 0: none)", CLI_COUNT,

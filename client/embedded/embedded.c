@@ -131,6 +131,8 @@ enum tessi_status tessi_embedded_open(const struct tessi_embedded_config *config
         .spill_dir = config->spill_dir,
         .spill_bytes = config->spill_bytes,
         .no_spill = config->no_spill,
+        .gpus = config->gpus,
+        .gpu_memory = config->gpu_memory,
         .resources = config->resources,
         .trace_events = config->trace_events,
         .name = "embedded",

@@ -19,6 +19,8 @@ struct tessi_embedded_config { /* zero is the default, as in struct tessi_worker
     uint64_t spill_bytes;
     const char *resources;
     bool no_spill;
+    const char *gpus;
+    const char *gpu_memory;
     uint32_t trace_events;
 };
 

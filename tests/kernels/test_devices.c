@@ -200,6 +200,7 @@ static void test_streams_and_events(void **state)
                 assert_int_equal(kind->event_record(in, events[s]), TESSI_OK);
                 assert_int_equal(kind->stream_wait(compute, events[s]), TESSI_OK);
                 assert_int_equal(kind->launch(compute, &launches[s]), TESSI_OK);
+                kind->kick(compute);
             }
             assert_int_equal(kind->event_create(device, &events[3], NULL), TESSI_OK);
             assert_true(kind->event_query(events[3])); /* never recorded: reached */
@@ -275,9 +276,11 @@ static void test_emulated_faults(void **state)
     struct tessi_launch launch = {
         .call = {.layer = layer, .steps = 1, .out = blocks[1]}, .done = on_done, .context = &waiter};
     assert_int_equal(kind->launch(stream, &launch), TESSI_OK);
+    kind->kick(stream);
     wait_for(&waiter, 1);
     assert_int_equal(waiter.status, TESSI_OK);
     assert_int_equal(kind->launch(stream, &launch), TESSI_OK);
+    kind->kick(stream);
     assert_int_equal(kind->copy_async(stream, blocks[1], blocks[0], 8, on_done, &waiter), TESSI_OK);
     wait_for(&waiter, 3);
     assert_int_equal(waiter.status, TESSI_LOST);

@@ -20,6 +20,7 @@
 #include "worker/flow/flow.h"
 
 #define WORKERS_MAX 4
+#define SLOTS_MAX 8 /* with those of devices */
 #define LAYERS_MAX 14
 #define SESSION 100u
 #define SCHEDULER 0u /* queue ends: 0 scheduler, 1 … W workers, W + 1 the client */
@@ -61,9 +62,10 @@ struct worker {
     bool alive;
     struct cell *cells;
     size_t cell_capacity;
-    struct run *slots[4];
-    size_t slot_count[4];
-    uint64_t slot_ended[4]; /* number of the last run that has */
+    struct run *slots[SLOTS_MAX];
+    size_t slot_count[SLOTS_MAX];
+    uint64_t slot_ended[SLOTS_MAX];  /* number of the last run that has */
+    bool slot_cancelled[SLOTS_MAX];  /* the device has given the task's step back, and so those after it */
     struct io *io;
     size_t io_count, io_capacity;
     uint64_t memory_bytes;
@@ -448,7 +450,7 @@ static void steal_something(struct world *world)
 static void worker_fini(struct worker *worker)
 {
     tessi_flow_destroy(worker->flow);
-    for (uint32_t s = 0; s < 4; s++) {
+    for (uint32_t s = 0; s < SLOTS_MAX; s++) {
         tessi_free(worker->slots[s]);
     }
     tessi_free(worker->cells);
@@ -557,7 +559,7 @@ static void memory_remove(struct worker *worker, struct cell *cell)
 
 static void no_step_uses(const struct worker *worker, uint32_t block)
 {
-    for (uint32_t s = 0; s < worker->config.slots; s++) {
+    for (uint32_t s = 0; s < worker->config.slots + worker->config.device_slots; s++) {
         for (size_t i = 0; i < worker->slot_count[s]; i++) {
             const struct tessi_flow_action *run = &worker->slots[s][i].action;
             TESS_ASSERT(run->out != block);
@@ -639,7 +641,8 @@ static void act(struct world *world, uint32_t self, const struct tessi_flow_acti
         worker->slots[action->slot] = tessi_realloc(
             worker->slots[action->slot], (worker->slot_count[action->slot] + 1) * sizeof *worker->slots[0]);
         worker->slots[action->slot][worker->slot_count[action->slot]++].action = *action;
-        TESS_ASSERT(worker->slot_count[action->slot] <= worker->config.slot_depth);
+        TESS_ASSERT(worker->slot_count[action->slot] <=
+                    (action->slot < worker->config.slots ? worker->config.slot_depth : 3));
         break;
     case TESSI_FLOW_SPILL:
         TESS_ASSERT(cell->memory && cell->complete);
@@ -743,6 +746,7 @@ static bool may_run(const struct worker *worker, uint32_t slot)
     }
     const struct tessi_flow_action *run = &worker->slots[slot][0].action;
     for (uint32_t i = 0; i < run->after_count; i++) {
+        TESS_ASSERT(slot < worker->config.slots || run->after[i].slot == slot);
         if (worker->slot_ended[run->after[i].slot] < run->after[i].last) {
             return false;
         }
@@ -750,8 +754,45 @@ static bool may_run(const struct worker *worker, uint32_t slot)
     return true;
 }
 
+static void end_run(struct world *world, uint32_t self, struct tessi_flow_outcome *outcome)
+{
+    struct worker *worker = &world->worker[self];
+    uint32_t slot = outcome->slot;
+    worker->slot_count[slot]--;
+    memmove(worker->slots[slot], worker->slots[slot] + 1, worker->slot_count[slot] * sizeof *worker->slots[slot]);
+    worker->slot_ended[slot] = outcome->run;
+    struct message done = {
+        .event = {.kind = TESSI_FLOW_STEP_DONE, .outcomes = outcome, .outcome_count = 1}};
+    step(world, self, &done);
+}
+
+/* A device that is too small or gone gives steps back: the task begins anew, maybe at a CPU slot. */
+static bool give_back(struct world *world, uint32_t self, uint32_t slot)
+{
+    struct worker *worker = &world->worker[self];
+    const struct tessi_flow_action *run = &worker->slots[slot][0].action;
+    bool behind = run->step > 0 && worker->slot_cancelled[slot];
+    if (slot < worker->config.slots || (!behind && below(world, 20) > 0)) {
+        worker->slot_cancelled[slot] = false;
+        return false;
+    }
+    struct tessi_flow_outcome outcome = {
+        .slot = slot, .run = run->run, .status = TESSI_CANCELLED, .elsewhere = below(world, 4) == 0};
+    worker->slot_cancelled[slot] = true;
+    bool gone = below(world, 10) == 0;
+    end_run(world, self, &outcome);
+    if (gone) {
+        struct message lost = {.event = {.kind = TESSI_FLOW_NO_DEVICES}};
+        step(world, self, &lost);
+    }
+    return true;
+}
+
 static void run_slot(struct world *world, uint32_t self, uint32_t slot)
 {
+    if (give_back(world, self, slot)) {
+        return;
+    }
     struct worker *worker = &world->worker[self];
     struct tessi_flow_action run = worker->slots[slot][0].action;
     uint64_t values[TESSI_STEP_REFS_MAX];
@@ -768,13 +809,8 @@ static void run_slot(struct world *world, uint32_t self, uint32_t slot)
     if (out->complete && out->memory) {
         TESS_ASSERT(out->value == task_of(world, run.task.layer, run.task.index)->value);
     }
-    worker->slot_count[slot]--;
-    memmove(worker->slots[slot], worker->slots[slot] + 1, worker->slot_count[slot] * sizeof *worker->slots[slot]);
-    worker->slot_ended[slot] = run.run;
     struct tessi_flow_outcome outcome = {.slot = slot, .run = run.run, .ran_ns = 1 + below(world, 400000)};
-    struct message done = {
-        .event = {.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcome, .outcome_count = 1}};
-    step(world, self, &done);
+    end_run(world, self, &outcome);
 }
 
 static void finish_io(struct world *world, uint32_t self)
@@ -817,6 +853,7 @@ static void create_worker(struct world *world, uint32_t w, uint64_t memory_bytes
     worker->config = (struct tessi_flow_config){
         .self = w,
         .slots = 1 + below(world, 3),
+        .device_slots = below(world, 2) * below(world, 5),
         .slot_depth = 1 + below(world, 9),
         .window = 2 + below(world, 3),
         .memory_bytes = memory_bytes,
@@ -848,7 +885,9 @@ static void create(struct world *world, uint64_t seed)
     }
     for (uint32_t w = 1; w <= world->workers; w++) {
         for (size_t i = 0; i < world->layers; i++) {
-            post_event(world, SCHEDULER, w, TESSI_FLOW_LAYER)->event.layer = tessi_layer_copy(world->layer[i]);
+            struct message *message = post_event(world, SCHEDULER, w, TESSI_FLOW_LAYER);
+            message->event.layer = tessi_layer_copy(world->layer[i]);
+            message->event.device = below(world, 2) == 0;
         }
         for (uint32_t other = 1; other <= world->workers; other++) {
             if (other != w) {
@@ -872,7 +911,7 @@ static void create(struct world *world, uint64_t seed)
 
 static bool something_happens(struct world *world)
 {
-    struct { uint32_t kind, a, b; } choices[ENDS * ENDS + WORKERS_MAX * 8];
+    struct { uint32_t kind, a, b; } choices[ENDS * ENDS + WORKERS_MAX * (SLOTS_MAX + 4)];
     uint32_t count = 0;
     for (uint32_t from = 0; from <= world->workers + 1; from++) {
         for (uint32_t to = 0; to <= world->workers + 1; to++) {
@@ -883,7 +922,7 @@ static bool something_happens(struct world *world)
     }
     for (uint32_t w = 1; w <= world->workers; w++) {
         struct worker *worker = &world->worker[w];
-        for (uint32_t s = 0; worker->alive && s < worker->config.slots; s++) {
+        for (uint32_t s = 0; worker->alive && s < worker->config.slots + worker->config.device_slots; s++) {
             if (may_run(worker, s)) {
                 choices[count].kind = 1, choices[count].a = w, choices[count++].b = s;
             }

@@ -35,6 +35,8 @@ struct tessi_device_info {
     uint32_t architecture; /* CUDA: compute capability, 90 for 9.0 */
     double gflops_f64, gflops_f32, gflops_tf32, gflops_half; /* rough: what products may reach; 0: unknown */
     double memory_gb_s, copy_gb_s;                           /* own memory; from and to the host */
+    double flops_min; /* products of fewer operations a task are not worth the way */
+    double bytes_min; /* nor are other blocks of fewer bytes */
 };
 
 /* What the device is doing, for people. Unknown ones are negative. */
@@ -87,6 +89,10 @@ struct tessi_device_kind {
 
     /* How many there are; 0 with a text that says why. */
     uint32_t (*count)(const struct tessi_device_options *options, struct tessi_error *error);
+    /* The name under which products have the same bits, "cuda90": of the device that `options` means, before it is
+     * opened. */
+    enum tessi_status (*numerics)(const struct tessi_device_options *options, char *text, size_t size,
+                                  struct tessi_error *error);
 
     enum tessi_status (*open)(const struct tessi_device_options *options, struct tessi_device **device,
                               struct tessi_error *error);

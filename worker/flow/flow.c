@@ -23,11 +23,13 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     tessi_flow_pool_init(&flow->ties, sizeof(struct flow_tie), sizeof(struct flow_tie));
     tessi_flow_pool_init(&flow->peers, sizeof(struct flow_peer), sizeof(struct flow_peer));
     tessi_flow_pool_init(&flow->layers, sizeof(struct flow_layer), sizeof(struct flow_layer));
-    flow->slots = tessi_zalloc(config->slots * sizeof *flow->slots);
-    for (uint32_t i = 0; i < config->slots; i++) {
-        flow->slots[i].ring = tessi_zalloc(config->slot_depth * sizeof *flow->slots[i].ring);
+    flow->slots = tessi_zalloc(flow_slots_all(flow) * sizeof *flow->slots);
+    for (uint32_t i = 0; i < flow_slots_all(flow); i++) {
+        int kind = i < config->slots ? 0 : 1;
+        flow->slots[i].depth = kind == 0 ? config->slot_depth : FLOW_DEVICE_DEPTH;
+        flow->slots[i].ring = tessi_zalloc(flow->slots[i].depth * sizeof *flow->slots[i].ring);
         flow->slots[i].first = flow->slots[i].next = 1;
-        tessi_heap_push(&flow->idle, 0, i, i);
+        tessi_heap_push(&flow->idle[kind], 0, i, i);
     }
     return flow;
 }
@@ -46,7 +48,7 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     for (uint32_t i = 0; i < flow->layers.count; i++) {
         tessi_layer_destroy(flow_layer(flow, i)->layer);
     }
-    for (uint32_t i = 0; i < flow->config.slots; i++) {
+    for (uint32_t i = 0; i < flow_slots_all(flow); i++) {
         struct flow_slot *slot = &flow->slots[i];
         for (uint64_t n = slot->first; n < slot->next; n++) {
             tessi_free(flow_run(flow, slot, n)->text);
@@ -66,12 +68,14 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_map_fini(&flow->peer_of);
     tessi_map_fini(&flow->layer_of);
     tessi_queue_fini(&flow->all);
-    tessi_queue_fini(&flow->startable);
+    tessi_queue_fini(&flow->startable[0]);
+    tessi_queue_fini(&flow->startable[1]);
     tessi_heap_fini(&flow->lacking);
     tessi_free(flow->holders.items);
     tessi_free(flow->set_aside.items);
     tessi_queue_fini(&flow->runnable);
-    tessi_heap_fini(&flow->idle);
+    tessi_heap_fini(&flow->idle[0]);
+    tessi_heap_fini(&flow->idle[1]);
     for (int i = 0; i < FLOW_CLASSES; i++) {
         tessi_heap_fini(&flow->fetch[i]);
     }
@@ -157,6 +161,7 @@ static void on_layer(struct tessi_flow *flow, const struct tessi_flow_event *eve
     }
     layer->layer = event->layer;
     layer->regenerable = tessi_layer_regenerable(event->layer);
+    layer->device = event->device && flow->config.device_slots > 0 && !flow->no_devices;
     layer->block_bytes = tessi_grid_uniform_elements(&event->layer->grid) * tessi_dtype_size(event->layer->dtype);
     for (uint32_t i = 0; i < event->layer->ninputs; i++) {
         const struct tessi_input *input = &event->layer->input[i];
@@ -266,6 +271,12 @@ static void handle_event(struct tessi_flow *flow, const struct tessi_flow_event 
     case TESSI_FLOW_SPILLED:
         tessi_flow_on_spilled(flow, event);
         break;
+    case TESSI_FLOW_LOST:
+        tessi_flow_on_lost(flow, event);
+        break;
+    case TESSI_FLOW_NO_DEVICES:
+        tessi_flow_on_no_devices(flow);
+        break;
     case TESSI_FLOW_LOADED:
         tessi_flow_on_loaded(flow, event);
         break;
@@ -322,7 +333,7 @@ void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
 
 bool tessi_flow_has_report(const struct tessi_flow *flow)
 {
-    for (uint32_t s = 0; s < flow->config.slots; s++) {
+    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
         const struct flow_slot *slot = &flow->slots[s];
         if ((slot->told > slot->first ? slot->told : slot->first) < slot->next) {
             return true; /* steps that have not been told of */

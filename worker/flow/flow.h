@@ -56,6 +56,7 @@
 struct tessi_flow_config {
     uint32_t self;          /* this worker's id */
     uint32_t slots;         /* ≥ 1 */
+    uint32_t device_slots;  /* places for tasks at devices; their numbers follow those of the slots */
     uint32_t slot_depth;    /* steps handed to a slot ahead of time at most, ≥ 1: short ones only, see slots.c */
     uint32_t window;        /* stream steps whose inputs are brought in ahead, ≥ 2 */
     uint64_t memory_bytes;  /* budget for blocks */
@@ -90,6 +91,8 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_REVOKE,      /* the owner wants its lease back */
     TESSI_FLOW_DATA,        /* the bytes pulled from `peer` are complete in the block's memory */
     TESSI_FLOW_SPILLED,     /* spill file written (or, status ≠ OK, could not be) */
+    TESSI_FLOW_LOST,        /* a complete block that was made here is gone with the device that had it */
+    TESSI_FLOW_NO_DEVICES,  /* device slots take nothing any more */
     TESSI_FLOW_LOADED,      /* block is back in memory (status ≠ OK: its file is damaged: the block is lost) */
 };
 
@@ -97,8 +100,9 @@ struct tessi_flow_outcome {
     uint32_t slot;             /* echo of the RUN action */
     uint64_t run;
     int64_t ran_ns;
-    enum tessi_status status;  /* CANCELLED: not run, since a step that it comes after has failed */
+    enum tessi_status status;  /* CANCELLED: not run, since a step that it comes after has failed, or given back */
     const char *text;          /* message of a failure, or NULL; borrowed */
+    bool elsewhere;            /* with CANCELLED: the layer's tasks are no longer for devices */
 };
 
 struct tessi_flow_event {
@@ -106,6 +110,7 @@ struct tessi_flow_event {
     int64_t now_ns;
     uint32_t peer; /* worker id; a client's session id may be a peer too (readers, and sources of RECEIVE layers) */
     struct tessi_layer *layer;          /* LAYER */
+    bool device;                        /* LAYER: its tasks run at device slots */
     uint32_t session, layer_id;         /* DROP_LAYER */
     const struct tessi_span *spans;     /* ASSIGN, FREE, STEAL, ADOPT, TAKE_OVER, LOCATION; borrowed */
     size_t span_count;
@@ -116,7 +121,7 @@ struct tessi_flow_event {
     uint32_t worker;                    /* MOVED: the new owner */
     bool lease;                         /* READ: the reader can map our memory */
     bool shares_memory;                 /* PEER_UP */
-    uint32_t block;                     /* SPILLED, LOADED: handle */
+    uint32_t block;                     /* SPILLED, LOADED, LOST: handle */
     enum tessi_status status;           /* SPILLED, LOADED */
     const struct tessi_flow_outcome *outcomes; /* STEP_DONE; borrowed */
     size_t outcome_count;
@@ -164,7 +169,8 @@ struct tessi_flow_action {
     bool spilled;                     /* SEND_BLOCK, SEND_INLINE: memory is gone, read the file */
     /* RUN */
     uint32_t slot;
-    uint64_t run;                     /* number of the step at this slot, from 1 */
+    uint64_t run;                     /* number of the step at this slot, from 1. A device slot has steps of one task
+                                         at a time, which come after each other and after nothing else */
     uint32_t after_count;
     struct tessi_flow_after after[TESSI_FLOW_AFTER_MAX];
     int64_t assigned_ns;              /* when the task came here, for the trace */

@@ -29,6 +29,7 @@
 #include "worker/flow/flow.h"
 
 #define FLOW_NONE UINT32_MAX
+#define FLOW_DEVICE_DEPTH 3          /* steps of one task at a device slot: its device knows the next one before the first ends */
 #define FLOW_SPILLS_MAX 4            /* files written at a time */
 #define FLOW_VICTIMS_MAX 64          /* copies dropped for a request that does not wait in line */
 #define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
@@ -100,6 +101,7 @@ struct flow_layer {
     uint64_t input_bytes[TESSI_INPUTS_MAX]; /* likewise of the inputs' */
     int64_t step_ns;      /* what a step of it takes, smoothed; 0: not known yet */
     bool regenerable, dropped, live;
+    bool device; /* its tasks go to device slots */
 };
 
 struct flow_block {
@@ -162,6 +164,8 @@ struct flow_task {
     bool promises;    /* its last step is at a slot and short: its readers may queue up behind it */
     bool alone;       /* workers died while it ran: no other step waits behind it */
     bool held_back;   /* its next step waits for room in its slot's queue */
+    bool stream;      /* counted in `streams`, at a device slot if `at_device` */
+    bool at_device;
     struct flow_link few[FLOW_LINKS_FEW]; /* what `links` points to when there are no more; not zeroed */
 };
 
@@ -197,9 +201,10 @@ struct flow_run {
     uint32_t held[TESSI_RESOURCES_MAX];
 };
 
-/* Steps at a slot: a ring of slot_depth runs, those from `first` up to `next`. */
+/* Steps at a slot: a ring of `depth` runs, those from `first` up to `next`. */
 struct flow_slot {
     struct flow_run *ring;
+    uint32_t depth;       /* of the ring */
     uint64_t first, next; /* numbers of runs, from 1 */
     uint64_t told;        /* runs before this one have been looked at for report.started */
     int64_t queued_ns;    /* estimated time of what is in the queue */
@@ -241,7 +246,7 @@ struct tessi_flow {
     uint32_t page, block_count;
     uint32_t recent[FLOW_RECENT]; /* layers looked for lately, by id; NONE */
     struct tessi_queue all;    /* every task */
-    struct tessi_queue startable, runnable; /* waiting; started, next step has its inputs and a place */
+    struct tessi_queue startable[2], runnable; /* waiting, for a CPU slot or for a device slot; started, next step has its inputs and a place */
     struct tessi_heap lacking; /* as startable, but for a resource that is not free */
     struct flow_handles set_aside; /* startable, but without room in the round under way */
     bool priorities; /* tasks of different priority have been here: the startable ones are not in task order */
@@ -249,7 +254,7 @@ struct tessi_flow {
     uint64_t resources_used[TESSI_RESOURCES_MAX]; /* as in the configuration */
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
     struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
-    struct tessi_heap idle;    /* slots by queue length */
+    struct tessi_heap idle[2]; /* slots by queue length: CPU slots, device slots */
     struct flow_slot *slots;
     struct flow_handles checks, copies, failed_spills;
     struct tessi_span *where;  /* of the assignment under way, sorted */
@@ -259,7 +264,8 @@ struct tessi_flow {
     struct tessi_report report;
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
-    uint32_t seq, started, streams, spilling, spill_generation; /* streams: started tasks of several steps */
+    uint32_t seq, started, spilling, spill_generation;
+    uint32_t streams[2];       /* started tasks of several steps, at CPU slots and at device slots */
     int64_t now_ns;            /* of the event under way */
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
@@ -267,6 +273,7 @@ struct tessi_flow {
     uint64_t largest_footprint, heir_bytes;
     bool blocked;              /* the oldest task waits for room: nobody else gets any */
     bool spill_broken;         /* the last spill failed */
+    bool no_devices;           /* device slots take nothing any more */
     uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
     uint64_t fetched_bytes, served_bytes, mapped_bytes;
     uint32_t pulls;            /* under way */
@@ -304,7 +311,12 @@ static inline struct flow_layer *flow_layer(const struct tessi_flow *flow, uint3
 }
 static inline struct flow_run *flow_run(const struct tessi_flow *flow, const struct flow_slot *slot, uint64_t run)
 {
-    return &slot->ring[run % flow->config.slot_depth];
+    (void)flow;
+    return &slot->ring[run % slot->depth];
+}
+static inline uint32_t flow_slots_all(const struct tessi_flow *flow)
+{
+    return flow->config.slots + flow->config.device_slots;
 }
 static inline uint32_t flow_slot_count(const struct flow_slot *slot)
 {
@@ -314,6 +326,11 @@ static inline uint32_t flow_slot_count(const struct flow_slot *slot)
 static inline bool flow_block_promised(const struct tessi_flow *flow, const struct flow_block *block)
 {
     return block->state == FLOW_MAKING && block->task != FLOW_NONE && flow_task(flow, block->task)->promises;
+}
+/* 1: a task for device slots. */
+static inline int flow_task_kind(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    return flow_layer(flow, flow_block(flow, task->block)->layer)->device ? 1 : 0;
 }
 static inline bool flow_after(struct flow_position a, struct flow_position b)
 {
@@ -391,6 +408,8 @@ void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t task);   /* parked r
 
 /* slots.c */
 void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_no_devices(struct tessi_flow *flow);
+void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task); /* not counted any more */
 void tessi_flow_advance(struct tessi_flow *flow);
 uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
 bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot);
@@ -423,6 +442,7 @@ void tessi_flow_revoke(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_load(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_lost(struct tessi_flow *flow, const struct tessi_flow_event *event);
 
 /* fetch.c */
 void tessi_flow_ask(struct tessi_flow *flow, uint32_t block, uint32_t peer_id, uint32_t epoch);

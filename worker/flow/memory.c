@@ -348,3 +348,16 @@ void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event
         tessi_flow_turn_away(flow, event->block, 0, 0);
     }
 }
+
+void tessi_flow_on_lost(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    struct flow_block *block = event->block < flow->blocks.count ? flow_block(flow, event->block) : NULL;
+    if (block == NULL || !block->live || block->state != FLOW_LOCAL || !block->owned) {
+        flow->stale_events++;
+        return;
+    }
+    block->lost = block->pins > 0; /* steps that read it have read nothing */
+    tessi_spans_push(&flow->report.missing, tessi_flow_block_span(flow, block));
+    tessi_flow_block_abandon(flow, event->block);
+    tessi_flow_turn_away(flow, event->block, 0, 0);
+}

@@ -31,8 +31,9 @@ static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_ta
 
 static void slot_recount(struct tessi_flow *flow, uint32_t slot)
 {
-    (void)tessi_heap_remove(&flow->idle, slot);
-    tessi_heap_push(&flow->idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
+    struct tessi_heap *idle = &flow->idle[slot < flow->config.slots ? 0 : 1];
+    (void)tessi_heap_remove(idle, slot);
+    tessi_heap_push(idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
 }
 
 bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot_index)
@@ -42,8 +43,11 @@ bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task 
     if (count == 0) {
         return true;
     }
-    if (count >= flow->config.slot_depth) {
+    if (count >= slot->depth) {
         return false;
+    }
+    if (slot_index >= flow->config.slots) {
+        return task->queued > 0; /* of one task at a time */
     }
     if (task->queued > 0) {
         return count == 1 || slot->queued_ns < AHEAD_NS;
@@ -108,8 +112,12 @@ static int64_t begin_ns(const struct tessi_flow *flow, const struct flow_task *t
 /* With its inputs where they are being made, or at the slot with the least to do. */
 static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    uint32_t idle = tessi_heap_peek(&flow->idle)->value, best = FLOW_NONE;
+    int kind = flow_task_kind(flow, task);
+    uint32_t idle = tessi_heap_peek(&flow->idle[kind])->value, best = FLOW_NONE;
     int64_t best_ns = 0;
+    if (kind == 1) {
+        return idle; /* its device is not chosen here */
+    }
     for (uint32_t i = task->demand_at; next_input(task, i); i++) {
         const struct flow_block *block = flow_block(flow, task->links[i].block);
         uint32_t slot = block->state == FLOW_MAKING ? flow_task(flow, block->task)->slot : best;
@@ -216,7 +224,8 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
     enqueue(flow, handle, slot_index, action);
     tessi_flow_block_touch(flow, task->block);
     if (task->next_step == task->steps) {
-        task->promises = !task->alone && step_estimate(flow, task) < SHORT_NS;
+        bool device = slot_index >= flow->config.slots;
+        task->promises = !task->alone && !device && step_estimate(flow, task) < SHORT_NS;
         if (task->promises) {
             tessi_flow_block_update(flow, task->block);
         }
@@ -227,12 +236,29 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
     return true;
 }
 
+/* A device slot waits for no other slot: the task is held back until the step that makes its input has ended. */
+static bool hold_back_for_maker(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct flow_task *task = flow_task(flow, handle);
+    for (uint32_t i = task->demand_at; flow_task_kind(flow, task) == 1 && next_input(task, i); i++) {
+        const struct flow_block *block = flow_block(flow, task->links[i].block);
+        if (block->state == FLOW_MAKING) {
+            hold_back(flow, handle, flow_task(flow, block->task)->slot);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void run_started(struct tessi_flow *flow)
 {
     const struct tessi_heap_entry *top;
     while ((top = tessi_queue_peek(&flow->runnable)) != NULL) {
         uint32_t handle = top->value;
         const struct flow_task *task = flow_task(flow, handle);
+        if (hold_back_for_maker(flow, handle)) {
+            continue;
+        }
         uint32_t slot = task->queued > 0 ? task->slot : choose_slot(flow, task);
         if (!tessi_flow_slot_open(flow, task, slot)) {
             hold_back(flow, handle, slot);
@@ -246,14 +272,14 @@ void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_task *task = flow_task(flow, handle);
     int32_t priority = tessi_flow_task_wishes(flow, task)->priority;
-    tessi_queue_push(&flow->startable, (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order, handle);
+    tessi_queue_push(&flow->startable[flow_task_kind(flow, task)], (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order, handle);
     flow->priorities = flow->priorities || priority != 0;
 }
 
 /* It waits aside until something is given back. */
 static void put_by(struct tessi_flow *flow, uint32_t handle)
 {
-    (void)tessi_queue_remove(&flow->startable, handle);
+    (void)tessi_queue_remove(&flow->startable[flow_task_kind(flow, flow_task(flow, handle))], handle);
     if (!tessi_heap_contains(&flow->lacking, handle)) {
         tessi_heap_push(&flow->lacking, flow_task(flow, handle)->order, handle, handle);
     }
@@ -263,9 +289,14 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
 {
     struct flow_task *task = flow_task(flow, handle);
     struct flow_block *block = flow_block(flow, task->block);
-    uint32_t slot = choose_slot(flow, task), idle = tessi_heap_peek(&flow->idle)->value;
+    int kind = flow_task_kind(flow, task);
+    if (hold_back_for_maker(flow, handle)) {
+        return FLOW_GRANTED;
+    }
+    uint32_t slot = choose_slot(flow, task), idle = tessi_heap_peek(&flow->idle[kind])->value;
     struct tessi_flow_action after;
-    bool streams = task->steps > 1 && flow->streams >= STREAMS_PER_SLOT * flow->config.slots;
+    uint32_t streams_max = kind == 0 ? STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
+    bool streams = task->steps > 1 && flow->streams[kind] >= streams_max;
     if ((!oldest && streams) || !name_after(flow, task, &after)) {
         return FLOW_NO_SLOT;
     }
@@ -295,7 +326,9 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     (void)tessi_flow_act(flow, TESSI_FLOW_ALLOC, task->block);
     task->started = true;
     flow->started++;
-    flow->streams += task->steps > 1 ? 1 : 0;
+    task->stream = task->steps > 1;
+    task->at_device = kind == 1;
+    flow->streams[kind] += task->stream ? 1 : 0;
     tessi_flow_block_move(flow, task->block, FLOW_MAKING);
     bool handed = dispatch(flow, handle, slot);
     TESS_ASSERT(handed);
@@ -314,7 +347,7 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
                                                                    : FLOW_GRANTED;
     }
     if (task->missing == 0) {
-        bool ready = tessi_queue_contains(&flow->startable, handle) || tessi_heap_contains(&flow->lacking, handle);
+        bool ready = tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) || tessi_heap_contains(&flow->lacking, handle);
         return ready ? start(flow, handle, true) : FLOW_GRANTED;
     }
     for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
@@ -328,21 +361,24 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
     return FLOW_GRANTED;
 }
 
-/* The lowest position among the sources still open: 0 starts, 1 first inputs, 2 later inputs. */
-static int next_source(const struct tessi_flow *flow, const bool open[3])
+/* Who wants room: tasks that could start, at CPU slots and at device slots; first inputs; later inputs. */
+enum source { START, START_AT_DEVICE, FIRST_INPUT, LATER_INPUT, SOURCES };
+
+/* The lowest position among the sources still open; −1: there is none. */
+static int next_source(const struct tessi_flow *flow, const bool open[SOURCES])
 {
-    const struct tessi_heap_entry *tops[3] = {tessi_queue_peek(&flow->startable),
-                                              tessi_heap_peek(&flow->fetch[FLOW_WAITING]),
-                                              tessi_heap_peek(&flow->fetch[FLOW_AHEAD])};
+    const struct tessi_heap_entry *tops[SOURCES] = {
+        tessi_queue_peek(&flow->startable[0]), tessi_queue_peek(&flow->startable[1]),
+        tessi_heap_peek(&flow->fetch[FLOW_WAITING]), tessi_heap_peek(&flow->fetch[FLOW_AHEAD])};
     struct flow_position best = {0, 0};
     int chosen = -1;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < SOURCES; i++) {
         const struct tessi_heap_entry *top = open[i] ? tops[i] : NULL;
         if (top == NULL) {
             continue;
         }
         struct flow_position at = {top->first, top->second};
-        if (i == 0) {
+        if (i <= START_AT_DEVICE) {
             at = flow_task_position(flow_task(flow, top->value), 0);
         }
         if (chosen < 0 || flow_after(best, at)) {
@@ -355,13 +391,13 @@ static int next_source(const struct tessi_flow *flow, const bool open[3])
 
 /* Start the first startable task. When there is no room for it, older ones of lower priority may still be given what
  * there is, and younger ones of any kind may not. */
-static enum flow_grant start_next(struct tessi_flow *flow, uint64_t *limit)
+static enum flow_grant start_next(struct tessi_flow *flow, int kind, uint64_t *limit)
 {
-    uint32_t handle = tessi_queue_peek(&flow->startable)->value;
+    uint32_t handle = tessi_queue_peek(&flow->startable[kind])->value;
     uint64_t order = flow_task(flow, handle)->order;
     enum flow_grant grant = order > *limit ? FLOW_NO_ROOM : start(flow, handle, false);
     if (grant == FLOW_NO_ROOM && flow->priorities) {
-        (void)tessi_queue_remove(&flow->startable, handle);
+        (void)tessi_queue_remove(&flow->startable[kind], handle);
         tessi_flow_handles_push(&flow->set_aside, handle);
         *limit = order < *limit ? order : *limit;
     }
@@ -381,7 +417,7 @@ static void put_back(struct tessi_flow *flow)
 
 static void grant_room(struct tessi_flow *flow)
 {
-    bool open[3] = {true, true, true};
+    bool open[SOURCES] = {true, true, true, true};
     const struct tessi_heap_entry *top;
     while ((top = tessi_heap_peek(&flow->fetch[FLOW_STARTED])) != NULL) {
         enum flow_grant grant = tessi_flow_bring(flow, top->value, false);
@@ -389,7 +425,7 @@ static void grant_room(struct tessi_flow *flow)
             return;
         }
         if (grant == FLOW_NO_CREDIT) {
-            open[1] = open[2] = false;
+            open[FIRST_INPUT] = open[LATER_INPUT] = false;
             break;
         }
     }
@@ -397,11 +433,11 @@ static void grant_room(struct tessi_flow *flow)
     uint64_t limit = UINT64_MAX;
     while ((source = next_source(flow, open)) >= 0) {
         enum flow_grant grant;
-        if (source == 0) {
-            grant = start_next(flow, &limit);
+        if (source <= START_AT_DEVICE) {
+            grant = start_next(flow, source, &limit);
             run_started(flow); /* a slot goes on with its task rather than take turns between two: they would end late */
         } else {
-            enum flow_class class = source == 1 ? FLOW_WAITING : FLOW_AHEAD;
+            enum flow_class class = source == FIRST_INPUT ? FLOW_WAITING : FLOW_AHEAD;
             grant = tessi_flow_bring(flow, tessi_heap_peek(&flow->fetch[class])->value, false);
         }
         switch (grant) {
@@ -410,15 +446,18 @@ static void grant_room(struct tessi_flow *flow)
         case FLOW_NO_RESOURCE:
             break;
         case FLOW_NO_SLOT:
-            open[0] = false;
+            open[source] = false;
             break;
         case FLOW_NO_CREDIT:
-            open[1] = open[2] = false;
+            open[FIRST_INPUT] = open[LATER_INPUT] = false;
             break;
         case FLOW_NO_ROOM:
-            open[2] = false;
-            open[1] = open[1] && source == 2;
-            open[0] = open[0] && (source == 2 || (source == 0 && flow->priorities));
+            open[LATER_INPUT] = false;
+            open[FIRST_INPUT] = open[FIRST_INPUT] && source == LATER_INPUT;
+            for (int start = START; start <= START_AT_DEVICE; start++) {
+                bool others = source == LATER_INPUT || (source <= START_AT_DEVICE && flow->priorities);
+                open[start] = open[start] && others;
+            }
             break;
         }
     }
@@ -483,9 +522,44 @@ static void suspect(struct tessi_flow *flow, uint32_t handle)
     tessi_flow_check(flow, task->block);
 }
 
+/* Tasks of the layer that wait for a device slot wait for a CPU slot from now on; those that have begun start over. */
+static void leave_devices(struct tessi_flow *flow, struct flow_layer *layer)
+{
+    layer->device = false;
+    for (uint32_t handle = 0; handle < flow->tasks.count; handle++) {
+        const struct flow_task *task = flow_task(flow, handle);
+        if (!task->live || flow_layer(flow, flow_block(flow, task->block)->layer) != layer) {
+            continue;
+        }
+        if (task->started && task->at_device && !task->suspect) {
+            suspect(flow, handle);
+        } else if (tessi_queue_contains(&flow->startable[1], handle)) {
+            tessi_flow_task_unready(flow, handle);
+            tessi_flow_task_ready(flow, handle);
+        }
+    }
+}
+
+void tessi_flow_on_no_devices(struct tessi_flow *flow)
+{
+    flow->no_devices = true;
+    for (uint32_t i = 0; i < flow->layers.count; i++) {
+        struct flow_layer *layer = flow_layer(flow, i);
+        if (layer->live && layer->device) {
+            leave_devices(flow, layer);
+        }
+    }
+}
+
+void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task)
+{
+    flow->streams[task->at_device ? 1 : 0] -= task->stream ? 1 : 0;
+    task->stream = false;
+}
+
 void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block)
 {
-    for (uint32_t s = 0; s < flow->config.slots; s++) {
+    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
         const struct flow_slot *slot = &flow->slots[s];
         for (uint64_t n = slot->first; n < slot->next; n++) {
             const struct flow_run *run = flow_run(flow, slot, n);
@@ -600,7 +674,7 @@ static bool retire_ended(struct tessi_flow *flow, uint32_t slot_index)
 
 static void take_outcome(struct tessi_flow *flow, const struct tessi_flow_outcome *outcome)
 {
-    struct flow_slot *slot = outcome->slot < flow->config.slots ? &flow->slots[outcome->slot] : NULL;
+    struct flow_slot *slot = outcome->slot < flow_slots_all(flow) ? &flow->slots[outcome->slot] : NULL;
     if (slot == NULL || outcome->run < slot->first || outcome->run >= slot->next ||
         flow_run(flow, slot, outcome->run)->ended) {
         flow->stale_events++;
@@ -611,6 +685,10 @@ static void take_outcome(struct tessi_flow *flow, const struct tessi_flow_outcom
     run->status = outcome->status;
     run->ran_ns = outcome->ran_ns;
     run->text = outcome->status == TESSI_OK ? NULL : tessi_strdup(outcome->text);
+    struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);
+    if (outcome->elsewhere && layer->device) {
+        leave_devices(flow, layer);
+    }
 }
 
 void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event)
@@ -621,7 +699,7 @@ void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_ev
     bool progress = true;
     while (progress) {
         progress = false;
-        for (uint32_t s = 0; s < flow->config.slots; s++) {
+        for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
             progress = retire_ended(flow, s) || progress;
         }
     }
@@ -630,7 +708,7 @@ void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_ev
 /* What is at a slot now may run before the next report: the worker's death would be blamed on it. */
 void tessi_flow_report_started(struct tessi_flow *flow)
 {
-    for (uint32_t s = 0; s < flow->config.slots; s++) {
+    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
         struct flow_slot *slot = &flow->slots[s];
         for (uint64_t n = slot->told > slot->first ? slot->told : slot->first; n < slot->next; n++) {
             const struct flow_run *run = flow_run(flow, slot, n);

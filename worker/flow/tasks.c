@@ -279,7 +279,7 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
     }
     if (!task->started) {
         if (flow_block(flow, task->block)->state == FLOW_UNMADE && !task->held_back &&
-            !tessi_queue_contains(&flow->startable, handle) && !tessi_heap_contains(&flow->lacking, handle)) {
+            !tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) && !tessi_heap_contains(&flow->lacking, handle)) {
             tessi_flow_startable_add(flow, handle);
         }
     } else if (!task->held_back && !tessi_queue_contains(&flow->runnable, handle)) {
@@ -289,7 +289,8 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
 
 void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t handle)
 {
-    (void)tessi_queue_remove(&flow->startable, handle);
+    (void)tessi_queue_remove(&flow->startable[0], handle);
+    (void)tessi_queue_remove(&flow->startable[1], handle);
     (void)tessi_heap_remove(&flow->lacking, handle);
     (void)tessi_queue_remove(&flow->runnable, handle);
 }
@@ -317,7 +318,7 @@ void tessi_flow_task_restart(struct tessi_flow *flow, uint32_t handle)
     tessi_flow_block_move(flow, task->block, FLOW_UNMADE);
     unlink_inputs(flow, task);
     flow->started--;
-    flow->streams -= task->steps > 1 ? 1 : 0;
+    tessi_flow_stream_ended(flow, task);
     flow->restarted_tasks++;
     task->started = task->suspect = false;
     task->next_step = task->done_steps = task->demand_at = task->ahead_at = 0;
@@ -342,7 +343,7 @@ static void task_destroy(struct tessi_flow *flow, uint32_t handle)
     (void)tessi_queue_remove(&flow->all, handle);
     unlink_inputs(flow, task);
     flow->started -= task->started ? 1 : 0;
-    flow->streams -= task->started && task->steps > 1 ? 1 : 0;
+    tessi_flow_stream_ended(flow, task);
     flow_block(flow, task->block)->task = FLOW_NONE;
     tessi_flow_pool_give(&flow->tasks, handle);
 }

@@ -50,8 +50,8 @@ static void verify_task(const struct tessi_flow *flow, uint32_t handle, struct t
     TESS_ASSERT(task->done_steps + task->queued <= task->next_step && task->next_step <= task->steps);
     verify_links(flow, handle, tallies);
     bool aside = tessi_heap_contains(&flow->lacking, handle);
-    bool startable = aside || tessi_queue_contains(&flow->startable, handle);
-    TESS_ASSERT(!aside || !tessi_queue_contains(&flow->startable, handle));
+    bool startable = aside || tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle);
+    TESS_ASSERT(!aside || !tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle));
     bool runnable = tessi_queue_contains(&flow->runnable, handle);
     if (task->receive) {
         TESS_ASSERT(!startable && !runnable && block->state != FLOW_UNMADE);
@@ -92,10 +92,10 @@ static void verify_ties(const struct tessi_flow *flow, struct tally *tallies)
 
 static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
 {
-    for (uint32_t s = 0; s < flow->config.slots; s++) {
+    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
         const struct flow_slot *slot = &flow->slots[s];
         int64_t queued_ns = 0;
-        TESS_ASSERT(flow_slot_count(slot) <= flow->config.slot_depth);
+        TESS_ASSERT(flow_slot_count(slot) <= slot->depth);
         for (uint64_t n = slot->first; n < slot->next; n++) {
             const struct flow_run *run = flow_run(flow, slot, n);
             queued_ns += run->estimate_ns;
@@ -194,7 +194,7 @@ static void verify_resources(const struct tessi_flow *flow)
                 holders += amount > 0;
             }
         }
-        for (uint32_t s = 0; s < flow->config.slots; s++) {
+        for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
             const struct flow_slot *slot = &flow->slots[s];
             for (uint64_t n = slot->first; n < slot->next; n++) {
                 const struct flow_run *run = flow_run(flow, slot, n);
@@ -216,13 +216,13 @@ void tessi_flow_verify(const struct tessi_flow *flow)
         if (flow_task(flow, i)->live) {
             tasks++;
             started += flow_task(flow, i)->started ? 1 : 0;
-            streams += flow_task(flow, i)->started && flow_task(flow, i)->steps > 1 ? 1 : 0;
+            streams += flow_task(flow, i)->stream ? 1 : 0;
             verify_task(flow, i, tallies);
         }
     }
     verify_ties(flow, tallies);
     verify_slots(flow, tallies);
-    for (uint32_t s = 0; s < flow->config.slots; s++) {
+    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
         quiet = quiet && flow_slot_count(&flow->slots[s]) == 0;
     }
     for (uint32_t i = 0; i < flow->blocks.count; i++) {
@@ -247,7 +247,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);
     TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_count);
-    TESS_ASSERT(streams == flow->streams);
+    TESS_ASSERT(streams == flow->streams[0] + flow->streams[1]);
     TESS_ASSERT(flow->checks.count == 0 && heirs == flow->heir_bytes);
     verify_resources(flow);
     verify_progress(flow, quiet);

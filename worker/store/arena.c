@@ -73,6 +73,7 @@ struct tessi_arena {
     uint64_t size;
     uint64_t page_bytes;
     uint64_t slack_bytes;
+    bool keeps;    /* pages are never given back */
     int fd;        /* −1: anonymous memory */
     int shared_fd; /* the same file, read-only */
     struct tessi_extent *first;
@@ -242,7 +243,7 @@ static bool pages_drop(const struct tessi_arena *arena, uint64_t offset, uint64_
 static bool punch_oldest(struct tessi_arena *arena)
 {
     struct tessi_extent *extent = arena->oldest;
-    if (extent == NULL || !pages_drop(arena, extent->offset, extent->bytes)) {
+    if (extent == NULL || arena->keeps || !pages_drop(arena, extent->offset, extent->bytes)) {
         return false;
     }
     free_list_remove(arena, extent);
@@ -651,6 +652,16 @@ void tessi_arena_trim(struct tessi_arena *arena, uint64_t keep_bytes)
 {
     punch_above(arena, arena->stats.used_bytes + keep_bytes);
     arena->stats.used_peak_bytes = arena->stats.used_bytes;
+}
+
+void *tessi_arena_base(const struct tessi_arena *arena)
+{
+    return arena->base;
+}
+
+void tessi_arena_keep_pages(struct tessi_arena *arena)
+{
+    arena->keeps = true;
 }
 
 int tessi_arena_descriptor(const struct tessi_arena *arena)

@@ -53,6 +53,11 @@ uint64_t tessi_extent_offset(const struct tessi_extent *extent); /* in the arena
  * for a worker that has become idle, or a machine that runs out of memory. */
 void tessi_arena_trim(struct tessi_arena *arena, uint64_t keep_bytes);
 
+void *tessi_arena_base(const struct tessi_arena *arena); /* address of offset 0 */
+
+/* Never give pages back from now on: somebody has pinned them. */
+void tessi_arena_keep_pages(struct tessi_arena *arena);
+
 /* The descriptor that others may map, open for reading only where the system allows it; −1 when the memory
  * cannot be shared. Belongs to the arena. */
 int tessi_arena_descriptor(const struct tessi_arena *arena);

@@ -397,6 +397,15 @@ static uint32_t cpu_count(const struct tessi_device_options *options, struct tes
     return 1;
 }
 
+static enum tessi_status cpu_numerics(const struct tessi_device_options *options, char *text, size_t size,
+                                      struct tessi_error *error)
+{
+    (void)options;
+    (void)error;
+    (void)snprintf(text, size, "%s", tessi_blas_numerics());
+    return TESSI_OK;
+}
+
 static void cpu_info(struct tessi_device *device, struct tessi_device_info *info)
 {
     (void)device;
@@ -560,7 +569,7 @@ static enum tessi_status cpu_stream_wait(struct tessi_stream *stream, struct tes
     entry.as.mark.event = event;
     entry.as.mark.ticket = event->recorded;
     (void)pthread_mutex_unlock(&event->lock);
-    return submit(stream, &entry);
+    return submit_and_kick(stream, &entry);
 }
 
 static bool cpu_event_query(struct tessi_event *event)
@@ -582,6 +591,7 @@ static void cpu_event_wait(struct tessi_event *event)
 const struct tessi_device_kind tessi_device_cpu = {
     .name = "cpu",
     .count = cpu_count,
+    .numerics = cpu_numerics,
     .open = cpu_open,
     .close = cpu_close,
     .memory = cpu_memory,

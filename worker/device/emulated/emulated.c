@@ -19,7 +19,7 @@
 #define ALIGNMENT 512
 
 struct parameters {
-    uint64_t count, memory, hidden, copy, latency_us, refuse, break_after;
+    uint64_t small, count, memory, hidden, copy, latency_us, refuse, break_after;
     double compute;
 };
 
@@ -82,7 +82,8 @@ static bool take_setting(struct parameters *parameters, const char *key, double 
         uint64_t *value;
     } rows[] = {{"count", &parameters->count},   {"memory", &parameters->memory},      {"hidden", &parameters->hidden},
                 {"copy", &parameters->copy},     {"latency", &parameters->latency_us}, {"refuse", &parameters->refuse},
-                {"break", &parameters->break_after}};
+                {"break", &parameters->break_after},
+                {"small", &parameters->small}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (strcmp(key, rows[i].key) == 0) {
             *rows[i].value = (uint64_t)number;
@@ -111,7 +112,7 @@ static enum tessi_status parse_spec(const char *spec, struct parameters *paramet
         if (value == NULL || !parse_number(value, &number) || !take_setting(parameters, item, number)) {
             status = tessi_fail(error, TESSI_INVALID,
                                 "emulated device: '%.60s=%.60s' is no setting: give count, memory, hidden, copy, latency, "
-                                "compute, refuse or break with a number",
+                                "compute, small, refuse or break with a number",
                                 item, value != NULL ? value : "");
         }
     }
@@ -244,6 +245,16 @@ static uint32_t emulated_count(const struct tessi_device_options *options, struc
     return parse_spec(options->spec, &parameters, error) == TESSI_OK ? (uint32_t)parameters.count : 0;
 }
 
+/* Its kernels are the processor's, so its bits need no name but one that tells that it is there. */
+static enum tessi_status emulated_numerics(const struct tessi_device_options *options, char *text, size_t size,
+                                           struct tessi_error *error)
+{
+    (void)options;
+    (void)error;
+    (void)snprintf(text, size, "emulated");
+    return TESSI_OK;
+}
+
 static void emulated_close(struct tessi_device *device)
 {
     if (device == NULL) {
@@ -299,7 +310,9 @@ static void emulated_memory(struct tessi_device *device, struct tessi_device_mem
 
 static void emulated_info(struct tessi_device *device, struct tessi_device_info *info)
 {
-    *info = (struct tessi_device_info){.copy_gb_s = (double)device->parameters.copy * 1e-9};
+    double small = (double)device->parameters.small;
+    *info = (struct tessi_device_info){
+        .copy_gb_s = (double)device->parameters.copy * 1e-9, .flops_min = small, .bytes_min = small};
     (void)snprintf(info->name, sizeof info->name, "emulated device");
 }
 
@@ -434,6 +447,11 @@ static enum tessi_status emulated_launch(struct tessi_stream *stream, struct tes
     return status;
 }
 
+static void emulated_kick(struct tessi_stream *stream)
+{
+    tessi_device_cpu.kick(stream->stream);
+}
+
 static enum tessi_status emulated_copy_async(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                              tessi_done_fn *done, void *context)
 {
@@ -482,6 +500,7 @@ static void emulated_event_wait(struct tessi_event *event)
 const struct tessi_device_kind tessi_device_emulated = {
     .name = "emulated",
     .count = emulated_count,
+    .numerics = emulated_numerics,
     .open = emulated_open,
     .close = emulated_close,
     .memory = emulated_memory,
@@ -495,6 +514,7 @@ const struct tessi_device_kind tessi_device_emulated = {
     .stream_open = emulated_stream_open,
     .stream_close = emulated_stream_close,
     .launch = emulated_launch,
+    .kick = emulated_kick,
     .copy_async = emulated_copy_async,
     .event_create = emulated_event_create,
     .event_destroy = emulated_event_destroy,

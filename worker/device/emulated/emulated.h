@@ -11,6 +11,7 @@
  *   copy=0           bytes a second of each copy stream; 0: as fast as memory
  *   latency=0        microseconds added to each launch and copy
  *   compute=1        launches take 1/compute of the time that the kernel takes, at least as long as it takes
+ *   small=0          products of so many operations a task and other blocks of so many bytes are worth the way
  *   refuse=0         every so manieth allocation is refused
  *   break=0          after so many launches the device is lost */
 #ifndef TESSI_DEVICE_EMULATED_EMULATED_H

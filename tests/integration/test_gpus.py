@@ -1,0 +1,125 @@
+"""Workers with devices, emulated on host memory: right, the same bits as without, and through faults of every kind.
+
+The emulated device computes with the processor's kernels, so a file that differs by a byte was made wrongly."""
+# tests/run: timeout 240
+import hashlib
+import os
+import subprocess
+import tempfile
+import unittest
+
+from cluster import BUILD, TESSERA, Cluster, Process, SLOW, environment, run_example, until
+
+JOB = ("--n", 1200, "--chunk", 200, "--seed", 7)
+BLOCK = 200 * 200 * 8
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+class Gpus(unittest.TestCase):
+    def whole_library(self, spec):
+        """The tests of the library inside a program, on such devices."""
+        program = Process([os.path.join(BUILD, "tests", "integration", "test_embedded")], env={"TESSERA_TEST_GPUS": spec})
+        self.assertEqual(program.wait(120 * SLOW), 0, program.output())
+        return program
+
+    def test_all_operations(self):
+        self.whole_library("emulated:memory=16MiB")
+
+    def test_all_operations_on_devices_that_are_too_small(self):
+        self.whole_library("emulated:memory=256KiB,count=2")
+
+    def test_all_operations_with_refusals(self):
+        self.whole_library("emulated:memory=2MiB,refuse=7,hidden=512KiB,latency=20")
+
+    def test_all_operations_on_devices_that_break(self):
+        program = self.whole_library("emulated:memory=2MiB,break=1500")
+        self.assertIn("event=gpu_lost", program.output())
+
+    def product(self, cluster, folder, name):
+        out = f"{folder}/{name}.npy"
+        run_example("matmul", "--scheduler", cluster.address, *JOB, "--out", out, "--check", "--json")
+        return digest(out)
+
+    def test_same_bits(self):
+        """Whatever the device is like, and with the operands on several workers."""
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+                want = self.product(cluster, folder, "processors")
+            specs = {
+                "all of it": f"memory={100 * BLOCK}",
+                "a region": f"memory={20 * BLOCK}",
+                "one step": f"memory={4 * BLOCK}",
+                "not even that": f"memory={2 * BLOCK}",
+                "two devices": f"memory={12 * BLOCK},count=2",
+                "slow copies": f"memory={30 * BLOCK},copy=400MiB,latency=200",
+                "slow kernels": f"memory={30 * BLOCK},compute=0.2",
+                "only products": f"memory={30 * BLOCK},small=1000000",
+            }
+            for name, spec in specs.items():
+                for workers in (1, 2):
+                    with self.subTest(name, workers=workers):
+                        with Cluster(workers=workers, worker=("--gpus", "emulated:" + spec)) as cluster:
+                            self.assertEqual(self.product(cluster, folder, "devices"), want)
+
+    def test_memory_that_the_host_lacks(self):
+        """Blocks away at a device are brought home before they are spilled, and come back."""
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+                want = self.product(cluster, folder, "processors")
+            with Cluster(workers=1, memory=f"{24 * BLOCK // 1024}KiB",
+                         worker=("--gpus", f"emulated:memory={16 * BLOCK}", "--spill", folder)) as cluster:
+                self.assertEqual(self.product(cluster, folder, "devices"), want)
+                self.assertGreater(cluster.status()["workers"][0]["spilled_bytes"] + 1, 0)
+
+    def test_device_lost_in_a_cluster(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+                want = self.product(cluster, folder, "processors")
+            for launches in (1, 40, 150):
+                with self.subTest(launches=launches):
+                    with Cluster(workers=0) as cluster:
+                        broken = cluster.add_worker("broken", "--gpus", f"emulated:memory={60 * BLOCK},break={launches}")
+                        cluster.add_worker("well", "--gpus", f"emulated:memory={60 * BLOCK}")
+                        self.assertEqual(self.product(cluster, folder, "devices"), want)
+                        until(lambda: any("event=gpu_lost" in line for line in broken.lines["stderr"]),
+                              what="the worker says so")
+
+    def test_cluster_that_began_without(self):
+        """Products have the bits of the first worker's devices, so one that comes later leaves its own alone."""
+        with tempfile.TemporaryDirectory() as folder, Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+            late = Process([TESSERA, "worker", cluster.address, "--gpus", "emulated", "--threads", "1"])
+            cluster.workers.append(late)
+            late.first_line("connected to ")
+            until(lambda: any("event=gpus_idle" in line for line in late.lines["stderr"]), what="it says so")
+            self.product(cluster, folder, "mixed")
+
+    def test_wrong_settings(self):
+        cases = [
+            (["--gpus", "all"], ["'all'", "auto, none, or numbers"]),
+            (["--gpus", "0,0"], ["0,0"]),
+            (["--gpus", "0,"], ["0,"]),
+            (["--gpus", "emulated:memory=lots"], ["memory=lots", "no setting"]),
+            (["--gpus", "emulated", "--gpu-memory", "0%"], ["0%", "90%"]),
+            (["--gpus", "emulated", "--gpu-memory", "half"], ["half", "8GiB"]),
+            (["--gpus", "999"], ["GPU"]),
+        ]
+        for options, words in cases:
+            with self.subTest(" ".join(options)):
+                done = subprocess.run([TESSERA, "worker", "tcp://127.0.0.1:1", *options], capture_output=True, text=True,
+                                      env=environment(), timeout=20 * SLOW)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertGreater(done.returncode, 0, "died of a signal\n" + done.stderr)
+                for word in words:
+                    self.assertIn(word, done.stderr)
+
+    def test_without_devices_the_worker_says_why(self):
+        with Cluster(workers=1) as cluster:
+            until(lambda: "event=gpus" in "\n".join(cluster.workers[0].lines["stderr"]), what="a line about GPUs")
+
+
+if __name__ == "__main__":
+    unittest.main()

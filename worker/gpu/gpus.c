@@ -1,0 +1,677 @@
+#include "worker/gpu/gpus.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/log.h"
+#include "worker/gpu/internal.h"
+
+#define LAUNCH_DEPTH 8          /* steps at a device at a time */
+#define MEMORY_SPARE ((uint64_t)256 << 20) /* of a device, for its libraries, where it can be spared */
+
+/* ——— names ——— */
+
+static uint32_t name_find(const struct tessi_gpus *gpus, uint32_t handle)
+{
+    return gpus != NULL && handle < gpus->handle_count ? gpus->name_of[handle] : NONE;
+}
+
+static uint32_t name_get(struct tessi_gpus *gpus, uint32_t handle)
+{
+    uint32_t name = name_find(gpus, handle);
+    if (name != NONE) {
+        return name;
+    }
+    if (gpus->free_name_count > 0) {
+        name = gpus->free_names[--gpus->free_name_count];
+    } else {
+        name = (uint32_t)gpus->name_count;
+        tessi_grow(&gpus->names, &gpus->name_capacity, ++gpus->name_count, sizeof *gpus->names);
+    }
+    gpus->names[name] = (struct name){.handle = handle, .home = NONE, .task_at = NONE, .live = true};
+    tessi_grow(&gpus->name_of, &gpus->handle_capacity, (size_t)handle + 1, sizeof *gpus->name_of);
+    while (gpus->handle_count <= handle) {
+        gpus->name_of[gpus->handle_count++] = NONE;
+    }
+    gpus->name_of[handle] = name;
+    return name;
+}
+
+static bool name_away(const struct tessi_gpus *gpus, uint32_t name)
+{
+    uint32_t home = name == NONE ? NONE : gpus->names[name].home;
+    return home != NONE && tessi_residency_dirty(gpus->all[home].residency, name);
+}
+
+/* ——— outcomes ——— */
+
+static struct tessi_gpus_outcome *outcome_add(struct tessi_gpus *gpus, enum tessi_gpus_outcome_kind kind)
+{
+    if (gpus->outcome_first == gpus->outcome_count) {
+        gpus->outcome_first = gpus->outcome_count = 0;
+    }
+    tessi_grow(&gpus->outcomes, &gpus->outcome_capacity, gpus->outcome_count + 1, sizeof *gpus->outcomes);
+    struct tessi_gpus_outcome *outcome = &gpus->outcomes[gpus->outcome_count++];
+    *outcome = (struct tessi_gpus_outcome){.kind = kind, .handle = NONE};
+    if (!atomic_exchange(&gpus->woken, true)) {
+        gpus->config.wake(gpus->config.context); /* it may come of something else than a job's end */
+    }
+    return outcome;
+}
+
+/* ——— the machine's actions ——— */
+
+static void feed(struct gpu *gpu, const struct tessi_residency_event *event);
+
+static struct job *job_create(struct gpu *gpu, enum job_kind kind)
+{
+    struct job *job = tessi_zalloc(sizeof *job);
+    job->kind = kind;
+    job->gpu = gpu;
+    gpu->outstanding++;
+    return job;
+}
+
+static void do_alloc(struct gpu *gpu, const struct tessi_residency_action *action)
+{
+    size_t count = (size_t)action->block + 1;
+    tessi_grow(&gpu->memory, &gpu->memory_capacity, count, sizeof *gpu->memory);
+    tessi_grow(&gpu->arrival, &gpu->arrival_capacity, count, sizeof *gpu->arrival);
+    for (; gpu->block_count < count; gpu->block_count++) {
+        gpu->memory[gpu->block_count] = NULL;
+        gpu->arrival[gpu->block_count] = NULL;
+    }
+    enum tessi_status status =
+        gpu->all->found.kind->alloc(gpu->device, action->bytes, &gpu->memory[action->block], NULL);
+    feed(gpu, &(struct tessi_residency_event){
+                  .kind = status == TESSI_OK ? TESSI_RESIDENCY_ALLOCATED : TESSI_RESIDENCY_NO_MEMORY,
+                  .block = action->block});
+}
+
+static void do_free(struct gpu *gpu, const struct tessi_residency_action *action)
+{
+    gpu->all->found.kind->free(gpu->device, gpu->memory[action->block]);
+    gpu->memory[action->block] = NULL;
+}
+
+static struct tessi_event *event_take(struct gpu *gpu)
+{
+    struct tessi_event *event = NULL;
+    if (gpu->spare_count > 0) {
+        return gpu->spare[--gpu->spare_count];
+    }
+    struct tessi_error error;
+    if (gpu->all->found.kind->event_create(gpu->device, &event, &error) != TESSI_OK) {
+        atomic_store(&gpu->failed, true); /* the job that wants it is answered as lost */
+        return NULL;
+    }
+    return event;
+}
+
+static void event_give(struct gpu *gpu, struct tessi_event *event)
+{
+    tessi_grow(&gpu->spare, &gpu->spare_capacity, gpu->spare_count + 1, sizeof *gpu->spare);
+    gpu->spare[gpu->spare_count++] = event;
+}
+
+static void do_copy(struct gpu *gpu, const struct tessi_residency_action *action, bool in)
+{
+    struct tessi_gpus *gpus = gpu->all;
+    uint32_t handle = gpus->names[action->handle].handle;
+    struct job *job = job_create(gpu, in ? JOB_COPY_IN : JOB_COPY_OUT);
+    TESS_ASSERT(handle != NONE);
+    job->block = action->block;
+    job->memory = gpu->memory[action->block];
+    job->bytes = action->bytes;
+    job->host = tessi_block_ref(tessi_store_block(gpus->store, handle, false));
+    if (in) {
+        job->event = event_take(gpu);
+        gpu->arrival[action->block] = job->event;
+    }
+    tessi_lane_push(in ? gpu->front : gpu->back, &job->link);
+}
+
+static void wait_arrival(const struct gpu *gpu, struct job *job, uint32_t block)
+{
+    if (gpu->arrival[block] != NULL) {
+        job->waits[job->wait_count++] = gpu->arrival[block];
+    }
+}
+
+static void do_launch(struct gpu *gpu, const struct tessi_residency_action *action)
+{
+    const struct run *run = &gpu->all->runs[action->step];
+    struct job *job = job_create(gpu, JOB_LAUNCH);
+    job->step = action->step;
+    job->launch.call = (struct tessi_kernel_call){.layer = run->layer,
+                                           .index = run->index,
+                                           .step = run->step,
+                                           .steps = run->steps,
+                                           .out = gpu->memory[action->out]};
+    wait_arrival(gpu, job, action->out);
+    for (uint32_t i = 0; i < action->in_count; i++) {
+        job->launch.call.in[i] = gpu->memory[action->in[i]];
+        wait_arrival(gpu, job, action->in[i]);
+    }
+    tessi_lane_push(gpu->front, &job->link);
+}
+
+static void do_done(struct gpu *gpu, const struct tessi_residency_action *action)
+{
+    struct tessi_gpus *gpus = gpu->all;
+    struct run *run = &gpus->runs[action->step];
+    struct tessi_gpus_outcome *outcome = outcome_add(gpus, TESSI_GPUS_STEP);
+    outcome->text = run->text;
+    outcome->step = (struct tessi_flow_outcome){.slot = run->slot,
+                                                .run = run->run,
+                                                .ran_ns = run->ran_ns,
+                                                .status = action->elsewhere ? TESSI_CANCELLED : run->status,
+                                                .text = run->text};
+    if (action->elsewhere) {
+        gpus->given_back++;
+        outcome->step.elsewhere = action->status == TESSI_NOMEM;
+    }
+    uint64_t layer = (uint64_t)run->layer->session << 32 | run->layer->id;
+    if (outcome->step.elsewhere && layer != gpus->small_layer) {
+        gpus->small_layer = layer;
+        tessi_log_event(TESSI_LOG_WARN, "gpu_too_small",
+                        "gpu=%" PRIu32 " session=%" PRIu32 " layer=%" PRIu32 " reason=" TESSI_LOG_TEXT, gpu->number,
+                        run->layer->session, run->layer->id,
+                        "a task does not fit its memory: processors take the layer");
+    }
+    run->layer = NULL;
+    run->text = NULL;
+    gpu->steps--;
+    tessi_grow(&gpus->free_runs, &gpus->free_run_capacity, gpus->free_run_count + 1, sizeof *gpus->free_runs);
+    gpus->free_runs[gpus->free_run_count++] = action->step;
+}
+
+static void name_release(struct tessi_gpus *gpus, uint32_t name)
+{
+    gpus->names[name].live = false;
+    tessi_grow(&gpus->free_names, &gpus->free_name_capacity, gpus->free_name_count + 1, sizeof *gpus->free_names);
+    gpus->free_names[gpus->free_name_count++] = name;
+}
+
+static void forget_everywhere(struct tessi_gpus *gpus, uint32_t name)
+{
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        feed(&gpus->all[g], &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_FORGET, .handle = name});
+    }
+    name_release(gpus, name);
+}
+
+static void do_home(struct gpu *gpu, uint32_t name_id, bool lost)
+{
+    struct tessi_gpus *gpus = gpu->all;
+    struct name *name = &gpus->names[name_id];
+    struct tessi_gpus_outcome *outcome = outcome_add(gpus, lost ? TESSI_GPUS_LOST : TESSI_GPUS_HOME);
+    outcome->ticket = name->ticket;
+    outcome->handle = name->handle;
+    name->ticket = 0;
+    name->home = lost ? NONE : name->home;
+    if (name->handle == NONE) {
+        forget_everywhere(gpus, name_id);
+    }
+}
+
+static void carry_out(struct gpu *gpu, const struct tessi_residency_action *action)
+{
+    switch (action->kind) {
+    case TESSI_RESIDENCY_ALLOC:
+        do_alloc(gpu, action);
+        break;
+    case TESSI_RESIDENCY_FREE:
+        do_free(gpu, action);
+        break;
+    case TESSI_RESIDENCY_COPY_IN:
+        do_copy(gpu, action, true);
+        break;
+    case TESSI_RESIDENCY_COPY_OUT:
+        do_copy(gpu, action, false);
+        break;
+    case TESSI_RESIDENCY_LAUNCH:
+        do_launch(gpu, action);
+        break;
+    case TESSI_RESIDENCY_DONE:
+        do_done(gpu, action);
+        break;
+    case TESSI_RESIDENCY_HOST_READY:
+        do_home(gpu, action->handle, false);
+        break;
+    case TESSI_RESIDENCY_LOST:
+        do_home(gpu, action->handle, true);
+        break;
+    }
+}
+
+/* Actions may bring events of their own (an allocation is answered at once); theirs come after all that are there. */
+static void feed(struct gpu *gpu, const struct tessi_residency_event *event)
+{
+    tessi_residency_step(gpu->residency, event, &gpu->actions);
+    if (gpu->acting) {
+        return;
+    }
+    gpu->acting = true;
+    for (size_t i = 0; i < gpu->actions.count; i++) {
+        struct tessi_residency_action action = gpu->actions.items[i];
+        carry_out(gpu, &action);
+    }
+    gpu->actions.count = 0;
+    gpu->acting = false;
+}
+
+/* ——— jobs that have ended ——— */
+
+static void give_up(struct gpu *gpu, const char *text)
+{
+    gpu->alive = false;
+    tessi_log_event(TESSI_LOG_ERROR, "gpu_lost", "gpu=%" PRIu32 " reason=" TESSI_LOG_TEXT " left=%" PRIu32, gpu->number,
+                    text, tessi_gpus_alive(gpu->all));
+}
+
+static void job_note(struct gpu *gpu, struct job *job)
+{
+    struct tessi_residency_event event = {.block = job->block, .step = job->step};
+    if (job->kind == JOB_COPY_IN) {
+        event.kind = TESSI_RESIDENCY_COPIED_IN;
+        if (gpu->arrival[job->block] == job->event) {
+            gpu->arrival[job->block] = NULL;
+        }
+        event_give(gpu, job->event);
+    } else if (job->kind == JOB_COPY_OUT) {
+        event.kind = TESSI_RESIDENCY_COPIED_OUT;
+    } else {
+        struct run *run = &gpu->all->runs[job->step];
+        event.kind = TESSI_RESIDENCY_RAN;
+        event.status = run->status = job->status;
+        run->ran_ns = job->ran_ns;
+        run->text = job->text;
+        job->text = NULL;
+        gpu->steps_run++;
+        gpu->step_ns += ((double)job->ran_ns - gpu->step_ns) / (gpu->steps_run < 16 ? (double)gpu->steps_run : 16);
+    }
+    feed(gpu, &event);
+}
+
+static void job_take(struct job *job)
+{
+    struct gpu *gpu = job->gpu;
+    gpu->outstanding--;
+    if (atomic_load(&gpu->failed) && gpu->alive) {
+        give_up(gpu, job->text != NULL ? job->text : "an operation of the device failed");
+    }
+    /* What is under way uses blocks and layers of the steps, so they are given back when all of it has ended. */
+    if (gpu->alive) {
+        job_note(gpu, job);
+    } else if (job->event != NULL) {
+        event_give(gpu, job->event);
+    }
+    if (job->host != NULL) {
+        tessi_block_unref(job->host);
+    }
+    tessi_free(job->text);
+    tessi_free(job);
+    if (!gpu->alive && gpu->outstanding == 0) {
+        feed(gpu, &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_BROKEN});
+    }
+}
+
+static struct job *next_ended(struct tessi_gpus *gpus)
+{
+    if (gpus->taken == NULL) {
+        atomic_store(&gpus->woken, false);
+        (void)pthread_mutex_lock(&gpus->lock);
+        gpus->taken = gpus->ended;
+        gpus->ended = NULL;
+        gpus->ended_last = &gpus->ended;
+        (void)pthread_mutex_unlock(&gpus->lock);
+    }
+    struct job *job = (struct job *)gpus->taken;
+    if (job != NULL) {
+        gpus->taken = job->link.next;
+    }
+    return job;
+}
+
+bool tessi_gpus_take(struct tessi_gpus *gpus, struct tessi_gpus_outcome *outcome)
+{
+    while (gpus->outcome_first == gpus->outcome_count) {
+        struct job *job = next_ended(gpus);
+        if (job == NULL) {
+            return false;
+        }
+        job_take(job);
+    }
+    *outcome = gpus->outcomes[gpus->outcome_first++];
+    return true;
+}
+
+/* ——— steps ——— */
+
+static struct gpu *least_loaded(struct tessi_gpus *gpus)
+{
+    struct gpu *best = NULL;
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        struct gpu *gpu = &gpus->all[g];
+        if (gpu->alive && (best == NULL || gpu->steps < best->steps)) {
+            best = gpu;
+        }
+    }
+    return best;
+}
+
+/* The device that has most of what the step reads and the host has not. */
+static struct gpu *holder(struct tessi_gpus *gpus, const struct tessi_flow_action *action)
+{
+    uint64_t bytes[TESSI_GPUS_MAX] = {0};
+    struct gpu *best = NULL;
+    for (uint32_t i = 0; i < action->in_count; i++) {
+        uint32_t name = name_find(gpus, action->in[i]);
+        if (name_away(gpus, name)) {
+            uint32_t home = gpus->names[name].home;
+            bytes[home] += tessi_block_bytes(tessi_store_block(gpus->store, action->in[i], false)) + 1;
+            best = best == NULL || bytes[home] > bytes[best - gpus->all] ? &gpus->all[home] : best;
+        }
+    }
+    return best;
+}
+
+bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *layer)
+{
+    if (tessi_gpus_alive(gpus) == 0 || tessi_layer_tasks(layer) == 0) {
+        return false;
+    }
+    const struct gpu *gpu = &gpus->all[0];
+    bool large = layer->op == TESSI_OP_MATMUL ? tessi_task_cost(layer, 0).flops >= gpu->info.flops_min
+                                              : (double)tessi_layer_block_bytes(layer, 0) >= gpu->info.bytes_min;
+    return large && gpus->found.kind->supports(gpu->device, layer);
+}
+
+void tessi_gpus_place(struct tessi_gpus *gpus, const struct tessi_flow_action *action)
+{
+    uint32_t id = name_get(gpus, action->out);
+    struct name *name = &gpus->names[id];
+    if (name->task_at == NONE) {
+        struct gpu *gpu = holder(gpus, action);
+        gpu = gpu != NULL && gpu->alive ? gpu : least_loaded(gpus);
+        gpu = gpu != NULL ? gpu : &gpus->all[0]; /* all are lost: it gives the step back */
+        name->task_at = name->home = (uint32_t)(gpu - gpus->all);
+    }
+}
+
+bool tessi_gpus_apart(const struct tessi_gpus *gpus, const struct tessi_flow_action *action, uint32_t handle)
+{
+    uint32_t name = name_find(gpus, handle);
+    uint32_t out = name_find(gpus, action->out);
+    return name_away(gpus, name) && gpus->names[name].home != gpus->names[out].task_at;
+}
+
+void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *action)
+{
+    uint32_t id;
+    if (gpus->free_run_count > 0) {
+        id = gpus->free_runs[--gpus->free_run_count];
+    } else {
+        id = (uint32_t)gpus->run_count;
+        tessi_grow(&gpus->runs, &gpus->run_capacity, ++gpus->run_count, sizeof *gpus->runs);
+    }
+    uint32_t out = name_get(gpus, action->out);
+    struct gpu *gpu = &gpus->all[gpus->names[out].task_at];
+    gpus->runs[id] = (struct run){.slot = action->slot,
+                                  .run = action->run,
+                                  .out = out,
+                                  .layer = action->layer,
+                                  .index = action->task.index,
+                                  .step = action->step,
+                                  .steps = action->steps};
+    uint32_t in[TESSI_STEP_REFS_MAX];
+    uint64_t bytes[TESSI_STEP_REFS_MAX];
+    for (uint32_t i = 0; i < action->in_count; i++) {
+        in[i] = name_get(gpus, action->in[i]);
+        bytes[i] = tessi_block_bytes(tessi_store_block(gpus->store, action->in[i], false));
+    }
+    gpu->steps++;
+    feed(gpu, &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_STEP,
+                                              .step = id,
+                                              .first = action->step == 0,
+                                              .last = action->step + 1 == action->steps,
+                                              .out = out,
+                                              .out_bytes = tessi_block_bytes(tessi_store_block(gpus->store, action->out, false)),
+                                              .in_count = action->in_count,
+                                              .in = in,
+                                              .in_bytes = bytes});
+}
+
+/* ——— blocks ——— */
+
+bool tessi_gpus_away(const struct tessi_gpus *gpus, uint32_t handle)
+{
+    return name_away(gpus, name_find(gpus, handle));
+}
+
+uint64_t tessi_gpus_want(struct tessi_gpus *gpus, uint32_t handle)
+{
+    uint32_t name = name_find(gpus, handle);
+    if (!name_away(gpus, name)) {
+        return 0;
+    }
+    if (gpus->names[name].ticket == 0) {
+        uint64_t ticket = gpus->names[name].ticket = ++gpus->tickets;
+        feed(&gpus->all[gpus->names[name].home],
+             &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_WANTED, .handle = name});
+        return ticket;
+    }
+    return gpus->names[name].ticket;
+}
+
+void tessi_gpus_forget(struct tessi_gpus *gpus, uint32_t handle)
+{
+    uint32_t name = name_find(gpus, handle);
+    if (name == NONE) {
+        return;
+    }
+    gpus->name_of[handle] = NONE;
+    gpus->names[name].handle = NONE;
+    if (gpus->names[name].ticket == 0) { /* else somebody still waits for its bytes */
+        forget_everywhere(gpus, name);
+    }
+}
+
+uint32_t tessi_gpus_alive(const struct tessi_gpus *gpus)
+{
+    uint32_t alive = 0;
+    for (uint32_t g = 0; gpus != NULL && g < gpus->count; g++) {
+        alive += gpus->all[g].alive ? 1 : 0;
+    }
+    return alive;
+}
+
+void tessi_gpus_stats(const struct tessi_gpus *gpus, struct tessi_gpus_stats *stats)
+{
+    *stats = (struct tessi_gpus_stats){.devices = gpus->count, .alive = tessi_gpus_alive(gpus), .given_back = gpus->given_back};
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        struct tessi_residency_stats one;
+        tessi_residency_stats(gpus->all[g].residency, &one);
+        stats->memory_bytes += one.capacity_bytes;
+        stats->used_bytes += one.used_bytes;
+        stats->copied_in_bytes += one.copied_in_bytes;
+        stats->copied_out_bytes += one.copied_out_bytes;
+        stats->steps += gpus->all[g].steps_run;
+    }
+}
+
+/* ——— open and close ——— */
+
+enum tessi_status tessi_gpus_find(const struct tessi_gpus_config *config, struct tessi_gpus **out,
+                                  struct tessi_error *error)
+{
+    struct tessi_gpus_found found;
+    *out = NULL;
+    enum tessi_status status = tessi_gpus_look(config->gpus, config->memory, &found, error);
+    if (status != TESSI_OK || found.count == 0) {
+        tessi_free(found.spec);
+        return status;
+    }
+    struct tessi_gpus *gpus = tessi_zalloc(sizeof *gpus);
+    gpus->config = *config;
+    gpus->config.gpus = gpus->config.memory = NULL;
+    gpus->found = found;
+    gpus->ended_last = &gpus->ended;
+    (void)pthread_mutex_init(&gpus->lock, NULL);
+    (void)pthread_mutex_init(&gpus->pin_lock, NULL);
+    *out = gpus;
+    return TESSI_OK;
+}
+
+const char *tessi_gpus_numerics(const struct tessi_gpus *gpus)
+{
+    return gpus->found.numerics;
+}
+
+void tessi_gpus_describe(const struct tessi_gpus *gpus, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (uint32_t g = 0; g < gpus->count && used < size; g++) {
+        const struct gpu *gpu = &gpus->all[g];
+        int n = snprintf(text + used, size - used, "%s%s, %.1f GiB%s", g > 0 ? "; " : "", gpu->info.name,
+                         (double)gpu->memory_bytes / 1073741824.0, gpu->alive ? "" : " (lost)");
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* The share of the memory that was asked for, and not what others have. */
+static uint64_t choose_memory(const struct tessi_gpus_found *found, const struct tessi_device_memory *memory)
+{
+    uint64_t bytes = (uint64_t)((double)memory->total_bytes * found->share);
+    uint64_t spare = memory->free_bytes > 4 * MEMORY_SPARE ? MEMORY_SPARE : 0;
+    bytes = found->bytes > 0 && found->bytes < bytes ? found->bytes : bytes;
+    return bytes < memory->free_bytes - spare ? bytes : memory->free_bytes - spare;
+}
+
+static enum tessi_status gpu_open(struct gpu *gpu, const char *blas_family, struct tessi_error *error)
+{
+    struct tessi_gpus *gpus = gpu->all;
+    const struct tessi_device_kind *kind = gpus->found.kind;
+    struct tessi_device_options options = {.ordinal = gpu->number, .blas_family = blas_family, .spec = gpus->found.spec};
+    struct tessi_stream_options stream = {.depth = STREAM_DEPTH};
+    struct tessi_device_memory memory;
+    enum tessi_status status;
+    TESSI_TRY(kind->open(&options, &gpu->device, error));
+    kind->info(gpu->device, &gpu->info);
+    kind->memory(gpu->device, &memory);
+    gpu->memory_bytes = choose_memory(&gpus->found, &memory);
+    for (int s = 0; s < STREAMS; s++) {
+        TESSI_TRY(kind->stream_open(gpu->device, &stream, &gpu->streams[s], error));
+    }
+    TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, gpu, &gpu->front, error));
+    TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, gpu, &gpu->back, error));
+    struct tessi_residency_config config = {.memory_bytes = gpu->memory_bytes, .depth = LAUNCH_DEPTH};
+    gpu->residency = tessi_residency_create(&config);
+    gpu->alive = true;
+cleanup:
+    return status;
+}
+
+enum tessi_status tessi_gpus_open(struct tessi_gpus *gpus, const char *blas_family, struct tessi_store *store,
+                                  struct tessi_error *error)
+{
+    struct tessi_arena *arena = tessi_store_arena(store);
+    enum tessi_status status = TESSI_OK;
+    gpus->store = store;
+    gpus->base = tessi_arena_base(arena);
+    gpus->arena_bytes = tessi_arena_size(arena);
+    gpus->pinned = tessi_zalloc((size_t)(gpus->arena_bytes / PIN_GRANULE + 1) * sizeof *gpus->pinned);
+    gpus->all = tessi_zalloc(gpus->found.count * sizeof *gpus->all);
+    for (uint32_t g = 0; g < gpus->found.count; g++) {
+        gpus->all[g].all = gpus;
+        gpus->all[g].number = gpus->found.ordinals[g];
+        gpus->count++;
+        TESSI_TRY(gpu_open(&gpus->all[g], blas_family, error));
+    }
+    tessi_arena_keep_pages(arena);
+cleanup:
+    return status;
+}
+
+static void gpu_stop(struct gpu *gpu)
+{
+    const struct tessi_device_kind *kind = gpu->all->found.kind;
+    tessi_lane_destroy(gpu->front);
+    tessi_lane_destroy(gpu->back);
+    gpu->front = gpu->back = NULL;
+    for (int s = 0; s < STREAMS; s++) {
+        kind->stream_close(gpu->streams[s]);
+        gpu->streams[s] = NULL;
+    }
+}
+
+void tessi_gpus_stop(struct tessi_gpus *gpus)
+{
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        gpu_stop(&gpus->all[g]);
+    }
+    for (struct job *job = next_ended(gpus); job != NULL; job = next_ended(gpus)) {
+        if (job->event != NULL) {
+            event_give(job->gpu, job->event);
+        }
+        if (job->host != NULL) {
+            tessi_block_unref(job->host);
+        }
+        tessi_free(job->text);
+        tessi_free(job);
+    }
+    if (gpus->count > 0 && gpus->all[0].device != NULL) {
+        tessi_gpus_unpin_all(gpus);
+    }
+}
+
+static void gpu_destroy(struct gpu *gpu)
+{
+    const struct tessi_device_kind *kind = gpu->all->found.kind;
+    for (size_t i = 0; i < gpu->block_count; i++) {
+        if (gpu->memory[i] != NULL) {
+            kind->free(gpu->device, gpu->memory[i]);
+        }
+    }
+    for (size_t i = 0; i < gpu->spare_count; i++) {
+        kind->event_destroy(gpu->spare[i]);
+    }
+    tessi_residency_destroy(gpu->residency);
+    kind->close(gpu->device);
+    tessi_free(gpu->actions.items);
+    tessi_free(gpu->memory);
+    tessi_free(gpu->arrival);
+    tessi_free(gpu->spare);
+}
+
+void tessi_gpus_destroy(struct tessi_gpus *gpus)
+{
+    if (gpus == NULL) {
+        return;
+    }
+    tessi_gpus_stop(gpus);
+    for (size_t i = gpus->outcome_first; i < gpus->outcome_count; i++) {
+        tessi_free(gpus->outcomes[i].text);
+    }
+    for (size_t i = 0; i < gpus->run_count; i++) {
+        tessi_free(gpus->runs[i].text);
+    }
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        gpu_destroy(&gpus->all[g]);
+    }
+    (void)pthread_mutex_destroy(&gpus->lock);
+    (void)pthread_mutex_destroy(&gpus->pin_lock);
+    tessi_free(gpus->found.spec);
+    tessi_free(gpus->outcomes);
+    tessi_free(gpus->name_of);
+    tessi_free(gpus->names);
+    tessi_free(gpus->free_names);
+    tessi_free(gpus->runs);
+    tessi_free(gpus->free_runs);
+    tessi_free(gpus->pinned);
+    tessi_free(gpus->all);
+    tessi_free(gpus);
+}

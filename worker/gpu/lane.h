@@ -1,0 +1,23 @@
+/* A thread that hands jobs to a device one after the other, so that the worker's loop waits neither for pages to be
+ * made and pinned nor for a driver. A queue without bound: what is in it is bounded by who fills it. */
+#ifndef TESSI_GPU_LANE_H
+#define TESSI_GPU_LANE_H
+
+#include "core/base/status.h"
+
+struct tessi_lane;
+
+struct tessi_lane_job { /* the first member of each job */
+    struct tessi_lane_job *next;
+};
+
+/* Run on the lane's thread; the job is the callee's from then on. */
+typedef void tessi_lane_fn(void *context, struct tessi_lane_job *job);
+
+TESSI_MUST_USE enum tessi_status tessi_lane_create(tessi_lane_fn *run, void *context, struct tessi_lane **lane,
+                                                   struct tessi_error *error);
+void tessi_lane_push(struct tessi_lane *lane, struct tessi_lane_job *job);
+/* Runs everything that was pushed, then ends. NULL is allowed. */
+void tessi_lane_destroy(struct tessi_lane *lane);
+
+#endif
