@@ -2,6 +2,7 @@
  * turns bits into numbers. */
 #include "worker/kernel/simd.h"
 
+#include "worker/kernel/geometry.h"
 #include "worker/kernel/operations.h"
 
 #include <math.h>
@@ -84,22 +85,17 @@ static void philox(PHILOX_PARAMETERS)
 PHILOX(philox, , 2, MULTIPLY_ANY)
 #endif
 
-/* x = a + b·u, at most `last`: the low end and the width, or mean and standard deviation. */
-struct range {
-    double a, b, last;
-};
-
-TESSI_BODY void uniform_f64_body(struct range range, const uint64_t *restrict bits, double *restrict out, int64_t n)
+TESSI_BODY void uniform_f64_body(struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         double x = range.a + range.b * tessi_random_unit(bits[i]);
         out[i] = x > range.last ? range.last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f64, (struct range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
+TESSI_MULTIVERSION(uniform_f64, (struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
                    (range, bits, out, n))
 
-TESSI_BODY void uniform_f32_body(struct range range, const uint64_t *restrict bits, float *restrict out, int64_t n)
+TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n)
 {
     float low = (float)range.a;
     float span = (float)range.b;
@@ -109,10 +105,10 @@ TESSI_BODY void uniform_f32_body(struct range range, const uint64_t *restrict bi
         out[i] = x > last ? last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f32, (struct range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
+TESSI_MULTIVERSION(uniform_f32, (struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
                    (range, bits, out, n))
 
-TESSI_BODY void normal_f64_body(struct range range, const uint64_t *restrict first, const uint64_t *restrict second,
+TESSI_BODY void normal_f64_body(struct tessi_random_range range, const uint64_t *restrict first, const uint64_t *restrict second,
                                 double *restrict out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -120,12 +116,12 @@ TESSI_BODY void normal_f64_body(struct range range, const uint64_t *restrict fir
     }
 }
 TESSI_MULTIVERSION(normal_f64,
-                   (struct range range, const uint64_t *restrict first, const uint64_t *restrict second,
+                   (struct tessi_random_range range, const uint64_t *restrict first, const uint64_t *restrict second,
                     double *restrict out, int64_t n),
                    (range, first, second, out, n))
 
 /* A run of elements that follow each other in the whole array. */
-static void run_fill(const struct tessi_layer *layer, struct range range, uint64_t first, unsigned char *out, int64_t count)
+static void run_fill(const struct tessi_layer *layer, struct tessi_random_range range, uint64_t first, unsigned char *out, int64_t count)
 {
     _Alignas(64) uint64_t low[BATCH];
     _Alignas(64) uint64_t high[BATCH];
@@ -178,18 +174,18 @@ static double last_below(enum tessi_dtype dtype, double low, double high)
     return x < low ? low : x;
 }
 
-static void range_of(const struct tessi_layer *layer, struct range *range)
+void tessi_random_range_of(const struct tessi_layer *layer, struct tessi_random_range *range)
 {
     double low = layer->as.random.low;
     double high = layer->as.random.high;
     if (layer->op == TESSI_OP_NORMAL) {
-        *range = (struct range){low, high, INFINITY};
+        *range = (struct tessi_random_range){low, high, INFINITY};
     } else if (layer->dtype == TESSI_F64) {
-        *range = (struct range){low, high - low, last_below(TESSI_F64, low, high)};
+        *range = (struct tessi_random_range){low, high - low, last_below(TESSI_F64, low, high)};
     } else {
         float low32 = (float)low;
         float high32 = (float)high;
-        *range = (struct range){(double)low32, (double)(high32 - low32),
+        *range = (struct tessi_random_range){(double)low32, (double)(high32 - low32),
                                 last_below(layer->dtype, (double)low32, (double)high32)};
     }
 }
@@ -197,12 +193,12 @@ static void range_of(const struct tessi_layer *layer, struct range *range)
 enum tessi_status tessi_kernel_random(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     struct tessi_shape whole;
-    struct range range;
+    struct tessi_random_range range;
     (void)error;
     if (step->elements == 0) {
         return TESSI_OK;
     }
-    range_of(step->layer, &range);
+    tessi_random_range_of(step->layer, &range);
     tessi_grid_shape(&step->layer->grid, &whole);
     uint32_t ndim = whole.ndim;
     /* Trailing dimensions that the block has whole join the run. */

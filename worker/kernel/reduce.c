@@ -6,6 +6,7 @@
  * of a sum grows with the logarithm of its length. */
 #include "worker/kernel/simd.h"
 
+#include "worker/kernel/geometry.h"
 #include "worker/kernel/operations.h"
 
 #include <math.h>
@@ -14,9 +15,9 @@
 #include "core/base/assert.h"
 #include "worker/kernel/convert.h"
 
-#define LANES 32
-#define LEAF 512
-#define LEAF_ROWS 16
+#define LANES TESSI_FOLD_LANES
+#define LEAF TESSI_FOLD_LEAF
+#define LEAF_ROWS TESSI_FOLD_LEAF_ROWS
 #define TILE 1024 /* components of the output that are folded at a time */
 
 #define ROW_PARAMETERS enum tessi_fold fold, const void *in, size_t n, size_t width, void *out
@@ -119,12 +120,6 @@ static struct loops loops_choose(enum tessi_dtype compute)
     return (struct loops){NULL, NULL};
 }
 
-/* A dimension of the block after joining neighbours of one sort. */
-struct level {
-    int64_t count;
-    int64_t stride; /* elements of the input */
-};
-
 struct fold {
     enum tessi_fold kind;
     struct loops loops;
@@ -133,11 +128,7 @@ struct fold {
     size_t in_size;
     size_t size;   /* of an element in the compute type */
     size_t width;  /* components of an element: 2 when complex */
-    uint32_t nfolded;
-    struct level folded[TESSI_NDIM_MAX]; /* outermost first, without a dense run */
-    int64_t run;                         /* elements of the dense run that is folded first; 0: none */
-    uint32_t nkept;
-    struct level kept[TESSI_NDIM_MAX];
+    struct tessi_fold_levels at;
 };
 
 /* Elements in the compute type: where they lie, or converted into `buffer`. */
@@ -174,10 +165,10 @@ static void rows_fold(const struct fold *fold, uint32_t level, const unsigned ch
                       void *out)
 {
     _Alignas(64) unsigned char right[TILE * 8];
-    size_t stride = (size_t)fold->folded[level].stride * fold->in_size;
+    size_t stride = (size_t)fold->at.folded[level].stride * fold->in_size;
     size_t components = (size_t)tile * fold->width;
     if (count <= LEAF_ROWS) {
-        bool plain = level + 1 == fold->nfolded && fold->run == 0;
+        bool plain = level + 1 == fold->at.nfolded && fold->at.run == 0;
         level_fold(fold, level + 1, in, tile, out);
         for (int64_t i = 1; i < count; i++) {
             const void *row = right;
@@ -199,10 +190,10 @@ static void rows_fold(const struct fold *fold, uint32_t level, const unsigned ch
 /* Everything folded from dimension `level` inwards, for `tile` neighbouring output elements. */
 static void level_fold(const struct fold *fold, uint32_t level, const unsigned char *in, int64_t tile, void *out)
 {
-    if (level < fold->nfolded) {
-        rows_fold(fold, level, in, fold->folded[level].count, tile, out);
-    } else if (fold->run > 0) {
-        run_fold(fold, in, fold->run, out);
+    if (level < fold->at.nfolded) {
+        rows_fold(fold, level, in, fold->at.folded[level].count, tile, out);
+    } else if (fold->at.run > 0) {
+        run_fold(fold, in, fold->at.run, out);
     } else {
         tessi_convert(fold->compute, out, fold->in_dtype, in, (size_t)tile);
     }
@@ -213,13 +204,43 @@ static enum tessi_dtype compute_dtype(enum tessi_dtype dtype)
     return dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype;
 }
 
-static void fold_init(struct fold *fold, const struct tessi_layer *layer, const struct tessi_shape *in)
+void tessi_reduce_levels(struct tessi_fold_levels *at, const struct tessi_layer *layer, const struct tessi_shape *in)
 {
     bool inner_folded = false;
     int64_t stride = 1;
-    struct level folded[TESSI_NDIM_MAX];
-    struct level kept[TESSI_NDIM_MAX];
+    struct tessi_fold_level folded[TESSI_NDIM_MAX];
+    struct tessi_fold_level kept[TESSI_NDIM_MAX];
     int last = -1; /* sort of the dimension inside this one: 1 folded, 0 kept */
+    *at = (struct tessi_fold_levels){0};
+    for (uint32_t d = in->ndim; d-- > 0; stride *= in->dim[d]) {
+        if (in->dim[d] == 1) {
+            continue;
+        }
+        int sort = (layer->as.reduce.axes >> d & 1u) != 0 ? 1 : 0;
+        struct tessi_fold_level *levels = sort == 1 ? folded : kept;
+        uint32_t *count = sort == 1 ? &at->nfolded : &at->nkept;
+        inner_folded = last < 0 ? sort == 1 : inner_folded;
+        if (sort == last) {
+            levels[*count - 1].count *= in->dim[d];
+        } else {
+            levels[(*count)++] = (struct tessi_fold_level){in->dim[d], stride};
+        }
+        last = sort;
+    }
+    /* Gathered from the inside out. */
+    uint32_t skip = inner_folded ? 1 : 0;
+    at->run = inner_folded ? folded[0].count : 0;
+    at->nfolded -= skip;
+    for (uint32_t i = 0; i < at->nfolded; i++) {
+        at->folded[i] = folded[skip + at->nfolded - 1 - i];
+    }
+    for (uint32_t i = 0; i < at->nkept; i++) {
+        at->kept[i] = kept[at->nkept - 1 - i];
+    }
+}
+
+static void fold_init(struct fold *fold, const struct tessi_layer *layer, const struct tessi_shape *in)
+{
     *fold = (struct fold){
         .kind = layer->as.reduce.fold,
         .compute = compute_dtype(layer->dtype),
@@ -229,31 +250,7 @@ static void fold_init(struct fold *fold, const struct tessi_layer *layer, const 
     };
     fold->loops = loops_choose(fold->compute);
     fold->size = tessi_dtype_size(fold->compute);
-    for (uint32_t d = in->ndim; d-- > 0; stride *= in->dim[d]) {
-        if (in->dim[d] == 1) {
-            continue;
-        }
-        int sort = (layer->as.reduce.axes >> d & 1u) != 0 ? 1 : 0;
-        struct level *levels = sort == 1 ? folded : kept;
-        uint32_t *count = sort == 1 ? &fold->nfolded : &fold->nkept;
-        inner_folded = last < 0 ? sort == 1 : inner_folded;
-        if (sort == last) {
-            levels[*count - 1].count *= in->dim[d];
-        } else {
-            levels[(*count)++] = (struct level){in->dim[d], stride};
-        }
-        last = sort;
-    }
-    /* Gathered from the inside out. */
-    uint32_t skip = inner_folded ? 1 : 0;
-    fold->run = inner_folded ? folded[0].count : 0;
-    fold->nfolded -= skip;
-    for (uint32_t i = 0; i < fold->nfolded; i++) {
-        fold->folded[i] = folded[skip + fold->nfolded - 1 - i];
-    }
-    for (uint32_t i = 0; i < fold->nkept; i++) {
-        fold->kept[i] = kept[fold->nkept - 1 - i];
-    }
+    tessi_reduce_levels(&fold->at, layer, in);
 }
 
 /* The first block sets the output, the others join it. */
@@ -279,21 +276,21 @@ static void block_fold(const struct tessi_kernel_step *step, const struct fold *
 {
     _Alignas(64) unsigned char tile[TILE * 8];
     const unsigned char *in = step->call->in[0];
-    uint32_t outer = fold->run == 0 && fold->nkept > 0 ? fold->nkept - 1 : fold->nkept;
-    int64_t row = outer < fold->nkept ? fold->kept[outer].count : 1;
+    uint32_t outer = fold->at.run == 0 && fold->at.nkept > 0 ? fold->at.nkept - 1 : fold->at.nkept;
+    int64_t row = outer < fold->at.nkept ? fold->at.kept[outer].count : 1;
     int64_t widest = TILE / (int64_t)fold->width;
     int64_t coords[TESSI_NDIM_MAX] = {0};
     for (int64_t at = 0; at < step->elements; at += row) {
         int64_t offset = 0;
         for (uint32_t d = 0; d < outer; d++) {
-            offset += coords[d] * fold->kept[d].stride;
+            offset += coords[d] * fold->at.kept[d].stride;
         }
         for (int64_t j = 0; j < row; j += widest) {
             int64_t count = row - j < widest ? row - j : widest;
             level_fold(fold, 0, in + (size_t)(offset + j) * fold->in_size, count, tile);
             store(step, fold, at + j, tile, count);
         }
-        for (uint32_t d = outer; d-- > 0 && ++coords[d] == fold->kept[d].count;) {
+        for (uint32_t d = outer; d-- > 0 && ++coords[d] == fold->at.kept[d].count;) {
             coords[d] = 0;
         }
     }

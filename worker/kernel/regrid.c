@@ -1,4 +1,5 @@
 /* Slice and rechunk: copy the piece of one input block that lies in the output block. */
+#include "worker/kernel/geometry.h"
 #include "worker/kernel/operations.h"
 
 #include <string.h>
@@ -9,17 +10,7 @@ static int64_t divide_up(int64_t a, int64_t b)
     return a / b + (a % b > 0 ? 1 : 0);
 }
 
-struct piece {
-    uint32_t ndim;
-    int64_t count[TESSI_NDIM_MAX];
-    int64_t from[TESSI_NDIM_MAX]; /* strides, elements */
-    int64_t to[TESSI_NDIM_MAX];
-    int64_t from_offset;
-    int64_t to_offset;
-};
-
-/* The output elements e of the block with start + e·step in the input block; false if there are none. */
-static bool piece_init(struct piece *piece, const struct tessi_kernel_step *step)
+bool tessi_regrid_piece(struct tessi_piece *piece, const struct tessi_kernel_step *step)
 {
     const struct tessi_layer *layer = step->layer;
     struct tessi_shape in;
@@ -27,7 +18,7 @@ static bool piece_init(struct piece *piece, const struct tessi_kernel_step *step
     int64_t in_stride = 1;
     int64_t out_stride = 1;
     tessi_kernel_block(&layer->input[0].grid, step->step.ref[0].index, &in, in_lo);
-    *piece = (struct piece){.ndim = in.ndim};
+    *piece = (struct tessi_piece){.ndim = in.ndim};
     for (uint32_t d = in.ndim; d-- > 0;) {
         int64_t start = layer->as.regrid.start[d];
         int64_t stride = layer->as.regrid.step[d];
@@ -80,9 +71,9 @@ static void copy_strided(unsigned char *to, int64_t to_stride, const unsigned ch
 enum tessi_status tessi_kernel_regrid(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     size_t size = tessi_dtype_size(step->layer->dtype);
-    struct piece piece;
+    struct tessi_piece piece;
     (void)error;
-    if (step->step.count == 0 || step->elements == 0 || !piece_init(&piece, step)) {
+    if (step->step.count == 0 || step->elements == 0 || !tessi_regrid_piece(&piece, step)) {
         return TESSI_OK;
     }
     unsigned char *to = (unsigned char *)step->call->out + (size_t)piece.to_offset * size;

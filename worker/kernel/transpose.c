@@ -1,6 +1,7 @@
 /* Permute the axes of one block, in square tiles so that both sides stay in cache. */
 #include "worker/kernel/simd.h"
 
+#include "worker/kernel/geometry.h"
 #include "worker/kernel/operations.h"
 
 #include <string.h>
@@ -8,15 +9,7 @@
 #include "core/base/assert.h"
 #include "worker/kernel/complex.h"
 
-/* The output's dimensions after joining those that are neighbours on both sides. */
-struct view {
-    uint32_t ndim;
-    int64_t dim[TESSI_NDIM_MAX];
-    int64_t from[TESSI_NDIM_MAX]; /* stride in the input, elements */
-    int64_t to[TESSI_NDIM_MAX];   /* stride in the output, elements */
-};
-
-static void view_init(struct view *view, const struct tessi_kernel_step *step, const struct tessi_shape *in)
+void tessi_transpose_view(struct tessi_view *view, const struct tessi_kernel_step *step, const struct tessi_shape *in)
 {
     int64_t stride[TESSI_NDIM_MAX];
     int64_t s = 1;
@@ -98,11 +91,11 @@ enum tessi_status tessi_kernel_transpose(const struct tessi_kernel_step *step, s
     const struct tessi_input *input = &step->layer->input[0];
     size_t size = tessi_dtype_size(step->layer->dtype);
     struct tessi_shape in;
-    struct view view;
+    struct tessi_view view;
     (void)error;
     TESS_ASSERT(step->step.count == 1);
     tessi_grid_block_shape(&input->grid, step->step.ref[0].index, &in);
-    view_init(&view, step, &in);
+    tessi_transpose_view(&view, step, &in);
     if (step->elements == 0) {
         return TESSI_OK;
     }

@@ -1,0 +1,228 @@
+/* Programs compiled for themselves: their text, NVRTC, and the cache of each device.
+ *
+ * NVRTC is looked for at run time. Where it is not found, or refuses a program, the interpreter does the work. */
+#include "worker/device/cuda/internal.h"
+
+#include <dlfcn.h>
+#include <nvrtc.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+
+/* What a program includes, as text: made at build time from the files of these names. */
+#include "worker/device/cuda/sources.inc"
+
+#define ELEMENTS_A_THREAD 4
+
+struct nvrtc {
+    bool found;
+    decltype(&nvrtcCreateProgram) create;
+    decltype(&nvrtcDestroyProgram) destroy;
+    decltype(&nvrtcCompileProgram) compile;
+    decltype(&nvrtcGetCUBINSize) cubin_size;
+    decltype(&nvrtcGetCUBIN) cubin;
+    decltype(&nvrtcGetProgramLogSize) log_size;
+    decltype(&nvrtcGetProgramLog) log;
+};
+
+template <typename F>
+static bool symbol(void *handle, const char *name, F *function)
+{
+    *function = reinterpret_cast<F>(dlsym(handle, name));
+    return *function != nullptr;
+}
+
+static nvrtc load_nvrtc()
+{
+    nvrtc library = {};
+    void *handle = nullptr;
+    for (const char *name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so"}) {
+        handle = handle != nullptr ? handle : dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    }
+    library.found = handle != nullptr && symbol(handle, "nvrtcCreateProgram", &library.create) &&
+                    symbol(handle, "nvrtcDestroyProgram", &library.destroy) &&
+                    symbol(handle, "nvrtcCompileProgram", &library.compile) &&
+                    symbol(handle, "nvrtcGetCUBINSize", &library.cubin_size) &&
+                    symbol(handle, "nvrtcGetCUBIN", &library.cubin) &&
+                    symbol(handle, "nvrtcGetProgramLogSize", &library.log_size) &&
+                    symbol(handle, "nvrtcGetProgramLog", &library.log);
+    return library;
+}
+
+static const nvrtc &get_nvrtc()
+{
+    static const nvrtc library = load_nvrtc(); /* once, by whoever comes first */
+    return library;
+}
+
+static const char *type_name(enum tessi_dtype dtype)
+{
+    static const char *const names[TESSI_DTYPE_COUNT] = {
+        "tessi_bool", "signed char", "short", "int", "long long", "unsigned char", "unsigned short", "unsigned int",
+        "unsigned long long", "tessi_f16", "tessi_bf16", "float", "double", "tessi_complex32", "tessi_complex64"};
+    return names[dtype];
+}
+
+static const char *op_name(enum tessi_ewise op)
+{
+    static const char *const names[TESSI_EWISE_COUNT] = {"tessi_copy", "tessi_add", "tessi_subtract", "tessi_multiply",
+                                                         "tessi_divide", "tessi_negative", "tessi_abs", "tessi_sqrt",
+                                                         "tessi_exp", "tessi_log"};
+    return names[op];
+}
+
+/* "tessi_as<float, int>(r3)". */
+static std::string operand(const tessi_cuda_source *source, uint32_t number, enum tessi_dtype as)
+{
+    uint32_t results = source->ninputs + source->nconstants;
+    enum tessi_dtype own = number < results ? source->dtype[number] : source->code[number - results].dtype;
+    return std::string("tessi_as<") + type_name(as) + ", " + type_name(own) + ">(r" + std::to_string(number) + ")";
+}
+
+std::string tessi_cuda_program_text(const tessi_cuda_source *source)
+{
+    std::ostringstream text;
+    uint32_t results = source->ninputs + source->nconstants;
+    const char *out_type = type_name(source->code[source->count - 1].dtype);
+    text << "#include \"element.h\"\n"
+            "extern \"C\" __global__ void __launch_bounds__(256) program(const tessi_program_arguments a)\n{\n";
+    for (uint32_t i = 0; i < source->nconstants; i++) {
+        uint32_t number = source->ninputs + i;
+        text << "    " << type_name(source->dtype[number]) << " r" << number << ";\n    memcpy(&r" << number
+             << ", a.constants[" << i << "], sizeof r" << number << ");\n";
+    }
+    text << "    const long long step = (long long)gridDim.x * blockDim.x;\n"
+            "    long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;\n"
+            "#pragma unroll " << ELEMENTS_A_THREAD << "\n    for (; e < a.count; e += step) {\n";
+    if (!source->flat && source->ninputs > 0) {
+        text << "        long long at[" << source->ninputs << "];\n        tessi_program_offsets(a, e, at);\n";
+    }
+    for (uint32_t i = 0; i < source->ninputs; i++) {
+        text << "        const " << type_name(source->dtype[i]) << " r" << i << " = ((const " << type_name(source->dtype[i])
+             << " *)a.in[" << i << "])[";
+        if (source->flat) {
+            text << "e * a.stride[" << i << "][0]];\n";
+        } else {
+            text << "at[" << i << "]];\n";
+        }
+    }
+    for (uint32_t k = 0; k < source->count; k++) {
+        const struct tessi_instruction *code = &source->code[k];
+        std::string a = operand(source, code->a, code->dtype);
+        std::string b = tessi_ewise_arity(code->op) == 2 ? operand(source, code->b, code->dtype) : a;
+        text << "        const " << type_name(code->dtype) << " r" << results + k << " = " << op_name(code->op) << "(" << a
+             << ", " << b << ");\n";
+    }
+    text << "        ((" << out_type << " *)a.out)[e] = r" << results + source->count - 1 << ";\n    }\n}\n";
+    return text.str();
+}
+
+/* The machine code for an architecture; empty, with NVRTC's words in `log`, when it refuses. */
+static std::vector<char> compile(const std::string &text, int architecture, std::string *log)
+{
+    const nvrtc &library = get_nvrtc();
+    std::vector<char> code;
+    nvrtcProgram program = nullptr;
+    if (!library.found) {
+        *log = "NVRTC was not found";
+        return code;
+    }
+    nvrtcResult result = library.create(&program, text.c_str(), "program.cu", (int)(sizeof source_names / sizeof source_names[0]),
+                                        source_texts, source_names);
+    if (result != NVRTC_SUCCESS) {
+        *log = "NVRTC cannot begin";
+        return code;
+    }
+    std::string target = "--gpu-architecture=sm_" + std::to_string(architecture);
+    const char *options[] = {target.c_str(), "--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true",
+                             "--ftz=false"};
+    result = library.compile(program, (int)(sizeof options / sizeof options[0]), options);
+    size_t size = 0;
+    if (result == NVRTC_SUCCESS && library.cubin_size(program, &size) == NVRTC_SUCCESS && size > 0) {
+        code.resize(size);
+        if (library.cubin(program, code.data()) != NVRTC_SUCCESS) {
+            code.clear();
+        }
+    }
+    if (code.empty() && library.log_size(program, &size) == NVRTC_SUCCESS && size > 0) {
+        log->resize(size);
+        (void)library.log(program, &(*log)[0]);
+    }
+    (void)library.destroy(&program);
+    return code;
+}
+
+static std::string key_of(const tessi_cuda_source *source)
+{
+    std::string key(source->flat ? "f" : "g");
+    auto add = [&key](uint32_t number) { key.append(reinterpret_cast<const char *>(&number), sizeof number); };
+    add(source->ninputs);
+    add(source->nconstants);
+    for (uint32_t i = 0; i < source->ninputs + source->nconstants; i++) {
+        add((uint32_t)source->dtype[i]);
+    }
+    for (uint32_t k = 0; k < source->count; k++) {
+        add((uint32_t)source->code[k].op);
+        add((uint32_t)source->code[k].dtype);
+        add(source->code[k].a);
+        add(tessi_ewise_arity(source->code[k].op) == 2 ? source->code[k].b : 0);
+    }
+    return key;
+}
+
+cudaKernel_t tessi_cuda_program(struct tessi_device *device, const tessi_cuda_source *source)
+{
+    std::lock_guard<std::mutex> guard(device->program_lock);
+    std::string key = key_of(source);
+    auto found = device->programs.find(key);
+    if (found != device->programs.end()) {
+        return found->second;
+    }
+    std::string log;
+    cudaKernel_t kernel = nullptr;
+    int architecture = device->properties.major * 10 + device->properties.minor;
+    std::vector<char> code = compile(tessi_cuda_program_text(source), architecture, &log);
+    if (!code.empty()) {
+        cudaLibrary_t library = nullptr;
+        if (cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0) != cudaSuccess ||
+            cudaLibraryGetKernel(&kernel, library, "program") != cudaSuccess) {
+            (void)cudaGetLastError();
+            kernel = nullptr;
+        }
+    }
+    device->programs[key] = kernel;
+    return kernel;
+}
+
+static void source_of(const struct tessi_layer *layer, bool flat, tessi_cuda_source *source)
+{
+    const struct tessi_program *program = &layer->as.program;
+    *source = {};
+    source->ninputs = layer->ninputs;
+    source->nconstants = program->nconstants;
+    source->count = program->count;
+    source->code = program->code;
+    source->flat = flat;
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        source->dtype[i] = layer->input[i].dtype;
+    }
+    for (uint32_t i = 0; i < program->nconstants; i++) {
+        source->dtype[layer->ninputs + i] = program->constants[i].dtype;
+    }
+}
+
+const char *tessi_cuda_try_compile(const struct tessi_layer *layer, int architecture)
+{
+    static thread_local std::string log;
+    log.clear();
+    for (bool flat : {true, false}) {
+        tessi_cuda_source source;
+        source_of(layer, flat, &source);
+        std::string text = tessi_cuda_program_text(&source);
+        if (log.empty() && compile(text, architecture, &log).empty()) {
+            log = (log.empty() ? std::string("no machine code") : log) + "\n" + text;
+        }
+    }
+    return log.c_str();
+}

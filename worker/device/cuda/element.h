@@ -1,0 +1,349 @@
+/* Element types and their arithmetic on a device: for nvcc, and for NVRTC when a program is compiled for itself.
+ *
+ * The rules are those of worker/kernel/convert.h and elementwise_type.h, and the sources of what rounds are shared
+ * (half.h, elementary.h), so that the bits are the processor's. */
+#ifndef TESSI_CUDA_ELEMENT_H
+#define TESSI_CUDA_ELEMENT_H
+
+#define TESSI_ELEMENT static __device__ __forceinline__
+#define TESSI_ELEMENTARY static __device__ __forceinline__
+#define TESSI_HALF static __device__ __forceinline__
+
+#include "worker/kernel/elementary.h"
+#include "worker/kernel/half.h"
+
+/* The types that C has not. */
+struct tessi_bool {
+    unsigned char bits;
+};
+struct tessi_f16 {
+    unsigned short bits;
+};
+struct tessi_bf16 {
+    unsigned short bits;
+};
+template <typename T>
+struct tessi_complex {
+    T re, im;
+};
+typedef tessi_complex<float> tessi_complex32;
+typedef tessi_complex<double> tessi_complex64;
+
+/* A number in the widest type of its kind, from which every other type is reached with one rounding. */
+enum { TESSI_VALUE_SIGNED, TESSI_VALUE_UNSIGNED, TESSI_VALUE_FLOAT, TESSI_VALUE_COMPLEX };
+struct tessi_value {
+    int kind;
+    unsigned long long i;
+    double re, im;
+};
+
+#define TESSI_VALUE_OF(T, kind_, i_, re_, im_)                 \
+    TESSI_ELEMENT tessi_value tessi_value_of(T x)              \
+    {                                                          \
+        tessi_value v;                                         \
+        v.kind = kind_;                                        \
+        v.i = i_;                                              \
+        v.re = re_;                                            \
+        v.im = im_;                                            \
+        return v;                                              \
+    }
+TESSI_VALUE_OF(tessi_bool, TESSI_VALUE_UNSIGNED, x.bits, 0.0, 0.0)
+TESSI_VALUE_OF(signed char, TESSI_VALUE_SIGNED, (unsigned long long)(long long)x, 0.0, 0.0)
+TESSI_VALUE_OF(short, TESSI_VALUE_SIGNED, (unsigned long long)(long long)x, 0.0, 0.0)
+TESSI_VALUE_OF(int, TESSI_VALUE_SIGNED, (unsigned long long)(long long)x, 0.0, 0.0)
+TESSI_VALUE_OF(long long, TESSI_VALUE_SIGNED, (unsigned long long)x, 0.0, 0.0)
+TESSI_VALUE_OF(unsigned char, TESSI_VALUE_UNSIGNED, x, 0.0, 0.0)
+TESSI_VALUE_OF(unsigned short, TESSI_VALUE_UNSIGNED, x, 0.0, 0.0)
+TESSI_VALUE_OF(unsigned int, TESSI_VALUE_UNSIGNED, x, 0.0, 0.0)
+TESSI_VALUE_OF(unsigned long long, TESSI_VALUE_UNSIGNED, x, 0.0, 0.0)
+TESSI_VALUE_OF(tessi_f16, TESSI_VALUE_FLOAT, 0, (double)tessi_f16_to_f32(x.bits), 0.0)
+TESSI_VALUE_OF(tessi_bf16, TESSI_VALUE_FLOAT, 0, (double)tessi_bf16_to_f32(x.bits), 0.0)
+TESSI_VALUE_OF(float, TESSI_VALUE_FLOAT, 0, (double)x, 0.0)
+TESSI_VALUE_OF(double, TESSI_VALUE_FLOAT, 0, x, 0.0)
+TESSI_VALUE_OF(tessi_complex32, TESSI_VALUE_COMPLEX, 0, (double)x.re, (double)x.im)
+TESSI_VALUE_OF(tessi_complex64, TESSI_VALUE_COMPLEX, 0, x.re, x.im)
+#undef TESSI_VALUE_OF
+
+TESSI_ELEMENT bool tessi_value_whole(const tessi_value &v)
+{
+    return v.kind == TESSI_VALUE_SIGNED || v.kind == TESSI_VALUE_UNSIGNED;
+}
+
+/* Integers wrap; floats truncate and saturate, NaN is 0. */
+template <typename T>
+TESSI_ELEMENT T tessi_to_signed(const tessi_value &v, double lowest, double beyond, T first, T last)
+{
+    if (tessi_value_whole(v)) {
+        return (T)(long long)v.i;
+    }
+    return v.re != v.re ? (T)0 : v.re <= lowest ? first : v.re >= beyond ? last : (T)(long long)v.re;
+}
+template <typename T>
+TESSI_ELEMENT T tessi_to_unsigned(const tessi_value &v, double beyond, T last)
+{
+    if (tessi_value_whole(v)) {
+        return (T)v.i;
+    }
+    return v.re != v.re || v.re <= 0.0 ? (T)0 : v.re >= beyond ? last : (T)(unsigned long long)v.re;
+}
+
+/* Integers reach f16 and bf16 through f32; wider floats are rounded to odd on the way. */
+TESSI_ELEMENT float tessi_to_half_way(const tessi_value &v)
+{
+    if (v.kind == TESSI_VALUE_SIGNED) {
+        return (float)(long long)v.i;
+    }
+    return v.kind == TESSI_VALUE_UNSIGNED ? (float)v.i : tessi_f64_to_f32_odd(v.re);
+}
+
+template <typename T>
+struct tessi_tag {
+};
+TESSI_ELEMENT tessi_bool tessi_cast(tessi_tag<tessi_bool>, const tessi_value &v)
+{
+    tessi_bool b;
+    b.bits = tessi_value_whole(v) ? v.i != 0 : (v.re != 0.0 || (v.kind == TESSI_VALUE_COMPLEX && v.im != 0.0));
+    return b;
+}
+TESSI_ELEMENT signed char tessi_cast(tessi_tag<signed char>, const tessi_value &v)
+{
+    return tessi_to_signed<signed char>(v, -128.0, 128.0, (signed char)-128, (signed char)127);
+}
+TESSI_ELEMENT short tessi_cast(tessi_tag<short>, const tessi_value &v)
+{
+    return tessi_to_signed<short>(v, -32768.0, 32768.0, (short)-32768, (short)32767);
+}
+TESSI_ELEMENT int tessi_cast(tessi_tag<int>, const tessi_value &v)
+{
+    return tessi_to_signed<int>(v, -2147483648.0, 2147483648.0, (int)0x80000000u, 0x7fffffff);
+}
+TESSI_ELEMENT long long tessi_cast(tessi_tag<long long>, const tessi_value &v)
+{
+    return tessi_to_signed<long long>(v, -9223372036854775808.0, 9223372036854775808.0,
+                                      (long long)0x8000000000000000ull, 0x7fffffffffffffffll);
+}
+TESSI_ELEMENT unsigned char tessi_cast(tessi_tag<unsigned char>, const tessi_value &v)
+{
+    return tessi_to_unsigned<unsigned char>(v, 256.0, 255);
+}
+TESSI_ELEMENT unsigned short tessi_cast(tessi_tag<unsigned short>, const tessi_value &v)
+{
+    return tessi_to_unsigned<unsigned short>(v, 65536.0, 65535);
+}
+TESSI_ELEMENT unsigned int tessi_cast(tessi_tag<unsigned int>, const tessi_value &v)
+{
+    return tessi_to_unsigned<unsigned int>(v, 4294967296.0, 0xffffffffu);
+}
+TESSI_ELEMENT unsigned long long tessi_cast(tessi_tag<unsigned long long>, const tessi_value &v)
+{
+    return tessi_to_unsigned<unsigned long long>(v, 18446744073709551616.0, 0xffffffffffffffffull);
+}
+TESSI_ELEMENT float tessi_cast(tessi_tag<float>, const tessi_value &v)
+{
+    if (v.kind == TESSI_VALUE_SIGNED) {
+        return (float)(long long)v.i;
+    }
+    return v.kind == TESSI_VALUE_UNSIGNED ? (float)v.i : (float)v.re;
+}
+TESSI_ELEMENT double tessi_cast(tessi_tag<double>, const tessi_value &v)
+{
+    if (v.kind == TESSI_VALUE_SIGNED) {
+        return (double)(long long)v.i;
+    }
+    return v.kind == TESSI_VALUE_UNSIGNED ? (double)v.i : v.re;
+}
+TESSI_ELEMENT tessi_f16 tessi_cast(tessi_tag<tessi_f16>, const tessi_value &v)
+{
+    tessi_f16 h;
+    h.bits = tessi_f32_to_f16(tessi_to_half_way(v));
+    return h;
+}
+TESSI_ELEMENT tessi_bf16 tessi_cast(tessi_tag<tessi_bf16>, const tessi_value &v)
+{
+    tessi_bf16 h;
+    h.bits = tessi_f32_to_bf16(tessi_to_half_way(v));
+    return h;
+}
+TESSI_ELEMENT tessi_complex32 tessi_cast(tessi_tag<tessi_complex32>, const tessi_value &v)
+{
+    tessi_complex32 z;
+    z.re = tessi_cast(tessi_tag<float>(), v);
+    z.im = v.kind == TESSI_VALUE_COMPLEX ? (float)v.im : 0.0f;
+    return z;
+}
+TESSI_ELEMENT tessi_complex64 tessi_cast(tessi_tag<tessi_complex64>, const tessi_value &v)
+{
+    tessi_complex64 z;
+    z.re = tessi_cast(tessi_tag<double>(), v);
+    z.im = v.kind == TESSI_VALUE_COMPLEX ? v.im : 0.0;
+    return z;
+}
+template <typename To, typename From>
+TESSI_ELEMENT To tessi_as(From x)
+{
+    return tessi_cast(tessi_tag<To>(), tessi_value_of(x));
+}
+/* The same type, bits untouched (a NaN's too). */
+#define TESSI_SAME(T)                      \
+    template <>                            \
+    __device__ __forceinline__ T tessi_as<T, T>(T x) \
+    {                                      \
+        return x;                          \
+    }
+TESSI_SAME(tessi_bool)
+TESSI_SAME(signed char)
+TESSI_SAME(short)
+TESSI_SAME(int)
+TESSI_SAME(long long)
+TESSI_SAME(unsigned char)
+TESSI_SAME(unsigned short)
+TESSI_SAME(unsigned int)
+TESSI_SAME(unsigned long long)
+TESSI_SAME(tessi_f16)
+TESSI_SAME(tessi_bf16)
+TESSI_SAME(float)
+TESSI_SAME(double)
+TESSI_SAME(tessi_complex32)
+TESSI_SAME(tessi_complex64)
+#undef TESSI_SAME
+
+/* ——— arithmetic ———
+ * tessi_<op>(x, y) for every type that has it; unary ones ignore y. */
+
+#define TESSI_INTEGER(T, W, SIGNED)                                                                              \
+    TESSI_ELEMENT T tessi_copy(T x, T) { return x; }                                                             \
+    TESSI_ELEMENT T tessi_add(T x, T y) { return (T)((W)x + (W)y); }                                             \
+    TESSI_ELEMENT T tessi_subtract(T x, T y) { return (T)((W)x - (W)y); }                                        \
+    TESSI_ELEMENT T tessi_multiply(T x, T y) { return (T)((W)x * (W)y); }                                        \
+    TESSI_ELEMENT T tessi_negative(T x, T) { return (T)((W)0 - (W)x); }                                          \
+    TESSI_ELEMENT T tessi_abs(T x, T) { return SIGNED && x < (T)1 ? (T)((W)0 - (W)x) : x; }                      \
+    TESSI_ELEMENT T tessi_divide(T x, T y)                                                                       \
+    {                                                                                                            \
+        return y == (T)0 ? (T)0 : SIGNED && y == (T)-1 ? (T)((W)0 - (W)x) : (T)(x / y);                          \
+    }
+TESSI_INTEGER(signed char, unsigned int, true)
+TESSI_INTEGER(short, unsigned int, true)
+TESSI_INTEGER(int, unsigned int, true)
+TESSI_INTEGER(long long, unsigned long long, true)
+TESSI_INTEGER(unsigned char, unsigned int, false)
+TESSI_INTEGER(unsigned short, unsigned int, false)
+TESSI_INTEGER(unsigned int, unsigned int, false)
+TESSI_INTEGER(unsigned long long, unsigned long long, false)
+#undef TESSI_INTEGER
+
+TESSI_ELEMENT tessi_bool tessi_copy(tessi_bool x, tessi_bool) { return x; }
+TESSI_ELEMENT tessi_bool tessi_abs(tessi_bool x, tessi_bool) { return x; }
+TESSI_ELEMENT tessi_bool tessi_add(tessi_bool x, tessi_bool y)
+{
+    x.bits |= y.bits;
+    return x;
+}
+TESSI_ELEMENT tessi_bool tessi_multiply(tessi_bool x, tessi_bool y)
+{
+    x.bits &= y.bits;
+    return x;
+}
+
+#define TESSI_FLOATING(T, root, magnitude)                                                        \
+    TESSI_ELEMENT T tessi_copy(T x, T) { return x; }                                              \
+    TESSI_ELEMENT T tessi_add(T x, T y) { return x + y; }                                         \
+    TESSI_ELEMENT T tessi_subtract(T x, T y) { return x - y; }                                    \
+    TESSI_ELEMENT T tessi_multiply(T x, T y) { return x * y; }                                    \
+    TESSI_ELEMENT T tessi_divide(T x, T y) { return x / y; }                                      \
+    TESSI_ELEMENT T tessi_negative(T x, T) { return -x; }                                         \
+    TESSI_ELEMENT T tessi_abs(T x, T) { return magnitude(x); }                                    \
+    TESSI_ELEMENT T tessi_sqrt(T x, T) { return root(x); }                                        \
+    TESSI_ELEMENT T tessi_exp(T x, T) { return (T)tessi_exp((double)x); }                         \
+    TESSI_ELEMENT T tessi_log(T x, T) { return (T)tessi_log((double)x); }
+TESSI_FLOATING(float, sqrtf, fabsf)
+TESSI_FLOATING(double, sqrt, fabs)
+#undef TESSI_FLOATING
+
+/* In f32, rounded after each. */
+#define TESSI_HALF_OP(H, op)                                                                                  \
+    TESSI_ELEMENT H op(H x, H y) { return tessi_as<H, float>(op(tessi_as<float, H>(x), tessi_as<float, H>(y))); }
+#define TESSI_HALF_TYPE(H)                                  \
+    TESSI_ELEMENT H tessi_copy(H x, H) { return x; }        \
+    TESSI_HALF_OP(H, tessi_add)                             \
+    TESSI_HALF_OP(H, tessi_subtract)                        \
+    TESSI_HALF_OP(H, tessi_multiply)                        \
+    TESSI_HALF_OP(H, tessi_divide)                          \
+    TESSI_HALF_OP(H, tessi_negative)                        \
+    TESSI_HALF_OP(H, tessi_abs)                             \
+    TESSI_HALF_OP(H, tessi_sqrt)                            \
+    TESSI_HALF_OP(H, tessi_exp)                             \
+    TESSI_HALF_OP(H, tessi_log)
+TESSI_HALF_TYPE(tessi_f16)
+TESSI_HALF_TYPE(tessi_bf16)
+#undef TESSI_HALF_TYPE
+#undef TESSI_HALF_OP
+
+template <typename T>
+TESSI_ELEMENT tessi_complex<T> tessi_complex_of(T re, T im)
+{
+    tessi_complex<T> z;
+    z.re = re;
+    z.im = im;
+    return z;
+}
+template <typename T>
+TESSI_ELEMENT tessi_complex<T> tessi_copy(tessi_complex<T> x, tessi_complex<T>)
+{
+    return x;
+}
+template <typename T>
+TESSI_ELEMENT tessi_complex<T> tessi_add(tessi_complex<T> x, tessi_complex<T> y)
+{
+    return tessi_complex_of(x.re + y.re, x.im + y.im);
+}
+template <typename T>
+TESSI_ELEMENT tessi_complex<T> tessi_subtract(tessi_complex<T> x, tessi_complex<T> y)
+{
+    return tessi_complex_of(x.re - y.re, x.im - y.im);
+}
+template <typename T>
+TESSI_ELEMENT tessi_complex<T> tessi_multiply(tessi_complex<T> x, tessi_complex<T> y)
+{
+    return tessi_complex_of(x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re);
+}
+template <typename T>
+TESSI_ELEMENT tessi_complex<T> tessi_negative(tessi_complex<T> x, tessi_complex<T>)
+{
+    return tessi_complex_of(-x.re, -x.im);
+}
+
+/* ——— programs ——— */
+
+#define TESSI_PROGRAM_INPUTS 8
+#define TESSI_PROGRAM_CONSTANTS 32
+#define TESSI_PROGRAM_NDIM 8
+
+/* What a program's kernel is given. Strides are those of the output's collapsed dimensions, in elements. */
+struct tessi_program_arguments {
+    void *out;
+    const void *in[TESSI_PROGRAM_INPUTS];
+    long long count;
+    unsigned int ndim;
+    long long dim[TESSI_PROGRAM_NDIM];
+    long long stride[TESSI_PROGRAM_INPUTS][TESSI_PROGRAM_NDIM];
+    unsigned long long constants[TESSI_PROGRAM_CONSTANTS][2]; /* bits, in the constant's own type */
+};
+
+/* Where element e of the output lies in each input. */
+template <int N>
+TESSI_ELEMENT void tessi_program_offsets(const tessi_program_arguments &a, long long e, long long (&at)[N])
+{
+    for (int i = 0; i < N; i++) {
+        at[i] = 0;
+    }
+    for (unsigned int d = a.ndim; d-- > 0;) {
+        long long next = e / a.dim[d];
+        long long here = e - next * a.dim[d];
+        for (int i = 0; i < N; i++) {
+            at[i] += here * a.stride[i][d];
+        }
+        e = next;
+    }
+}
+
+#endif

@@ -1,0 +1,299 @@
+/* Products into the block where it lies: cuBLAS, with f32 by three TF32 products of split operands where that is asked for. */
+#include "worker/device/cuda/internal.h"
+
+#include <cstring>
+
+#define WORKSPACE_BYTES ((size_t)64 << 20) /* given to cuBLAS, so that it takes no memory of its own on the way */
+#define TF32_SLICE 1024 /* elements of k whose sum the tensor cores make; slices are added in f32 outside of them */
+
+struct product {
+    bool transpose_a, transpose_b, add;
+    int64_t m, n, k, lda, ldb, ldc;
+    const void *a, *b;
+    void *c;
+    enum tessi_dtype from, dtype;
+    enum tessi_compute compute;
+};
+
+static cudaError_t blas_error(tessi_cuda_step *step, cublasStatus_t status)
+{
+    if (status == CUBLAS_STATUS_SUCCESS) {
+        return cudaSuccess;
+    }
+    step->text = std::string("cuBLAS: ") + cublasGetStatusString(status);
+    cudaError_t last = cudaPeekAtLastError();
+    return last != cudaSuccess ? last : status == CUBLAS_STATUS_ALLOC_FAILED ? cudaErrorMemoryAllocation : cudaErrorInvalidValue;
+}
+
+static cudaError_t blas_open(tessi_cuda_step *step)
+{
+    struct tessi_stream *stream = step->stream;
+    if (stream->blas != nullptr) {
+        return cudaSuccess;
+    }
+    TESSI_CUDA_TRY(blas_error(step, cublasCreate(&stream->blas)));
+    TESSI_CUDA_TRY(blas_error(step, cublasSetStream(stream->blas, stream->stream)));
+    if (tessi_cuda_scratch(stream, WORKSPACE_BYTES, &stream->workspace) == cudaSuccess) {
+        return blas_error(step, cublasSetWorkspace(stream->blas, stream->workspace, WORKSPACE_BYTES));
+    }
+    (void)cudaGetLastError();
+    stream->workspace = nullptr;
+    return cudaSuccess;
+}
+
+static cudaDataType_t blas_type(enum tessi_dtype dtype)
+{
+    switch (dtype) {
+    case TESSI_F64:
+        return CUDA_R_64F;
+    case TESSI_F32:
+        return CUDA_R_32F;
+    case TESSI_F16:
+        return CUDA_R_16F;
+    case TESSI_BF16:
+        return CUDA_R_16BF;
+    case TESSI_C64:
+        return CUDA_C_32F;
+    case TESSI_C128:
+        return CUDA_C_64F;
+    case TESSI_I8:
+        return CUDA_R_8I;
+    case TESSI_I32:
+        return CUDA_R_32I;
+    case TESSI_BOOL:
+    case TESSI_I16:
+    case TESSI_I64:
+    case TESSI_U8:
+    case TESSI_U16:
+    case TESSI_U32:
+    case TESSI_U64:
+        break;
+    }
+    return CUDA_R_32F;
+}
+
+/* Rows lie one after the other here and columns in cuBLAS: Cᵀ = Bᵀ·Aᵀ. */
+static cublasStatus_t gemm(cublasHandle_t blas, const product &p, cublasComputeType_t compute)
+{
+    const float one32[2] = {1, 0};
+    const float add32[2] = {p.add ? 1.0f : 0.0f, 0};
+    const double one64[2] = {1, 0};
+    const double add64[2] = {p.add ? 1.0 : 0.0, 0};
+    const int one = 1;
+    const int add = p.add ? 1 : 0;
+    bool wide = compute == CUBLAS_COMPUTE_64F;
+    bool whole = compute == CUBLAS_COMPUTE_32I;
+    const void *alpha = whole ? (const void *)&one : wide ? (const void *)one64 : (const void *)one32;
+    const void *beta = whole ? (const void *)&add : wide ? (const void *)add64 : (const void *)add32;
+    return cublasGemmEx(blas, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)p.n,
+                        (int)p.m, (int)p.k, alpha, p.b, blas_type(p.from), (int)p.ldb, p.a, blas_type(p.from), (int)p.lda, beta,
+                        p.c, blas_type(p.dtype), (int)p.ldc, compute, CUBLAS_GEMM_DEFAULT);
+}
+
+/* ——— i8 with any rows ——— */
+
+#define TILE 16
+
+/* Operands that cuBLAS does not take (rows that are no multiple of four): a tile of C for each block of threads. */
+static __global__ void whole_product(const signed char *a, long long a_row, long long a_k, const signed char *b, long long b_k,
+                                     long long b_column, int *c, long long m, long long n, long long k, bool add)
+{
+    __shared__ int left[TILE][TILE];
+    __shared__ int right[TILE][TILE];
+    long long row = (long long)blockIdx.y * TILE + threadIdx.y;
+    long long column = (long long)blockIdx.x * TILE + threadIdx.x;
+    unsigned int sum = add && row < m && column < n ? (unsigned int)c[row * n + column] : 0;
+    for (long long p = 0; p < k; p += TILE) {
+        long long ka = p + threadIdx.x;
+        long long kb = p + threadIdx.y;
+        left[threadIdx.y][threadIdx.x] = row < m && ka < k ? a[row * a_row + ka * a_k] : 0;
+        right[threadIdx.y][threadIdx.x] = column < n && kb < k ? b[kb * b_k + column * b_column] : 0;
+        __syncthreads();
+        for (int i = 0; i < TILE; i++) {
+            sum += (unsigned int)(left[threadIdx.y][i] * right[i][threadIdx.x]);
+        }
+        __syncthreads();
+    }
+    if (row < m && column < n) {
+        c[row * n + column] = (int)sum;
+    }
+}
+
+static cudaError_t multiply_whole(tessi_cuda_step *step, const product &p)
+{
+    bool aligned = p.lda % 4 == 0 && p.ldb % 4 == 0 && p.ldc % 4 == 0 && (uintptr_t)p.a % 4 == 0 && (uintptr_t)p.b % 4 == 0 &&
+                   p.m % 4 == 0 && p.n % 4 == 0 && p.k % 4 == 0;
+    if (aligned && gemm(step->stream->blas, p, CUBLAS_COMPUTE_32I) == CUBLAS_STATUS_SUCCESS) {
+        return cudaSuccess;
+    }
+    dim3 grid(tessi_cuda_blocks(p.n, TILE), tessi_cuda_blocks(p.m, TILE));
+    if (grid.y > 65535) {
+        return cudaErrorInvalidValue;
+    }
+    whole_product<<<grid, dim3(TILE, TILE), 0, step->stream->stream>>>(
+        (const signed char *)p.a, p.transpose_a ? 1 : p.lda, p.transpose_a ? p.lda : 1, (const signed char *)p.b,
+        p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1, (int *)p.c, p.m, p.n, p.k, p.add);
+    return cudaGetLastError();
+}
+
+/* ——— f32 by three TF32 products ——— */
+
+/* To the nearest number of 11 bits, ties away from zero, as the tensor cores' own conversion. */
+static __device__ float to_tf32(float x)
+{
+    unsigned int bits = __float_as_uint(x);
+    bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+    return __uint_as_float(finite ? (bits + 0x1000u) & 0xffffe000u : bits);
+}
+
+/* x ≈ high + low, both of 11 bits; rows of `columns` elements that lie `ld` apart become dense. */
+static __global__ void split(const float *from, long long ld, long long rows, long long columns, float *high, float *low)
+{
+    long long step = (long long)gridDim.x * blockDim.x;
+    for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < rows * columns; e += step) {
+        float x = from[e / columns * ld + e % columns];
+        float h = to_tf32(x);
+        high[e] = h;
+        low[e] = isfinite(x) ? to_tf32(x - h) : 0.0f;
+    }
+}
+
+static __global__ void add_into(float *c, const float *t, long long count)
+{
+    long long step = (long long)gridDim.x * blockDim.x;
+    for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < count; e += step) {
+        c[e] = c[e] + t[e];
+    }
+}
+
+/* One slice of k: the small products first, so that the large one's rounding comes last. */
+static cudaError_t multiply_slice(tessi_cuda_step *step, const product &p, float *parts, float *sum, int64_t from_k, int64_t k)
+{
+    cudaStream_t stream = step->stream->stream;
+    int64_t a_rows = p.transpose_a ? k : p.m;
+    int64_t a_columns = p.transpose_a ? p.m : k;
+    int64_t b_rows = p.transpose_b ? p.n : k;
+    int64_t b_columns = p.transpose_b ? k : p.n;
+    float *a[2] = {parts, parts + p.m * k};
+    float *b[2] = {parts + 2 * p.m * k, parts + 2 * p.m * k + p.n * k};
+    const float *a_from = (const float *)p.a + (p.transpose_a ? from_k * p.lda : from_k);
+    const float *b_from = (const float *)p.b + (p.transpose_b ? from_k : from_k * p.ldb);
+    split<<<tessi_cuda_blocks(p.m * k, 1024), TESSI_CUDA_THREADS, 0, stream>>>(a_from, p.lda, a_rows, a_columns, a[0], a[1]);
+    split<<<tessi_cuda_blocks(p.n * k, 1024), TESSI_CUDA_THREADS, 0, stream>>>(b_from, p.ldb, b_rows, b_columns, b[0], b[1]);
+    product one = p;
+    one.k = k;
+    one.lda = a_columns;
+    one.ldb = b_columns;
+    one.c = sum;
+    static const int order[3][2] = {{0, 1}, {1, 0}, {0, 0}};
+    for (int i = 0; i < 3; i++) {
+        one.a = a[order[i][0]];
+        one.b = b[order[i][1]];
+        one.add = i > 0;
+        TESSI_CUDA_TRY(blas_error(step, gemm(step->stream->blas, one, CUBLAS_COMPUTE_32F_FAST_TF32)));
+    }
+    return cudaGetLastError();
+}
+
+static cudaError_t multiply_tf32x3(tessi_cuda_step *step, const product &p)
+{
+    struct tessi_stream *stream = step->stream;
+    int64_t slice = p.k < TF32_SLICE ? p.k : TF32_SLICE;
+    int64_t count = p.m * p.n;
+    void *parts = nullptr;
+    void *sum = nullptr;
+    TESSI_CUDA_TRY(tessi_cuda_scratch(stream, (size_t)(2 * (p.m + p.n) * slice) * sizeof(float), &parts));
+    cudaError_t code = tessi_cuda_scratch(stream, (size_t)count * sizeof(float), &sum);
+    for (int64_t k = 0; k < p.k && code == cudaSuccess; k += slice) {
+        bool begins = k == 0 && !p.add;
+        int64_t length = p.k - k < slice ? p.k - k : slice;
+        code = multiply_slice(step, p, (float *)parts, (float *)(begins ? p.c : sum), k, length);
+        if (code == cudaSuccess && !begins) {
+            add_into<<<tessi_cuda_blocks(count, 1024), TESSI_CUDA_THREADS, 0, stream->stream>>>((float *)p.c, (const float *)sum,
+                                                                                               count);
+            code = cudaGetLastError();
+        }
+    }
+    tessi_cuda_scratch_free(stream, parts);
+    tessi_cuda_scratch_free(stream, sum);
+    return code;
+}
+
+/* ——— the step ——— */
+
+bool tessi_cuda_matmul_supports(const struct tessi_layer *layer)
+{
+    enum tessi_dtype from = layer->input[0].dtype;
+    bool same = layer->dtype == from;
+    switch (from) {
+    case TESSI_F64:
+    case TESSI_F32:
+    case TESSI_C64:
+    case TESSI_C128:
+        return same;
+    case TESSI_F16:
+    case TESSI_BF16:
+        return same || layer->dtype == TESSI_F32;
+    case TESSI_I8:
+        return layer->dtype == TESSI_I32;
+    case TESSI_BOOL:
+    case TESSI_I16:
+    case TESSI_I32:
+    case TESSI_I64:
+    case TESSI_U8:
+    case TESSI_U16:
+    case TESSI_U32:
+    case TESSI_U64:
+        return false;
+    }
+    return false;
+}
+
+/* Where the step's range of k begins in an operand's block, and how long its stored rows are. */
+static const void *panel(const tessi_cuda_step *step, uint32_t i, bool k_is_first, int64_t *ld)
+{
+    const struct tessi_input *input = &step->layer->input[i];
+    const struct tessi_step *at = &step->step.step;
+    uint64_t coords[TESSI_NDIM_MAX];
+    struct tessi_shape shape;
+    tessi_grid_coords(&input->grid, at->ref[i].index, coords);
+    tessi_grid_block_shape(&input->grid, at->ref[i].index, &shape);
+    uint32_t axis = k_is_first ? 0 : 1;
+    int64_t skipped = at->k_lo - tessi_axis_lo(&input->grid.axis[axis], coords[axis]);
+    *ld = shape.dim[1];
+    return (const char *)step->call->in[i] + (size_t)(k_is_first ? skipped * *ld : skipped) * tessi_dtype_size(input->dtype);
+}
+
+cudaError_t tessi_cuda_matmul(tessi_cuda_step *step)
+{
+    const struct tessi_layer *layer = step->layer;
+    product p = {};
+    p.from = layer->input[0].dtype;
+    p.dtype = layer->dtype;
+    p.compute = layer->as.matmul.compute;
+    p.transpose_a = layer->as.matmul.transpose_a;
+    p.transpose_b = layer->as.matmul.transpose_b;
+    p.add = step->call->step > 0;
+    p.m = step->step.shape.dim[0];
+    p.n = step->step.shape.dim[1];
+    p.k = step->step.step.k_hi - step->step.step.k_lo;
+    p.c = step->call->out;
+    p.ldc = p.n;
+    if (p.k == 0) {
+        size_t bytes = (size_t)step->step.elements * tessi_dtype_size(p.dtype);
+        return p.add ? cudaSuccess : cudaMemsetAsync(p.c, 0, bytes, step->stream->stream);
+    }
+    p.a = panel(step, 0, p.transpose_a, &p.lda);
+    p.b = panel(step, 1, !p.transpose_b, &p.ldb);
+    TESSI_CUDA_TRY(blas_open(step));
+    if (p.from == TESSI_I8) {
+        return multiply_whole(step, p);
+    }
+    if (p.compute == TESSI_COMPUTE_TF32X3) {
+        return multiply_tf32x3(step, p);
+    }
+    cublasComputeType_t compute = p.from == TESSI_F64 || p.from == TESSI_C128      ? CUBLAS_COMPUTE_64F
+                                  : p.compute == TESSI_COMPUTE_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                                   : CUBLAS_COMPUTE_32F;
+    return blas_error(step, gemm(step->stream->blas, p, compute));
+}
