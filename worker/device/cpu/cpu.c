@@ -201,7 +201,6 @@ static void run_entry(struct tessi_stream *stream, const struct entry *entry)
         break;
     case ENTRY_WAIT:
         event_await(entry->as.mark.event, entry->as.mark.ticket);
-        stream->clock_ns = 0;
         end_entry(stream, TESSI_OK);
         break;
     }

@@ -371,6 +371,11 @@ static enum tessi_status cuda_launch(struct tessi_stream *stream, struct tessi_l
     return TESSI_OK;
 }
 
+/* Every launch is with the driver already. */
+static void cuda_kick(struct tessi_stream *)
+{
+}
+
 static enum tessi_status cuda_copy_async(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                          tessi_done_fn *done, void *context)
 {
@@ -448,6 +453,7 @@ static const struct tessi_device_kind kind = {
     cuda_stream_open,
     cuda_stream_close,
     cuda_launch,
+    cuda_kick,
     cuda_copy_async,
     cuda_event_create,
     cuda_event_destroy,

@@ -1,0 +1,341 @@
+/* Every kernel of every kind of device against the processor's, task by task: the same bytes, but for products, which
+ * are near. The emulated device is always there; CUDA when a plugin, a driver and a device are (what is missing is said). */
+#include "tests/kernels/whole.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "worker/device/emulated/emulated.h"
+#include "worker/device/plugin.h"
+
+struct end {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done;
+    enum tessi_status status;
+    char text[256];
+};
+
+static void on_done(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+{
+    struct end *end = context;
+    (void)run_ns;
+    (void)pthread_mutex_lock(&end->lock);
+    end->done = true;
+    end->status = status;
+    (void)strncpy(end->text, text, sizeof end->text - 1);
+    (void)pthread_cond_broadcast(&end->changed);
+    (void)pthread_mutex_unlock(&end->lock);
+}
+
+static void await(struct end *end, const struct tessi_layer *layer)
+{
+    (void)pthread_mutex_lock(&end->lock);
+    while (!end->done) {
+        (void)pthread_cond_wait(&end->changed, &end->lock);
+    }
+    (void)pthread_mutex_unlock(&end->lock);
+    if (end->status != TESSI_OK) {
+        fail_msg("%s of %s: %s", tessi_op_row(layer->op)->name, tessi_dtype_name(layer->dtype), end->text);
+    }
+}
+
+struct bench {
+    const struct tessi_device_kind *kind;
+    struct tessi_device *device;
+    struct tessi_stream *stream;
+    uint32_t layers, unsupported;
+};
+
+static void copy(const struct bench *bench, void *to, const void *from, size_t bytes, const struct tessi_layer *layer)
+{
+    struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    assert_int_equal(bench->kind->copy_async(bench->stream, to, from, bytes, on_done, &end), TESSI_OK);
+    await(&end, layer);
+}
+
+/* All steps of one task, here and there. */
+static void compare_task(const struct bench *bench, const struct tessi_layer *layer, uint64_t index, double tolerance)
+{
+    const struct tessi_device_kind *kind = bench->kind;
+    size_t bytes = (size_t)tessi_layer_block_bytes(layer, index);
+    unsigned char *want = aligned_alloc(64, (bytes / 64 + 1) * 64);
+    unsigned char *got = aligned_alloc(64, (bytes / 64 + 1) * 64);
+    void *out = NULL;
+    uint32_t steps = tessi_task_steps(layer, index);
+    assert_int_equal(kind->alloc(bench->device, bytes + 1, &out, NULL), TESSI_OK);
+    memset(want, 0, bytes);
+    copy(bench, out, want, bytes, layer);
+    for (uint32_t s = 0; s < steps; s++) {
+        struct tessi_launch launch = {.call = {.layer = layer, .index = index, .step = s, .steps = steps, .out = want}};
+        struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+        struct tessi_error error;
+        struct tessi_step step;
+        void *here[TESSI_STEP_REFS_MAX];
+        void *there[TESSI_STEP_REFS_MAX];
+        tessi_task_step(layer, index, s, &step);
+        for (uint32_t r = 0; r < step.count; r++) {
+            const struct tessi_input *input = &layer->input[step.ref[r].input];
+            uint64_t in_bytes = tessi_input_block_bytes(input, step.ref[r].index);
+            int64_t count = (int64_t)(in_bytes / tessi_dtype_size(input->dtype));
+            here[r] = whole_random(input->dtype, count, 7 * step.ref[r].index + step.ref[r].input, tolerance == 0);
+            launch.call.in[r] = here[r];
+            assert_int_equal(kind->alloc(bench->device, (size_t)in_bytes + 1, &there[r], NULL), TESSI_OK);
+            copy(bench, there[r], here[r], (size_t)in_bytes, layer);
+        }
+        if (tessi_kernel_run(&launch.call, &error) != TESSI_OK) {
+            fail_msg("%s", error.text);
+        }
+        launch.call.out = out;
+        for (uint32_t r = 0; r < step.count; r++) {
+            launch.call.in[r] = there[r];
+        }
+        launch.done = on_done;
+        launch.context = &end;
+        assert_int_equal(kind->launch(bench->stream, &launch), TESSI_OK);
+        kind->kick(bench->stream);
+        await(&end, layer);
+        for (uint32_t r = 0; r < step.count; r++) {
+            free(here[r]);
+            kind->free(bench->device, there[r]);
+        }
+    }
+    copy(bench, got, out, bytes, layer);
+    int64_t count = (int64_t)(bytes / tessi_dtype_size(layer->dtype));
+    if (tolerance == 0) {
+        whole_assert_equal(layer->dtype, got, want, count);
+    } else {
+        whole_assert_near(layer->dtype, got, want, count, tolerance);
+    }
+    kind->free(bench->device, out);
+    free(want);
+    free(got);
+}
+
+static void compare(struct bench *bench, struct tessi_layer *layer, double tolerance)
+{
+    struct tessi_error error;
+    if (tessi_layer_check(layer, &error) != TESSI_OK) {
+        fail_msg("%s", error.text);
+    }
+    bench->layers++;
+    if (!bench->kind->supports(bench->device, layer)) {
+        bench->unsupported++;
+    } else {
+        for (uint64_t t = 0; t < tessi_layer_tasks(layer); t++) {
+            compare_task(bench, layer, t, bench->kind == &tessi_device_emulated ? 0 : tolerance);
+        }
+    }
+    tessi_layer_destroy(layer);
+}
+
+static void compare_generators(struct bench *bench, enum tessi_dtype dtype)
+{
+    struct tessi_layer *layer = whole_layer(TESSI_OP_FULL, dtype, &SHAPE(37, 50), (int64_t[]){16, 33});
+    layer->as.full = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 3};
+    compare(bench, layer, 0);
+    layer = whole_layer(TESSI_OP_EYE, dtype, &SHAPE(37, 50), (int64_t[]){16, 33});
+    layer->as.eye.diagonal = 3;
+    compare(bench, layer, 0);
+    layer = whole_layer(TESSI_OP_ARANGE, dtype, &SHAPE(3001), (int64_t[]){1300});
+    bool inexact = tessi_dtype_kind(dtype) >= TESSI_KIND_FLOAT;
+    struct tessi_scalar one = inexact ? (struct tessi_scalar){.dtype = TESSI_F64, .as.f = 0.37}
+                                      : (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
+    layer->as.arange.start = layer->as.arange.step = one;
+    if (dtype != TESSI_BOOL) {
+        compare(bench, layer, 0);
+    } else {
+        tessi_layer_destroy(layer);
+    }
+    for (int normal = 0; normal < 2 && tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT; normal++) {
+        layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(41, 7, 30), (int64_t[]){20, 7, 19});
+        layer->as.random.seed = 99;
+        layer->as.random.low = normal != 0 ? 1.5 : -2;
+        layer->as.random.high = 3;
+        compare(bench, layer, 0);
+    }
+}
+
+/* (a ∘ row) ∘ (column ∘ constant), with every instruction that the type has, from another type. */
+static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum tessi_dtype other)
+{
+    enum tessi_kind kind = tessi_dtype_kind(dtype);
+    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(30, 70), (int64_t[]){13, 40});
+    struct tessi_instruction *code = tessi_zalloc(TESSI_PROGRAM_MAX * sizeof *code);
+    struct tessi_scalar *constants = tessi_zalloc(sizeof *constants);
+    uint32_t n = 0;
+    (void)whole_input(layer, dtype, &SHAPE(30, 70), (int64_t[]){13, 40});
+    struct tessi_input *row = whole_input(layer, other, &SHAPE(1, 70), (int64_t[]){1, 40});
+    struct tessi_input *column = whole_input(layer, dtype, &SHAPE(30, 1), (int64_t[]){13, 1});
+    row->rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
+    column->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
+    constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
+    for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
+        bool floats = op == TESSI_EWISE_SQRT || op == TESSI_EWISE_EXP || op == TESSI_EWISE_LOG || op == TESSI_EWISE_DIVIDE;
+        bool numbers = op == TESSI_EWISE_SUBTRACT || op == TESSI_EWISE_NEGATIVE;
+        bool fits = !(floats && kind != TESSI_KIND_FLOAT) && !(numbers && kind == TESSI_KIND_BOOLEAN) &&
+                    !(op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
+        if (fits) {
+            code[n] = (struct tessi_instruction){
+                .op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : 3 + n, .b = n % 3 == 0 ? 1 : n % 3 == 1 ? 2 : 3};
+            n++;
+        }
+    }
+    layer->as.program = (struct tessi_program){.count = n, .nconstants = 1, .code = code, .constants = constants};
+    compare(bench, layer, 0);
+}
+
+static void compare_flat(struct bench *bench, enum tessi_dtype dtype)
+{
+    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(5000), (int64_t[]){2100});
+    struct tessi_instruction *code = tessi_zalloc(2 * sizeof *code);
+    (void)whole_input(layer, dtype, &SHAPE(5000), (int64_t[]){2100});
+    (void)whole_input(layer, dtype, &SHAPE(5000), (int64_t[]){2100});
+    code[0] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = dtype, .a = 0, .b = 1};
+    code[1] = (struct tessi_instruction){.op = TESSI_EWISE_MULTIPLY, .dtype = dtype, .a = 2, .b = 0};
+    layer->as.program = (struct tessi_program){.count = 2, .code = code};
+    compare(bench, layer, 0);
+}
+
+static void compare_layouts(struct bench *bench, enum tessi_dtype dtype)
+{
+    static const uint32_t orders[][3] = {{2, 1, 0}, {1, 0, 2}, {0, 2, 1}, {2, 0, 1}};
+    int64_t dims[3] = {11, 40, 35};
+    int64_t chunks[3] = {11, 33, 20};
+    for (size_t o = 0; o < sizeof orders / sizeof orders[0]; o++) {
+        struct tessi_shape shape = {.ndim = 3};
+        int64_t chunk[3];
+        for (uint32_t d = 0; d < 3; d++) {
+            shape.dim[d] = dims[orders[o][d]];
+            chunk[d] = chunks[orders[o][d]];
+        }
+        struct tessi_layer *layer = whole_layer(TESSI_OP_TRANSPOSE, dtype, &shape, chunk);
+        struct tessi_input *input = whole_input(layer, dtype, &SHAPE(11, 40, 35), chunks);
+        for (uint32_t d = 0; d < 3; d++) {
+            layer->as.transpose.axis[d] = orders[o][d];
+            input->rules.rule[orders[o][d]].dim = d;
+        }
+        compare(bench, layer, 0);
+    }
+    for (int64_t stride = 1; stride <= 3; stride++) {
+        struct tessi_layer *layer = whole_layer(TESSI_OP_REGRID, dtype, &SHAPE(20, 15), (int64_t[]){7, 15});
+        struct tessi_input *input = whole_input(layer, dtype, &SHAPE(70, 50), (int64_t[]){30, 11});
+        for (uint32_t d = 0; d < 2; d++) {
+            layer->as.regrid.start[d] = 3;
+            layer->as.regrid.step[d] = stride;
+            input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = 3, .step = stride};
+        }
+        compare(bench, layer, 0);
+    }
+}
+
+static void compare_folds(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold)
+{
+    int64_t chunk[2] = {45, 1500};
+    for (uint32_t axes = 1; axes < 4; axes++) {
+        struct tessi_shape shape = {.ndim = axes == 3 ? 0 : 1, .dim = {axes == 1 ? 2600 : 70}};
+        struct tessi_layer *layer = whole_layer(TESSI_OP_REDUCE, to, &shape, axes == 1 ? &chunk[1] : &chunk[0]);
+        struct tessi_input *input = whole_input(layer, from, &SHAPE(70, 2600), chunk);
+        for (uint32_t d = 0; d < 2; d++) {
+            input->rules.rule[d] = (axes >> d & 1) != 0 ? (struct tessi_rule){.kind = TESSI_RULE_ALL}
+                                                        : (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0};
+        }
+        layer->as.reduce.fold = fold;
+        layer->as.reduce.axes = axes;
+        compare(bench, layer, 0);
+    }
+}
+
+static void compare_product(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
+                            double tolerance)
+{
+    for (int flags = 0; flags < 4; flags++) {
+        bool ta = (flags & 1) != 0;
+        bool tb = (flags & 2) != 0;
+        struct tessi_layer *layer = whole_layer(TESSI_OP_MATMUL, to, &SHAPE(50, 44), (int64_t[]){32, 30});
+        struct tessi_shape a = {2, {ta ? 90 : 50, ta ? 50 : 90}};
+        struct tessi_shape b = {2, {tb ? 44 : 90, tb ? 90 : 44}};
+        struct tessi_input *left = whole_input(layer, from, &a, (int64_t[]){ta ? 40 : 32, ta ? 32 : 40});
+        struct tessi_input *right = whole_input(layer, from, &b, (int64_t[]){tb ? 30 : 28, tb ? 28 : 30});
+        left->rules.rule[ta ? 1 : 0] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0};
+        left->rules.rule[ta ? 0 : 1] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
+        right->rules.rule[tb ? 0 : 1] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1};
+        right->rules.rule[tb ? 1 : 0] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
+        layer->as.matmul.transpose_a = ta;
+        layer->as.matmul.transpose_b = tb;
+        layer->as.matmul.segment = 90;
+        layer->as.matmul.compute = compute;
+        compare(bench, layer, tolerance);
+    }
+}
+
+static void compare_everything(const struct tessi_device_kind *kind)
+{
+    struct bench bench = {.kind = kind};
+    struct tessi_error error;
+    if (kind->open(&(struct tessi_device_options){.spec = "memory=64MiB"}, &bench.device, &error) != TESSI_OK) {
+        fail_msg("%s", error.text);
+    }
+    assert_int_equal(kind->stream_open(bench.device, &(struct tessi_stream_options){0}, &bench.stream, NULL), TESSI_OK);
+    for (uint32_t d = 0; d < TESSI_DTYPE_COUNT; d++) {
+        enum tessi_dtype dtype = (enum tessi_dtype)d;
+        bool complex = tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX;
+        compare_generators(&bench, dtype);
+        compare_flat(&bench, dtype);
+        for (uint32_t other = 0; other < TESSI_DTYPE_COUNT; other++) {
+            if (complex || tessi_dtype_kind((enum tessi_dtype)other) != TESSI_KIND_COMPLEX) {
+                compare_program(&bench, dtype, (enum tessi_dtype)other);
+            }
+        }
+        compare_layouts(&bench, dtype);
+        compare_folds(&bench, dtype, tessi_dtype_sum(dtype), TESSI_FOLD_SUM);
+        if (!complex) {
+            compare_folds(&bench, dtype, dtype, TESSI_FOLD_MIN);
+            compare_folds(&bench, dtype, dtype, TESSI_FOLD_MAX);
+        }
+    }
+    compare_folds(&bench, TESSI_F16, TESSI_F32, TESSI_FOLD_SUM);
+    compare_folds(&bench, TESSI_I32, TESSI_F64, TESSI_FOLD_SUM);
+    compare_product(&bench, TESSI_F64, TESSI_F64, TESSI_COMPUTE_NATIVE, 1e-12);
+    compare_product(&bench, TESSI_F32, TESSI_F32, TESSI_COMPUTE_NATIVE, 2e-4);
+    compare_product(&bench, TESSI_F32, TESSI_F32, TESSI_COMPUTE_TF32, 0.1);
+    compare_product(&bench, TESSI_F32, TESSI_F32, TESSI_COMPUTE_TF32X3, 4e-4);
+    compare_product(&bench, TESSI_F16, TESSI_F32, TESSI_COMPUTE_NATIVE, 2e-3);
+    compare_product(&bench, TESSI_BF16, TESSI_F32, TESSI_COMPUTE_NATIVE, 2e-3);
+    compare_product(&bench, TESSI_I8, TESSI_I32, TESSI_COMPUTE_NATIVE, 0);
+    compare_product(&bench, TESSI_C64, TESSI_C64, TESSI_COMPUTE_NATIVE, 4e-4);
+    compare_product(&bench, TESSI_C128, TESSI_C128, TESSI_COMPUTE_NATIVE, 1e-12);
+    print_message("%s: %u layers, of which processors would take %u\n", kind->name, bench.layers, bench.unsupported);
+    assert_true(bench.unsupported * 2 < bench.layers);
+    kind->stream_close(bench.stream);
+    kind->close(bench.device);
+}
+
+static void test_emulated(void **state)
+{
+    (void)state;
+    compare_everything(&tessi_device_emulated);
+}
+
+static void test_cuda(void **state)
+{
+    struct tessi_error error = {0};
+    (void)state;
+    const struct tessi_device_kind *kind = tessi_device_cuda(&error);
+    if (kind == NULL || kind->count(&(struct tessi_device_options){0}, &error) == 0) {
+        print_message("CUDA kernels were not run: %s\n", error.text);
+        skip();
+    }
+    compare_everything(kind);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_emulated),
+        cmocka_unit_test(test_cuda),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
