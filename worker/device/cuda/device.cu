@@ -436,33 +436,37 @@ static void cuda_event_wait(struct tessi_event *event)
     (void)cudaEventSynchronize((cudaEvent_t)event);
 }
 
-static const struct tessi_device_kind kind = {
-    "cuda",
-    cuda_count,
-    cuda_numerics,
-    cuda_open,
-    cuda_close,
-    cuda_memory,
-    cuda_info,
-    cuda_gauges,
-    cuda_supports,
-    cuda_alloc,
-    cuda_free,
-    cuda_pin,
-    cuda_unpin,
-    cuda_stream_open,
-    cuda_stream_close,
-    cuda_launch,
-    cuda_kick,
-    nullptr, /* help: only the device runs what is for it */
-    cuda_copy_async,
-    cuda_event_create,
-    cuda_event_destroy,
-    cuda_event_record,
-    cuda_stream_wait,
-    cuda_event_query,
-    cuda_event_wait,
-};
+static struct tessi_device_kind make_kind()
+{
+    struct tessi_device_kind kind = {};
+    kind.name = "cuda";
+    kind.count = cuda_count;
+    kind.numerics = cuda_numerics;
+    kind.open = cuda_open;
+    kind.close = cuda_close;
+    kind.memory = cuda_memory;
+    kind.info = cuda_info;
+    kind.gauges = cuda_gauges;
+    kind.supports = cuda_supports;
+    kind.alloc = cuda_alloc;
+    kind.free = cuda_free;
+    kind.pin = cuda_pin;
+    kind.unpin = cuda_unpin;
+    kind.stream_open = cuda_stream_open;
+    kind.stream_close = cuda_stream_close;
+    kind.launch = cuda_launch;
+    kind.kick = cuda_kick;
+    kind.copy_async = cuda_copy_async;
+    kind.event_create = cuda_event_create;
+    kind.event_destroy = cuda_event_destroy;
+    kind.event_record = cuda_event_record;
+    kind.stream_wait = cuda_stream_wait;
+    kind.event_query = cuda_event_query;
+    kind.event_wait = cuda_event_wait;
+    return kind;
+}
+
+static const struct tessi_device_kind kind = make_kind();
 
 extern "C" __attribute__((visibility("default"))) const struct tessi_device_kind *tessi_cuda_plugin(const char *version,
                                                                                                    size_t kind_bytes)
