@@ -99,7 +99,7 @@ static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, ui
 {
     const struct tessi_grid *grid = &layer->layer->grid;
     uint64_t row = grid->ndim == 0 ? 1 : grid->axis[grid->ndim - 1].count;
-    if (layer->order_at->order_via == NULL) {
+    if (layer->order_at->order_stem && layer->order_at->order_corners == NULL) {
         return count;
     }
     for (uint64_t next = (first / row + 1) * row; next < first + count; next += row) {

@@ -401,6 +401,7 @@ static void free_description(struct sched_layer *layer)
     while (layer != NULL && layer->gone && layer->order_users == 0) {
         struct sched_layer *via = layer->order_via;
         tessi_layer_destroy(layer->layer);
+        tessi_free(layer->order_corners);
         tessi_free(layer);
         if (via != NULL) {
             via->order_users--;

@@ -3,7 +3,13 @@
  * The layers of a submission fall into groups: trees of layers with one consumer each, down to a
  * root that has none or several. Groups follow each other; within a group a task comes right
  * before the first root task that needs it, so that work proceeds depth first and inputs do not
- * pile up. The policy chooses which of the groups that could come next does (policy.h). Rules are monotone in
+ * pile up.
+ *
+ * Where the root folds a wider layer, and that perhaps a still wider one, everything would come before the root's few
+ * tasks. So the widest of them gives the places: the folds between it and the root, the stem, come right after the last
+ * block that they need, and all else comes right before the first task of the stem that needs it.
+ *
+ * The policy chooses which of the groups that could come next does (policy.h). Rules are monotone in
  * each coordinate, so following the lowest corner of the dependents' box gives a lower bound of every
  * dependent's place. A layer that reads itself is a root: its tasks read lower indices, so its own order will
  * do. A task that no root task needs may be
@@ -14,21 +20,36 @@
 #include "core/base/assert.h"
 #include "core/sched/policy.h"
 
+/* Of the block in the widest layer that is the last one that a task of the stem needs. */
+static uint64_t corner_index(const struct sched_layer *stem, const uint64_t coords[TESSI_NDIM_MAX])
+{
+    uint64_t index = 0;
+    for (uint32_t d = 0; d < stem->order_corner_count; d++) {
+        const struct order_corner *corner = &stem->order_corners[d];
+        uint64_t end = corner->whole ? corner->count : (coords[corner->dim] + 1) * corner->times;
+        end = end < corner->count ? end : corner->count;
+        index = index * corner->count + (end > 0 ? end - 1 : 0);
+    }
+    return index;
+}
+
 uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
     const struct sched_layer *at = layer->order_at;
     uint64_t place = index;
-    if (at->order_via != NULL) {
+    if (!at->order_stem || at->order_corners != NULL) {
         bool any = true;
         tessi_grid_coords(&at->layer->grid, index, coords);
-        while (any && at->order_via != NULL) {
+        while (any && !at->order_stem) {
             const struct tessi_input *input = &at->order_via->layer->input[at->order_input];
             at = at->order_via;
             any = tessi_rules_first_output(&input->rules, &input->grid, &at->layer->grid, coords, reader);
             memcpy(coords, reader, sizeof coords);
         }
-        place = any ? tessi_grid_index(&at->layer->grid, coords) : layer->order_end;
+        place = !any                         ? layer->order_end
+                : at->order_corners != NULL ? corner_index(at, coords)
+                                             : tessi_grid_index(&at->layer->grid, coords);
     }
     return layer->order_base + place * layer->order_levels + (layer->order_levels - 1 - layer->order_depth);
 }
@@ -78,14 +99,12 @@ static void link_layers(struct trees *trees)
     for (uint32_t i = trees->count; i-- > 0;) {
         struct sched_layer *layer = trees->layers[i];
         layer->order_levels = 1;
-        layer->order_at = layer;
         layer->order_position = i;
         trees->root_of[i] = i;
         if (single_consumer(layer, layer->submission)) {
             layer->order_via = layer->consumers[0].layer;
             layer->order_input = layer->consumers[0].input;
             layer->order_via->order_users++;
-            layer->order_at = reads_alike(layer->order_via, layer->order_input) ? layer->order_via->order_at : layer;
             layer->order_depth = layer->order_via->order_depth + 1;
             trees->root_of[i] = trees->root_of[layer->order_via->order_position];
         }
@@ -93,6 +112,101 @@ static void link_layers(struct trees *trees)
         tree->levels = layer->order_depth + 1 > tree->levels ? layer->order_depth + 1 : tree->levels;
         tree->widest = layer->tasks > tree->widest ? layer->tasks : tree->widest;
     }
+}
+
+/* Of each layer: the most tasks of those that are derived from it, itself included. */
+static uint64_t *widths(const struct trees *trees)
+{
+    uint64_t *width = tessi_zalloc((trees->count + 1) * sizeof *width);
+    for (uint32_t i = 0; i < trees->count; i++) { /* what is read stands before its reader */
+        const struct sched_layer *layer = trees->layers[i];
+        width[i] = layer->tasks > width[i] ? layer->tasks : width[i];
+        if (layer->order_via != NULL) {
+            uint64_t *reader = &width[layer->order_via->order_position];
+            *reader = width[i] > *reader ? width[i] : *reader;
+        }
+    }
+    return width;
+}
+
+/* Each task reads a box of the input, and a later task a later one: its last corner is the last of its inputs. */
+static bool folds(const struct sched_layer *layer, uint32_t number)
+{
+    const struct tessi_map_rules *rules = &layer->layer->input[number].rules;
+    bool simple = layer->layer->op == TESSI_OP_REDUCE && rules->table == NULL;
+    for (uint32_t d = 0; simple && d < rules->ndim; d++) {
+        enum tessi_rule_kind kind = rules->rule[d].kind;
+        simple = kind == TESSI_RULE_SAME || kind == TESSI_RULE_ALL || kind == TESSI_RULE_GROUP;
+    }
+    return simple || (layer->layer->op == TESSI_OP_ELEMENTWISE && reads_alike(layer, number));
+}
+
+/* The layer that the stem goes on to, the one above which most work lies; NULL: it ends here. */
+static struct sched_layer *stem_next(const struct sched_layer *layer, const uint64_t *width)
+{
+    struct sched_layer *next = NULL;
+    for (uint32_t n = 0; n < layer->layer->ninputs; n++) {
+        struct sched_layer *input = layer->inputs[n];
+        if (input->order_via == layer && folds(layer, input->order_input) &&
+            (next == NULL || width[input->order_position] > width[next->order_position])) {
+            next = input;
+        }
+    }
+    return next;
+}
+
+/* The corners of `layer`, from those of its input on the stem. */
+static void make_corners(struct sched_layer *layer, const struct sched_layer *input)
+{
+    const struct tessi_map_rules *rules = &layer->layer->input[input->order_input].rules;
+    const struct tessi_grid *grid = &input->layer->grid;
+    uint32_t count = input->order_corners != NULL ? input->order_corner_count : grid->ndim;
+    layer->order_corners = tessi_zalloc((count + 1) * sizeof *layer->order_corners);
+    layer->order_corner_count = count;
+    for (uint32_t d = 0; d < count; d++) {
+        struct order_corner corner = {.dim = d, .times = 1};
+        if (input->order_corners != NULL) {
+            corner = input->order_corners[d];
+        } else {
+            corner.count = grid->axis[d].count;
+        }
+        if (!corner.whole) {
+            const struct tessi_rule *rule = &rules->rule[corner.dim];
+            corner.whole = rule->kind == TESSI_RULE_ALL;
+            uint64_t group = rule->kind == TESSI_RULE_GROUP ? (uint64_t)rule->value : 1;
+            corner.times = group > corner.count / corner.times ? corner.count + 1 : corner.times * group;
+            corner.dim = rule->dim;
+        }
+        layer->order_corners[d] = corner;
+    }
+}
+
+/* The stem of a tree: the root, and what it folds down to the widest layer. */
+static void grow_stem(struct sched_layer *root, const uint64_t *width)
+{
+    struct sched_layer *widest = root;
+    for (struct sched_layer *at = root; at != NULL; at = stem_next(at, width)) {
+        widest = at->tasks > widest->tasks ? at : widest;
+    }
+    widest->order_stem = true;
+    for (struct sched_layer *at = widest; at != root; at = at->order_via) {
+        at->order_via->order_stem = true;
+        make_corners(at->order_via, at);
+    }
+}
+
+static void grow_stems(const struct trees *trees)
+{
+    uint64_t *width = widths(trees);
+    for (uint32_t i = trees->count; i-- > 0;) {
+        struct sched_layer *layer = trees->layers[i];
+        if (layer->order_via == NULL) {
+            grow_stem(layer, width);
+        }
+        bool alike = !layer->order_stem && reads_alike(layer->order_via, layer->order_input);
+        layer->order_at = alike ? layer->order_via->order_at : layer;
+    }
+    tessi_free(width);
 }
 
 /* Which tree reads which other one. */
@@ -155,6 +269,7 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
         trees.tree[i] = (struct tree){.levels = 1, .readers = NO_EDGE};
     }
     link_layers(&trees);
+    grow_stems(&trees);
     find_edges(&trees);
     lay_out(sched, &trees);
     for (size_t i = 0; i < count; i++) {

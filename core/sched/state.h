@@ -73,6 +73,14 @@ struct region_node {
 
 enum placement { PLACE_REGIONS, PLACE_WITH_INPUT, PLACE_WITH_CONSUMER, PLACE_PINNED, PLACE_EACH };
 
+/* Where the last of the blocks lies that a task of a stem needs: chunk (c + 1) * times − 1 along one dimension. */
+struct order_corner {
+    uint32_t dim;   /* of the task's own grid: gives c */
+    bool whole;     /* all chunks: c does not matter */
+    uint64_t times;
+    uint64_t count; /* chunks along the dimension */
+};
+
 struct sched_layer {
     struct tessi_layer *layer; /* owned */
     struct session *session;
@@ -95,10 +103,13 @@ struct sched_layer {
     uint32_t submission; /* number within the session */
     /* global order */
     struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
+    bool order_stem; /* from the group's root to the widest layer that folds lead to: see order.c */
+    struct order_corner *order_corners; /* for each dimension of that layer, owned; NULL: it is that layer, or no stem */
     uint32_t order_input;
-    const struct sched_layer *order_at; /* the last on its way to the root that has the same order of indices */
+    const struct sched_layer *order_at; /* the last on its way to the stem that has the same order of indices */
     uint32_t order_users; /* layers that have this one as order_via: its description outlives it for them */
     uint64_t order_base, order_depth, order_levels, order_end;
+    uint32_t order_corner_count;
     uint32_t order_position; /* within its submission, while that is taken in */
     /* placement */
     enum placement placement;

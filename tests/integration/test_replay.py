@@ -1,11 +1,11 @@
-"""A recorded live run, with a death and steals in it, replays to identical actions."""
+"""Recorded live runs, with a death, steals, a worker that leaves, a priority and a resource, replay to identical actions."""
 import os
 import signal
 import subprocess
 import tempfile
 import unittest
 
-from cluster import TESSERA, Cluster, environment, example, run_example, until
+from cluster import BUILD, TESSERA, Cluster, Process, environment, example, until
 
 
 def replay(path):
@@ -32,6 +32,26 @@ class Replay(unittest.TestCase):
                 file.seek(size // 2)
                 file.write(bytes([byte[0] ^ 0x40]))
             self.assertNotEqual(replay(path).returncode, 0)
+
+    def test_leaving_priority_and_resource(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/run.tessera"
+            with Cluster(workers=0, scheduler=["--record", path]) as cluster:
+                for name, resources in (("w0", "ssd=2"), ("w1", "ssd=1"), ("w2", "tape=1")):
+                    cluster.add_worker(name, "--resources", resources)
+                process = Process([os.path.join(BUILD, "tests/integration/client_wishes"), cluster.address, "1536", "128",
+                                   "ssd=1"])
+                try:
+                    until(lambda: cluster.status()["tasks_done"] > 50, what="the job is under way")
+                    self.assertEqual(cluster.workers[1].stop(signal.SIGTERM), 0, cluster.workers[1].output())
+                    self.assertEqual(process.wait(), 0, process.output())
+                finally:
+                    process.kill()
+                status = cluster.status()
+                self.assertEqual((status["workers_left"], status["workers_lost"]), (1, 0))
+                self.assertEqual(cluster.scheduler.stop(), 0)
+            done = replay(path)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 
 if __name__ == "__main__":

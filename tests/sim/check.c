@@ -46,6 +46,35 @@ static void check_spans(struct sim_world *world, uint32_t worker, const struct t
     }
 }
 
+struct order_walk {
+    const struct sim_world *world;
+    const struct sched_layer *layer, *input;
+    uint64_t index;
+};
+
+static void check_before(void *context, uint64_t index)
+{
+    const struct order_walk *walk = context;
+    if (order_of(walk->input, index) >= order_of(walk->layer, walk->index) && walk->input != walk->layer) {
+        sim_fail(walk->world, "task %u:%llu comes before %u:%llu, which it reads", walk->layer->layer->id,
+                 (unsigned long long)walk->index, walk->input->layer->id, (unsigned long long)index);
+    }
+}
+
+/* The global order is a topological one. */
+void sim_check_order(const struct sim_world *world, uint32_t session, uint32_t first, uint32_t count)
+{
+    for (uint32_t id = first; id < first + count; id++) {
+        struct order_walk walk = {world, layer_named(world->sched, session, id), NULL, 0};
+        for (uint32_t n = 0; walk.layer != NULL && n < walk.layer->layer->ninputs; n++) {
+            walk.input = walk.layer->inputs[n];
+            for (walk.index = 0; walk.index < walk.layer->tasks; walk.index++) {
+                tessi_task_inputs(walk.layer->layer, n, walk.index, check_before, &walk);
+            }
+        }
+    }
+}
+
 void sim_check_report(struct sim_world *world, uint32_t worker, const struct tessi_report *report)
 {
     check_spans(world, worker, &report->done);

@@ -518,8 +518,32 @@ static const struct tessi_layer *make_opaque(struct maker *maker)
     return finish(maker, layer);
 }
 
+/* Short tasks of which several stand in one queue, with their reader behind them. */
+static void make_pairs(struct maker *maker)
+{
+    struct tessi_layer *made = begin(maker, TESSI_OP_OPAQUE);
+    made->grid.ndim = 1;
+    made->grid.axis[0] = tessi_axis_regular(16, 1);
+    made->as.opaque.nanoseconds = 1000;
+    const struct tessi_layer *input = finish(maker, made);
+    struct tessi_layer *layer = begin(maker, TESSI_OP_OPAQUE);
+    layer->grid.ndim = 1;
+    layer->grid.axis[0] = tessi_axis_regular(16, 1);
+    layer->as.opaque.nanoseconds = 1000;
+    for (int64_t shift = -random_between(maker->random, 1, 2); shift <= 0; shift++) {
+        uint32_t number = layer->ninputs;
+        bind(layer, input);
+        layer->input[number].rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 0, .value = shift};
+    }
+    (void)finish(maker, layer);
+}
+
 static void make_one(struct maker *maker)
 {
+    if (random_chance(maker->random, maker->options->pairs_percent)) {
+        make_pairs(maker);
+        return;
+    }
     const struct tessi_layer *input = pick(maker, 0);
     uint32_t choice = random_below(maker->random, 100);
     if (input == NULL || maker->graph->count < SOURCES_WANTED || choice < 12) {

@@ -53,6 +53,7 @@ struct sim_graph_options {
     int64_t step_max_ns;
     uint32_t fail_percent; /* chance that a layer has a failing task */
     uint32_t fail_more_percent; /* of the other tasks of such a layer */
+    uint32_t pairs_percent; /* of what is appended: tasks that read nothing, each two of which are read together */
 };
 
 /* Append a few layers that read what is there and not released. */

@@ -95,7 +95,8 @@ static void add_failures(struct sim_world *world)
     world->options.duplicate_percent = random_chance(&world->random, 70) ? 10 : 0;
     if (random_chance(&world->random, 50)) { /* several fail in one queue, and others there read them */
         world->options.graph.fail_percent = 20;
-        world->options.graph.fail_more_percent = 30;
+        world->options.graph.fail_more_percent = 15;
+        world->options.graph.pairs_percent = 50;
         world->options.graph.step_max_ns = 60000;
         world->options.graph.scale = 1;
         world->options.workers = 2;

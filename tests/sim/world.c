@@ -184,6 +184,7 @@ static void on_submit(struct sim_world *world, const struct sim_message *message
                                                       .ids = submission->wanted,
                                                       .id_count = submission->wanted_count,
                                                       .request = message->submission});
+    sim_check_order(world, message->from, submission->first, submission->count);
     tessi_free(layers);
 }
 

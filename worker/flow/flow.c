@@ -31,6 +31,7 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
         flow->slots[i].first = flow->slots[i].next = 1;
         tessi_heap_push(&flow->idle[kind], 0, i, i);
     }
+    flow->reserved_for = FLOW_NONE;
     return flow;
 }
 

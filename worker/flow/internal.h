@@ -251,6 +251,7 @@ struct tessi_flow {
     struct flow_handles set_aside; /* startable, but without room in the round under way */
     bool priorities; /* tasks of different priority have been here: the startable ones are not in task order */
     struct flow_handles holders; /* started tasks that hold resources */
+    uint32_t reserved_for; /* the oldest task, which waits for a resource; NONE: it does not */
     uint64_t resources_used[TESSI_RESOURCES_MAX]; /* as in the configuration */
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
     struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
@@ -421,6 +422,9 @@ void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
 
 /* resources.c */
 bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t task); /* false: not enough is free */
+/* Others take nothing of what the oldest task waits for: else two that start over in turns would keep it from it for
+ * ever. NONE: nobody waits. */
+void tessi_flow_resources_reserve(struct tessi_flow *flow, uint32_t oldest);
 void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t task); /* nothing, if it holds none */
 void tessi_flow_resources_linger(struct tessi_flow *flow, uint32_t task, struct flow_run *run); /* given with the run */
 void tessi_flow_resources_end(struct tessi_flow *flow, const struct flow_run *run);

@@ -18,14 +18,32 @@ static bool is_free(const struct tessi_flow *flow, const struct tessi_resources 
     return true;
 }
 
+/* The oldest task waits for some of the same. */
+static bool reserved(const struct tessi_flow *flow, uint32_t handle, const struct tessi_resources *demand)
+{
+    if (flow->reserved_for == FLOW_NONE || flow->reserved_for == handle) {
+        return false;
+    }
+    const struct tessi_resources *wanted = &tessi_flow_task_wishes(flow, flow_task(flow, flow->reserved_for))->demand;
+    for (uint32_t r = 0; r < wanted->count; r++) {
+        if (tessi_resources_amount(demand, wanted->item[r].name) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t handle)
 {
     const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
     if (demand->count == 0) {
         return true;
     }
-    if (!is_free(flow, demand)) {
+    if (!is_free(flow, demand) || reserved(flow, handle, demand)) {
         return false;
+    }
+    if (flow->reserved_for == handle) {
+        flow->reserved_for = FLOW_NONE;
     }
     for (uint32_t r = 0; r < flow->config.resources.count; r++) {
         flow->resources_used[r] += tessi_resources_amount(demand, flow->config.resources.item[r].name);
@@ -38,6 +56,14 @@ static void let_others_try(struct tessi_flow *flow)
 {
     while (flow->lacking.count > 0) {
         tessi_flow_startable_add(flow, tessi_heap_pop(&flow->lacking).value);
+    }
+}
+
+void tessi_flow_resources_reserve(struct tessi_flow *flow, uint32_t handle)
+{
+    if (flow->reserved_for != handle) {
+        flow->reserved_for = handle;
+        let_others_try(flow);
     }
 }
 

@@ -314,6 +314,9 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
         tessi_flow_resources_reclaim(flow, handle);
     }
     if (!tessi_flow_resources_take(flow, handle)) {
+        if (oldest) {
+            tessi_flow_resources_reserve(flow, handle);
+        }
         put_by(flow, handle);
         return FLOW_NO_RESOURCE;
     }
@@ -338,6 +341,9 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
 static enum flow_grant serve_oldest(struct tessi_flow *flow)
 {
     uint32_t handle = tessi_flow_oldest(flow);
+    if (flow->reserved_for != handle) {
+        tessi_flow_resources_reserve(flow, FLOW_NONE);
+    }
     if (handle == FLOW_NONE) {
         return FLOW_GRANTED;
     }

@@ -340,6 +340,9 @@ static void task_destroy(struct tessi_flow *flow, uint32_t handle)
     if (task->started) {
         tessi_flow_resources_give(flow, handle);
     }
+    if (flow->reserved_for == handle) {
+        tessi_flow_resources_reserve(flow, FLOW_NONE);
+    }
     (void)tessi_queue_remove(&flow->all, handle);
     unlink_inputs(flow, task);
     flow->started -= task->started ? 1 : 0;
