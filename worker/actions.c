@@ -199,6 +199,16 @@ static void do_action(struct tessi_worker *worker, const struct tessi_flow_actio
     }
 }
 
+/* In place of a block that was lost with its device: the reader asks the scheduler, as if it had come later. */
+static void send_nothing(struct tessi_worker *worker, const struct tessi_flow_action *action)
+{
+    tessi_peers_ask(worker->peers, action->peer, action->task);
+    if (action->kind == TESSI_FLOW_SEND_LEASE) {
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_RELEASE, .peer = action->peer, .task = action->task};
+        tessi_worker_step(worker, &event, NULL);
+    }
+}
+
 /* An action that had waited for a device's bytes. */
 static void do_late(struct tessi_worker *worker, struct tessi_deferred_action *late)
 {
@@ -212,8 +222,7 @@ static void do_late(struct tessi_worker *worker, struct tessi_deferred_action *l
         trace_begin(worker, action);
         tessi_store_spill(worker->store, action->block, action->layer, action->task.index);
     } else if (late->lost) {
-        /* Its reader has been told that it is here; the cluster makes all of this worker's blocks again. */
-        tessi_worker_end(worker, TESSI_LOST, "a block that another worker reads was lost with a GPU: start this worker again");
+        send_nothing(worker, action);
     } else {
         do_send(worker, action, late->block);
     }
