@@ -3,7 +3,9 @@
  *     test_sim                      2,000 seeds, one test for each kind of world; fewer under a sanitizer
  *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors), up to the first that fails
  *                                   on each, or --all
- *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens */
+ *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens
+ *
+ * tests/run: one thread */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

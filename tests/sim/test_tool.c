@@ -1,4 +1,6 @@
-/* The virtual workers of `simulate`: small clusters whose times and bytes can be told in advance. */
+/* The virtual workers of `simulate`: small clusters whose times and bytes can be told in advance.
+ *
+ * tests/run: one thread */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
