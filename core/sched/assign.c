@@ -259,7 +259,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         }
         order = done > 0 ? order_of(span.layer, index) : order;
         if (!may_take(sched, worker, span.again, order) || (done > 0 && next < (order | fresh)) ||
-            !resources_free(sched, worker, span.layer, span.again, order) ||
+            !resources_free(worker, span.layer, span.again, order) ||
             !name_inputs(sched, worker, span.layer, index)) {
             break;
         }

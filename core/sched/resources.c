@@ -25,33 +25,13 @@ bool resources_fit(const struct worker *worker, const struct tessi_resources *de
     return true;
 }
 
-/* None of those that the worker has been given, and that demand something, comes before it in the global order. */
-static bool older_than_all(struct tessi_sched *sched, const struct worker *worker, uint64_t order)
-{
-    for (size_t g = 0; g < worker->given_count; g++) {
-        struct given given = worker->given[g];
-        const struct sched_layer *layer = layer_named(sched, given.session, given.layer);
-        for (uint64_t i = 0; layer != NULL && layer->lane->demand.count > 0 && i < given.count; i++) {
-            const struct task_record *task = record_peek(layer, given.first + i);
-            if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index &&
-                order_of(layer, given.first + i) < order) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* The oldest task of all that are not assigned has its inputs assigned, so it must not wait for those that may be waiting
- * for it, or for one that stands behind it. */
-bool resources_free(struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
-                    bool again, uint64_t order)
+bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0 || resources_fit(worker, demand)) {
         return true;
     }
-    return order < worker->demanding_youngest && (again || older_than_all(sched, worker, order));
+    return again && order < worker->demanding_youngest;
 }
 
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)

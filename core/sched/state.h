@@ -483,10 +483,9 @@ void blocked_fini(struct tessi_sched *sched);
 /* resources.c: what workers have and tasks demand */
 bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */
 bool resources_fit(const struct worker *worker, const struct tessi_resources *demand); /* so much is free */
-/* Enough of what the layer's tasks demand is free. A task that was taken from its owner, or is older than all that hold
- * something, may pass younger ones: they may be waiting for it, and the worker lets the older one go first. */
-bool resources_free(struct tessi_sched *sched, const struct worker *worker, const struct sched_layer *layer,
-                    bool again, uint64_t order);
+/* Enough of what the layer's tasks demand is free. A task that was taken from its owner (`again`) may pass younger ones
+ * that hold it: they may be waiting for it, and the worker lets the older one go first. */
+bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order);
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);
 void resources_give(struct worker *worker, const struct sched_layer *layer);
 void balance_demanding(struct tessi_sched *sched, struct worker *thief);

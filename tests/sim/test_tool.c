@@ -198,6 +198,16 @@ static void test_speeds_and_times_of_joining(void **state)
     }
 }
 
+/* Of 4,096 blocks of 8 bytes in a tree of fours: three of each of its six levels, and what is ahead. */
+static void test_a_tree_of_sums_consumes_blocks_as_they_are_made(void **state)
+{
+    (void)state;
+    struct tool_result one = RUN(NULL, "reduce", "4096", "4", "--workers", "1", "--time", "fixed:1ms");
+    struct tool_result four = RUN(NULL, "reduce", "4096", "4", "--workers", "4", "--time", "fixed:1ms");
+    assert_in_range(one.peak_bytes, 8 * 6, 8 * 64);
+    assert_in_range(four.peak_bytes, 8 * 6, 8 * 64);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +220,7 @@ int main(void)
         cmocka_unit_test(test_a_slow_worker_does_not_hold_up_the_rest),
         cmocka_unit_test(test_a_product_fetches_what_it_must),
         cmocka_unit_test(test_memory_is_kept_within),
+        cmocka_unit_test(test_a_tree_of_sums_consumes_blocks_as_they_are_made),
         cmocka_unit_test(test_the_same_run_twice),
         cmocka_unit_test(test_every_graph_finishes),
         cmocka_unit_test(test_wrong_words_are_refused),

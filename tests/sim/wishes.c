@@ -13,7 +13,7 @@ static void choose_options(struct sim_world *world)
     struct random *random = &world->wishes;
     options->priority_percent = random_chance(random, 40) ? 50 : 0;
     options->policy_percent = random_chance(random, 40) ? 60 : 0;
-    options->demand_percent = random_chance(random, 30) ? 40 : 0;
+    options->demand_percent = random_chance(random, 30) ? (random_chance(random, 40) ? 90 : 40) : 0;
     options->bare_percent = options->demand_percent > 0 && random_chance(random, 60) ? 50 : 0;
 }
 
