@@ -12,6 +12,7 @@
  *   users.c   which task needs which block at which step
  *   tasks.c   assignment, steal, start, restart, end
  *   slots.c   steps to slots, and the order in which room is granted
+ *   ends.c    steps that end
  *   resources.c  what started tasks hold
  *   memory.c  the ledger, and taking room back
  *   fetch.c   asking peers and bringing blocks in
@@ -408,17 +409,18 @@ void tessi_flow_task_finish(struct tessi_flow *flow, uint32_t task);
 void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t task);   /* parked readers stay */
 
 /* slots.c */
+void tessi_flow_advance(struct tessi_flow *flow);
+uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
+void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
+void tessi_flow_slot_recount(struct tessi_flow *flow, uint32_t slot); /* its queue has changed */
+void tessi_flow_release_held_back(struct tessi_flow *flow, struct flow_slot *slot);
+
+/* ends.c */
 void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_no_devices(struct tessi_flow *flow);
 void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task); /* not counted any more */
-void tessi_flow_advance(struct tessi_flow *flow);
-uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
-bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot);
-/* Steps at slots that read `block` read what is not to be trusted. */
-void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_report_started(struct tessi_flow *flow);
 void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t task); /* its steps at slots end unheeded */
-void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
 
 /* resources.c */
 bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t task); /* false: not enough is free */

@@ -16,12 +16,12 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
     return top == NULL ? FLOW_NONE : top->value;
 }
 
-#define AHEAD_NS INT64_C(500000)     /* steps queue up for so long */
-#define HANDOVER_NS INT64_C(10000000) /* behind one step that takes less than this another may wait: it hides the hand-over */
-#define SHORT_NS INT64_C(200000)     /* steps that others may queue up behind */
-#define CROSS_NS INT64_C(3000)       /* until one slot knows that another's step has ended */
-#define UNKNOWN_NS INT64_C(1000000)  /* of a step, until one of its layer has been measured */
-#define STREAMS_PER_SLOT 2           /* started tasks of several steps: without a bound their accumulators would fill the memory */
+#define AHEAD_NS INT64_C(500000)      /* steps queue up for so long */
+#define HANDOVER_NS INT64_C(10000000) /* another may wait behind one step that takes less: it hides the hand-over */
+#define SHORT_NS INT64_C(200000)      /* steps that others may queue up behind */
+#define CROSS_NS INT64_C(3000)        /* until one slot knows that another's step has ended */
+#define UNKNOWN_NS INT64_C(1000000)   /* of a step, until one of its layer has been measured */
+#define STREAMS_PER_SLOT 2 /* started tasks of several steps: more of their accumulators would fill the memory */
 
 static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_task *task)
 {
@@ -29,14 +29,14 @@ static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_ta
     return step_ns > 0 ? step_ns : UNKNOWN_NS;
 }
 
-static void slot_recount(struct tessi_flow *flow, uint32_t slot)
+void tessi_flow_slot_recount(struct tessi_flow *flow, uint32_t slot)
 {
     struct tessi_heap *idle = &flow->idle[slot < flow->config.slots ? 0 : 1];
     (void)tessi_heap_remove(idle, slot);
     tessi_heap_push(idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
 }
 
-bool tessi_flow_slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot_index)
+static bool slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot_index)
 {
     const struct flow_slot *slot = &flow->slots[slot_index];
     uint32_t count = flow_slot_count(slot);
@@ -66,7 +66,7 @@ static void hold_back(struct tessi_flow *flow, uint32_t handle, uint32_t slot)
     tessi_flow_handles_push(&flow->slots[slot].held_back, handle);
 }
 
-static void release_held_back(struct tessi_flow *flow, struct flow_slot *slot)
+void tessi_flow_release_held_back(struct tessi_flow *flow, struct flow_slot *slot)
 {
     for (size_t i = 0; i < slot->held_back.count; i++) {
         struct flow_task *task = flow_task(flow, slot->held_back.items[i]);
@@ -183,7 +183,7 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     slot->queued_ns += run->estimate_ns;
     run->until_ns = slot->until_ns += run->estimate_ns;
     task->last_run = action->run = slot->next++;
-    slot_recount(flow, slot_index);
+    tessi_flow_slot_recount(flow, slot_index);
     uint32_t i = task->demand_at;
     for (; next_input(task, i); i++) {
         uint32_t in = task->links[i].block;
@@ -260,7 +260,7 @@ static void run_started(struct tessi_flow *flow)
             continue;
         }
         uint32_t slot = task->queued > 0 ? task->slot : choose_slot(flow, task);
-        if (!tessi_flow_slot_open(flow, task, slot)) {
+        if (!slot_open(flow, task, slot)) {
             hold_back(flow, handle, slot);
         } else if (!dispatch(flow, handle, slot)) {
             return;
@@ -272,7 +272,8 @@ void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_task *task = flow_task(flow, handle);
     int32_t priority = tessi_flow_task_wishes(flow, task)->priority;
-    tessi_queue_push(&flow->startable[flow_task_kind(flow, task)], (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order, handle);
+    tessi_queue_push(&flow->startable[flow_task_kind(flow, task)], (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order,
+                     handle);
     flow->priorities = flow->priorities || priority != 0;
 }
 
@@ -300,8 +301,8 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     if ((!oldest && streams) || !name_after(flow, task, &after)) {
         return FLOW_NO_SLOT;
     }
-    if (!tessi_flow_slot_open(flow, task, slot)) {
-        if (slot == idle || !tessi_flow_slot_open(flow, task, idle)) {
+    if (!slot_open(flow, task, slot)) {
+        if (slot == idle || !slot_open(flow, task, idle)) {
             return FLOW_NO_SLOT;
         }
         hold_back(flow, handle, slot); /* others may start at the idle one meanwhile */
@@ -353,10 +354,11 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
                                                                    : FLOW_GRANTED;
     }
     if (task->missing == 0) {
-        bool ready = tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) || tessi_heap_contains(&flow->lacking, handle);
+        bool ready = tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) ||
+                     tessi_heap_contains(&flow->lacking, handle);
         return ready ? start(flow, handle, true) : FLOW_GRANTED;
     }
-    for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
+    for (uint32_t i = task->demand_at; next_input(task, i); i++) {
         if (flow_block_bringable(flow_block(flow, task->links[i].block))) {
             enum flow_grant grant = tessi_flow_bring(flow, task->links[i].block, true);
             if (grant != FLOW_GRANTED) {
@@ -482,247 +484,4 @@ void tessi_flow_advance(struct tessi_flow *flow)
         }
         tessi_flow_settle(flow);
     } while (flow->actions->count > before);
-}
-
-/* --- steps that end --- */
-
-static void unpin(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_block *block = flow_block(flow, handle);
-    TESS_ASSERT(block->pins > 0);
-    if (--block->pins > 0) {
-        return;
-    }
-    block->last_use = ++flow->clock;
-    tessi_flow_block_touch(flow, handle);
-    bool restarts = block->state == FLOW_MAKING && flow_task(flow, block->task)->suspect;
-    if (block->state == FLOW_ABANDONED || block->state == FLOW_MAPPED || block->discard || restarts) {
-        tessi_flow_check(flow, handle);
-    }
-}
-
-static void fail(struct tessi_flow *flow, uint32_t handle, const struct flow_run *run)
-{
-    uint32_t block_handle = flow_task(flow, handle)->block;
-    const struct flow_block *block = flow_block(flow, block_handle);
-    struct tessi_report *report = &flow->report;
-    tessi_grow(&report->failures, &report->failure_capacity, report->failure_count + 1, sizeof *report->failures);
-    report->failures[report->failure_count++] =
-        (struct tessi_failure){.task = tessi_flow_block_name(flow, block), .epoch = flow_task(flow, handle)->epoch,
-                               .status = run->status, .text = tessi_strdup(run->text == NULL ? "" : run->text)};
-    tessi_flow_task_drop(flow, handle);
-    tessi_flow_turn_away(flow, block_handle, 0, 0);
-}
-
-/* Nobody may see what the task has made: it starts over once nothing at the slots has to do with it. */
-static void suspect(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_task *task = flow_task(flow, handle);
-    task->suspect = true;
-    tessi_flow_task_unready(flow, handle);
-    tessi_flow_distrust(flow, task->block);
-    if (task->promises) {
-        task->promises = false;
-        tessi_flow_block_update(flow, task->block);
-    }
-    tessi_flow_check(flow, task->block);
-}
-
-/* Tasks of the layer that wait for a device slot wait for a CPU slot from now on; those that have begun start over. */
-static void leave_devices(struct tessi_flow *flow, struct flow_layer *layer)
-{
-    layer->device = false;
-    for (uint32_t handle = 0; handle < flow->tasks.count; handle++) {
-        const struct flow_task *task = flow_task(flow, handle);
-        if (!task->live || flow_layer(flow, flow_block(flow, task->block)->layer) != layer) {
-            continue;
-        }
-        if (task->started && task->at_device && !task->suspect) {
-            suspect(flow, handle);
-        } else if (tessi_queue_contains(&flow->startable[1], handle)) {
-            tessi_flow_task_unready(flow, handle);
-            tessi_flow_task_ready(flow, handle);
-        }
-    }
-}
-
-void tessi_flow_on_no_devices(struct tessi_flow *flow)
-{
-    flow->no_devices = true;
-    for (uint32_t i = 0; i < flow->layers.count; i++) {
-        struct flow_layer *layer = flow_layer(flow, i);
-        if (layer->live && layer->device) {
-            leave_devices(flow, layer);
-        }
-    }
-}
-
-void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task)
-{
-    flow->streams[task->at_device ? 1 : 0] -= task->stream ? 1 : 0;
-    task->stream = false;
-}
-
-void tessi_flow_distrust(struct tessi_flow *flow, uint32_t block)
-{
-    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
-        const struct flow_slot *slot = &flow->slots[s];
-        for (uint64_t n = slot->first; n < slot->next; n++) {
-            const struct flow_run *run = flow_run(flow, slot, n);
-            for (uint32_t k = 0; k < run->in_count && run->task != FLOW_NONE; k++) {
-                if (run->in[k] == block && !flow_task(flow, run->task)->suspect) {
-                    suspect(flow, run->task);
-                }
-            }
-        }
-    }
-}
-
-void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_slot *slot = &flow->slots[flow_task(flow, handle)->slot];
-    struct flow_run *last = NULL;
-    for (uint64_t n = slot->first; n < slot->next; n++) {
-        struct flow_run *run = flow_run(flow, slot, n);
-        if (run->task == handle) {
-            run->task = FLOW_NONE;
-            last = run;
-        }
-    }
-    if (last != NULL) {
-        tessi_flow_resources_linger(flow, handle, last);
-    }
-}
-
-static void measure(struct tessi_flow *flow, const struct flow_run *run)
-{
-    struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);
-    int64_t ran_ns = run->ran_ns > 0 ? run->ran_ns : 1;
-    layer->step_ns = layer->step_ns == 0 ? ran_ns : layer->step_ns + (ran_ns - layer->step_ns) / 8;
-}
-
-static void task_step_done(struct tessi_flow *flow, const struct flow_run *run, bool lost)
-{
-    uint32_t handle = run->task;
-    struct flow_task *task = flow_task(flow, handle);
-    task->queued--;
-    task->ran_ns += run->ran_ns;
-    if ((lost || run->status == TESSI_CANCELLED) && !task->suspect) {
-        suspect(flow, handle);
-    }
-    if (task->suspect) {
-        tessi_flow_check(flow, task->block);
-    } else if (run->status != TESSI_OK) {
-        fail(flow, handle, run);
-    } else if (++task->done_steps == task->steps) {
-        tessi_flow_task_finish(flow, handle);
-    } else if (task->next_step < task->steps) {
-        tessi_flow_task_ready(flow, handle);
-    }
-}
-
-/* An input is still being made, as far as is known here: its maker's end comes first. */
-static bool comes_early(const struct tessi_flow *flow, const struct flow_run *run)
-{
-    for (uint32_t k = 0; k < run->in_count; k++) {
-        const struct flow_block *block = flow_block(flow, run->in[k]);
-        if (block->state == FLOW_MAKING && flow_task(flow, block->task)->queued > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool input_lost(const struct tessi_flow *flow, uint32_t handle)
-{
-    const struct flow_block *block = flow_block(flow, handle);
-    return block->lost || block->state == FLOW_MAKING;
-}
-
-/* Take the oldest step of the queue out of it. */
-static void retire(struct tessi_flow *flow, uint32_t slot_index)
-{
-    struct flow_slot *slot = &flow->slots[slot_index];
-    struct flow_run *run = flow_run(flow, slot, slot->first++);
-    bool lost = false;
-    slot->queued_ns -= run->estimate_ns;
-    measure(flow, run);
-    tessi_flow_resources_end(flow, run);
-    unpin(flow, run->out);
-    for (uint32_t k = 0; k < run->in_count; k++) {
-        lost = lost || input_lost(flow, run->in[k]);
-        unpin(flow, run->in[k]);
-    }
-    if (run->task != FLOW_NONE) {
-        task_step_done(flow, run, lost);
-    }
-    tessi_free(run->text);
-}
-
-static bool retire_ended(struct tessi_flow *flow, uint32_t slot_index)
-{
-    struct flow_slot *slot = &flow->slots[slot_index];
-    uint64_t before = slot->first;
-    while (slot->first < slot->next) {
-        const struct flow_run *run = flow_run(flow, slot, slot->first);
-        if (!run->ended || comes_early(flow, run)) {
-            break;
-        }
-        retire(flow, slot_index);
-    }
-    if (slot->first == before) {
-        return false;
-    }
-    slot_recount(flow, slot_index);
-    release_held_back(flow, slot);
-    return true;
-}
-
-static void take_outcome(struct tessi_flow *flow, const struct tessi_flow_outcome *outcome)
-{
-    struct flow_slot *slot = outcome->slot < flow_slots_all(flow) ? &flow->slots[outcome->slot] : NULL;
-    if (slot == NULL || outcome->run < slot->first || outcome->run >= slot->next ||
-        flow_run(flow, slot, outcome->run)->ended) {
-        flow->stale_events++;
-        return;
-    }
-    struct flow_run *run = flow_run(flow, slot, outcome->run);
-    run->ended = true;
-    run->status = outcome->status;
-    run->ran_ns = outcome->ran_ns;
-    run->text = outcome->status == TESSI_OK ? NULL : tessi_strdup(outcome->text);
-    struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);
-    if (outcome->elsewhere && layer->device) {
-        leave_devices(flow, layer);
-    }
-}
-
-void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event)
-{
-    for (size_t i = 0; i < event->outcome_count; i++) {
-        take_outcome(flow, &event->outcomes[i]);
-    }
-    bool progress = true;
-    while (progress) {
-        progress = false;
-        for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
-            progress = retire_ended(flow, s) || progress;
-        }
-    }
-}
-
-/* What is at a slot now may run before the next report: the worker's death would be blamed on it. */
-void tessi_flow_report_started(struct tessi_flow *flow)
-{
-    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
-        struct flow_slot *slot = &flow->slots[s];
-        for (uint64_t n = slot->told > slot->first ? slot->told : slot->first; n < slot->next; n++) {
-            const struct flow_run *run = flow_run(flow, slot, n);
-            if (run->task != FLOW_NONE && !flow_task(flow, run->task)->told) {
-                flow_task(flow, run->task)->told = true;
-                tessi_spans_push(&flow->report.started, tessi_flow_block_span(flow, flow_block(flow, run->out)));
-            }
-        }
-        slot->told = slot->next;
-    }
 }
