@@ -18,7 +18,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
-#include "tests/unit/test_flow_layers.h"
+#include "tests/unit/flow_layers.h"
 #include "worker/flow/flow.h"
 
 #define WORKERS_MAX 4

@@ -10,7 +10,7 @@
 
 #include "core/base/alloc.h"
 #include "core/sched/sched.h"
-#include "tests/unit/test_flow_layers.h"
+#include "tests/unit/flow_layers.h"
 #include "worker/flow/flow.h"
 
 #define CLIENT 100u

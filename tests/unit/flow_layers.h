@@ -1,6 +1,6 @@
 /* Small layers for the tests of worker/flow: only what the flow looks at, no kernels' parameters. */
-#ifndef TESTS_UNIT_TEST_FLOW_LAYERS_H
-#define TESTS_UNIT_TEST_FLOW_LAYERS_H
+#ifndef TESTS_UNIT_FLOW_LAYERS_H
+#define TESTS_UNIT_FLOW_LAYERS_H
 
 #include "core/graph/layer.h"
 
