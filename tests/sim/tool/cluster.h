@@ -188,7 +188,7 @@ void tool_pool_give(struct tool_pool *pool, uint32_t number);
 double tool_task_ns(const struct tool_cluster *cluster, uint32_t layer, uint64_t index);
 void tool_count_done(struct tool_cluster *cluster, uint32_t layer, uint64_t index);
 
-/* worker.c */
+/* A virtual worker: what the scheduler orders (orders.c), and all other events that reach it (peers.c). */
 void tool_worker_order(struct tool_cluster *cluster, struct tool_worker *worker, const struct tool_order *order);
 void tool_worker_event(struct tool_cluster *cluster, const struct tool_event *event);
 void tool_worker_fini(struct tool_worker *worker);
