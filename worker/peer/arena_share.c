@@ -2,22 +2,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
-#include "core/base/digest.h"
+#include "worker/peer/local_socket.h"
 
 enum { ANSWER_SECONDS = 1 };
 
@@ -35,45 +31,7 @@ struct tessi_mapping {
     uint64_t size;
 };
 
-static socklen_t socket_name(const char *address, struct sockaddr_un *name)
-{
-    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
-    uint64_t number = tessi_digest_bytes(address, strlen(address));
-    /* The leading 0 makes the name abstract: no file, and gone with its owner. */
-    int n = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "tessera-arena-%016" PRIx64, number);
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
-}
-
-static bool same_user(int fd)
-{
-    struct ucred who;
-    socklen_t size = sizeof who;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && who.uid == geteuid();
-}
-
 /* ——— the owner ——— */
-
-union control { /* aligned room for one descriptor */
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(int))];
-};
-
-static void answer(int connection, int descriptor)
-{
-    char magic[sizeof answer_magic];
-    memcpy(magic, answer_magic, sizeof magic);
-    struct iovec bytes = {magic, sizeof magic};
-    union control control;
-    memset(&control, 0, sizeof control);
-    struct msghdr message = {
-        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof descriptor);
-    memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-    (void)sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
 
 static void *share_thread(void *argument)
 {
@@ -88,8 +46,8 @@ static void *share_thread(void *argument)
         }
         int connection = accept4(share->listener, NULL, NULL, SOCK_CLOEXEC);
         if (connection >= 0) {
-            if (same_user(connection)) {
-                answer(connection, share->descriptor);
+            if (tessi_local_same_user(connection)) {
+                (void)tessi_local_send(connection, answer_magic, sizeof answer_magic, &share->descriptor, 1);
             }
             (void)close(connection);
         }
@@ -102,7 +60,7 @@ enum tessi_status tessi_share_open(const char *address, int descriptor, struct t
     *out = NULL;
     struct tessi_share *share = tessi_zalloc(sizeof *share);
     struct sockaddr_un name;
-    socklen_t size = socket_name(address, &name);
+    socklen_t size = tessi_local_name("arena", address, &name);
     share->descriptor = descriptor;
     share->ending = eventfd(0, EFD_CLOEXEC);
     share->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -145,21 +103,9 @@ void tessi_share_close(struct tessi_share *share)
 static enum tessi_status descriptor_receive(int connection, int *descriptor, struct tessi_error *error)
 {
     char magic[sizeof answer_magic];
-    struct iovec bytes = {magic, sizeof magic};
-    union control control;
-    struct msghdr message = {
-        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    ssize_t n;
-    do {
-        n = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
+    ssize_t n = tessi_local_receive(connection, magic, sizeof magic, 0, descriptor, 1);
     if (n < 0) {
         return tessi_fail(error, TESSI_UNREACHABLE, "memory of a neighbour: it does not answer: %s", strerror(errno));
-    }
-    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-        header->cmsg_len == CMSG_LEN(sizeof *descriptor)) {
-        memcpy(descriptor, CMSG_DATA(header), sizeof *descriptor);
     }
     if (n != sizeof magic || memcmp(magic, answer_magic, sizeof magic) != 0 || *descriptor < 0) {
         return tessi_fail(error, n == 0 ? TESSI_AUTH : TESSI_PROTOCOL, "memory of a neighbour: %s",
@@ -191,7 +137,7 @@ enum tessi_status tessi_mapping_open(const char *address, struct tessi_mapping *
     enum tessi_status status;
     int descriptor = -1;
     struct sockaddr_un name;
-    socklen_t size = socket_name(address, &name);
+    socklen_t size = tessi_local_name("arena", address, &name);
     struct timeval limit = {.tv_sec = ANSWER_SECONDS};
     int connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connection < 0) {
@@ -203,7 +149,7 @@ enum tessi_status tessi_mapping_open(const char *address, struct tessi_mapping *
         status = tessi_fail(error, TESSI_UNREACHABLE, "memory of a neighbour at %s: %s", address, strerror(errno));
         goto cleanup;
     }
-    if (!same_user(connection)) {
+    if (!tessi_local_same_user(connection)) {
         status = tessi_fail(error, TESSI_AUTH, "memory of a neighbour at %s: it belongs to another user", address);
         goto cleanup;
     }

@@ -2,20 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
-#include "core/base/digest.h"
+#include "worker/peer/local_socket.h"
 
 #define RING_BYTES ((uint64_t)64 << 10)
 #define PENDING_MAX 64 /* lines left by those who have not said hello yet; the oldest go */
@@ -66,22 +63,6 @@ static const char hail_magic[8] = "TESSLIN1";
 
 /* ——— the post ——— */
 
-static socklen_t socket_name(const char *address, struct sockaddr_un *name)
-{
-    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
-    uint64_t number = tessi_digest_bytes(address, strlen(address));
-    /* The leading 0 makes the name abstract: no file, and gone with its owner. */
-    int n = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "tessera-line-%016" PRIx64, number);
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
-}
-
-static bool same_user(int connection)
-{
-    struct ucred who;
-    socklen_t size = sizeof who;
-    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && who.uid == geteuid();
-}
-
 static void close_one(int *descriptor)
 {
     if (*descriptor >= 0) {
@@ -93,7 +74,7 @@ static void close_one(int *descriptor)
 enum tessi_status tessi_line_post_open(const char *address, struct tessi_line_post **out, struct tessi_error *error)
 {
     struct sockaddr_un name;
-    socklen_t size = socket_name(address, &name);
+    socklen_t size = tessi_local_name("line", address, &name);
     struct tessi_line_post *post = tessi_zalloc(sizeof *post);
     post->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     post->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -140,53 +121,17 @@ void tessi_line_post_answer_bell(struct tessi_line_post *post)
     (void)!read(post->bell, &count, sizeof count);
 }
 
-/* ——— descriptors over a Unix socket ——— */
-
-union control { /* aligned room for two descriptors */
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(2 * sizeof(int))];
-};
-
-static bool descriptors_send(int connection, const struct hail *hail, const int *descriptors, size_t count)
+/* A hail with exactly `count` descriptors, or nothing. */
+static bool hail_receive(int connection, struct hail *hail, int *descriptors, size_t count)
 {
-    struct hail copy = *hail;
-    struct iovec bytes = {&copy, sizeof copy};
-    union control control;
-    memset(&control, 0, sizeof control);
-    struct msghdr message = {.msg_iov = &bytes,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
-    return sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof copy;
-}
-
-/* Exactly `count` descriptors and a hail, or nothing. */
-static bool descriptors_receive(int connection, struct hail *hail, int *descriptors, size_t count)
-{
-    struct iovec bytes = {hail, sizeof *hail};
-    union control control;
-    struct msghdr message = {
-        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    ssize_t n = recvmsg(connection, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    int got[2] = {-1, -1};
-    size_t got_count = 0;
-    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-        got_count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        memcpy(got, CMSG_DATA(header), got_count * sizeof(int));
+    ssize_t n = tessi_local_receive(connection, hail, sizeof *hail, MSG_DONTWAIT, descriptors, count);
+    if (n == (ssize_t)sizeof *hail && memcmp(hail->magic, hail_magic, sizeof hail_magic) == 0 && descriptors[0] >= 0) {
+        return true;
     }
-    if (n != (ssize_t)sizeof *hail || memcmp(hail->magic, hail_magic, sizeof hail_magic) != 0 || got_count != count) {
-        close_one(&got[0]);
-        close_one(&got[1]);
-        return false;
+    for (size_t i = 0; i < count; i++) {
+        close_one(&descriptors[i]);
     }
-    memcpy(descriptors, got, count * sizeof(int));
-    return true;
+    return false;
 }
 
 /* ——— a line ——— */
@@ -221,7 +166,7 @@ struct tessi_line *tessi_line_leave(struct tessi_line_post *post, const char *ad
 {
     struct tessi_line *line = NULL;
     struct sockaddr_un name;
-    socklen_t size = socket_name(address, &name);
+    socklen_t size = tessi_local_name("line", address, &name);
     int memory = memfd_create("tessera-line", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct hail hail = {.nonce = nonce, .id = id};
@@ -229,8 +174,8 @@ struct tessi_line *tessi_line_leave(struct tessi_line_post *post, const char *ad
     const int gifts[2] = {memory, post->bell};
     if (memory >= 0 && connection >= 0 && posix_fallocate(memory, 0, (off_t)sizeof(struct shared)) == 0 &&
         fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0 &&
-        connect(connection, (struct sockaddr *)&name, size) == 0 && same_user(connection) &&
-        descriptors_send(connection, &hail, gifts, 2)) {
+        connect(connection, (struct sockaddr *)&name, size) == 0 && tessi_local_same_user(connection) &&
+        tessi_local_send(connection, &hail, sizeof hail, gifts, 2)) {
         line = line_over(memory, 0);
     }
     if (line != NULL) {
@@ -245,7 +190,7 @@ struct tessi_line *tessi_line_leave(struct tessi_line_post *post, const char *ad
 bool tessi_line_settle(struct tessi_line *line)
 {
     struct hail hail;
-    bool taken = atomic_load(&line->shared->taken_up) != 0 && descriptors_receive(line->post, &hail, &line->bell, 1);
+    bool taken = atomic_load(&line->shared->taken_up) != 0 && hail_receive(line->post, &hail, &line->bell, 1);
     close_one(&line->post);
     return taken;
 }
@@ -263,7 +208,7 @@ static void collect(struct tessi_line_post *post)
     while ((connection = accept4(post->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         struct pending pending = {.connection = connection, .memory = -1, .bell = -1};
         int gifts[2];
-        if (!same_user(connection) || !descriptors_receive(connection, &pending.hail, gifts, 2)) {
+        if (!tessi_local_same_user(connection) || !hail_receive(connection, &pending.hail, gifts, 2)) {
             pending_close(&pending);
             continue;
         }
@@ -280,7 +225,7 @@ static void collect(struct tessi_line_post *post)
 static struct tessi_line *take_up(struct tessi_line_post *post, struct pending *pending)
 {
     struct tessi_line *line = line_over(pending->memory, 1);
-    if (line == NULL || !descriptors_send(pending->connection, &pending->hail, &post->bell, 1)) {
+    if (line == NULL || !tessi_local_send(pending->connection, &pending->hail, sizeof pending->hail, &post->bell, 1)) {
         tessi_line_close(line);
         return NULL;
     }
