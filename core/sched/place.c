@@ -243,13 +243,29 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     return home != NO_WORKER && stays(sched->workers[home]) ? home : NO_WORKER;
 }
 
-/* TESSI_INPUTS_MAX: it has none, or no other than itself. */
+/* How far from its own place a task reads, over all dimensions. */
+static uint64_t distance(const struct tessi_map_rules *rules)
+{
+    uint64_t sum = 0;
+    for (uint32_t d = 0; rules->table == NULL && d < rules->ndim; d++) {
+        int64_t offset = rules->rule[d].kind == TESSI_RULE_OFFSET ? rules->rule[d].value : 0;
+        sum += offset < 0 ? (uint64_t)-offset : (uint64_t)offset;
+    }
+    return sum;
+}
+
+/* Of equally large ones the nearest: a task that follows its neighbour's block would be handed on from layer to layer.
+ * TESSI_INPUTS_MAX: it has none, or no other than itself. */
 static uint32_t largest_input(const struct sched_layer *layer)
 {
     uint32_t largest = TESSI_INPUTS_MAX;
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
-        if (layer->inputs[i] != layer &&
-            (largest == TESSI_INPUTS_MAX || layer->inputs[i]->tasks > layer->inputs[largest]->tasks)) {
+        const struct sched_layer *input = layer->inputs[i];
+        bool first = largest == TESSI_INPUTS_MAX;
+        uint64_t most = first ? 0 : layer->inputs[largest]->tasks;
+        if (input != layer && (first || input->tasks > most ||
+                               (input->tasks == most && distance(&layer->layer->input[i].rules) <
+                                                            distance(&layer->layer->input[largest].rules)))) {
             largest = i;
         }
     }
@@ -435,8 +451,9 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
         if (best != NO_WORKER) {
             struct worker *worker = sched->workers[best];
             double run_ns = layer->estimate_ns * worker->slowness / worker->info.slots;
+            double waits_ns = soonest_ns - layer->estimate_ns * worker->slowness - queues.end_ns[best];
             worker->promised_ns += run_ns;
-            lengthen(&queues, best, run_ns);
+            lengthen(&queues, best, run_ns + (waits_ns > 0 ? waits_ns / worker->info.slots : 0));
         }
     }
     tessi_heap_fini(&queues.heap);

@@ -157,10 +157,18 @@ static struct tessi_table *random_table(struct random *random, uint32_t tasks, u
     return table;
 }
 
+/* Unless nobody knows, opaque tasks say how long they take. */
+static struct tessi_layer *begin_opaque(struct tool_graph *graph, const struct tool_options *options)
+{
+    struct tessi_layer *layer = begin(graph, TESSI_OP_OPAQUE);
+    layer->as.opaque.nanoseconds = options->told && options->time != TOOL_TIME_COST ? (uint64_t)options->task_ns : 0;
+    return layer;
+}
+
 static void make_dag(struct tool_graph *graph, const struct tool_options *options)
 {
     struct random random = {options->seed};
-    struct tessi_layer *layer = begin(graph, TESSI_OP_OPAQUE);
+    struct tessi_layer *layer = begin_opaque(graph, options);
     layer->grid.ndim = 1;
     layer->grid.axis[0] = tessi_axis_regular((int64_t)options->size[0], 1);
     (void)bind(layer, layer);
@@ -168,11 +176,11 @@ static void make_dag(struct tool_graph *graph, const struct tool_options *option
     (void)finish(graph, layer);
 }
 
-static void make_stencil(struct tool_graph *graph, uint64_t width, uint64_t depth)
+static void make_stencil(struct tool_graph *graph, const struct tool_options *options, uint64_t width, uint64_t depth)
 {
     const struct tessi_layer *below = source(graph, 1, width, 1);
     for (uint64_t d = 1; d < depth; d++) {
-        struct tessi_layer *layer = begin(graph, TESSI_OP_OPAQUE);
+        struct tessi_layer *layer = begin_opaque(graph, options);
         tessi_grid_copy(&layer->grid, &below->grid);
         for (int64_t offset = -1; offset <= 1; offset++) {
             bind(layer, below)[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .value = offset};
@@ -248,7 +256,7 @@ enum tessi_status tool_graph_make(struct tool_graph *graph, const struct tool_op
         make_dag(graph, options);
         break;
     case TOOL_STENCIL:
-        make_stencil(graph, size[0], size[1]);
+        make_stencil(graph, options, size[0], size[1]);
         break;
     case TOOL_REDUCE:
         make_reduce(graph, size[0], size[1]);

@@ -41,6 +41,7 @@ static const char help[] =
     "  --memory BYTES      of each worker (64GiB)        --bandwidth B    bytes a second of a card (3GiB)\n"
     "  --latency TIME      of a message (50us)           --loop TIME      between a worker's reports (20us)\n"
     "  --time MODEL        cost (flops and bytes), fixed:TIME, lognormal:MEAN:SIGMA (cost)\n"
+    "  --told yes|no       does the scheduler know task times of dag, stencil in advance? (yes, but for cost)\n"
     "  --flops N           of a slot, in 10^9 a second (40)\n"
     "  --overhead TIME     of a step besides its kernel (500ns)\n"
     "  --window TIME       work that the scheduler hands out ahead (its default)\n"
@@ -62,6 +63,7 @@ struct tool_options tool_options_default(void)
         .time = TOOL_TIME_COST,
         .flops_per_ns = 40,
         .overhead_ns = 500,
+        .told = true,
         .seed = 1,
     };
 }
@@ -219,8 +221,9 @@ static bool take_option(struct tool_options *options, const char *name, const ch
     } else if (strcmp(name, "--flops") == 0) {
         good = read_whole(value, plain_units, 1e-6, 1e9, &options->flops_per_ns);
     } else {
+        bool *asked = strcmp(name, "--told") == 0 ? &options->told : &options->persist;
         good = strcmp(value, "yes") == 0 || strcmp(value, "no") == 0;
-        options->persist = strcmp(value, "yes") == 0;
+        *asked = strcmp(value, "yes") == 0;
     }
     return good;
 }
@@ -228,7 +231,7 @@ static bool take_option(struct tool_options *options, const char *name, const ch
 static bool is_option(const char *name)
 {
     static const char *const names[] = {"--workers", "--slots",    "--seed",   "--speeds", "--join", "--memory", "--bandwidth",
-                                        "--latency", "--loop",     "--window", "--time",   "--flops", "--overhead", "--persist"};
+                                        "--latency", "--loop",     "--window", "--time",   "--flops", "--overhead", "--persist", "--told"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(names[i], name) == 0) {
             return true;

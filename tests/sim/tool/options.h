@@ -44,6 +44,7 @@ struct tool_options {
     int64_t loop_ns;     /* a worker reports at most so often */
     enum tool_time time;
     int64_t task_ns;     /* FIXED; LOGNORMAL: the mean */
+    bool told;           /* opaque tasks say how long they take: in the mean, where times are drawn */
     double sigma;        /* LOGNORMAL: of the logarithm */
     double flops_per_ns; /* COST: of one slot in products; other operations run at memory's speed */
     int64_t overhead_ns; /* of each step besides its kernel */
