@@ -189,8 +189,9 @@ void tessi_trace_json_record(struct tessi_trace_json *json, const struct tessi_t
     int64_t took_ns = is_steal(record->kind) ? 0 : record->took_ns;
     bool asked = record->kind == TESSI_TRACE_INLINE || record->kind == TESSI_TRACE_MAP;
     bool slice = !asked && (took_ns > 0 || record->kind == TESSI_TRACE_RUN);
-    /* An instant goes on any row; a slot runs one step at a time. */
-    bool one_row = !slice || record->kind == TESSI_TRACE_RUN;
+    /* An instant goes on any row; a slot runs one step at a time, a device's stream one copy. */
+    bool one_row = !slice || record->kind == TESSI_TRACE_RUN || record->kind == TESSI_TRACE_COPY_IN ||
+                   record->kind == TESSI_TRACE_COPY_OUT;
     struct tessi_trace_row *row = row_for(json, record->lane, one_row ? INT64_MAX : start_ns);
     if (row == NULL) {
         slice = false;

@@ -89,6 +89,8 @@ struct tessi_worker {
     struct tessi_flow_outcome *cancelled; /* steps for devices that cannot be run; to be told to the flow */
     size_t cancelled_count, cancelled_capacity;
     bool no_devices; /* the flow knows that all are lost */
+    uint32_t devices_told;   /* in the round under way */
+    int64_t devices_told_ns; /* when the last round ended */
     int64_t now_ns;
 
     enum worker_phase phase;

@@ -12,6 +12,7 @@
 
 #define WELCOME_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 #define HEARTBEAT_DEFAULT_MS 1000
+#define DEVICES_NS TESSI_NS_PER_S /* so often people are told what devices do */
 #define GAUGES_STALE_NS (100 * TESSI_NS_PER_MS) /* freed memory is no event, but somebody may be looking */
 
 enum {
@@ -125,11 +126,58 @@ static void notice_quiet(struct tessi_worker *worker)
     }
 }
 
+/* When what a report says of memory is too old, or the scheduler would think that nobody is here. */
+static int64_t report_deadline(const struct tessi_worker *worker)
+{
+    struct tessi_flow_stats stats;
+    tessi_flow_stats(worker->flow, &stats);
+    bool stale = stats.memory_used_bytes != worker->gauges.memory_used_bytes;
+    int64_t after_ns = stale && worker->heartbeat_ns > GAUGES_STALE_NS ? GAUGES_STALE_NS : worker->heartbeat_ns;
+    return worker->sent_ns + after_ns;
+}
+
+static bool devices_due(const struct tessi_worker *worker)
+{
+    return worker->gpus != NULL && worker->phase == WORKER_WORKING &&
+           worker->now_ns - worker->devices_told_ns >= DEVICES_NS;
+}
+
+/* One message for each, as far as the link has room; what they do is measured for the next time. */
+static void tell_devices(struct tessi_worker *worker)
+{
+    int64_t sent_ns = worker->sent_ns; /* no sign of life: the machine does not see it */
+    while (!worker->link_full && worker->devices_told < tessi_gpus_count(worker->gpus) && worker->phase == WORKER_WORKING) {
+        struct tessi_message message = {.type = TESSI_MSG_DEVICE};
+        struct tessi_gpus_device device;
+        tessi_gpus_device(worker->gpus, worker->devices_told, &device);
+        message.as.device = (struct tessi_msg_device){.number = worker->devices_told++,
+                                                      .name = device.name,
+                                                      .lost = !device.alive,
+                                                      .memory_bytes = device.memory_bytes,
+                                                      .used_bytes = device.used_bytes,
+                                                      .total_bytes = device.total_bytes,
+                                                      .total_used_bytes = device.gauges.memory_used_bytes,
+                                                      .utilisation = device.gauges.utilisation,
+                                                      .watts = device.gauges.watts,
+                                                      .joules = device.gauges.joules,
+                                                      .steps = device.steps,
+                                                      .copied_in_bytes = device.copied_in_bytes,
+                                                      .copied_out_bytes = device.copied_out_bytes};
+        tessi_worker_send(worker, &message);
+    }
+    worker->sent_ns = sent_ns;
+    if (worker->devices_told == tessi_gpus_count(worker->gpus)) {
+        worker->devices_told = 0;
+        worker->devices_told_ns = worker->now_ns;
+        tessi_gpus_measure(worker->gpus);
+    }
+}
+
 void tessi_worker_tell(struct tessi_worker *worker)
 {
     flush_unsent(worker);
     bool due = worker->now_ns - worker->sent_ns >= worker->heartbeat_ns;
-    bool wanted = due || worker->now_ns >= tessi_worker_tell_deadline(worker) || tessi_flow_has_report(worker->flow);
+    bool wanted = due || worker->now_ns >= report_deadline(worker) || tessi_flow_has_report(worker->flow);
     if (!worker->link_full && worker->phase == WORKER_WORKING && wanted) {
         send_report(worker);
     }
@@ -146,6 +194,9 @@ void tessi_worker_tell(struct tessi_worker *worker)
     if (worker->question_count > 0) {
         tessi_worker_answer(worker);
     }
+    if (devices_due(worker)) {
+        tell_devices(worker);
+    }
     if (due) {
         notice_quiet(worker);
     }
@@ -156,11 +207,9 @@ int64_t tessi_worker_tell_deadline(const struct tessi_worker *worker)
     if (worker->link_full) {
         return INT64_MAX; /* the poller tells when there is room again */
     }
-    struct tessi_flow_stats stats;
-    tessi_flow_stats(worker->flow, &stats);
-    bool stale = stats.memory_used_bytes != worker->gauges.memory_used_bytes;
-    int64_t after_ns = stale && worker->heartbeat_ns > GAUGES_STALE_NS ? GAUGES_STALE_NS : worker->heartbeat_ns;
-    return worker->sent_ns + after_ns;
+    int64_t report_ns = report_deadline(worker);
+    int64_t devices_ns = worker->gpus != NULL ? worker->devices_told_ns + DEVICES_NS : INT64_MAX;
+    return report_ns < devices_ns ? report_ns : devices_ns;
 }
 
 void tessi_worker_say_goodbye(struct tessi_worker *worker)
@@ -242,7 +291,7 @@ static enum tessi_status open_devices(struct tessi_worker *worker, const char *n
     }
     if (worker->gpus != NULL) {
         char text[512];
-        TESSI_TRY(tessi_gpus_open(worker->gpus, family, worker->store, error));
+        TESSI_TRY(tessi_gpus_open(worker->gpus, family, worker->store, worker->trace, error));
         worker->deferred = tessi_deferred_create(worker->gpus, worker->store, worker->threads);
         tessi_gpus_describe(worker->gpus, text, sizeof text);
         tessi_log_event(TESSI_LOG_INFO, "gpus", "count=%" PRIu32 " what=" TESSI_LOG_TEXT, tessi_gpus_alive(worker->gpus), text);

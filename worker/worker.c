@@ -432,6 +432,8 @@ static void end_membership(struct tessi_worker *worker)
     worker->cancelled = NULL;
     worker->cancelled_count = worker->cancelled_capacity = 0;
     worker->no_devices = false;
+    worker->devices_told = 0;
+    worker->devices_told_ns = 0;
     worker->peers = NULL;
     worker->store = NULL;
     worker->slots = NULL;

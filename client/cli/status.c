@@ -40,6 +40,33 @@ static const char *text(const cJSON *object, const char *name)
     return cJSON_IsString(item) ? item->valuestring : "?";
 }
 
+/* "93 %", or "?" where the device does not tell. */
+static const char *figure(const cJSON *object, const char *name, const char *format, double factor, char *out, size_t size)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    if (cJSON_IsNumber(item)) {
+        (void)snprintf(out, size, format, item->valuedouble * factor);
+    } else {
+        (void)snprintf(out, size, "?");
+    }
+    return out;
+}
+
+static void print_device(const cJSON *device)
+{
+    char used[32], memory[32], busy[32], watts[32], joules[32], in[32], out[32];
+    printf("%6s  gpu %.0f  %-24.40s busy %s  memory %s of %s  power %s  energy %s  %.0f steps  in %s  out %s%s\n", "",
+           number(device, "number"), text(device, "name"),
+           figure(device, "utilisation", "%.0f %%", 100, busy, sizeof busy),
+           cli_format_bytes(number(device, "memory_used_bytes"), used, sizeof used),
+           cli_format_bytes(number(device, "memory_bytes"), memory, sizeof memory),
+           figure(device, "watts", "%.0f W", 1, watts, sizeof watts),
+           figure(device, "joules", "%.1f kJ", 1e-3, joules, sizeof joules), number(device, "steps"),
+           cli_format_bytes(number(device, "copied_in_bytes"), in, sizeof in),
+           cli_format_bytes(number(device, "copied_out_bytes"), out, sizeof out),
+           cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(device, "lost")) ? "  lost" : "");
+}
+
 static void print_worker(const cJSON *worker)
 {
     char used[32], memory[32], peak[32], spilled[32];
@@ -52,6 +79,11 @@ static void print_worker(const cJSON *worker)
            number(worker, "tasks_done"), number(worker, "heard_seconds_ago"));
     if (text(worker, "resources")[0] != 0) {
         printf("%6s  resources %s, in use %s\n", "", text(worker, "resources"), text(worker, "resources_used"));
+    }
+    const cJSON *device;
+    cJSON_ArrayForEach(device, cJSON_GetObjectItemCaseSensitive(worker, "devices"))
+    {
+        print_device(device);
     }
 }
 

@@ -20,6 +20,8 @@
     ROW(LOAD, load, 7, "bytes")                                                                                        \
     ROW(GIVE, give, 8, "tasks")        /* an instant: tasks from index on go to the thief, peer */                     \
     ROW(KEEP, keep, 9, "tasks")        /* an instant: asked for, but they stay */                                      \
+    ROW(COPY_IN, copy_in, 10, "bytes")   /* to a device; peer: its number; why: its status */                            \
+    ROW(COPY_OUT, copy_out, 11, "bytes") /* from it: likewise */                                                      \
     ROW(JOIN, join, 16, "slots")       /* a worker, peer */                                                            \
     ROW(LEAVE, leave, 17, "tasks")     /* a worker is gone; tasks: what it had been given and had not done */          \
     ROW(LAYER, layer, 18, "tasks")     /* submitted; peer: its operation */                                            \

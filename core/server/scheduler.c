@@ -15,6 +15,7 @@
 #include "core/net/poller.h"
 #include "core/net/server.h"
 #include "core/server/courier.h"
+#include "core/server/devices.h"
 #include "core/server/history.h"
 #include "core/server/record.h"
 #include "core/server/relay.h"
@@ -39,6 +40,7 @@ struct tessi_scheduler {
     struct tessi_poller *poller;
     struct tessi_relay *relay;
     struct tessi_courier *courier;
+    struct tessi_devices *devices;
     struct tessi_recorder *recorder; /* NULL: not recording */
     char *history_path;              /* owned; NULL: run times are not kept */
     int64_t history_ns;              /* when they were last written */
@@ -208,7 +210,7 @@ static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
                                        .encrypted = tessi_net_is_encrypted(scheduler->net),
                                        .net = tessi_net_counters_read(scheduler->net),
                                        .sends_failed = scheduler->sends_failed};
-    char *json = tessi_status_json(scheduler->relay, scheduler->courier, &facts);
+    char *json = tessi_status_json(scheduler->relay, scheduler->courier, scheduler->devices, &facts);
     struct tessi_message message = {
         .type = TESSI_MSG_STATUS_REPLY, .run_id = tessi_relay_run_id(scheduler->relay), .as.status_reply.json = json};
     struct tessi_buffer buffer = {0};
@@ -223,7 +225,8 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
 {
     struct tessi_error why = {0};
     int64_t now_ns = tessi_clock_now();
-    if (tessi_courier_take(scheduler->courier, now_ns, peer, bytes, size)) {
+    if (tessi_courier_take(scheduler->courier, now_ns, peer, bytes, size) ||
+        tessi_devices_take(scheduler->devices, peer, bytes, size)) {
         return;
     }
     enum tessi_role before = tessi_relay_role(scheduler->relay, peer);
@@ -252,6 +255,7 @@ static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
     int64_t now_ns = tessi_clock_now();
     backlog_drop(scheduler, peer);
     tessi_courier_gone(scheduler->courier, peer);
+    tessi_devices_gone(scheduler->devices, peer);
     if (tessi_relay_role(scheduler->relay, peer) == TESSI_ROLE_NONE) {
         return;
     }
@@ -406,6 +410,7 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     }
     scheduler->relay = tessi_relay_create(&sched, run_id);
     scheduler->courier = tessi_courier_create(scheduler->relay, courier_send, scheduler);
+    scheduler->devices = tessi_devices_create(scheduler->relay);
     if (config->history_path != NULL) {
         scheduler->history_path = tessi_strdup(config->history_path);
         load_history(scheduler);
@@ -486,6 +491,7 @@ void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
     tessi_poller_destroy(scheduler->poller);
     tessi_recorder_close(scheduler->recorder);
     tessi_courier_destroy(scheduler->courier);
+    tessi_devices_destroy(scheduler->devices);
     tessi_relay_destroy(scheduler->relay);
     if (scheduler->owns_net) {
         tessi_net_destroy(scheduler->net);

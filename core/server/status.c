@@ -47,6 +47,42 @@ static cJSON *worker_json(const struct tessi_sched_worker_status *worker, int64_
     return object;
 }
 
+/* A figure that the device does not tell is null. */
+static void put_known(cJSON *object, const char *name, double value)
+{
+    if (value >= 0) {
+        cJSON_AddNumberToObject(object, name, value);
+    } else {
+        cJSON_AddNullToObject(object, name);
+    }
+}
+
+static void put_devices(cJSON *worker, const struct tessi_devices *devices, uint32_t id)
+{
+    cJSON *array = cJSON_AddArrayToObject(worker, "devices");
+    for (uint32_t i = 0; i < TESSI_DEVICES_MAX; i++) {
+        const struct tessi_msg_device *device = tessi_devices_of(devices, id, i);
+        if (device == NULL) {
+            continue;
+        }
+        cJSON *object = cJSON_CreateObject();
+        put(object, "number", device->number);
+        cJSON_AddStringToObject(object, "name", device->name);
+        cJSON_AddBoolToObject(object, "lost", device->lost);
+        put(object, "memory_bytes", device->memory_bytes);
+        put(object, "memory_used_bytes", device->used_bytes);
+        put(object, "memory_total_bytes", device->total_bytes);
+        put_known(object, "memory_total_used_bytes", (double)device->total_used_bytes);
+        put_known(object, "utilisation", device->utilisation);
+        put_known(object, "watts", device->watts);
+        put_known(object, "joules", device->joules);
+        put(object, "steps", device->steps);
+        put(object, "copied_in_bytes", device->copied_in_bytes);
+        put(object, "copied_out_bytes", device->copied_out_bytes);
+        cJSON_AddItemToArray(array, object);
+    }
+}
+
 static void put_machine(cJSON *object, const struct tessi_sched_status *status)
 {
     put(object, "sessions", status->sessions);
@@ -110,7 +146,7 @@ static void put_traffic(cJSON *object, const struct tessi_relay_counters *counte
 }
 
 char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
-                        const struct tessi_status_facts *facts)
+                        const struct tessi_devices *devices, const struct tessi_status_facts *facts)
 {
     const struct tessi_sched *sched = tessi_relay_sched(relay);
     struct tessi_sched_status status;
@@ -130,7 +166,9 @@ char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_cour
     for (size_t i = 0; i < status.workers; i++) {
         struct tessi_sched_worker_status worker;
         tessi_sched_worker_status(sched, i, &worker);
-        cJSON_AddItemToArray(workers, worker_json(&worker, facts->now_ns));
+        cJSON *object = worker_json(&worker, facts->now_ns);
+        put_devices(object, devices, worker.id);
+        cJSON_AddItemToArray(workers, object);
     }
     char *printed = cJSON_PrintUnformatted(root);
     char *text = tessi_strdup(printed == NULL ? "{}" : printed);

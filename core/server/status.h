@@ -6,6 +6,7 @@
 
 #include "core/net/context.h"
 #include "core/server/courier.h"
+#include "core/server/devices.h"
 #include "core/server/relay.h"
 
 struct tessi_status_facts {
@@ -19,6 +20,6 @@ struct tessi_status_facts {
 
 /* One JSON object as text, freed by the caller with tessi_free. */
 char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
-                        const struct tessi_status_facts *facts);
+                        const struct tessi_devices *devices, const struct tessi_status_facts *facts);
 
 #endif

@@ -35,7 +35,7 @@
 #include "core/graph/trace.h"
 #include "core/wire/buffer.h"
 
-#define TESSI_PROTOCOL_VERSION 2
+#define TESSI_PROTOCOL_VERSION 3
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
 #define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */
@@ -126,6 +126,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(WHY_REQUEST, why_request, 41)                                                                                  \
     ROW(WHY_REPLY, why_reply, 42)                                                                                      \
     ROW(LEAVE, leave, 43) /* a worker wants to go: GOODBYE follows after LEFT, or when its time is over */             \
+    ROW(DEVICE, device, 44) /* what one of a worker's devices is and does; for people, once a second */               \
     /* between workers, and between a worker and a client */                                                           \
     ROW(PEER_WELCOME, peer_welcome, 48)                                                                                \
     ROW(READ, read, 49)                                                                                                \
@@ -193,6 +194,22 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_release(F, M) F(M, ids, ids, 0)
 #define TESSI_FIELDS_cancel(F, M) F(M, ids, ids, 0)
 #define TESSI_FIELDS_leave(F, M) F(M, u32, wait_ms, 0)
+/* number: from 0 on. memory_bytes: what the worker may take of it, used_bytes: what it has taken; total_bytes and
+ * total_used_bytes: all of it, by everybody. Figures that the device does not tell are negative. */
+#define TESSI_FIELDS_device(F, M)                                                                                      \
+    F(M, u32, number, 0)                                                                                               \
+    F(M, text, name, TESSI_WIRE_NAME_MAX)                                                                              \
+    F(M, flag, lost, 0)                                                                                                \
+    F(M, u64, memory_bytes, 0)                                                                                         \
+    F(M, u64, used_bytes, 0)                                                                                           \
+    F(M, u64, total_bytes, 0)                                                                                          \
+    F(M, i64, total_used_bytes, 0)                                                                                     \
+    F(M, f64, utilisation, 0)                                                                                          \
+    F(M, f64, watts, 0)                                                                                                \
+    F(M, f64, joules, 0)                                                                                               \
+    F(M, u64, steps, 0)                                                                                                \
+    F(M, u64, copied_in_bytes, 0)                                                                                      \
+    F(M, u64, copied_out_bytes, 0)
 
 /* worker 0: the scheduler itself. question: echoed. from: number of the first record wanted; beyond the last one: none. */
 #define TESSI_FIELDS_trace_request(F, M)                                                                               \

@@ -3,6 +3,7 @@
 The emulated device computes with the processor's kernels, so a file that differs by a byte was made wrongly."""
 # tests/run: timeout 240
 import hashlib
+import json
 import os
 import subprocess
 import tempfile
@@ -99,6 +100,59 @@ class Gpus(unittest.TestCase):
             late.first_line("connected to ")
             until(lambda: any("event=gpus_idle" in line for line in late.lines["stderr"]), what="it says so")
             self.product(cluster, folder, "mixed")
+
+    def test_what_devices_do_is_seen(self):
+        """In `tessera status`, as a table and as JSON, and a row of the trace for each stream."""
+        spec = f"emulated:memory={30 * BLOCK},count=2,latency=50"
+        with tempfile.TemporaryDirectory() as folder, Cluster(workers=1, worker=("--gpus", spec)) as cluster:
+            devices = lambda: cluster.status()["workers"][0]["devices"]
+            until(lambda: len(devices()) == 2, what="the worker tells of its devices")
+            before = devices()
+            self.assertEqual([device["number"] for device in before], [0, 1])
+            self.product(cluster, folder, "out")
+            until(lambda: all(device["steps"] > 0 for device in devices()), what="their steps are told")
+            until(lambda: all(device["utilisation"] == 0 for device in devices()), what="the next look finds it idle")
+            for was, device in zip(before, devices()):
+                self.assertEqual(device["name"], "emulated device")
+                self.assertFalse(device["lost"])
+                self.assertEqual(device["memory_total_bytes"], 30 * BLOCK)
+                self.assertLessEqual(device["memory_used_bytes"], device["memory_bytes"])
+                self.assertLessEqual(device["memory_bytes"], 30 * BLOCK)
+                self.assertEqual(device["watts"], 50)
+                self.assertGreater(device["joules"], was["joules"])
+                self.assertGreater(device["copied_in_bytes"] + device["copied_out_bytes"], 0)
+            table = subprocess.run([TESSERA, "status", cluster.address], capture_output=True, text=True, env=environment(),
+                                   timeout=20 * SLOW).stdout
+            for word in ("gpu 0  emulated device", "gpu 1  emulated device", "50 W", " kJ", "busy 0 %"):
+                self.assertIn(word, table)
+            self.check_rows(cluster, folder)
+
+    def check_rows(self, cluster, folder):
+        path = f"{folder}/trace.json"
+        subprocess.run([TESSERA, "trace", cluster.address, "-o", path], check=True, capture_output=True, env=environment(),
+                       timeout=60 * SLOW)
+        with open(path) as file:
+            events = json.load(file)["traceEvents"]
+        rows = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+        kinds = {"copies in": "copy_in", "compute": "run", "copies out": "copy_out"}
+        for gpu in (0, 1):
+            for stream, kind in kinds.items():
+                spans = [(e["ts"], e["ts"] + e["dur"]) for e in events
+                         if rows.get((e["pid"], e.get("tid"))) == f"gpu {gpu} {stream}" and e.get("cat") == kind]
+                self.assertGreater(len(spans), 0, (gpu, stream, rows))
+                for (_, ended), (begun, _) in zip(sorted(spans), sorted(spans)[1:]):
+                    self.assertLessEqual(ended, begun + 0.001)
+        out = [e for e in events if e.get("cat") == "copy_out"]
+        self.assertIn(BLOCK, {e["args"]["bytes"] for e in out})
+        self.assertTrue(all(e["args"]["task"].split(".")[0] != "0" for e in out), out[:3])
+        steps = [(e["args"]["task"], e["args"]["step"]) for e in events if e.get("cat") == "run"]
+        self.assertEqual(len(steps), len(set(steps)))
+
+    def test_a_lost_device_is_shown(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", f"emulated:memory={60 * BLOCK},break=5")) as cluster:
+                self.product(cluster, folder, "out")
+                until(lambda: cluster.status()["workers"][0]["devices"][0]["lost"], what="the status says so")
 
     def test_wrong_settings(self):
         cases = [

@@ -125,6 +125,7 @@ static void do_copy(struct gpu *gpu, const struct tessi_residency_action *action
     job->memory = gpu->memory[action->block];
     job->bytes = action->bytes;
     job->host = tessi_block_ref(tessi_store_block(gpus->store, handle, false));
+    job->task = gpus->names[action->handle].task;
     if (in) {
         job->event = event_take(gpu);
         gpu->arrival[action->block] = job->event;
@@ -144,6 +145,8 @@ static void do_launch(struct gpu *gpu, const struct tessi_residency_action *acti
     const struct run *run = &gpu->all->runs[action->step];
     struct job *job = job_create(gpu, JOB_LAUNCH);
     job->step = action->step;
+    job->task = (struct tessi_task){run->layer->session, run->layer->id, run->index};
+    job->assigned_ns = run->assigned_ns;
     job->launch.call = (struct tessi_kernel_call){.layer = run->layer,
                                            .index = run->index,
                                            .step = run->step,
@@ -425,11 +428,18 @@ void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *act
                                   .layer = action->layer,
                                   .index = action->task.index,
                                   .step = action->step,
-                                  .steps = action->steps};
+                                  .steps = action->steps,
+                                  .assigned_ns = action->assigned_ns};
     uint32_t in[TESSI_STEP_REFS_MAX];
     uint64_t bytes[TESSI_STEP_REFS_MAX];
+    gpus->names[out].task = action->task;
+    struct tessi_step step;
+    tessi_task_step(action->layer, action->task.index, action->step, &step);
+    TESS_ASSERT(step.count == action->in_count);
     for (uint32_t i = 0; i < action->in_count; i++) {
         in[i] = name_get(gpus, action->in[i]);
+        gpus->names[in[i]].task = (struct tessi_task){
+            action->task.session, action->layer->input[step.ref[i].input].layer, step.ref[i].index};
         bytes[i] = tessi_block_bytes(tessi_store_block(gpus->store, action->in[i], false));
     }
     gpu->steps++;
@@ -521,6 +531,7 @@ enum tessi_status tessi_gpus_find(const struct tessi_gpus_config *config, struct
     gpus->ended_last = &gpus->ended;
     (void)pthread_mutex_init(&gpus->lock, NULL);
     (void)pthread_mutex_init(&gpus->pin_lock, NULL);
+    (void)pthread_mutex_init(&gpus->gauge_lock, NULL);
     *out = gpus;
     return TESSI_OK;
 }
@@ -563,6 +574,7 @@ static enum tessi_status gpu_open(struct gpu *gpu, const char *blas_family, stru
     kind->info(gpu->device, &gpu->info);
     kind->memory(gpu->device, &memory);
     gpu->memory_bytes = choose_memory(&gpus->found, &memory);
+    gpu->total_bytes = memory.total_bytes;
     for (int s = 0; s < STREAMS; s++) {
         TESSI_TRY(kind->stream_open(gpu->device, &stream, &gpu->streams[s], error));
     }
@@ -575,8 +587,19 @@ cleanup:
     return status;
 }
 
+static void add_rows(struct gpu *gpu, struct tessi_trace *trace)
+{
+    static const char *const names[STREAMS] = {
+        [STREAM_IN] = "copies in", [STREAM_COMPUTE] = "compute", [STREAM_OUT] = "copies out"};
+    for (int s = 0; s < STREAMS; s++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "gpu %" PRIu32 " %s", gpu->number, names[s]);
+        gpu->rings[s] = tessi_trace_add(trace, name);
+    }
+}
+
 enum tessi_status tessi_gpus_open(struct tessi_gpus *gpus, const char *blas_family, struct tessi_store *store,
-                                  struct tessi_error *error)
+                                  struct tessi_trace *trace, struct tessi_error *error)
 {
     struct tessi_arena *arena = tessi_store_arena(store);
     enum tessi_status status = TESSI_OK;
@@ -589,8 +612,10 @@ enum tessi_status tessi_gpus_open(struct tessi_gpus *gpus, const char *blas_fami
         gpus->all[g].all = gpus;
         gpus->all[g].number = gpus->found.ordinals[g];
         gpus->count++;
+        add_rows(&gpus->all[g], trace);
         TESSI_TRY(gpu_open(&gpus->all[g], blas_family, error));
     }
+    TESSI_TRY(tessi_gpus_gauges_open(gpus, error));
     tessi_arena_keep_pages(arena);
 cleanup:
     return status;
@@ -610,6 +635,7 @@ static void gpu_stop(struct gpu *gpu)
 
 void tessi_gpus_stop(struct tessi_gpus *gpus)
 {
+    tessi_gpus_gauges_close(gpus);
     for (uint32_t g = 0; g < gpus->count; g++) {
         gpu_stop(&gpus->all[g]);
     }
@@ -664,6 +690,7 @@ void tessi_gpus_destroy(struct tessi_gpus *gpus)
     }
     (void)pthread_mutex_destroy(&gpus->lock);
     (void)pthread_mutex_destroy(&gpus->pin_lock);
+    (void)pthread_mutex_destroy(&gpus->gauge_lock);
     tessi_free(gpus->found.spec);
     tessi_free(gpus->outcomes);
     tessi_free(gpus->name_of);

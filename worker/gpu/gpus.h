@@ -17,6 +17,7 @@
 #include "worker/device/device.h"
 #include "worker/flow/flow.h"
 #include "worker/store/store.h"
+#include "worker/trace/trace.h"
 
 struct tessi_gpus;
 
@@ -36,9 +37,11 @@ const char *tessi_gpus_numerics(const struct tessi_gpus *gpus);
 /* "NVIDIA H200, 126 of 140 GiB": for people. */
 void tessi_gpus_describe(const struct tessi_gpus *gpus, char *text, size_t size);
 
-/* Open them; before any of what follows. `blas_family` as in struct tessi_device_options. */
+/* Open them; before any of what follows. `blas_family` as in struct tessi_device_options. Their streams write
+ * rows of the trace. */
 TESSI_MUST_USE enum tessi_status tessi_gpus_open(struct tessi_gpus *gpus, const char *blas_family,
-                                                 struct tessi_store *store, struct tessi_error *error);
+                                                 struct tessi_store *store, struct tessi_trace *trace,
+                                                 struct tessi_error *error);
 /* Run what has been handed over to its end; nothing is taken after that. */
 void tessi_gpus_stop(struct tessi_gpus *gpus);
 void tessi_gpus_destroy(struct tessi_gpus *gpus); /* stops them too; NULL is allowed */
@@ -84,5 +87,21 @@ struct tessi_gpus_stats { /* of all of them */
     uint64_t memory_bytes, used_bytes, copied_in_bytes, copied_out_bytes, steps, given_back;
 };
 void tessi_gpus_stats(const struct tessi_gpus *gpus, struct tessi_gpus_stats *stats);
+
+/* One of them, for people. */
+struct tessi_gpus_device {
+    uint32_t number; /* of its kind */
+    const char *name;
+    bool alive;
+    uint64_t memory_bytes, used_bytes; /* that may be taken of it; that is */
+    uint64_t total_bytes;
+    uint64_t copied_in_bytes, copied_out_bytes, steps;
+    struct tessi_device_gauges gauges; /* when they were last measured */
+};
+uint32_t tessi_gpus_count(const struct tessi_gpus *gpus); /* lost ones too; NULL is allowed: 0 */
+void tessi_gpus_device(struct tessi_gpus *gpus, uint32_t position, struct tessi_gpus_device *device);
+/* Measure what the devices do, on a thread beside: asking a driver takes milliseconds. Nothing while the last
+ * time is under way. */
+void tessi_gpus_measure(struct tessi_gpus *gpus);
 
 #endif

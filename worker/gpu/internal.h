@@ -3,6 +3,7 @@
  *   find.c   which devices there are
  *   lane.c   a thread with a queue of jobs
  *   jobs.c   what the lanes do: copies and launches, pinned host memory
+ *   gauges.c what the devices do, for people
  *   gpus.c   the owner's side: names, machines, outcomes */
 #ifndef TESSI_GPU_INTERNAL_H
 #define TESSI_GPU_INTERNAL_H
@@ -34,6 +35,11 @@ struct gpu {
     uint64_t memory_bytes; /* at most so much is taken */
     struct tessi_stream *streams[STREAMS];
     struct tessi_lane *front, *back; /* copies in and launches; copies out */
+    struct tessi_trace_ring *rings[STREAMS]; /* each written by the thread that tells its stream's ends */
+    int64_t traced_ns[STREAMS];              /* likewise: when the last entry ended */
+    int64_t begun_ns[STREAMS]; /* likewise: when the first of a copy's pieces began; 0: it has only one */
+    struct tessi_device_gauges gauges;       /* under gauge_lock */
+    uint64_t total_bytes;
     atomic_bool failed; /* nothing is submitted any more */
     /* The owner's: */
     struct tessi_residency *residency;
@@ -64,6 +70,8 @@ struct job {
     struct tessi_event *waits[TESSI_STEP_REFS_MAX + 1];
     uint32_t wait_count;
     struct tessi_launch launch;
+    struct tessi_task task; /* for the trace, as what follows */
+    int64_t assigned_ns;
     /* its end */
     enum tessi_status status;
     char *text; /* owned */
@@ -75,6 +83,7 @@ struct name { /* a block as the machines call it */
     uint32_t home;   /* the device whose machine may say that it alone has it; NONE */
     uint32_t task_at; /* the device of the task that makes it; NONE: not placed */
     bool live;
+    struct tessi_task task; /* session 0: not known */
     uint64_t ticket; /* it has been asked for; 0: no */
 };
 
@@ -84,6 +93,7 @@ struct run { /* a step at a device, by the machine's name of it */
     const struct tessi_layer *layer;
     uint64_t index;
     uint32_t step, steps;
+    int64_t assigned_ns;
     enum tessi_status status;
     char *text;
     int64_t ran_ns;
@@ -113,6 +123,9 @@ struct tessi_gpus {
     size_t free_run_count, free_run_capacity;
     uint64_t tickets, given_back;
     uint64_t small_layer; /* the last one that people were told of */
+    struct tessi_lane *side; /* for gauges */
+    pthread_mutex_t gauge_lock;
+    atomic_bool measuring;
     /* Pinned host memory: granules of the store's arena. */
     pthread_mutex_t pin_lock;
     unsigned char *base;
@@ -124,5 +137,9 @@ struct tessi_gpus {
 tessi_lane_fn tessi_gpus_job_run;
 void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *text, int64_t ran_ns); /* any thread */
 void tessi_gpus_unpin_all(struct tessi_gpus *gpus);
+
+/* gauges.c */
+TESSI_MUST_USE enum tessi_status tessi_gpus_gauges_open(struct tessi_gpus *gpus, struct tessi_error *error);
+void tessi_gpus_gauges_close(struct tessi_gpus *gpus); /* also when it was never opened */
 
 #endif

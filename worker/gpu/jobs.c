@@ -1,6 +1,7 @@
 /* What the lanes do. A job that cannot be submitted means that its device is broken: nothing is submitted after it. */
 #include <string.h>
 
+#include "core/base/clock.h"
 #include "worker/gpu/internal.h"
 
 void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *text, int64_t ran_ns)
@@ -19,9 +20,50 @@ void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *t
     }
 }
 
+/* It ended now, and took as long as the stream's events say; but a stream does one thing at a time, and what is told of
+ * late must not seem to have begun before the last one ended. */
+static void trace(struct job *job, enum tessi_status status, int64_t run_ns)
+{
+    static const enum tessi_trace_kind kinds[] = {
+        [JOB_COPY_IN] = TESSI_TRACE_COPY_IN, [JOB_COPY_OUT] = TESSI_TRACE_COPY_OUT, [JOB_LAUNCH] = TESSI_TRACE_RUN};
+    static const int streams[] = {
+        [JOB_COPY_IN] = STREAM_IN, [JOB_COPY_OUT] = STREAM_OUT, [JOB_LAUNCH] = STREAM_COMPUTE};
+    struct gpu *gpu = job->gpu;
+    int stream = streams[job->kind];
+    int64_t end_ns = tessi_clock_now();
+    int64_t start_ns = gpu->begun_ns[stream] > 0 ? gpu->begun_ns[stream] : end_ns - run_ns;
+    start_ns = start_ns > gpu->traced_ns[stream] ? start_ns : gpu->traced_ns[stream];
+    gpu->traced_ns[stream] = end_ns;
+    gpu->begun_ns[stream] = 0;
+    if (job->kind == JOB_LAUNCH) {
+        tessi_trace_run(gpu->rings[stream], job->task.session, job->task.layer, job->task.index, job->launch.call.step,
+                        (uint32_t)status, job->assigned_ns, start_ns, end_ns);
+        return;
+    }
+    tessi_trace_put(gpu->rings[stream], &(struct tessi_trace_record){.index = job->task.index,
+                                                                     .start_ns = start_ns,
+                                                                     .took_ns = end_ns - start_ns,
+                                                                     .amount = job->bytes,
+                                                                     .session = job->task.session,
+                                                                     .layer = job->task.layer,
+                                                                     .peer = gpu->number,
+                                                                     .kind = (uint8_t)kinds[job->kind],
+                                                                     .why = (uint8_t)status});
+}
+
+/* The first of several pieces. */
+static void on_piece_done(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+{
+    int64_t *begun_ns = context;
+    (void)status;
+    (void)text;
+    *begun_ns = tessi_clock_now() - run_ns;
+}
+
 static void on_done(void *context, enum tessi_status status, const char *text, int64_t run_ns)
 {
     struct job *job = context;
+    trace(job, status, run_ns);
     if (status != TESSI_OK && (status == TESSI_LOST || job->kind != JOB_LAUNCH)) {
         atomic_store(&job->gpu->failed, true);
         status = TESSI_LOST;
@@ -78,8 +120,9 @@ static enum tessi_status copy(struct job *job, struct tessi_stream *stream, bool
             piece = piece < left ? piece : left;
         }
         bool last = at + piece == bytes;
+        void *context = last ? (void *)job : &job->gpu->begun_ns[in ? STREAM_IN : STREAM_OUT];
         status = kind->copy_async(stream, in ? device + at : host + at, in ? host + at : device + at, piece,
-                                  last ? on_done : NULL, last ? job : NULL);
+                                  last ? on_done : at == 0 ? on_piece_done : NULL, context);
         at += piece;
     } while (status == TESSI_OK && at < bytes);
     return status;

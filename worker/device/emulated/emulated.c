@@ -17,6 +17,9 @@
 #include "worker/device/cpu/cpu.h"
 
 #define ALIGNMENT 512
+#define LOOK_NS INT64_C(10000000) /* utilisation is that of at least so long */
+#define IDLE_WATTS 50.0
+#define BUSY_WATTS 200.0
 
 struct parameters {
     uint64_t small, count, memory, hidden, copy, latency_us, refuse, break_after;
@@ -37,7 +40,10 @@ struct tessi_device {
     struct span *spans;
     size_t span_count, span_capacity;
     uint64_t used_bytes, allocations;
-    atomic_uint_fast64_t launches;
+    atomic_uint_fast64_t launches, busy_ns;
+    int64_t opened_ns, looked_ns; /* the latter and what follows: under the lock */
+    uint64_t looked_busy_ns;
+    double utilisation;
     atomic_bool broken;
 };
 
@@ -292,6 +298,7 @@ static enum tessi_status emulated_open(const struct tessi_device_options *option
     TESSI_TRY(map_memory(device, error));
     TESSI_TRY(tessi_device_cpu.open(&(struct tessi_device_options){.blas_family = options->blas_family}, &processor, error));
     device->processor = processor;
+    device->opened_ns = device->looked_ns = tessi_clock_now();
     span_insert(device, 0, (struct span){0, device->parameters.memory, false});
     *out = device;
     return TESSI_OK;
@@ -318,9 +325,20 @@ static void emulated_info(struct tessi_device *device, struct tessi_device_info 
 
 static void emulated_gauges(struct tessi_device *device, struct tessi_device_gauges *gauges)
 {
-    struct tessi_device_memory memory;
-    emulated_memory(device, &memory);
-    *gauges = (struct tessi_device_gauges){-1, -1, -1, (int64_t)(memory.total_bytes - memory.free_bytes)};
+    int64_t now_ns = tessi_clock_now();
+    uint64_t busy_ns = atomic_load(&device->busy_ns);
+    (void)pthread_mutex_lock(&device->lock);
+    if (now_ns - device->looked_ns >= LOOK_NS) {
+        double busy = (double)(busy_ns - device->looked_busy_ns) / (double)(now_ns - device->looked_ns);
+        device->utilisation = busy < 1 ? busy : 1;
+        device->looked_ns = now_ns;
+        device->looked_busy_ns = busy_ns;
+    }
+    gauges->utilisation = device->utilisation;
+    gauges->memory_used_bytes = (int64_t)(device->used_bytes + device->parameters.hidden);
+    (void)pthread_mutex_unlock(&device->lock);
+    gauges->watts = IDLE_WATTS + BUSY_WATTS * gauges->utilisation;
+    gauges->joules = (IDLE_WATTS * (double)(now_ns - device->opened_ns) + BUSY_WATTS * (double)busy_ns) * 1e-9;
 }
 
 /* What a device has no business with: files, data that arrive, and work by the clock. */
@@ -399,6 +417,9 @@ static void on_done(void *context, enum tessi_status status, const char *text, i
     }
     wanted_ns += (double)parameters->latency_us * 1e3;
     pause_ns((int64_t)wanted_ns - run_ns);
+    if (pending.launch) {
+        atomic_fetch_add(&device->busy_ns, (uint64_t)wanted_ns);
+    }
     uint64_t launches = pending.launch ? atomic_fetch_add(&device->launches, 1) + 1 : 0;
     if (parameters->break_after > 0 && launches >= parameters->break_after) {
         atomic_store(&device->broken, true);

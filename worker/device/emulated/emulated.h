@@ -13,7 +13,10 @@
  *   compute=1        launches take 1/compute of the time that the kernel takes, at least as long as it takes
  *   small=0          products of so many operations a task and other blocks of so many bytes are worth the way
  *   refuse=0         every so manieth allocation is refused
- *   break=0          after so many launches the device is lost */
+ *   break=0          after so many launches the device is lost
+ *
+ * What it is doing, for people, is made up from the time that its launches take: it draws 50 W, and 200 W more while
+ * it works. */
 #ifndef TESSI_DEVICE_EMULATED_EMULATED_H
 #define TESSI_DEVICE_EMULATED_EMULATED_H
 
