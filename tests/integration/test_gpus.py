@@ -40,6 +40,10 @@ class Gpus(unittest.TestCase):
     def test_all_operations_with_refusals(self):
         self.whole_library("emulated:memory=2MiB,refuse=7,hidden=512KiB,latency=20")
 
+    def test_all_operations_with_launches_that_find_no_memory(self):
+        program = self.whole_library("emulated:memory=64MiB,starve=500")
+        self.assertIn("event=gpu_memory_short", program.output())
+
     def test_all_operations_on_devices_that_break(self):
         self.assertIn("event=gpu_lost", self.whole_library("emulated:memory=2MiB,break=1500"))
 
@@ -60,6 +64,7 @@ class Gpus(unittest.TestCase):
                 "not even that": f"memory={2 * BLOCK}",
                 "two devices": f"memory={12 * BLOCK},count=2",
                 "slow copies": f"memory={30 * BLOCK},copy=400MiB,latency=200",
+                "short of memory": f"memory={60 * BLOCK},starve=40",
                 "slow kernels": f"memory={30 * BLOCK},compute=0.2",
                 "only products": f"memory={30 * BLOCK},small=1000000",
             }

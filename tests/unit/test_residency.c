@@ -27,6 +27,7 @@ enum stream { STREAM_IN, STREAM_COMPUTE, STREAM_OUT, STREAMS };
 struct op {
     struct tessi_residency_action action;
     uint64_t after[STREAMS]; /* how many operations of each stream must have run */
+    bool starved;            /* a launch that found no memory of its own and did nothing */
 };
 
 struct queue { /* issued ≥ run ≥ told */
@@ -41,7 +42,7 @@ struct task { /* handle = number */
     uint32_t in[STEPS_MAX][INPUTS_MAX];
     uint32_t sent, answered;
     uint32_t users; /* tasks that read it and are not complete */
-    bool started, complete, gone, elsewhere, wanted, pinned;
+    bool started, complete, gone, elsewhere, wanted, pinned, again;
 };
 
 struct world {
@@ -58,8 +59,9 @@ struct world {
     uint64_t id_op[IDS_MAX][STREAMS]; /* last operation of each stream that uses the block, plus one */
     uint64_t allocated, limit; /* what the device really has */
     uint32_t fail_one_in;      /* allocations that fail although there is memory; 0: none */
+    uint32_t starve_one_in;    /* launches that find no memory; 0: none */
     bool broken;
-    uint32_t lost, elsewhere;
+    uint32_t lost, elsewhere, again;
 };
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -166,6 +168,7 @@ static void carry_out(struct world *w, const struct tessi_residency_action *acti
         w->tasks[t].answered++;
         if (action->elsewhere) {
             w->tasks[t].elsewhere = true;
+            w->tasks[t].again = w->tasks[t].again || action->status == TESSI_CANCELLED;
             w->elsewhere++;
         } else {
             assert_int_equal(s + 1, w->tasks[t].answered);
@@ -223,7 +226,8 @@ static bool may_run(const struct world *w, enum stream stream)
 static void run_op(struct world *w, enum stream stream)
 {
     struct queue *queue = &w->queues[stream];
-    const struct tessi_residency_action *action = &queue->ops[queue->run++ % OPS_MAX].action;
+    struct op *op = &queue->ops[queue->run++ % OPS_MAX];
+    const struct tessi_residency_action *action = &op->action;
     uint64_t in[TESSI_STEP_REFS_MAX];
     uint32_t t;
     uint32_t s;
@@ -241,6 +245,10 @@ static void run_op(struct world *w, enum stream stream)
             in[i] = w->device[action->in[i]];
             assert_true(in[i] == w->tasks[w->tasks[t].in[s][i]].expected);
         }
+        op->starved = w->starve_one_in > 0 && below(w, w->starve_one_in) == 0;
+        if (op->starved) {
+            break;
+        }
         w->device[action->out] = step_value(w, w->device[action->out], t, s, in);
         break;
     }
@@ -249,12 +257,14 @@ static void run_op(struct world *w, enum stream stream)
 static void tell_op(struct world *w, enum stream stream)
 {
     struct queue *queue = &w->queues[stream];
-    const struct tessi_residency_action *action = &queue->ops[queue->told++ % OPS_MAX].action;
+    const struct op *op = &queue->ops[queue->told++ % OPS_MAX];
+    const struct tessi_residency_action *action = &op->action;
     struct tessi_residency_event event = {.kind = stream == STREAM_IN    ? TESSI_RESIDENCY_COPIED_IN
                                                   : stream == STREAM_OUT ? TESSI_RESIDENCY_COPIED_OUT
                                                                          : TESSI_RESIDENCY_RAN,
                                           .block = action->block,
-                                          .step = action->step};
+                                          .step = action->step,
+                                          .status = op->starved ? TESSI_NOMEM : TESSI_OK};
     give(w, &event);
 }
 
@@ -350,6 +360,12 @@ static bool plan(struct world *w, uint32_t t)
     struct task *task = &w->tasks[t];
     if (task->complete || task->gone) {
         return false;
+    }
+    if (task->elsewhere && task->answered == task->sent && task->again && !w->broken && below(w, 4) > 0) {
+        task->sent = task->answered = 0; /* anew at the same device */
+        task->elsewhere = task->again = false;
+        w->again++;
+        return true;
     }
     if (task->elsewhere) {
         return task->answered == task->sent && run_on_host(w, t);
@@ -454,7 +470,7 @@ static void finish(struct world *w)
     assert_true(w->broken || w->allocated == 0);
 }
 
-static void run_world(uint64_t seed, uint32_t *broken, uint32_t *lost, uint32_t *elsewhere)
+static void run_world(uint64_t seed, uint32_t *broken, uint32_t *lost, uint32_t *elsewhere, uint32_t *again)
 {
     struct world *w = calloc(1, sizeof *w);
     assert_non_null(w);
@@ -464,6 +480,7 @@ static void run_world(uint64_t seed, uint32_t *broken, uint32_t *lost, uint32_t 
     w->config.depth = 1 + below(w, 9);
     w->limit = below(w, 3) == 0 ? w->config.memory_bytes / (1 + below(w, 4)) : w->config.memory_bytes;
     w->fail_one_in = below(w, 3) == 0 ? 2 + below(w, 20) : 0;
+    w->starve_one_in = below(w, 4) == 0 ? 5 + below(w, 60) : 0;
     w->residency = tessi_residency_create(&w->config);
     make_tasks(w, 20 + below(w, TASKS_MAX - 20), size_max);
     uint64_t break_at = below(w, 5) == 0 ? 1 + below(w, 1500) : 0;
@@ -493,6 +510,9 @@ static void run_world(uint64_t seed, uint32_t *broken, uint32_t *lost, uint32_t 
         if (below(w, 3) == 0) {
             disturb(w);
         }
+        if (below(w, 50) == 0) {
+            tessi_residency_set_depth(w->residency, 1 + below(w, 12));
+        }
         idle = moved ? 0 : idle + 1;
     }
     for (uint32_t t = 0; t < w->task_count; t++) {
@@ -502,6 +522,7 @@ static void run_world(uint64_t seed, uint32_t *broken, uint32_t *lost, uint32_t 
     *broken += w->broken ? 1 : 0;
     *lost += w->lost;
     *elsewhere += w->elsewhere;
+    *again += w->again;
     tessi_residency_destroy(w->residency);
     tessi_free(w->actions.items);
     free(w);
@@ -512,16 +533,17 @@ static void test_random_worlds(void **state)
     uint32_t broken = 0;
     uint32_t lost = 0;
     uint32_t elsewhere = 0;
+    uint32_t again = 0;
     (void)state;
     const char *only = getenv("SEED");
     uint64_t first = only != NULL ? strtoull(only, NULL, 10) : 0;
     for (uint64_t seed = first; seed < (only != NULL ? first + 1 : 400); seed++) {
-        uint32_t *counts[] = {&broken, &lost, &elsewhere};
+        uint32_t *counts[] = {&broken, &lost, &elsewhere, &again};
         print_message(only != NULL ? "seed %llu\n" : "", (unsigned long long)seed);
-        run_world(seed, counts[0], counts[1], counts[2]);
+        run_world(seed, counts[0], counts[1], counts[2], counts[3]);
     }
     if (only == NULL) { /* the faults did happen */
-        assert_true(broken > 20 && lost > 50 && elsewhere > 100);
+        assert_true(broken > 20 && lost > 50 && elsewhere > 100 && again > 100);
     }
 }
 

@@ -54,7 +54,8 @@ static void load(void)
     tessi_plugin_fn *plugin = NULL;
     /* Without a driver the plugin is of no use, and its libraries are large. */
     if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) == NULL) {
-        (void)tessi_fail(&reason, TESSI_NOT_FOUND, "no NVIDIA driver (libcuda.so.1) is installed, so there are no GPUs to use");
+        (void)tessi_fail(&reason, TESSI_NOT_FOUND,
+                         "no NVIDIA driver (libcuda.so.1) is installed, so there are no GPUs to use");
         return;
     }
     void *handle = open_plugin(path, sizeof path);
@@ -66,7 +67,8 @@ static void load(void)
     memcpy(&plugin, &address, sizeof plugin);
     found = plugin != NULL ? plugin(TESSI_VERSION, sizeof(struct tessi_device_kind)) : NULL;
     if (found == NULL) {
-        (void)tessi_fail(&reason, TESSI_UNSUPPORTED, "%.300s belongs to another version of Tessera: install both together", path);
+        (void)tessi_fail(&reason, TESSI_UNSUPPORTED,
+                         "%.300s belongs to another version of Tessera: install both together", path);
         (void)dlclose(handle);
     }
 }

@@ -47,8 +47,8 @@ static enum tessi_status parse_list(const char *text, struct tessi_gpus_found *f
         }
         bool good = *at >= '0' && *at <= '9' && end != at && number < 1024 && (*end == 0 || *end == ',') && !again;
         if (!good || found->count == TESSI_GPUS_MAX) {
-            return tessi_fail(error, TESSI_INVALID, "GPUs '%.80s': give auto, none, or numbers such as 0,1 (at most %d)", text,
-                              TESSI_GPUS_MAX);
+            return tessi_fail(error, TESSI_INVALID,
+                              "GPUs '%.80s': give auto, none, or numbers such as 0,1 (at most %d)", text, TESSI_GPUS_MAX);
         }
         found->ordinals[found->count++] = (uint32_t)number;
         if (*end == 0) {

@@ -7,7 +7,9 @@
 #include "core/base/log.h"
 #include "worker/gpu/internal.h"
 
-#define LAUNCH_DEPTH 8          /* steps at a device at a time */
+#define LAUNCH_DEPTH 8          /* steps at a device at a time, at least */
+#define LAUNCH_DEPTH_MAX 48
+#define LAUNCH_NS 1500000.0     /* and so much time in short ones */
 #define MEMORY_SPARE ((uint64_t)256 << 20) /* of a device, for its libraries, where it can be spared */
 
 /* ——— names ——— */
@@ -82,8 +84,12 @@ static void do_alloc(struct gpu *gpu, const struct tessi_residency_action *actio
         gpu->memory[gpu->block_count] = NULL;
         gpu->arrival[gpu->block_count] = NULL;
     }
+    struct tessi_error error;
     enum tessi_status status =
-        gpu->all->found.kind->alloc(gpu->device, action->bytes, &gpu->memory[action->block], NULL);
+        gpu->all->found.kind->alloc(gpu->device, action->bytes, &gpu->memory[action->block], &error);
+    if (status == TESSI_LOST && !atomic_exchange(&gpu->failed, true)) {
+        tessi_gpus_job_end(job_create(gpu, JOB_NONE), TESSI_LOST, error.text, 0); /* so that it is given up */
+    }
     feed(gpu, &(struct tessi_residency_event){
                   .kind = status == TESSI_OK ? TESSI_RESIDENCY_ALLOCATED : TESSI_RESIDENCY_NO_MEMORY,
                   .block = action->block});
@@ -292,8 +298,17 @@ static void job_note(struct gpu *gpu, struct job *job)
         run->ran_ns = job->ran_ns;
         run->text = job->text;
         job->text = NULL;
+        if (job->status == TESSI_NOMEM) {
+            tessi_log_event(TESSI_LOG_WARN, "gpu_memory_short", "gpu=%" PRIu32 " reason=" TESSI_LOG_TEXT, gpu->number,
+                            run->text != NULL ? run->text : "");
+        }
         gpu->steps_run++;
         gpu->step_ns += ((double)job->ran_ns - gpu->step_ns) / (gpu->steps_run < 16 ? (double)gpu->steps_run : 16);
+    }
+    if (job->kind == JOB_LAUNCH) {
+        double depth = gpu->step_ns > 1 ? LAUNCH_NS / gpu->step_ns : LAUNCH_DEPTH_MAX;
+        depth = depth < LAUNCH_DEPTH ? LAUNCH_DEPTH : depth > LAUNCH_DEPTH_MAX ? LAUNCH_DEPTH_MAX : depth;
+        tessi_residency_set_depth(gpu->residency, (uint32_t)depth);
     }
     feed(gpu, &event);
 }
@@ -442,13 +457,14 @@ void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *act
             action->task.session, action->layer->input[step.ref[i].input].layer, step.ref[i].index};
         bytes[i] = tessi_block_bytes(tessi_store_block(gpus->store, action->in[i], false));
     }
+    uint64_t out_bytes = tessi_block_bytes(tessi_store_block(gpus->store, action->out, false));
     gpu->steps++;
     feed(gpu, &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_STEP,
                                               .step = id,
                                               .first = action->step == 0,
                                               .last = action->step + 1 == action->steps,
                                               .out = out,
-                                              .out_bytes = tessi_block_bytes(tessi_store_block(gpus->store, action->out, false)),
+                                              .out_bytes = out_bytes,
                                               .in_count = action->in_count,
                                               .in = in,
                                               .in_bytes = bytes});
@@ -500,7 +516,8 @@ uint32_t tessi_gpus_alive(const struct tessi_gpus *gpus)
 
 void tessi_gpus_stats(const struct tessi_gpus *gpus, struct tessi_gpus_stats *stats)
 {
-    *stats = (struct tessi_gpus_stats){.devices = gpus->count, .alive = tessi_gpus_alive(gpus), .given_back = gpus->given_back};
+    *stats = (struct tessi_gpus_stats){
+        .devices = gpus->count, .alive = tessi_gpus_alive(gpus), .given_back = gpus->given_back};
     for (uint32_t g = 0; g < gpus->count; g++) {
         struct tessi_residency_stats one;
         tessi_residency_stats(gpus->all[g].residency, &one);
@@ -578,8 +595,8 @@ static enum tessi_status gpu_open(struct gpu *gpu, const char *blas_family, stru
     for (int s = 0; s < STREAMS; s++) {
         TESSI_TRY(kind->stream_open(gpu->device, &stream, &gpu->streams[s], error));
     }
-    TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, gpu, &gpu->front, error));
-    TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, gpu, &gpu->back, error));
+    TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, tessi_gpus_jobs_given, gpu, &gpu->front, error));
+    TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, NULL, gpu, &gpu->back, error));
     struct tessi_residency_config config = {.memory_bytes = gpu->memory_bytes, .depth = LAUNCH_DEPTH};
     gpu->residency = tessi_residency_create(&config);
     gpu->alive = true;

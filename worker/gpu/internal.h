@@ -25,7 +25,8 @@
 
 enum { STREAM_IN, STREAM_COMPUTE, STREAM_OUT, STREAMS };
 
-enum job_kind { JOB_COPY_IN, JOB_COPY_OUT, JOB_LAUNCH };
+enum job_kind { JOB_COPY_IN, JOB_COPY_OUT, JOB_LAUNCH, JOB_NONE }; /* NONE: only its end counts */
+enum pinning { UNPINNED, PINNED, REFUSED };
 
 struct gpu {
     struct tessi_gpus *all;
@@ -130,11 +131,15 @@ struct tessi_gpus {
     pthread_mutex_t pin_lock;
     unsigned char *base;
     uint64_t arena_bytes;
-    bool *pinned;
+    unsigned char *pinned; /* enum pinning of each granule */
+    bool pin_refused;
+    uint64_t pinned_bytes;
+    int64_t pinning_ns; /* that took */
 };
 
 /* jobs.c */
 tessi_lane_fn tessi_gpus_job_run;
+tessi_lane_idle_fn tessi_gpus_jobs_given; /* the front lane has handed over all that there is */
 void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *text, int64_t ran_ns); /* any thread */
 void tessi_gpus_unpin_all(struct tessi_gpus *gpus);
 

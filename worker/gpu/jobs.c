@@ -1,7 +1,9 @@
 /* What the lanes do. A job that cannot be submitted means that its device is broken: nothing is submitted after it. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "worker/gpu/internal.h"
 
 void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *text, int64_t ran_ns)
@@ -71,7 +73,8 @@ static void on_done(void *context, enum tessi_status status, const char *text, i
     tessi_gpus_job_end(job, status, text, run_ns);
 }
 
-/* Pin the granules that the block lies in, unless it is a neighbour's memory; a failure only makes copies slower. */
+/* Pin the granules that the block lies in, unless it is a neighbour's memory. A failure only makes copies slower; it is
+ * said once, and that granule is not tried again. */
 static void pin(struct gpu *gpu, const struct tessi_block *block)
 {
     struct tessi_gpus *gpus = gpu->all;
@@ -84,9 +87,20 @@ static void pin(struct gpu *gpu, const struct tessi_block *block)
     uint64_t last = ((uint64_t)(data - gpus->base) + bytes - 1) / PIN_GRANULE;
     (void)pthread_mutex_lock(&gpus->pin_lock);
     for (uint64_t g = first; g <= last; g++) {
-        uint64_t length = gpus->arena_bytes - g * PIN_GRANULE < PIN_GRANULE ? gpus->arena_bytes - g * PIN_GRANULE : PIN_GRANULE;
-        if (!gpus->pinned[g]) {
-            gpus->pinned[g] = gpus->found.kind->pin(gpu->device, gpus->base + g * PIN_GRANULE, length, NULL) == TESSI_OK;
+        uint64_t left = gpus->arena_bytes - g * PIN_GRANULE;
+        uint64_t length = left < PIN_GRANULE ? left : PIN_GRANULE;
+        struct tessi_error error;
+        if (gpus->pinned[g] != UNPINNED) {
+            continue;
+        }
+        int64_t began_ns = tessi_clock_now();
+        bool done = gpus->found.kind->pin(gpu->device, gpus->base + g * PIN_GRANULE, length, &error) == TESSI_OK;
+        gpus->pinned[g] = done ? PINNED : REFUSED;
+        gpus->pinned_bytes += done ? length : 0;
+        gpus->pinning_ns += tessi_clock_now() - began_ns;
+        if (!done && !gpus->pin_refused) {
+            gpus->pin_refused = true;
+            tessi_log_event(TESSI_LOG_WARN, "not_pinned", "bytes=%" PRIu64 " reason=" TESSI_LOG_TEXT, length, error.text);
         }
     }
     (void)pthread_mutex_unlock(&gpus->pin_lock);
@@ -95,10 +109,10 @@ static void pin(struct gpu *gpu, const struct tessi_block *block)
 void tessi_gpus_unpin_all(struct tessi_gpus *gpus)
 {
     for (uint64_t g = 0; gpus->pinned != NULL && g * PIN_GRANULE < gpus->arena_bytes; g++) {
-        if (gpus->pinned[g]) {
+        if (gpus->pinned[g] == PINNED) {
             gpus->found.kind->unpin(gpus->all[0].device, gpus->base + g * PIN_GRANULE);
-            gpus->pinned[g] = false;
         }
+        gpus->pinned[g] = UNPINNED;
     }
 }
 
@@ -138,6 +152,7 @@ static void copy_in(struct job *job)
 {
     struct gpu *gpu = job->gpu;
     struct tessi_event *event = job->event;
+    gpu->all->found.kind->kick(gpu->streams[STREAM_COMPUTE]); /* what follows may take a while */
     pin(gpu, job->host);
     if (copy(job, gpu->streams[STREAM_IN], true) != TESSI_OK) {
         fail(job, "a copy to the device could not be started");
@@ -175,7 +190,12 @@ static void launch(struct job *job)
     if (kind->launch(gpu->streams[STREAM_COMPUTE], &job->launch) != TESSI_OK) {
         fail(job, "a launch could not be started");
     }
-    kind->kick(gpu->streams[STREAM_COMPUTE]);
+}
+
+void tessi_gpus_jobs_given(void *context)
+{
+    struct gpu *gpu = context;
+    gpu->all->found.kind->kick(gpu->streams[STREAM_COMPUTE]);
 }
 
 void tessi_gpus_job_run(void *context, struct tessi_lane_job *link)
@@ -195,6 +215,8 @@ void tessi_gpus_job_run(void *context, struct tessi_lane_job *link)
         break;
     case JOB_LAUNCH:
         launch(job);
+        break;
+    case JOB_NONE:
         break;
     }
 }

@@ -13,6 +13,7 @@ struct tessi_lane {
     struct tessi_lane_job *first, **last;
     bool closing;
     tessi_lane_fn *run;
+    tessi_lane_idle_fn *idle;
     void *context;
 };
 
@@ -36,18 +37,22 @@ static void *lane_main(void *argument)
             lane->run(lane->context, jobs);
             jobs = next;
         }
+        if (lane->idle != NULL) {
+            lane->idle(lane->context);
+        }
         (void)pthread_mutex_lock(&lane->lock);
     }
     (void)pthread_mutex_unlock(&lane->lock);
     return NULL;
 }
 
-enum tessi_status tessi_lane_create(tessi_lane_fn *run, void *context, struct tessi_lane **out,
-                                    struct tessi_error *error)
+enum tessi_status tessi_lane_create(tessi_lane_fn *run, tessi_lane_idle_fn *idle, void *context,
+                                    struct tessi_lane **out, struct tessi_error *error)
 {
     struct tessi_lane *lane = tessi_zalloc(sizeof *lane);
     lane->last = &lane->first;
     lane->run = run;
+    lane->idle = idle;
     lane->context = context;
     (void)pthread_mutex_init(&lane->lock, NULL);
     (void)pthread_cond_init(&lane->filled, NULL);

@@ -13,9 +13,11 @@ struct tessi_lane_job { /* the first member of each job */
 
 /* Run on the lane's thread; the job is the callee's from then on. */
 typedef void tessi_lane_fn(void *context, struct tessi_lane_job *job);
+/* Run there when there are no more jobs for now; may be NULL. */
+typedef void tessi_lane_idle_fn(void *context);
 
-TESSI_MUST_USE enum tessi_status tessi_lane_create(tessi_lane_fn *run, void *context, struct tessi_lane **lane,
-                                                   struct tessi_error *error);
+TESSI_MUST_USE enum tessi_status tessi_lane_create(tessi_lane_fn *run, tessi_lane_idle_fn *idle, void *context,
+                                                   struct tessi_lane **lane, struct tessi_error *error);
 void tessi_lane_push(struct tessi_lane *lane, struct tessi_lane_job *job);
 /* Runs everything that was pushed, then ends. NULL is allowed. */
 void tessi_lane_destroy(struct tessi_lane *lane);

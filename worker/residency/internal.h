@@ -35,6 +35,7 @@ struct record { /* a block */
     bool evict;        /* it leaves to make room */
     bool doomed;       /* its handle is gone */
     bool copying;      /* a copy in has not been told to have ended, though a launch after it may have */
+    bool spoiled;      /* an output one of whose launches found no memory: all its steps are given back */
 };
 
 enum step_state { STEP_FREE, STEP_WAITING, STEP_CLAIMING, STEP_LAUNCHED };
@@ -44,6 +45,7 @@ struct step {
     enum step_state state;
     uint32_t next; /* of the same output */
     uint64_t arrival;
+    uint64_t launch; /* LAUNCHED: its number */
     uint32_t out;
     uint32_t in_count;
     uint32_t in[TESSI_STEP_REFS_MAX];
@@ -74,6 +76,8 @@ struct tessi_residency {
     uint64_t accumulating_bytes; /* of begun outputs */
     uint64_t leaving_bytes;      /* of blocks that leave to make room */
     uint64_t clock;
+    uint64_t launches, shrunk_at; /* launches there were, now and when the capacity shrank for the lack of their memory */
+    uint32_t depth, depth_peak;   /* launched steps at a time, at most; the most that ever was */
     uint32_t launched, waiting;   /* steps */
     uint32_t coming, leaving;     /* copies under way */
     uint32_t mark;

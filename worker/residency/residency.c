@@ -231,6 +231,7 @@ static void launch(struct tessi_residency *r, uint32_t id)
     }
     out->state = DIRTY; /* of what a copy in that is under way brings, too: the launch comes after it */
     step->state = STEP_LAUNCHED;
+    step->launch = r->launches++;
     r->launched++;
 }
 
@@ -358,7 +359,7 @@ static void claim_begin(struct tessi_residency *r, uint32_t id)
 static void advance(struct tessi_residency *r)
 {
     bool waits = false; /* the claim waits for room: only steps that need none go before it */
-    while (!r->broken && r->launched < r->config.depth && r->claim_asked == 0) {
+    while (!r->broken && r->launched < r->depth && r->claim_asked == 0) {
         if (r->claim != NONE && !waits) {
             waits = !claim_ask(r);
             continue;
@@ -400,6 +401,7 @@ static void on_step(struct tessi_residency *r, const struct tessi_residency_even
     uint32_t id = tessi_residency_pool_take(&r->steps, sizeof(struct step));
     uint32_t out = tessi_residency_record(r, event->out, event->out_bytes);
     struct step *step = step_at(r, id);
+    record_at(r, out)->spoiled = record_at(r, out)->spoiled && !event->first;
     step->name = event->step;
     step->arrival = r->clock++;
     step->out = out;
@@ -415,18 +417,69 @@ static void on_step(struct tessi_residency *r, const struct tessi_residency_even
     step_enqueue(r, id);
 }
 
+/* Less is taken from now on, by an eighth and what the step's output needs; once for all launches that were under way. */
+static void shrink_for(struct tessi_residency *r, const struct step *step)
+{
+    if (step->launch < r->shrunk_at) {
+        return;
+    }
+    uint64_t capacity = r->used_bytes < r->capacity_bytes ? r->used_bytes : r->capacity_bytes;
+    uint64_t less = capacity / 8 + record_at(r, step->out)->charge;
+    r->capacity_bytes = capacity > less ? capacity - less : 0;
+    r->shrunk_at = r->launches;
+    r->stats.shrinks++;
+}
+
+/* Steps of the output that are not at the device are given back now; those that are, when they have ended. */
+static void spoil(struct tessi_residency *r, uint32_t out_id)
+{
+    struct record *out = record_at(r, out_id);
+    out->spoiled = true;
+    if (r->claim != NONE && step_at(r, r->claim)->out == out_id) {
+        struct step *step = step_at(r, r->claim);
+        TESS_ASSERT(r->claim_asked == 0);
+        done(r, step->name, TESSI_CANCELLED, true);
+        unpin_all(r, step);
+        step_destroy(r, r->claim);
+        r->claim = NONE;
+    }
+    while (out->step_first != NONE) {
+        uint32_t id = out->step_first;
+        struct step *step = step_at(r, id);
+        done(r, step->name, TESSI_CANCELLED, true);
+        step_dequeue(r, id);
+        pin_all(r, step);
+        unpin_all(r, step);
+        step_destroy(r, id);
+    }
+}
+
 static void on_ran(struct tessi_residency *r, const struct tessi_residency_event *event)
 {
     uint32_t id = tessi_map_get(&r->step_of, step_key(event->step));
     TESS_ASSERT(id != TESSI_MAP_NONE && step_at(r, id)->state == STEP_LAUNCHED);
     struct step *step = step_at(r, id);
-    r->launched--;
-    if (step->last) {
-        tessi_residency_end_accumulating(r, record_at(r, step->out));
+    uint32_t out_id = step->out;
+    struct record *out = record_at(r, out_id);
+    if (event->status == TESSI_NOMEM) {
+        shrink_for(r, step); /* while its output is pinned, so that it stays */
+        spoil(r, out_id);
     }
+    bool spoiled = out->spoiled;
+    r->launched--;
+    if (step->last || spoiled) {
+        tessi_residency_end_accumulating(r, out);
+    }
+    out->needed++; /* it stays until it has been looked at */
     unpin_all(r, step);
     step_destroy(r, id);
-    done(r, event->step, event->status, false);
+    done(r, event->step, spoiled ? TESSI_CANCELLED : event->status, spoiled);
+    out->needed--;
+    if (spoiled && out->pins == 0 && (out->state == CLEAN || out->state == DIRTY) && !out->copying) {
+        tessi_residency_release(r, out_id); /* what it holds is worth nothing */
+    } else {
+        tessi_residency_settle(r, out_id);
+    }
 }
 
 static void on_memory(struct tessi_residency *r, uint32_t id, bool got)
@@ -619,9 +672,9 @@ void tessi_residency_step(struct tessi_residency *r, const struct tessi_residenc
 
 struct tessi_residency *tessi_residency_create(const struct tessi_residency_config *config)
 {
-    TESS_ASSERT(config->depth > 0);
     struct tessi_residency *r = tessi_zalloc(sizeof *r);
     r->config = *config;
+    tessi_residency_set_depth(r, config->depth);
     r->capacity_bytes = config->memory_bytes;
     r->claim = NONE;
     r->heads = (struct ends){NONE, NONE};
@@ -644,6 +697,13 @@ void tessi_residency_destroy(struct tessi_residency *r)
     tessi_free(r->steps.free);
     tessi_free(r->by_handle);
     tessi_free(r);
+}
+
+void tessi_residency_set_depth(struct tessi_residency *r, uint32_t depth)
+{
+    TESS_ASSERT(depth > 0);
+    r->depth = depth;
+    r->depth_peak = depth > r->depth_peak ? depth : r->depth_peak;
 }
 
 bool tessi_residency_dirty(const struct tessi_residency *r, uint32_t handle)

@@ -24,7 +24,9 @@
  * blocks are written back before anybody asks. When the device has no memory although the ledger has, more is taken
  * back, then the capacity shrinks to what was there, and a step that does not fit alone is given back (`elsewhere`).
  *
- * Failures. A BROKEN device loses what was dirty: every step is given back, every lost block named. */
+ * Failures. A BROKEN device loses what was dirty: every step is given back, every lost block named. A launch that found
+ * no memory for its own use (RAN with NOMEM: it has done nothing) shrinks the capacity, and all steps of its output are
+ * given back to begin anew, here if the planner likes (DONE with CANCELLED). */
 #ifndef TESSI_RESIDENCY_RESIDENCY_H
 #define TESSI_RESIDENCY_RESIDENCY_H
 
@@ -41,7 +43,7 @@
 
 struct tessi_residency_config {
     uint64_t memory_bytes; /* at most so much is taken, and no more than is needed */
-    uint32_t depth;        /* steps at the device at a time, ≥ 1 */
+    uint32_t depth;        /* steps at the device at a time, ≥ 1, until tessi_residency_set_depth */
 };
 
 enum tessi_residency_event_kind {
@@ -77,7 +79,8 @@ enum tessi_residency_action_kind {
     TESSI_RESIDENCY_COPY_IN,    /* from the host's bytes of `handle` */
     TESSI_RESIDENCY_COPY_OUT,   /* to the host's bytes of `handle` */
     TESSI_RESIDENCY_LAUNCH,     /* `step` with `out` and `in`, our numbers */
-    TESSI_RESIDENCY_DONE,       /* `step` has ended with `status`, or (elsewhere) cannot run here: its task begins anew */
+    TESSI_RESIDENCY_DONE,       /* `step` has ended with `status`, or (elsewhere) its task begins anew: NOMEM, it cannot run
+                                   here; LOST, the device is broken; CANCELLED, it may come again */
     TESSI_RESIDENCY_HOST_READY, /* answer to WANTED */
     TESSI_RESIDENCY_LOST,       /* the block's only bytes were on the broken device */
 };
@@ -108,6 +111,9 @@ void tessi_residency_destroy(struct tessi_residency *residency); /* NULL is allo
 
 void tessi_residency_step(struct tessi_residency *residency, const struct tessi_residency_event *event,
                           struct tessi_residency_actions *actions);
+
+/* So many steps at the device at a time from now on: short ones want more than long ones. Takes effect with the next event. */
+void tessi_residency_set_depth(struct tessi_residency *residency, uint32_t depth);
 
 /* The device holds the only bytes of the block: whoever reads the host's must ask with WANTED first. */
 bool tessi_residency_dirty(const struct tessi_residency *residency, uint32_t handle);

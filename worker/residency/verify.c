@@ -46,7 +46,7 @@ void tessi_residency_verify(const struct tessi_residency *r)
     TESS_ASSERT(used == r->used_bytes && accumulating == r->accumulating_bytes);
     TESS_ASSERT(leaving_bytes == r->leaving_bytes && leaving == r->leaving && coming == r->coming);
     TESS_ASSERT(needed == references && pins == pinned && waiting == r->waiting && launched == r->launched);
-    TESS_ASSERT(r->launched <= r->config.depth);
+    TESS_ASSERT(r->launched <= r->depth_peak);
     TESS_ASSERT(r->used_bytes <= r->config.memory_bytes);
     /* Whatever waits has a reason that will end. */
     bool moves = r->launched > 0 || r->coming > 0 || r->leaving > 0 || r->claim_asked > 0;

@@ -128,8 +128,8 @@ static std::vector<char> compile(const std::string &text, int architecture, std:
         *log = "NVRTC was not found";
         return code;
     }
-    nvrtcResult result = library.create(&program, text.c_str(), "program.cu", (int)(sizeof source_names / sizeof source_names[0]),
-                                        source_texts, source_names);
+    int sources = (int)(sizeof source_names / sizeof source_names[0]);
+    nvrtcResult result = library.create(&program, text.c_str(), "program.cu", sources, source_texts, source_names);
     if (result != NVRTC_SUCCESS) {
         *log = "NVRTC cannot begin";
         return code;

@@ -2,12 +2,18 @@
 #include "worker/device/cuda/internal.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
+extern "C" {
+#include "core/base/clock.h"
+}
 #include "core/base/version.h"
 
 #define DEPTH_DEFAULT 64
 #define PENDING_MAX 65536
+#define BATCH_NS 200000 /* short launches share events for so long */
+#define BATCH_MAX 16
 
 /* The device is gone for this process: only a new one can use it again. */
 static bool is_sticky(cudaError_t error)
@@ -50,27 +56,43 @@ static uint32_t cuda_count(const struct tessi_device_options *, struct tessi_err
     return (uint32_t)count;
 }
 
+static bool environment_changes_products()
+{
+    for (const char *name : {"NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION", "CUBLAS_EMULATE_DOUBLE_PRECISION",
+                             "CUBLAS_EMULATION_STRATEGY"}) {
+        if (getenv(name) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum tessi_status cuda_numerics(const struct tessi_device_options *options, char *text, size_t size,
                                        struct tessi_error *error)
 {
     int major = 0;
     int minor = 0;
+    int processors = 0;
     int blas[3] = {0, 0, 0};
     int ordinal = (int)options->ordinal;
     cudaError_t code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
     code = code != cudaSuccess ? code : cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
+    code = code != cudaSuccess ? code : cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, ordinal);
     if (code != cudaSuccess) {
         return fail_cuda(error, TESSI_NOT_FOUND, "the GPU cannot be asked what it is", code);
     }
     if (major < 8) {
         return tessi_fail(error, TESSI_UNSUPPORTED,
-                          "GPU %d has compute capability %d.%d: 8.0 (A100) or newer is needed; it stays unused", ordinal, major,
-                          minor);
+                          "GPU %d has compute capability %d.%d: 8.0 (A100) or newer is needed; it stays unused", ordinal,
+                          major, minor);
     }
     (void)cublasGetProperty(MAJOR_VERSION, &blas[0]);
     (void)cublasGetProperty(MINOR_VERSION, &blas[1]);
     (void)cublasGetProperty(PATCH_LEVEL, &blas[2]);
-    (void)snprintf(text, size, "cuda%d%d.%d%02d%02d", major, minor, blas[0], blas[1], blas[2]);
+    /* cuBLAS chooses its kernels by the number of multiprocessors too, and lets the environment change what they
+     * compute in. */
+    (void)snprintf(text, size, "cuda%d%d.%d%02d%02d.%d%s", major, minor, blas[0], blas[1], blas[2], processors,
+                   environment_changes_products() ? "e" : "");
     return TESSI_OK;
 }
 
@@ -103,23 +125,60 @@ static cudaError_t pool_create(struct tessi_device *device)
     return cudaStreamCreateWithFlags(&device->memory_stream, cudaStreamNonBlocking);
 }
 
+/* "trap=40,refuse=7": the fortieth launch breaks the device, every seventh allocation is refused. For tests. */
+static enum tessi_status read_faults(struct tessi_device *device, struct tessi_error *error)
+{
+    const char *text = getenv("TESSERA_CUDA_FAULTS");
+    for (const char *at = text; at != NULL && *at != 0;) {
+        char *end = NULL;
+        bool trap = strncmp(at, "trap=", 5) == 0;
+        bool refuse = strncmp(at, "refuse=", 7) == 0;
+        bool starve = strncmp(at, "starve=", 7) == 0;
+        uint64_t number = trap || refuse || starve ? strtoull(at + (trap ? 5 : 7), &end, 10) : 0;
+        if (number == 0 || end == NULL || (*end != 0 && *end != ',')) {
+            return tessi_fail(error, TESSI_INVALID,
+                              "TESSERA_CUDA_FAULTS '%.80s': give trap=N, refuse=N, starve=N with commas", text);
+        }
+        (trap ? device->trap_at : refuse ? device->refuse_every : device->starve_every) = number;
+        at = *end == ',' ? end + 1 : end;
+    }
+    return TESSI_OK;
+}
+
+static __global__ void break_device()
+{
+    asm("trap;");
+}
+
 static enum tessi_status cuda_open(const struct tessi_device_options *options, struct tessi_device **out,
                                    struct tessi_error *error)
 {
     char numerics[64];
     struct tessi_device *device = NULL;
+    cudaFuncAttributes probe;
     enum tessi_status status = cuda_numerics(options, numerics, sizeof numerics, error);
     if (status != TESSI_OK) {
         return status;
     }
     device = new tessi_device();
     device->ordinal = (int)options->ordinal;
+    status = read_faults(device, error);
+    if (status != TESSI_OK) {
+        delete device;
+        return status;
+    }
     cudaError_t code = cudaSetDevice(device->ordinal);
     code = code != cudaSuccess ? code : cudaGetDeviceProperties(&device->properties, device->ordinal);
     code = code != cudaSuccess ? code : cudaFree(NULL); /* makes the context */
+    code = code != cudaSuccess ? code : cudaFuncGetAttributes(&probe, break_device);
+    bool unknown = code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction ||
+                   code == cudaErrorUnsupportedPtxVersion;
     code = code != cudaSuccess ? code : pool_create(device);
     if (code != cudaSuccess) {
-        status = fail_cuda(error, TESSI_IO, "the GPU cannot be opened", code);
+        status = fail_cuda(error, unknown ? TESSI_UNSUPPORTED : TESSI_IO,
+                           unknown ? "the CUDA plugin was not built for this GPU (cuda_archs of the build)"
+                                   : "the GPU cannot be opened",
+                           code);
         cuda_close(device);
         return status;
     }
@@ -166,14 +225,28 @@ static bool cuda_supports(struct tessi_device *, const struct tessi_layer *layer
 
 /* ——— memory ——— */
 
+static cudaError_t pool_alloc(struct tessi_device *device, size_t bytes, void **memory)
+{
+    cudaError_t code = cudaMallocFromPoolAsync(memory, bytes, device->pool, device->memory_stream);
+    /* The stream has nothing else in it, so this ends at once; then every stream may use the memory. */
+    return code != cudaSuccess ? code : cudaStreamSynchronize(device->memory_stream);
+}
+
 static enum tessi_status cuda_alloc(struct tessi_device *device, size_t bytes, void **memory, struct tessi_error *error)
 {
     std::lock_guard<std::mutex> guard(device->memory_lock);
     (void)cudaSetDevice(device->ordinal);
-    cudaError_t code = cudaMallocFromPoolAsync(memory, bytes > 0 ? bytes : 1, device->pool, device->memory_stream);
-    /* The stream has nothing else in it, so this ends at once; then every stream may use the memory. */
-    code = code != cudaSuccess ? code : cudaStreamSynchronize(device->memory_stream);
+    bool refused = device->refuse_every > 0 && ++device->allocations % device->refuse_every == 0;
+    cudaError_t code = refused ? cudaErrorMemoryAllocation : pool_alloc(device, bytes > 0 ? bytes : 1, memory);
+    if (code == cudaErrorMemoryAllocation && !refused) {
+        /* What was freed lately may not be back yet, and what is whole but in pieces can be mapped anew. */
+        (void)cudaGetLastError();
+        (void)cudaStreamSynchronize(device->memory_stream);
+        (void)cudaMemPoolTrimTo(device->pool, 0);
+        code = pool_alloc(device, bytes > 0 ? bytes : 1, memory);
+    }
     if (code != cudaSuccess) {
+        *memory = NULL;
         (void)cudaGetLastError();
         return tessi_fail(error, code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_LOST,
                           "no memory on the GPU for %zu bytes: %s", bytes, cudaGetErrorString(code));
@@ -206,7 +279,16 @@ static void cuda_unpin(struct tessi_device *device, void *memory)
 
 cudaError_t tessi_cuda_scratch(struct tessi_stream *stream, size_t bytes, void **memory)
 {
-    return cudaMallocFromPoolAsync(memory, bytes, stream->device->pool, stream->stream);
+    cudaError_t code = cudaMallocFromPoolAsync(memory, bytes, stream->device->pool, stream->stream);
+    if (code == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        (void)cudaMemPoolTrimTo(stream->device->pool, 0);
+        code = cudaMallocFromPoolAsync(memory, bytes, stream->device->pool, stream->stream);
+    }
+    if (code != cudaSuccess) {
+        *memory = NULL;
+    }
+    return code;
 }
 
 void tessi_cuda_scratch_free(struct tessi_stream *stream, void *memory)
@@ -218,28 +300,58 @@ void tessi_cuda_scratch_free(struct tessi_stream *stream, void *memory)
 
 /* ——— streams ——— */
 
+/* When `event`, which has been reached, was reached on the monotonic clock. */
+static int64_t reached_ns(struct tessi_stream *stream, cudaEvent_t event, bool waited)
+{
+    int64_t now = tessi_clock_now();
+    float since = 0; /* milliseconds */
+    bool known = !waited && stream->mark != NULL && cudaEventElapsedTime(&since, stream->mark, event) == cudaSuccess;
+    int64_t at = known ? stream->mark_ns + (int64_t)((double)since * 1e6) : now;
+    return at < now ? at : now;
+}
+
+/* The event is kept for a while as what others are measured from: floats of milliseconds stay exact over short times. */
+static void move_mark(struct tessi_stream *stream, tessi_pending *pending, int64_t at)
+{
+    std::swap(stream->mark, pending->ended);
+    stream->mark_ns = at;
+}
+
 static void tell(struct tessi_stream *stream, tessi_pending *pending)
 {
-    enum tessi_status status = pending->status;
     float milliseconds = 0;
-    cudaError_t code = pending->ended != NULL ? cudaEventSynchronize(pending->ended) : cudaSuccess;
-    if (code != cudaSuccess) {
-        status = TESSI_LOST;
-        pending->text = cudaGetErrorString(code);
-    } else if (pending->begun != NULL && pending->ended != NULL) {
+    bool waited = cudaEventQuery(pending->ended) == cudaErrorNotReady;
+    cudaError_t code = cudaEventSynchronize(pending->ended);
+    size_t count = pending->entries.size();
+    int64_t each_ns = 0;
+    int64_t begun_ns = 0;
+    if (code == cudaSuccess) {
         (void)cudaEventElapsedTime(&milliseconds, pending->begun, pending->ended);
+        int64_t ended_ns = reached_ns(stream, pending->ended, waited);
+        each_ns = (int64_t)((double)milliseconds * 1e6 / (double)count);
+        begun_ns = ended_ns - each_ns * (int64_t)count;
+        move_mark(stream, pending, ended_ns);
     }
     {
         std::lock_guard<std::mutex> guard(stream->lock);
+        stream->waiting -= (uint32_t)count;
+        stream->launch_ns = pending->launches ? (stream->launch_ns * 3 + each_ns) / 4 : stream->launch_ns;
         for (cudaEvent_t event : {pending->begun, pending->ended}) {
             if (event != NULL) {
                 stream->spare.push_back(event);
             }
         }
     }
-    if (pending->done != NULL) {
-        pending->done(pending->context, status, status == TESSI_OK ? "" : pending->text.c_str(),
-                      (int64_t)((double)milliseconds * 1e6));
+    for (tessi_entry &entry : pending->entries) {
+        enum tessi_status status = code != cudaSuccess ? TESSI_LOST : entry.status;
+        const char *text = code != cudaSuccess ? cudaGetErrorString(code) : status == TESSI_OK ? "" : entry.text.c_str();
+        if (entry.launch != NULL) {
+            entry.launch->started_ns = begun_ns;
+        }
+        begun_ns += each_ns;
+        if (entry.done != NULL) {
+            entry.done(entry.context, status, text, each_ns);
+        }
     }
 }
 
@@ -258,6 +370,91 @@ static void stream_main(struct tessi_stream *stream)
         tell(stream, &pending);
         guard.lock();
     }
+}
+
+static cudaEvent_t event_take(struct tessi_stream *stream)
+{
+    {
+        std::lock_guard<std::mutex> guard(stream->lock);
+        if (!stream->spare.empty()) {
+            cudaEvent_t event = stream->spare.back();
+            stream->spare.pop_back();
+            return event;
+        }
+    }
+    cudaEvent_t event = NULL;
+    return cudaEventCreateWithFlags(&event, cudaEventBlockingSync) == cudaSuccess ? event : NULL;
+}
+
+/* A batch begins: what comes until `batch_close` shares two events. BUSY: too much waits. */
+static enum tessi_status batch_open(struct tessi_stream *stream)
+{
+    {
+        std::lock_guard<std::mutex> guard(stream->lock);
+        if (stream->waiting >= stream->depth) {
+            return TESSI_BUSY;
+        }
+        stream->waiting++;
+    }
+    (void)cudaSetDevice(stream->device->ordinal);
+    if (!stream->batch.entries.empty()) {
+        return TESSI_OK;
+    }
+    stream->batch = {};
+    stream->batch.begun = event_take(stream);
+    stream->batch.ended = event_take(stream);
+    if (stream->batch.begun == NULL || stream->batch.ended == NULL ||
+        cudaEventRecord(stream->batch.begun, stream->stream) != cudaSuccess) {
+        std::lock_guard<std::mutex> guard(stream->lock);
+        stream->waiting--;
+        return TESSI_LOST;
+    }
+    return TESSI_OK;
+}
+
+static void batch_add(struct tessi_stream *stream, cudaError_t code, const std::string &text, tessi_done_fn *done,
+                      void *context, struct tessi_launch *launch)
+{
+    tessi_entry entry = {};
+    if (code != cudaSuccess) {
+        entry.status = is_sticky(code) ? TESSI_LOST : code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_FAILED;
+        entry.text = text.empty() ? cudaGetErrorString(code) : text;
+        (void)cudaGetLastError();
+    }
+    entry.done = done;
+    entry.context = context;
+    entry.launch = launch;
+    stream->batch.entries.push_back(std::move(entry));
+}
+
+static void batch_close(struct tessi_stream *stream)
+{
+    if (stream->batch.entries.empty()) {
+        return;
+    }
+    (void)cudaSetDevice(stream->device->ordinal);
+    /* An event that was not recorded is one that has been reached: its work has not been waited for then. */
+    if (cudaEventRecord(stream->batch.ended, stream->stream) != cudaSuccess) {
+        (void)cudaStreamSynchronize(stream->stream);
+        for (tessi_entry &entry : stream->batch.entries) {
+            entry.status = TESSI_LOST;
+            entry.text = "the end of an operation cannot be noted";
+        }
+    }
+    {
+        std::lock_guard<std::mutex> guard(stream->lock);
+        stream->pending.push_back(std::move(stream->batch));
+    }
+    stream->batch = {};
+    stream->filled.notify_one();
+}
+
+/* Short launches share events, so that an event costs little a launch; long ones are told of one by one. */
+static bool batch_full(struct tessi_stream *stream)
+{
+    std::lock_guard<std::mutex> guard(stream->lock);
+    int64_t most = stream->launch_ns > 0 ? BATCH_NS / stream->launch_ns : 1;
+    return (int64_t)stream->batch.entries.size() >= (most < BATCH_MAX ? most : BATCH_MAX);
 }
 
 static enum tessi_status cuda_stream_open(struct tessi_device *device, const struct tessi_stream_options *options,
@@ -285,6 +482,7 @@ static void cuda_stream_close(struct tessi_stream *stream)
     if (stream == NULL) {
         return;
     }
+    batch_close(stream);
     {
         std::lock_guard<std::mutex> guard(stream->lock);
         stream->closing = true;
@@ -297,98 +495,73 @@ static void cuda_stream_close(struct tessi_stream *stream)
         (void)cublasDestroy(stream->blas);
     }
     tessi_cuda_scratch_free(stream, stream->workspace);
+    stream->spare.push_back(stream->mark);
     for (cudaEvent_t event : stream->spare) {
-        (void)cudaEventDestroy(event);
+        if (event != NULL) {
+            (void)cudaEventDestroy(event);
+        }
     }
     (void)cudaStreamSynchronize(stream->stream);
     (void)cudaStreamDestroy(stream->stream);
     delete stream;
 }
 
-static cudaEvent_t event_take(struct tessi_stream *stream)
+/* The call fails or breaks the device where a test has asked for that. */
+static cudaError_t forced_fault(struct tessi_stream *stream)
 {
-    std::lock_guard<std::mutex> guard(stream->lock);
-    cudaEvent_t event = NULL;
-    if (!stream->spare.empty()) {
-        event = stream->spare.back();
-        stream->spare.pop_back();
-    } else {
-        (void)cudaEventCreateWithFlags(&event, cudaEventBlockingSync);
+    struct tessi_device *device = stream->device;
+    uint64_t number = device->launches.fetch_add(1) + 1;
+    if (device->trap_at > 0 && number == device->trap_at) {
+        break_device<<<1, 1, 0, stream->stream>>>();
     }
-    return event;
-}
-
-/* False: too much waits. */
-static bool begin(struct tessi_stream *stream, tessi_pending *pending, tessi_done_fn *done, void *context)
-{
-    {
-        std::lock_guard<std::mutex> guard(stream->lock);
-        if (stream->pending.size() >= stream->depth) {
-            return false;
-        }
-    }
-    (void)cudaSetDevice(stream->device->ordinal);
-    *pending = {};
-    pending->begun = event_take(stream);
-    pending->ended = event_take(stream);
-    pending->done = done;
-    pending->context = context;
-    (void)cudaEventRecord(pending->begun, stream->stream);
-    return true;
-}
-
-static void end(struct tessi_stream *stream, tessi_pending *pending, cudaError_t code, const std::string &text)
-{
-    if (code != cudaSuccess) {
-        pending->status = is_sticky(code) ? TESSI_LOST : code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_FAILED;
-        pending->text = text.empty() ? cudaGetErrorString(code) : text;
-        (void)cudaGetLastError();
-    }
-    (void)cudaEventRecord(pending->ended, stream->stream);
-    {
-        std::lock_guard<std::mutex> guard(stream->lock);
-        stream->pending.push_back(std::move(*pending));
-    }
-    stream->filled.notify_one();
+    return device->starve_every > 0 && number % device->starve_every == 0 ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 static enum tessi_status cuda_launch(struct tessi_stream *stream, struct tessi_launch *launch)
 {
-    tessi_pending pending;
     if (launch->after_count != 0 || launch->prepare != NULL) {
         return TESSI_UNSUPPORTED;
     }
-    if (!begin(stream, &pending, launch->done, launch->context)) {
-        return TESSI_BUSY;
+    enum tessi_status status = batch_open(stream);
+    if (status != TESSI_OK) {
+        return status;
     }
     tessi_cuda_step step = {};
     step.stream = stream;
     step.call = &launch->call;
     step.layer = launch->call.layer;
-    cudaError_t code = tessi_cuda_launch(&step);
+    cudaError_t code = forced_fault(stream);
+    code = code != cudaSuccess ? code : tessi_cuda_launch(&step);
     code = code != cudaSuccess ? code : cudaPeekAtLastError();
-    end(stream, &pending, code, step.text);
+    stream->batch.launches = true;
+    batch_add(stream, code, step.text, launch->done, launch->context, launch);
+    if (batch_full(stream)) {
+        batch_close(stream);
+    }
     return TESSI_OK;
 }
 
-/* Every launch is with the driver already. */
-static void cuda_kick(struct tessi_stream *)
+/* Every launch is with the driver already: what is missing is the note of their end. */
+static void cuda_kick(struct tessi_stream *stream)
 {
+    batch_close(stream);
 }
 
 static enum tessi_status cuda_copy_async(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                          tessi_done_fn *done, void *context)
 {
+    batch_close(stream);
     if (done == NULL) { /* its failure is that of what follows */
         (void)cudaSetDevice(stream->device->ordinal);
         return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->stream) == cudaSuccess ? TESSI_OK : TESSI_LOST;
     }
-    tessi_pending pending;
-    if (!begin(stream, &pending, done, context)) {
-        return TESSI_BUSY;
+    enum tessi_status status = batch_open(stream);
+    if (status != TESSI_OK) {
+        return status;
     }
     cudaError_t code = bytes > 0 ? cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->stream) : cudaSuccess;
-    end(stream, &pending, code, "");
+    batch_add(stream, code, "", done, context, NULL);
+    batch_close(stream);
     return TESSI_OK;
 }
 
@@ -422,6 +595,7 @@ static enum tessi_status cuda_event_record(struct tessi_stream *stream, struct t
 
 static enum tessi_status cuda_stream_wait(struct tessi_stream *stream, struct tessi_event *event)
 {
+    batch_close(stream); /* the wait is no part of what a launch takes */
     (void)cudaSetDevice(stream->device->ordinal);
     return cudaStreamWaitEvent(stream->stream, (cudaEvent_t)event, 0) == cudaSuccess ? TESSI_OK : TESSI_LOST;
 }

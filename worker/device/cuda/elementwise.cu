@@ -23,28 +23,28 @@ struct interpreter_code {
     } code[TESSI_PROGRAM_MAX];
 };
 
-#define FOR_TYPES(ROW)                   \
-    ROW(TESSI_BOOL, tessi_bool)          \
-    ROW(TESSI_I8, signed char)           \
-    ROW(TESSI_I16, short)                \
-    ROW(TESSI_I32, int)                  \
-    ROW(TESSI_I64, long long)            \
-    ROW(TESSI_U8, unsigned char)         \
-    ROW(TESSI_U16, unsigned short)       \
-    ROW(TESSI_U32, unsigned int)         \
-    ROW(TESSI_U64, unsigned long long)   \
-    ROW(TESSI_F16, tessi_f16)            \
-    ROW(TESSI_BF16, tessi_bf16)          \
-    ROW(TESSI_F32, float)                \
-    ROW(TESSI_F64, double)               \
-    ROW(TESSI_C64, tessi_complex32)      \
-    ROW(TESSI_C128, tessi_complex64)
+#define FOR_TYPES(ROW)                            \
+    ROW(TESSI_BOOL, tessi_bool, LATTICE)          \
+    ROW(TESSI_I8, signed char, INTEGER)           \
+    ROW(TESSI_I16, short, INTEGER)                \
+    ROW(TESSI_I32, int, INTEGER)                  \
+    ROW(TESSI_I64, long long, INTEGER)            \
+    ROW(TESSI_U8, unsigned char, INTEGER)         \
+    ROW(TESSI_U16, unsigned short, INTEGER)       \
+    ROW(TESSI_U32, unsigned int, INTEGER)         \
+    ROW(TESSI_U64, unsigned long long, INTEGER)   \
+    ROW(TESSI_F16, tessi_f16, FLOATING)           \
+    ROW(TESSI_BF16, tessi_bf16, FLOATING)         \
+    ROW(TESSI_F32, float, FLOATING)               \
+    ROW(TESSI_F64, double, FLOATING)              \
+    ROW(TESSI_C64, tessi_complex32, NUMBER)       \
+    ROW(TESSI_C128, tessi_complex64, NUMBER)
 
 static __device__ tessi_value load_value(unsigned char dtype, const void *data, long long at)
 {
     switch (dtype) {
-#define ROW(code, T) \
-    case code:       \
+#define ROW(code, T, SET) \
+    case code:            \
         return tessi_value_of(static_cast<const T *>(data)[at]);
         FOR_TYPES(ROW)
 #undef ROW
@@ -55,17 +55,21 @@ static __device__ tessi_value load_value(unsigned char dtype, const void *data, 
 static __device__ void store_value(unsigned char dtype, void *data, long long at, const tessi_value &value)
 {
     switch (dtype) {
-#define ROW(code, T)                                                      \
-    case code:                                                            \
-        static_cast<T *>(data)[at] = tessi_cast(tessi_tag<T>(), value);   \
+#define ROW(code, T, SET)                                               \
+    case code:                                                          \
+        static_cast<T *>(data)[at] = tessi_cast(tessi_tag<T>(), value); \
         return;
         FOR_TYPES(ROW)
 #undef ROW
     }
 }
 
-template <typename T>
-static __device__ T compute_common(unsigned char op, T x, T y)
+/* Which instructions a type has: each set has those before it. A type's program has no others, so what is left out
+ * is never asked for. */
+enum { LATTICE, NUMBER, INTEGER, FLOATING }; /* bool; complex; integers; floats */
+
+template <int SET, typename T>
+static __device__ T compute(unsigned char op, T x, T y)
 {
     switch (op) {
     case TESSI_EWISE_ADD:
@@ -73,77 +77,42 @@ static __device__ T compute_common(unsigned char op, T x, T y)
     case TESSI_EWISE_MULTIPLY:
         return tessi_multiply(x, y);
     }
+    if constexpr (SET >= NUMBER) {
+        switch (op) {
+        case TESSI_EWISE_SUBTRACT:
+            return tessi_subtract(x, y);
+        case TESSI_EWISE_NEGATIVE:
+            return tessi_negative(x, y);
+        }
+    }
+    if constexpr (SET >= INTEGER) {
+        switch (op) {
+        case TESSI_EWISE_DIVIDE:
+            return tessi_divide(x, y);
+        case TESSI_EWISE_ABS:
+            return tessi_abs(x, y);
+        }
+    }
+    if constexpr (SET >= FLOATING) {
+        switch (op) {
+        case TESSI_EWISE_SQRT:
+            return tessi_sqrt(x, y);
+        case TESSI_EWISE_EXP:
+            return tessi_exp(x, y);
+        case TESSI_EWISE_LOG:
+            return tessi_log(x, y);
+        }
+    }
     return x;
 }
-template <typename T>
-static __device__ T compute_integer(unsigned char op, T x, T y)
-{
-    switch (op) {
-    case TESSI_EWISE_SUBTRACT:
-        return tessi_subtract(x, y);
-    case TESSI_EWISE_DIVIDE:
-        return tessi_divide(x, y);
-    case TESSI_EWISE_NEGATIVE:
-        return tessi_negative(x, y);
-    case TESSI_EWISE_ABS:
-        return tessi_abs(x, y);
-    }
-    return compute_common(op, x, y);
-}
-template <typename T>
-static __device__ T compute_float(unsigned char op, T x, T y)
-{
-    switch (op) {
-    case TESSI_EWISE_SQRT:
-        return tessi_sqrt(x, y);
-    case TESSI_EWISE_EXP:
-        return tessi_exp(x, y);
-    case TESSI_EWISE_LOG:
-        return tessi_log(x, y);
-    }
-    return compute_integer(op, x, y);
-}
-template <typename T>
-static __device__ T compute_complex(unsigned char op, T x, T y)
-{
-    switch (op) {
-    case TESSI_EWISE_SUBTRACT:
-        return tessi_subtract(x, y);
-    case TESSI_EWISE_NEGATIVE:
-        return tessi_negative(x, y);
-    }
-    return compute_common(op, x, y);
-}
 
-#define INTEGER_TYPE(T) static __device__ T compute(unsigned char op, T x, T y) { return compute_integer(op, x, y); }
-INTEGER_TYPE(signed char)
-INTEGER_TYPE(short)
-INTEGER_TYPE(int)
-INTEGER_TYPE(long long)
-INTEGER_TYPE(unsigned char)
-INTEGER_TYPE(unsigned short)
-INTEGER_TYPE(unsigned int)
-INTEGER_TYPE(unsigned long long)
-static __device__ tessi_bool compute(unsigned char op, tessi_bool x, tessi_bool y) { return compute_common(op, x, y); }
-static __device__ tessi_f16 compute(unsigned char op, tessi_f16 x, tessi_f16 y) { return compute_float(op, x, y); }
-static __device__ tessi_bf16 compute(unsigned char op, tessi_bf16 x, tessi_bf16 y) { return compute_float(op, x, y); }
-static __device__ float compute(unsigned char op, float x, float y) { return compute_float(op, x, y); }
-static __device__ double compute(unsigned char op, double x, double y) { return compute_float(op, x, y); }
-static __device__ tessi_complex32 compute(unsigned char op, tessi_complex32 x, tessi_complex32 y)
-{
-    return compute_complex(op, x, y);
-}
-static __device__ tessi_complex64 compute(unsigned char op, tessi_complex64 x, tessi_complex64 y)
-{
-    return compute_complex(op, x, y);
-}
-
-static __device__ tessi_value run_instruction(unsigned char op, unsigned char dtype, const tessi_value &a, const tessi_value &b)
+static __device__ tessi_value run_instruction(unsigned char op, unsigned char dtype, const tessi_value &a,
+                                              const tessi_value &b)
 {
     switch (dtype) {
-#define ROW(code, T) \
-    case code:       \
-        return tessi_value_of(compute(op, tessi_cast(tessi_tag<T>(), a), tessi_cast(tessi_tag<T>(), b)));
+#define ROW(code, T, SET) \
+    case code:            \
+        return tessi_value_of(compute<SET, T>(op, tessi_cast(tessi_tag<T>(), a), tessi_cast(tessi_tag<T>(), b)));
         FOR_TYPES(ROW)
 #undef ROW
     }

@@ -147,13 +147,14 @@ static cudaError_t run_range(const tessi_cuda_step *step)
     pattern stride = {};
     int64_t count = step->step.elements;
     unsigned blocks = tessi_cuda_blocks(count, 1024);
+    cudaStream_t stream = step->stream->stream;
     tessi_convert_scalar(wide, &start, &step->layer->as.arange.start);
     tessi_convert_scalar(wide, &stride, &step->layer->as.arange.step);
     switch (step->layer->dtype) {
-#define ROW(code, T)                                                                                                           \
-    case code:                                                                                                                 \
-        range<T><<<blocks, TESSI_CUDA_THREADS, 0, step->stream->stream>>>((T *)step->call->out, count, step->step.lo[0], kind, \
-                                                                          start, stride);                                      \
+#define ROW(code, T)                                                                                                  \
+    case code:                                                                                                        \
+        range<T><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((T *)step->call->out, count, step->step.lo[0], kind,      \
+                                                            start, stride);                                           \
         break;
         ROW(TESSI_BOOL, tessi_bool)
         ROW(TESSI_I8, signed char)

@@ -18,6 +18,7 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -41,15 +42,25 @@ struct tessi_device {
     std::mutex memory_lock;
     std::mutex program_lock;
     std::map<std::string, cudaKernel_t> programs; /* compiled ones; a null kernel: it cannot be compiled */
+    /* What a test wants to fail (TESSERA_CUDA_FAULTS); 0: nothing. */
+    uint64_t trap_at, refuse_every, starve_every, allocations;
+    std::atomic<uint64_t> launches;
 };
 
-/* A launch, copy or record whose end is to be told or waited for. */
-struct tessi_pending {
-    cudaEvent_t begun, ended;
+/* A launch or copy whose end is to be told. */
+struct tessi_entry {
+    struct tessi_launch *launch; /* or null */
     tessi_done_fn *done;
     void *context;
     enum tessi_status status; /* of the submission */
     std::string text;
+};
+
+/* Entries that follow each other, between two events. */
+struct tessi_pending {
+    cudaEvent_t begun, ended;
+    bool launches;
+    std::vector<tessi_entry> entries;
 };
 
 struct tessi_stream {
@@ -57,12 +68,16 @@ struct tessi_stream {
     cudaStream_t stream;
     cublasHandle_t blas; /* made when the first product comes */
     void *workspace;
+    tessi_pending batch; /* not closed yet; the submitter's */
+    cudaEvent_t mark;    /* reached at mark_ns; the thread's */
+    int64_t mark_ns;
     std::vector<cudaEvent_t> spare; /* under the lock, as what follows */
     std::mutex lock;
     std::condition_variable filled;
     std::deque<tessi_pending> pending;
     bool closing;
-    uint32_t depth;
+    uint32_t depth, waiting; /* entries */
+    int64_t launch_ns;       /* what a launch took lately */
     std::thread thread; /* waits for the ends, and tells them */
 };
 

@@ -68,8 +68,8 @@ static __global__ void copy_planes(T *to, const T *from, long long rows, long lo
 template <typename T>
 static cudaError_t run_copy(const tessi_cuda_step *step, void *to, const void *from, const walk &w)
 {
-    copy_strided<T><<<tessi_cuda_blocks(w.count, 1024), TESSI_CUDA_THREADS, 0, step->stream->stream>>>((T *)to, (const T *)from,
-                                                                                                      w);
+    unsigned blocks = tessi_cuda_blocks(w.count, 1024);
+    copy_strided<T><<<blocks, TESSI_CUDA_THREADS, 0, step->stream->stream>>>((T *)to, (const T *)from, w);
     return cudaGetLastError();
 }
 
@@ -98,8 +98,8 @@ template <typename T>
 static cudaError_t run_planes(const tessi_cuda_step *step, const planes &p)
 {
     dim3 grid(tessi_cuda_blocks(p.columns, TILE), tessi_cuda_blocks(p.rows, TILE), (unsigned)p.others.count);
-    copy_planes<T><<<grid, dim3(TILE, ROWS), 0, step->stream->stream>>>((T *)step->call->out, (const T *)step->call->in[0], p.rows,
-                                                                       p.columns, p.to_stride, p.from_stride, p.others);
+    copy_planes<T><<<grid, dim3(TILE, ROWS), 0, step->stream->stream>>>(
+        (T *)step->call->out, (const T *)step->call->in[0], p.rows, p.columns, p.to_stride, p.from_stride, p.others);
     return cudaGetLastError();
 }
 
@@ -127,8 +127,8 @@ cudaError_t tessi_cuda_transpose(tessi_cuda_step *step)
     tessi_grid_block_shape(&step->layer->input[0].grid, step->step.step.ref[0].index, &in);
     tessi_transpose_view(&view, &step->step, &in);
     if (view.ndim <= 1) {
-        return cudaMemcpyAsync(step->call->out, step->call->in[0], (size_t)step->step.elements * size, cudaMemcpyDeviceToDevice,
-                               step->stream->stream);
+        return cudaMemcpyAsync(step->call->out, step->call->in[0], (size_t)step->step.elements * size,
+                               cudaMemcpyDeviceToDevice, step->stream->stream);
     }
     uint32_t last = view.ndim - 1;
     uint32_t dense = last; /* the output dimension along which the input is dense */

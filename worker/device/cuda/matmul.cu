@@ -1,10 +1,13 @@
-/* Products into the block where it lies: cuBLAS, with f32 by three TF32 products of split operands where that is asked for. */
+/* Products into the block where it lies: cuBLAS, and f32 by three TF32 products of split operands where that is asked
+ * for. A call for each step and never several in one: the bits of a product must not depend on what else there is. */
 #include "worker/device/cuda/internal.h"
 
 #include <cstring>
 
+#define TESSI_TF32 static __device__ __forceinline__
+#include "worker/device/cuda/tf32.h"
+
 #define WORKSPACE_BYTES ((size_t)64 << 20) /* given to cuBLAS, so that it takes no memory of its own on the way */
-#define TF32_SLICE 1024 /* elements of k whose sum the tensor cores make; slices are added in f32 outside of them */
 
 struct product {
     bool transpose_a, transpose_b, add;
@@ -22,22 +25,32 @@ static cudaError_t blas_error(tessi_cuda_step *step, cublasStatus_t status)
     }
     step->text = std::string("cuBLAS: ") + cublasGetStatusString(status);
     cudaError_t last = cudaPeekAtLastError();
-    return last != cudaSuccess ? last : status == CUBLAS_STATUS_ALLOC_FAILED ? cudaErrorMemoryAllocation : cudaErrorInvalidValue;
+    cudaError_t ours = status == CUBLAS_STATUS_ALLOC_FAILED ? cudaErrorMemoryAllocation : cudaErrorInvalidValue;
+    return last != cudaSuccess ? last : ours;
 }
 
+/* Which kernels cuBLAS takes, and so the bits, may depend on its workspace: without that there is no product. Another
+ * stream would take the workspace away again. */
 static cudaError_t blas_open(tessi_cuda_step *step)
 {
     struct tessi_stream *stream = step->stream;
     if (stream->blas != nullptr) {
         return cudaSuccess;
     }
-    TESSI_CUDA_TRY(blas_error(step, cublasCreate(&stream->blas)));
-    TESSI_CUDA_TRY(blas_error(step, cublasSetStream(stream->blas, stream->stream)));
-    if (tessi_cuda_scratch(stream, WORKSPACE_BYTES, &stream->workspace) == cudaSuccess) {
-        return blas_error(step, cublasSetWorkspace(stream->blas, stream->workspace, WORKSPACE_BYTES));
+    if (stream->workspace == nullptr) {
+        TESSI_CUDA_TRY(tessi_cuda_scratch(stream, WORKSPACE_BYTES, &stream->workspace));
     }
-    (void)cudaGetLastError();
-    stream->workspace = nullptr;
+    cublasHandle_t blas = nullptr;
+    TESSI_CUDA_TRY(blas_error(step, cublasCreate(&blas)));
+    cudaError_t code = blas_error(step, cublasSetStream(blas, stream->stream));
+    code = code != cudaSuccess ? code : blas_error(step, cublasSetWorkspace(blas, stream->workspace, WORKSPACE_BYTES));
+    code = code != cudaSuccess ? code : blas_error(step, cublasSetMathMode(blas, CUBLAS_DEFAULT_MATH));
+    code = code != cudaSuccess ? code : blas_error(step, cublasSetAtomicsMode(blas, CUBLAS_ATOMICS_NOT_ALLOWED));
+    if (code != cudaSuccess) {
+        (void)cublasDestroy(blas);
+        return code;
+    }
+    stream->blas = blas;
     return cudaSuccess;
 }
 
@@ -85,9 +98,11 @@ static cublasStatus_t gemm(cublasHandle_t blas, const product &p, cublasComputeT
     bool whole = compute == CUBLAS_COMPUTE_32I;
     const void *alpha = whole ? (const void *)&one : wide ? (const void *)one64 : (const void *)one32;
     const void *beta = whole ? (const void *)&add : wide ? (const void *)add64 : (const void *)add32;
-    return cublasGemmEx(blas, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)p.n,
-                        (int)p.m, (int)p.k, alpha, p.b, blas_type(p.from), (int)p.ldb, p.a, blas_type(p.from), (int)p.lda, beta,
-                        p.c, blas_type(p.dtype), (int)p.ldc, compute, CUBLAS_GEMM_DEFAULT);
+    cublasOperation_t left = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t right = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    return cublasGemmEx(blas, left, right, (int)p.n, (int)p.m, (int)p.k, alpha, p.b, blas_type(p.from), (int)p.ldb, p.a,
+                        blas_type(p.from), (int)p.lda, beta, p.c, blas_type(p.dtype), (int)p.ldc, compute,
+                        CUBLAS_GEMM_DEFAULT);
 }
 
 /* ——— i8 with any rows ——— */
@@ -95,8 +110,9 @@ static cublasStatus_t gemm(cublasHandle_t blas, const product &p, cublasComputeT
 #define TILE 16
 
 /* Operands that cuBLAS does not take (rows that are no multiple of four): a tile of C for each block of threads. */
-static __global__ void whole_product(const signed char *a, long long a_row, long long a_k, const signed char *b, long long b_k,
-                                     long long b_column, int *c, long long m, long long n, long long k, bool add)
+static __global__ void whole_product(const signed char *a, long long a_row, long long a_k, const signed char *b,
+                                     long long b_k, long long b_column, int *c, long long m, long long n, long long k,
+                                     bool add)
 {
     __shared__ int left[TILE][TILE];
     __shared__ int right[TILE][TILE];
@@ -121,8 +137,8 @@ static __global__ void whole_product(const signed char *a, long long a_row, long
 
 static cudaError_t multiply_whole(tessi_cuda_step *step, const product &p)
 {
-    bool aligned = p.lda % 4 == 0 && p.ldb % 4 == 0 && p.ldc % 4 == 0 && (uintptr_t)p.a % 4 == 0 && (uintptr_t)p.b % 4 == 0 &&
-                   p.m % 4 == 0 && p.n % 4 == 0 && p.k % 4 == 0;
+    bool aligned = p.lda % 4 == 0 && p.ldb % 4 == 0 && p.ldc % 4 == 0 && (uintptr_t)p.a % 4 == 0 &&
+                   (uintptr_t)p.b % 4 == 0 && p.m % 4 == 0 && p.n % 4 == 0 && p.k % 4 == 0;
     if (aligned && gemm(step->stream->blas, p, CUBLAS_COMPUTE_32I) == CUBLAS_STATUS_SUCCESS) {
         return cudaSuccess;
     }
@@ -136,86 +152,65 @@ static cudaError_t multiply_whole(tessi_cuda_step *step, const product &p)
     return cudaGetLastError();
 }
 
-/* ——— f32 by three TF32 products ——— */
+/* ——— f32 by three TF32 products (tf32.h) ——— */
 
-/* To the nearest number of 11 bits, ties away from zero, as the tensor cores' own conversion. */
-static __device__ float to_tf32(float x)
+/* A slice of an operand, with its rows `ld` apart, as its three parts: part p begins at p · part_stride, its rows are
+ * `row_stride` apart. */
+static __global__ void split(const float *from, long long ld, long long rows, long long columns, float *to,
+                             long long part_stride, long long row_stride, int low_part)
 {
-    unsigned int bits = __float_as_uint(x);
-    bool finite = (bits & 0x7f800000u) != 0x7f800000u;
-    return __uint_as_float(finite ? (bits + 0x1000u) & 0xffffe000u : bits);
-}
-
-/* x ≈ high + low, both of 11 bits; rows of `columns` elements that lie `ld` apart become dense. */
-static __global__ void split(const float *from, long long ld, long long rows, long long columns, float *high, float *low)
-{
-    long long step = (long long)gridDim.x * blockDim.x;
-    for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < rows * columns; e += step) {
-        float x = from[e / columns * ld + e % columns];
-        float h = to_tf32(x);
-        high[e] = h;
-        low[e] = isfinite(x) ? to_tf32(x - h) : 0.0f;
+    long long column = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    for (long long row = blockIdx.y; column < columns && row < rows; row += gridDim.y) {
+        float x = from[row * ld + column];
+        float high = tessi_tf32_round(x);
+        float low = tessi_tf32_low(x, high);
+        float *at = to + row * row_stride + column;
+        for (int p = 0; p < TESSI_TF32_PARTS; p++) {
+            at[p * part_stride] = p == low_part ? low : high;
+        }
     }
 }
 
-static __global__ void add_into(float *c, const float *t, long long count)
+/* `kept` by `k` elements of an operand, split so that k is three times as long; returns the length of its rows. */
+static int64_t split_operand(cudaStream_t stream, const float *from, int64_t ld, bool k_is_first, int64_t kept, int64_t k,
+                             float *to, int low_part)
 {
-    long long step = (long long)gridDim.x * blockDim.x;
-    for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < count; e += step) {
-        c[e] = c[e] + t[e];
-    }
-}
-
-/* One slice of k: the small products first, so that the large one's rounding comes last. */
-static cudaError_t multiply_slice(tessi_cuda_step *step, const product &p, float *parts, float *sum, int64_t from_k, int64_t k)
-{
-    cudaStream_t stream = step->stream->stream;
-    int64_t a_rows = p.transpose_a ? k : p.m;
-    int64_t a_columns = p.transpose_a ? p.m : k;
-    int64_t b_rows = p.transpose_b ? p.n : k;
-    int64_t b_columns = p.transpose_b ? k : p.n;
-    float *a[2] = {parts, parts + p.m * k};
-    float *b[2] = {parts + 2 * p.m * k, parts + 2 * p.m * k + p.n * k};
-    const float *a_from = (const float *)p.a + (p.transpose_a ? from_k * p.lda : from_k);
-    const float *b_from = (const float *)p.b + (p.transpose_b ? from_k : from_k * p.ldb);
-    split<<<tessi_cuda_blocks(p.m * k, 1024), TESSI_CUDA_THREADS, 0, stream>>>(a_from, p.lda, a_rows, a_columns, a[0], a[1]);
-    split<<<tessi_cuda_blocks(p.n * k, 1024), TESSI_CUDA_THREADS, 0, stream>>>(b_from, p.ldb, b_rows, b_columns, b[0], b[1]);
-    product one = p;
-    one.k = k;
-    one.lda = a_columns;
-    one.ldb = b_columns;
-    one.c = sum;
-    static const int order[3][2] = {{0, 1}, {1, 0}, {0, 0}};
-    for (int i = 0; i < 3; i++) {
-        one.a = a[order[i][0]];
-        one.b = b[order[i][1]];
-        one.add = i > 0;
-        TESSI_CUDA_TRY(blas_error(step, gemm(step->stream->blas, one, CUBLAS_COMPUTE_32F_FAST_TF32)));
-    }
-    return cudaGetLastError();
+    int64_t rows = k_is_first ? k : kept;
+    int64_t columns = k_is_first ? kept : k;
+    int64_t row_stride = k_is_first ? kept : TESSI_TF32_PARTS * k;
+    int64_t part_stride = k_is_first ? k * kept : k;
+    dim3 grid(tessi_cuda_blocks(columns, TESSI_CUDA_THREADS), (unsigned)(rows < 65535 ? rows : 65535));
+    split<<<grid, TESSI_CUDA_THREADS, 0, stream>>>(from, ld, rows, columns, to, part_stride, row_stride, low_part);
+    return row_stride;
 }
 
 static cudaError_t multiply_tf32x3(tessi_cuda_step *step, const product &p)
 {
-    struct tessi_stream *stream = step->stream;
-    int64_t slice = p.k < TF32_SLICE ? p.k : TF32_SLICE;
-    int64_t count = p.m * p.n;
+    cudaStream_t stream = step->stream->stream;
+    int64_t slice = p.k < TESSI_TF32_SLICE ? p.k : TESSI_TF32_SLICE;
     void *parts = nullptr;
-    void *sum = nullptr;
-    TESSI_CUDA_TRY(tessi_cuda_scratch(stream, (size_t)(2 * (p.m + p.n) * slice) * sizeof(float), &parts));
-    cudaError_t code = tessi_cuda_scratch(stream, (size_t)count * sizeof(float), &sum);
-    for (int64_t k = 0; k < p.k && code == cudaSuccess; k += slice) {
-        bool begins = k == 0 && !p.add;
-        int64_t length = p.k - k < slice ? p.k - k : slice;
-        code = multiply_slice(step, p, (float *)parts, (float *)(begins ? p.c : sum), k, length);
-        if (code == cudaSuccess && !begins) {
-            add_into<<<tessi_cuda_blocks(count, 1024), TESSI_CUDA_THREADS, 0, stream->stream>>>((float *)p.c, (const float *)sum,
-                                                                                               count);
-            code = cudaGetLastError();
-        }
+    size_t bytes = (size_t)(TESSI_TF32_PARTS * (p.m + p.n) * slice) * sizeof(float);
+    TESSI_CUDA_TRY(tessi_cuda_scratch(step->stream, bytes, &parts));
+    const float *a_from = (const float *)p.a;
+    const float *b_from = (const float *)p.b;
+    float *a = (float *)parts;
+    float *b = a + TESSI_TF32_PARTS * p.m * slice;
+    cudaError_t code = cudaSuccess;
+    for (int64_t at = 0; at < p.k && code == cudaSuccess; at += slice) {
+        int64_t k = p.k - at < slice ? p.k - at : slice;
+        product one = p;
+        one.a = a;
+        one.b = b;
+        one.k = TESSI_TF32_PARTS * k;
+        one.add = p.add || at > 0;
+        one.lda = split_operand(stream, a_from + (p.transpose_a ? at * p.lda : at), p.lda, p.transpose_a, p.m, k, a,
+                                TESSI_TF32_LOW_A);
+        one.ldb = split_operand(stream, b_from + (p.transpose_b ? at : at * p.ldb), p.ldb, !p.transpose_b, p.n, k, b,
+                                TESSI_TF32_LOW_B);
+        code = cudaGetLastError();
+        code = code != cudaSuccess ? code : blas_error(step, gemm(step->stream->blas, one, CUBLAS_COMPUTE_32F_FAST_TF32));
     }
-    tessi_cuda_scratch_free(stream, parts);
-    tessi_cuda_scratch_free(stream, sum);
+    tessi_cuda_scratch_free(step->stream, parts);
     return code;
 }
 
@@ -289,11 +284,13 @@ cudaError_t tessi_cuda_matmul(tessi_cuda_step *step)
     if (p.from == TESSI_I8) {
         return multiply_whole(step, p);
     }
-    if (p.compute == TESSI_COMPUTE_TF32X3) {
+    if (p.from == TESSI_F32 && p.compute == TESSI_COMPUTE_TF32X3) {
         return multiply_tf32x3(step, p);
     }
-    cublasComputeType_t compute = p.from == TESSI_F64 || p.from == TESSI_C128      ? CUBLAS_COMPUTE_64F
-                                  : p.compute == TESSI_COMPUTE_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                                   : CUBLAS_COMPUTE_32F;
+    bool wide = p.from == TESSI_F64 || p.from == TESSI_C128;
+    bool tf32 = p.from == TESSI_F32 && p.compute == TESSI_COMPUTE_TF32;
+    cublasComputeType_t compute = wide   ? CUBLAS_COMPUTE_64F
+                                  : tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                         : CUBLAS_COMPUTE_32F;
     return blas_error(step, gemm(step->stream->blas, p, compute));
 }

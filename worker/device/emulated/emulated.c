@@ -22,7 +22,7 @@
 #define BUSY_WATTS 200.0
 
 struct parameters {
-    uint64_t small, count, memory, hidden, copy, latency_us, refuse, break_after;
+    uint64_t small, count, memory, hidden, copy, latency_us, refuse, break_after, starve;
     double compute;
 };
 
@@ -59,6 +59,7 @@ struct pending { /* a launch or copy on its way */
     void *context;
     uint64_t bytes;
     int64_t start_ns;
+    uint64_t number; /* of the launch at its device, from 1 */
     bool launch;
 };
 
@@ -88,7 +89,7 @@ static bool take_setting(struct parameters *parameters, const char *key, double 
         uint64_t *value;
     } rows[] = {{"count", &parameters->count},   {"memory", &parameters->memory},      {"hidden", &parameters->hidden},
                 {"copy", &parameters->copy},     {"latency", &parameters->latency_us}, {"refuse", &parameters->refuse},
-                {"break", &parameters->break_after},
+                {"break", &parameters->break_after}, {"starve", &parameters->starve},
                 {"small", &parameters->small}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (strcmp(key, rows[i].key) == 0) {
@@ -118,7 +119,7 @@ static enum tessi_status parse_spec(const char *spec, struct parameters *paramet
         if (value == NULL || !parse_number(value, &number) || !take_setting(parameters, item, number)) {
             status = tessi_fail(error, TESSI_INVALID,
                                 "emulated device: '%.60s=%.60s' is no setting: give count, memory, hidden, copy, latency, "
-                                "compute, small, refuse or break with a number",
+                                "compute, small, refuse, starve or break with a number",
                                 item, value != NULL ? value : "");
         }
     }
@@ -390,13 +391,17 @@ static void pause_ns(int64_t ns)
     }
 }
 
-/* The stream's own clock would count the pause of the launch before. */
+/* The stream's own clock would count the pause of the launch before. A launch that is to find no memory does nothing. */
 static enum tessi_status on_start(void *context, struct tessi_kernel_call *call, struct tessi_error *error)
 {
     struct pending *pending = context;
+    struct tessi_device *device = pending->device;
     (void)call;
-    (void)error;
     pending->start_ns = tessi_clock_now();
+    pending->number = atomic_fetch_add(&device->launches, 1) + 1;
+    if (device->parameters.starve > 0 && pending->number % device->parameters.starve == 0) {
+        return tessi_fail(error, TESSI_NOMEM, "no memory on the emulated device for a launch of its own");
+    }
     return TESSI_OK;
 }
 
@@ -420,8 +425,7 @@ static void on_done(void *context, enum tessi_status status, const char *text, i
     if (pending.launch) {
         atomic_fetch_add(&device->busy_ns, (uint64_t)wanted_ns);
     }
-    uint64_t launches = pending.launch ? atomic_fetch_add(&device->launches, 1) + 1 : 0;
-    if (parameters->break_after > 0 && launches >= parameters->break_after) {
+    if (parameters->break_after > 0 && pending.launch && pending.number >= parameters->break_after) {
         atomic_store(&device->broken, true);
     }
     if (atomic_load(&device->broken)) {

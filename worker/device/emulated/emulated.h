@@ -13,6 +13,7 @@
  *   compute=1        launches take 1/compute of the time that the kernel takes, at least as long as it takes
  *   small=0          products of so many operations a task and other blocks of so many bytes are worth the way
  *   refuse=0         every so manieth allocation is refused
+ *   starve=0         every so manieth launch finds no memory for its own use and does nothing
  *   break=0          after so many launches the device is lost
  *
  * What it is doing, for people, is made up from the time that its launches take: it draws 50 W, and 200 W more while
