@@ -25,7 +25,7 @@ enum tessi_status tessi_gpus_gauges_open(struct tessi_gpus *gpus, struct tessi_e
     for (uint32_t g = 0; g < gpus->count; g++) {
         gpus->found.kind->gauges(gpus->all[g].device, &gpus->all[g].gauges);
     }
-    return tessi_lane_create(measure_all, gpus, &gpus->side, error);
+    return tessi_lane_create(measure_all, NULL, gpus, &gpus->side, error);
 }
 
 void tessi_gpus_gauges_close(struct tessi_gpus *gpus)
