@@ -27,7 +27,8 @@ static bool is_sequence(const struct tessi_layer *layer, uint32_t dim)
         const struct tessi_map_rules *rules = &layer->input[i].rules;
         bool itself = layer->input[i].layer == layer->id;
         uint32_t first = 0;
-        while (itself && rules->table == NULL && (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {
+        while (itself && rules->table == NULL &&
+               (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {
             first++;
         }
         if (itself && first == dim) {
@@ -393,9 +394,9 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     backlog_put(sched, best, span);
 }
 
-/* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other. When the
- * latter are so short that messages would take longer than what is gained, they begin together and are spread by
- * stealing, if at all; what they ask for decides: measured times of short tasks are mostly waiting. */
+/* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other.
+ * When the latter are so short that messages would take longer than what is gained, they begin together and are spread
+ * by stealing, if at all; what they ask for decides: measured times of short tasks are mostly waiting. */
 static bool is_irregular(const struct sched_layer *layer)
 {
     bool itself = tessi_layer_reads_itself(layer->layer), table = false;

@@ -83,7 +83,8 @@ static struct tessi_layer *program_layer(enum tessi_dtype dtype)
         bool fits = !(floats && kind != TESSI_KIND_FLOAT) && !(numbers && kind == TESSI_KIND_BOOLEAN) &&
                     !(op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
         if (fits) {
-            code[n] = (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : n + 2, .b = 1};
+            code[n] =
+                (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : n + 2, .b = 1};
             n++;
         }
     }

@@ -150,7 +150,8 @@ static void compare_generators(struct bench *bench, enum tessi_dtype dtype)
         tessi_layer_destroy(layer);
     }
     for (int normal = 0; normal < 2 && tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT; normal++) {
-        layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(41, 7, 30), (int64_t[]){20, 7, 19});
+        layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(41, 7, 30),
+                            (int64_t[]){20, 7, 19});
         layer->as.random.seed = 99;
         layer->as.random.low = normal != 0 ? 1.5 : -2;
         layer->as.random.high = 3;
@@ -178,8 +179,9 @@ static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum te
         bool fits = !(floats && kind != TESSI_KIND_FLOAT) && !(numbers && kind == TESSI_KIND_BOOLEAN) &&
                     !(op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
         if (fits) {
-            code[n] = (struct tessi_instruction){
-                .op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : 3 + n, .b = n % 3 == 0 ? 1 : n % 3 == 1 ? 2 : 3};
+            code[n] = (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype};
+            code[n].a = n == 0 ? 0 : 3 + n;
+            code[n].b = 1 + n % 3;
             n++;
         }
     }

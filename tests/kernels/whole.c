@@ -96,7 +96,8 @@ static void run_step(const struct tessi_layer *layer, uint64_t index, uint32_t n
         move_block(&input->grid, tessi_dtype_size(input->dtype), step.ref[r].index, whole, blocks[r], false);
         call.in[r] = blocks[r];
     }
-    enum tessi_status status = with == WHOLE_KERNEL ? tessi_kernel_run(&call, &error) : tessi_kernel_run_reference(&call, &error);
+    enum tessi_status status =
+        with == WHOLE_KERNEL ? tessi_kernel_run(&call, &error) : tessi_kernel_run_reference(&call, &error);
     if (status != TESSI_OK) {
         fail_msg("%s", error.text);
     }

@@ -85,17 +85,20 @@ static void philox(PHILOX_PARAMETERS)
 PHILOX(philox, , 2, MULTIPLY_ANY)
 #endif
 
-TESSI_BODY void uniform_f64_body(struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n)
+TESSI_BODY void uniform_f64_body(struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out,
+                                 int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         double x = range.a + range.b * tessi_random_unit(bits[i]);
         out[i] = x > range.last ? range.last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f64, (struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
+TESSI_MULTIVERSION(uniform_f64,
+                   (struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
                    (range, bits, out, n))
 
-TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n)
+TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out,
+                                 int64_t n)
 {
     float low = (float)range.a;
     float span = (float)range.b;
@@ -105,11 +108,12 @@ TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t
         out[i] = x > last ? last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f32, (struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
+TESSI_MULTIVERSION(uniform_f32,
+                   (struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
                    (range, bits, out, n))
 
-TESSI_BODY void normal_f64_body(struct tessi_random_range range, const uint64_t *restrict first, const uint64_t *restrict second,
-                                double *restrict out, int64_t n)
+TESSI_BODY void normal_f64_body(struct tessi_random_range range, const uint64_t *restrict first,
+                                const uint64_t *restrict second, double *restrict out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         out[i] = range.a + range.b * tessi_random_normal(first[i], second[i]);
@@ -121,7 +125,8 @@ TESSI_MULTIVERSION(normal_f64,
                    (range, first, second, out, n))
 
 /* A run of elements that follow each other in the whole array. */
-static void run_fill(const struct tessi_layer *layer, struct tessi_random_range range, uint64_t first, unsigned char *out, int64_t count)
+static void run_fill(const struct tessi_layer *layer, struct tessi_random_range range, uint64_t first,
+                     unsigned char *out, int64_t count)
 {
     _Alignas(64) uint64_t low[BATCH];
     _Alignas(64) uint64_t high[BATCH];
