@@ -13,6 +13,7 @@
 
 #include "worker/kernel/convert.h"
 #include "worker/kernel/random.h"
+#include "worker/kernel/runs.h"
 
 #define BATCH 512
 
@@ -197,37 +198,15 @@ void tessi_random_range_of(const struct tessi_layer *layer, struct tessi_random_
 
 enum tessi_status tessi_kernel_random(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
-    struct tessi_shape whole;
+    struct tessi_runs runs;
     struct tessi_random_range range;
     (void)error;
-    if (step->elements == 0) {
-        return TESSI_OK;
-    }
     tessi_random_range_of(step->layer, &range);
-    tessi_grid_shape(&step->layer->grid, &whole);
-    uint32_t ndim = whole.ndim;
-    /* Trailing dimensions that the block has whole join the run. */
-    uint32_t outer = ndim;
-    int64_t run = 1;
-    while (outer > 0) {
-        outer--;
-        run *= step->shape.dim[outer];
-        if (step->shape.dim[outer] != whole.dim[outer]) {
-            break;
-        }
-    }
-    size_t run_bytes = (size_t)run * tessi_dtype_size(step->layer->dtype);
-    int64_t coords[TESSI_NDIM_MAX] = {0};
+    tessi_runs_init(&runs, step);
     unsigned char *out = step->call->out;
-    for (int64_t done = 0; done < step->elements; done += run, out += run_bytes) {
-        uint64_t first = 0;
-        for (uint32_t d = 0; d < ndim; d++) {
-            first = first * (uint64_t)whole.dim[d] + (uint64_t)(step->lo[d] + (d < outer ? coords[d] : 0));
-        }
-        run_fill(step->layer, range, first, out, run);
-        for (uint32_t d = outer; d-- > 0 && ++coords[d] == step->shape.dim[d];) {
-            coords[d] = 0;
-        }
+    size_t bytes = (size_t)runs.run * tessi_dtype_size(step->layer->dtype);
+    for (uint64_t first; tessi_runs_next(&runs, &first); out += bytes) {
+        run_fill(step->layer, range, first, out, runs.run);
     }
     return TESSI_OK;
 }
