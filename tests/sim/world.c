@@ -555,7 +555,8 @@ static void destroy(struct sim_world *world)
 
 void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *digest)
 {
-    struct sim_world world = {.seed = seed, .verbose = verbose, .tick_ns = INT64_MAX, .alone_since_ns = -1, .bare_since_ns = -1};
+    struct sim_world world = {
+        .seed = seed, .verbose = verbose, .tick_ns = INT64_MAX, .alone_since_ns = -1, .bare_since_ns = -1};
     struct sim_event event;
     world.random.state = sim_mix(seed, UINT64_C(0x7465737365726121));
     world.options.profile = profile;
