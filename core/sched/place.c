@@ -8,8 +8,8 @@
  *
  * Tasks of explicit tables, long ones that follow each other along one dimension, and single tasks that need a
  * new place, go where they would end first: at the holders of their inputs or at a worker with little to do,
- * whichever comes first with the time that moving the inputs takes. Only these few are looked at, so that a decision costs the same however many workers
- * there are. */
+ * whichever comes first with the time that moving the inputs takes. Only these few are looked at, so that a
+ * decision costs the same however many workers there are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"

@@ -70,7 +70,8 @@ struct tessi_block *tessi_store_block(const struct tessi_store *store, uint32_t 
         return (struct tessi_block *)place->memory;
     }
     struct sim_region *region = tessi_zalloc(sizeof *region);
-    *region = (struct sim_region){.value = place->stored, .bytes = place->bytes, .complete = true, .damaged = place->damaged};
+    *region =
+        (struct sim_region){.value = place->stored, .bytes = place->bytes, .complete = true, .damaged = place->damaged};
     return (struct tessi_block *)region;
 }
 
