@@ -110,6 +110,20 @@ class Gpus(unittest.TestCase):
 
             side_by_side([functools.partial(run, launches) for launches in (1, 40, 80)])
 
+    def test_the_last_device_lost(self):
+        """The product goes on on processors, whose bits are the device's only because it is emulated; the worker says so."""
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+                want = self.product(cluster, folder, "processors")
+            spec = f"emulated:memory={60 * BLOCK},count=2,break=20"
+            with Cluster(workers=1, worker=("--gpus", spec)) as cluster:
+                self.assertEqual(self.product(cluster, folder, "devices"), want)
+                said = cluster.workers[0].lines["stderr"]
+                until(lambda: any("event=gpus_gone" in line for line in said), what="the worker says that none is left")
+                self.assertEqual(sum("event=gpu_lost" in line for line in said), 2, said)
+                until(lambda: all(device["lost"] for device in cluster.status()["workers"][0]["devices"]),
+                      what="the status shows it")
+
     def test_cluster_that_began_without(self):
         """Products have the bits of the first worker's devices, so one that comes later leaves its own alone."""
         with tempfile.TemporaryDirectory() as folder, Cluster(workers=1, worker=("--gpus", "none")) as cluster:
