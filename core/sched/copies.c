@@ -65,6 +65,16 @@ void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     }
 }
 
+bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
+{
+    uint32_t handle = tessi_map_get(&sched->copies_by_task, key_of(layer, index));
+    bool found = false;
+    for (size_t i = 0; handle != TESSI_MAP_NONE && i < sched->copies[handle].count; i++) {
+        found = found || sched->copies[handle].workers[i] == worker;
+    }
+    return found;
+}
+
 uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     uint32_t handle = tessi_map_get(&sched->copies_by_task, key_of(layer, index));
