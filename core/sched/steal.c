@@ -48,9 +48,9 @@ static double time_at(const struct worker *worker, double run_ns)
     return run_ns * worker->slowness / (worker->slots > 0 ? worker->slots : 1e-3);
 }
 
-/* How many of `most` tasks of the layer may go when the first of them moves so many bytes, and each further one so many:
- * as many as let both workers end soonest, and none when that saves too little for what moves. What runs at the victim is
- * half done, as likely as not. */
+/* How many of `most` tasks of the layer may go when the first of them moves so many bytes, and each further one so
+ * many: as many as let both workers end soonest, and none when that saves too little for what moves. What runs at the
+ * victim is half done, as likely as not. */
 static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched_layer *layer,
                              const struct worker *thief, const struct worker *victim, uint64_t first, uint64_t next,
                              uint64_t most)
@@ -58,7 +58,8 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
     double next_ns = moving_ns(sched, thief, victim, (double)next);
     double gives_ns = time_at(victim, layer->estimate_ns), takes_ns = time_at(thief, layer->estimate_ns) + next_ns;
     double first_ns = moving_ns(sched, thief, victim, (double)first);
-    double soon_ns = 2 * time_at(thief, layer->estimate_ns) > SOON_NS ? 2 * time_at(thief, layer->estimate_ns) : SOON_NS;
+    double soon_ns = 2 * time_at(thief, layer->estimate_ns);
+    soon_ns = soon_ns > SOON_NS ? soon_ns : SOON_NS;
     double ahead_ns = load_of(victim) - load_of(thief) - (thief->assigned == 0 ? 0.5 * gives_ns : 0);
     ahead_ns -= first_ns - next_ns;
     double even = ahead_ns / (gives_ns + takes_ns);
