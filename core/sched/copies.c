@@ -19,6 +19,16 @@ void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     }
 }
 
+bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
+{
+    const struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
+    bool found = false;
+    for (size_t i = 0; copies != NULL && i < copies->count && !found; i++) {
+        found = copies->items[i] == worker;
+    }
+    return found;
+}
+
 uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     const struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));

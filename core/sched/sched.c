@@ -227,7 +227,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
     worker->dirty_list = &sched->dirty;
-    worker->slowness = 1;
+    worker->slowness = worker->pace = 1;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
     sched->alive_count++;

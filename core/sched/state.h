@@ -197,6 +197,7 @@ struct worker {
     double queue_ns;    /* estimated run time of what is assigned */
     double backlog_ns;
     double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
+    double pace;        /* the same, smoothed over some seconds: regions last longer than what disturbs it for a moment */
     uint64_t assigned, backlog; /* tasks */
     uint64_t demanding;          /* tasks assigned that demand a resource */
     uint64_t demanding_youngest; /* highest order given to one since there was none */
@@ -222,6 +223,8 @@ struct worker {
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
+    uint64_t asked;         /* tasks that it has been asked to give to thieves, not answered */
+    double asked_ns;        /* their estimated run time */
     /* Assigned tasks, oldest first; checked against the records when they are looked at. */
     struct given *given; /* owned */
     size_t given_count, given_capacity;
@@ -466,6 +469,23 @@ void check_demands(struct tessi_sched *sched); /* fail what has waited too long 
 void transfer_measure(struct worker *worker, const struct tessi_report *report);
 double transfer_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes);
 
+/* moving.c: what moving a task takes */
+#define LOOKS 32 /* tasks, or runs of them, that are compared by that */
+struct company { /* tasks of the same layer that go along */
+    uint64_t tasks[LOOKS];
+    uint32_t count;
+};
+/* What the task reads and is not at the thief yet, and what it makes. */
+uint64_t moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, const struct worker *thief,
+                      const struct company *along);
+double moving_ns(const struct tessi_sched *sched, const struct worker *thief, const struct worker *victim, double bytes);
+/* A generator, a file or a client: all that comes later expects its blocks where they were to be. */
+static inline bool is_source(const struct sched_layer *layer)
+{
+    return layer->layer->ninputs == 0;
+}
+bool moving_matters(const struct sched_layer *layer, uint64_t index); /* beside the task's run time, at the best */
+
 /* demand.c: references, release, re-runs, failures */
 void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 void drop_input_refs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
@@ -490,6 +510,7 @@ void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
 void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: none */
 void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
 void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
