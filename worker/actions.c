@@ -241,46 +241,68 @@ void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *eve
         do_action(worker, &worker->actions.items[i], event, data != NULL ? data : &nothing);
     }
     tessi_slots_kick(worker->slots);
+    tessi_gpus_kick(worker->gpus);
 }
 
-static void take_gpu_outcome(struct tessi_worker *worker, struct tessi_gpus_outcome *outcome)
+/* Steps that have ended at devices, all at once: an event costs as much as a step. */
+static void gpu_steps_done(struct tessi_worker *worker, struct tessi_flow_outcome *steps, size_t count)
 {
-    struct tessi_flow_event event = {.outcomes = &outcome->step, .outcome_count = 1, .block = outcome->handle};
-    if (outcome->kind == TESSI_GPUS_STEP) {
-        event.kind = TESSI_FLOW_STEP_DONE;
+    if (!worker->no_devices && tessi_gpus_alive(worker->gpus) == 0) {
+        worker->no_devices = true;
+        tessi_worker_step(worker, &(struct tessi_flow_event){.kind = TESSI_FLOW_NO_DEVICES}, NULL);
+    }
+    if (worker->phase == WORKER_WORKING) {
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_STEP_DONE, .outcomes = steps, .outcome_count = count};
         tessi_worker_step(worker, &event, NULL);
-    } else if (outcome->kind == TESSI_GPUS_HOME) {
+    }
+}
+
+static void gpu_block_outcome(struct tessi_worker *worker, const struct tessi_gpus_outcome *outcome)
+{
+    if (outcome->kind == TESSI_GPUS_HOME) {
         tessi_deferred_home(worker->deferred, outcome->ticket);
-    } else {
-        tessi_deferred_lost(worker->deferred, outcome->ticket);
-        if (outcome->handle != UINT32_MAX) {
-            tessi_gpus_forget(worker->gpus, outcome->handle);
-            event.kind = TESSI_FLOW_LOST;
-            tessi_worker_step(worker, &event, NULL);
+        return;
+    }
+    tessi_deferred_lost(worker->deferred, outcome->ticket);
+    if (outcome->handle != UINT32_MAX) {
+        tessi_gpus_forget(worker->gpus, outcome->handle);
+        struct tessi_flow_event event = {.kind = TESSI_FLOW_LOST, .block = outcome->handle};
+        tessi_worker_step(worker, &event, NULL);
+    }
+}
+
+/* False: there were none. */
+static bool take_some_gpu_outcomes(struct tessi_worker *worker)
+{
+    struct tessi_gpus_outcome outcomes[OUTCOMES_MAX];
+    struct tessi_flow_outcome steps[OUTCOMES_MAX];
+    size_t count = tessi_gpus_take(worker->gpus, outcomes, OUTCOMES_MAX);
+    if (count > 0 && outcomes[0].kind != TESSI_GPUS_STEP) {
+        gpu_block_outcome(worker, &outcomes[0]);
+    } else if (count > 0) {
+        for (size_t i = 0; i < count; i++) {
+            steps[i] = outcomes[i].step;
+        }
+        gpu_steps_done(worker, steps, count);
+        for (size_t i = 0; i < count; i++) {
+            tessi_free(outcomes[i].text);
         }
     }
-    tessi_free(outcome->text);
+    return count > 0;
 }
 
 static void take_gpu_outcomes(struct tessi_worker *worker)
 {
-    struct tessi_gpus_outcome outcome;
     struct tessi_deferred_action late;
     bool more = worker->gpus != NULL;
     while (more && worker->phase == WORKER_WORKING) {
-        more = tessi_gpus_take(worker->gpus, &outcome);
-        if (more && outcome.kind == TESSI_GPUS_STEP && !worker->no_devices && tessi_gpus_alive(worker->gpus) == 0) {
-            worker->no_devices = true;
-            tessi_worker_step(worker, &(struct tessi_flow_event){.kind = TESSI_FLOW_NO_DEVICES}, NULL);
-        }
-        if (more) {
-            take_gpu_outcome(worker, &outcome);
-        }
+        more = take_some_gpu_outcomes(worker);
         while (worker->phase == WORKER_WORKING && tessi_deferred_next(worker->deferred, &late)) {
             do_late(worker, &late);
             more = true;
         }
         tessi_slots_kick(worker->slots);
+        tessi_gpus_kick(worker->gpus);
         if (worker->cancelled_count > 0 && worker->phase == WORKER_WORKING) {
             struct tessi_flow_outcome *cancelled = worker->cancelled;
             struct tessi_flow_event event = {

@@ -353,17 +353,25 @@ static struct job *next_ended(struct tessi_gpus *gpus)
     return job;
 }
 
-bool tessi_gpus_take(struct tessi_gpus *gpus, struct tessi_gpus_outcome *outcome)
+size_t tessi_gpus_take(struct tessi_gpus *gpus, struct tessi_gpus_outcome *outcomes, size_t most)
 {
-    while (gpus->outcome_first == gpus->outcome_count) {
-        struct job *job = next_ended(gpus);
-        if (job == NULL) {
-            return false;
+    size_t count = 0;
+    while (count < most) {
+        struct job *job = NULL;
+        while (gpus->outcome_first == gpus->outcome_count && (job = next_ended(gpus)) != NULL) {
+            job_take(job);
         }
-        job_take(job);
+        bool there = gpus->outcome_first < gpus->outcome_count;
+        bool step = there && gpus->outcomes[gpus->outcome_first].kind == TESSI_GPUS_STEP;
+        if (!there || (count > 0 && !step)) {
+            break;
+        }
+        outcomes[count++] = gpus->outcomes[gpus->outcome_first++];
+        if (!step) {
+            break;
+        }
     }
-    *outcome = gpus->outcomes[gpus->outcome_first++];
-    return true;
+    return count;
 }
 
 /* ——— steps ——— */
@@ -470,6 +478,16 @@ void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *act
                                               .in_bytes = bytes});
 }
 
+void tessi_gpus_kick(struct tessi_gpus *gpus)
+{
+    for (uint32_t g = 0; gpus != NULL && g < gpus->count; g++) {
+        if (gpus->all[g].front != NULL) {
+            tessi_lane_kick(gpus->all[g].front);
+            tessi_lane_kick(gpus->all[g].back);
+        }
+    }
+}
+
 /* ——— blocks ——— */
 
 bool tessi_gpus_away(const struct tessi_gpus *gpus, uint32_t handle)
@@ -500,6 +518,10 @@ void tessi_gpus_forget(struct tessi_gpus *gpus, uint32_t handle)
     }
     gpus->name_of[handle] = NONE;
     gpus->names[name].handle = NONE;
+    for (size_t i = gpus->outcome_first; i < gpus->outcome_count; i++) { /* the handle may soon be another block's */
+        struct tessi_gpus_outcome *outcome = &gpus->outcomes[i];
+        outcome->handle = outcome->handle == handle ? NONE : outcome->handle;
+    }
     if (gpus->names[name].ticket == 0) { /* else somebody still waits for its bytes */
         forget_everywhere(gpus, name);
     }

@@ -60,6 +60,9 @@ bool tessi_gpus_apart(const struct tessi_gpus *gpus, const struct tessi_flow_act
  * been taken. */
 void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *action);
 
+/* Has what was asked for since the last call done: once for many calls. NULL is allowed. */
+void tessi_gpus_kick(struct tessi_gpus *gpus);
+
 /* The host's bytes of the block are not the newest. NULL is allowed. */
 bool tessi_gpus_away(const struct tessi_gpus *gpus, uint32_t handle);
 /* Bring them: an outcome with the ticket that is returned says when; the same ticket for as long as it has not come.
@@ -80,7 +83,8 @@ struct tessi_gpus_outcome {
     struct tessi_flow_outcome step; /* CANCELLED: given back */
     char *text; /* step.text, to be freed by the taker */
 };
-bool tessi_gpus_take(struct tessi_gpus *gpus, struct tessi_gpus_outcome *outcome);
+/* The next ones in their order: several steps (at most `most`) or one of the others; 0: there are none. */
+size_t tessi_gpus_take(struct tessi_gpus *gpus, struct tessi_gpus_outcome *outcomes, size_t most);
 
 struct tessi_gpus_stats { /* of all of them */
     uint32_t devices, alive;

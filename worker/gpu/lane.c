@@ -12,6 +12,7 @@ struct tessi_lane {
     pthread_cond_t filled;
     struct tessi_lane_job *first, **last;
     bool closing;
+    bool pushed; /* and not kicked; the pusher's */
     tessi_lane_fn *run;
     tessi_lane_idle_fn *idle;
     void *context;
@@ -72,11 +73,16 @@ void tessi_lane_push(struct tessi_lane *lane, struct tessi_lane_job *job)
 {
     job->next = NULL;
     (void)pthread_mutex_lock(&lane->lock);
-    bool empty = lane->first == NULL;
     *lane->last = job;
     lane->last = &job->next;
     (void)pthread_mutex_unlock(&lane->lock);
-    if (empty) {
+    lane->pushed = true;
+}
+
+void tessi_lane_kick(struct tessi_lane *lane)
+{
+    if (lane->pushed) {
+        lane->pushed = false;
         (void)pthread_cond_signal(&lane->filled);
     }
 }

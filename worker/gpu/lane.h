@@ -18,7 +18,9 @@ typedef void tessi_lane_idle_fn(void *context);
 
 TESSI_MUST_USE enum tessi_status tessi_lane_create(tessi_lane_fn *run, tessi_lane_idle_fn *idle, void *context,
                                                    struct tessi_lane **lane, struct tessi_error *error);
+/* One thread pushes. What it has pushed may wait for its next kick, so that many jobs wake the lane once. */
 void tessi_lane_push(struct tessi_lane *lane, struct tessi_lane_job *job);
+void tessi_lane_kick(struct tessi_lane *lane);
 /* Runs everything that was pushed, then ends. NULL is allowed. */
 void tessi_lane_destroy(struct tessi_lane *lane);
 
