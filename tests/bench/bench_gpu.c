@@ -86,8 +86,8 @@ static tess_array *operand(struct bench *bench, uint64_t seed, bool k_first)
 /* One element of each block, which a processor takes. */
 static tess_array *taken(const struct bench *bench, tess_array *array)
 {
-    return bench->host ? tess_slice(array, TESS_SLICES(TESS_STEP(0, TESS_END, bench->chunk), TESS_STEP(0, TESS_END, bench->chunk)))
-                       : array;
+    tess_range first = TESS_STEP(0, TESS_END, bench->chunk);
+    return bench->host ? tess_slice(array, TESS_SLICES(first, first)) : array;
 }
 
 static void run_products(struct bench *bench)
