@@ -1,6 +1,7 @@
 """What the bench scripts share: where programs are, starting and stopping them, how much of the processors
 somebody else took meanwhile, medians."""
 
+import glob
 import json
 import os
 import pathlib
@@ -14,7 +15,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("TESSERA_BUILD", ROOT / "build" / "release"))
+# In a bundle the programs lie where they would lie below build/release.
+BUNDLED = (ROOT / "bin" / "tessera").exists()
+BUILD = pathlib.Path(os.environ.get("TESSERA_BUILD", ROOT if BUNDLED else ROOT / "build" / "release"))
 OTHERS_LIMIT = 0.10  # of all processors; a repeat that lost more is measured again or flagged
 INHERITED = {key: value for key, value in os.environ.items() if key.startswith("OPENBLAS_")}
 
@@ -67,6 +70,47 @@ def conditions():
         "openblas_inherited_and_unset": INHERITED,
         "load_average": list(os.getloadavg()),
     }
+
+
+# CUDA.
+
+
+def gpu_conditions():
+    """What nvidia-smi says of each device; "" where there is none."""
+    fields = "name,driver_version,memory.total,clocks.sm,clocks.max.sm,power.draw,power.limit,temperature.gpu"
+    try:
+        done = subprocess.run(["nvidia-smi", "--query-gpu=" + fields, "--format=csv,noheader"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, universal_newlines=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def find_cuda_libraries():
+    """Where the loader does not find cuBLAS and NVRTC by itself, look where CUDA and Python packages put them, and tell it
+    by LD_LIBRARY_PATH."""
+    plugin = BUILD / "lib" / "tessera" / "cuda.so"
+    if not plugin.exists():
+        return
+    needed = subprocess.run(["ldd", str(plugin)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                            universal_newlines=True).stdout
+    wanted = [line.split()[0] for line in needed.splitlines() if "not found" in line]
+    known = subprocess.run(["/sbin/ldconfig", "-p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                           universal_newlines=True).stdout if os.path.exists("/sbin/ldconfig") else ""
+    wanted += [] if "libnvrtc.so.13" in known else ["libnvrtc.so.13"]
+    places = ["/usr/local/cuda*/lib64", "/usr/local/cuda*/targets/*/lib", "/usr/lib/*-linux-gnu",
+              "/usr/lib/python3*/site-packages/nvidia/*/lib", "/usr/local/lib/python3*/*-packages/nvidia/*/lib",
+              "/opt/*/lib/python3*/site-packages/nvidia/*/lib", "/opt/*/.venv/lib/python3*/site-packages/nvidia/*/lib",
+              *(path + "/nvidia/*/lib" for path in sys.path if path)]
+    found = []
+    for name in wanted:
+        paths = [path for place in places for path in sorted(glob.glob(place + "/" + name))]
+        if paths and os.path.dirname(paths[0]) not in found:
+            found.append(os.path.dirname(paths[0]))
+    if found:
+        old = os.environ.get("LD_LIBRARY_PATH")
+        os.environ["LD_LIBRARY_PATH"] = ":".join(found + ([old] if old else []))
+        say("LD_LIBRARY_PATH                %s" % os.environ["LD_LIBRARY_PATH"])
 
 
 # The share of the processors that others took.
@@ -134,12 +178,12 @@ class Service:
     """A program that runs until it is stopped. With `says` the constructor waits for a line of its output that begins
     so, and keeps the line's next word. As a context manager it is stopped at the end, whatever happened."""
 
-    def __init__(self, command, says=None, talks=False, timeout=30):
+    def __init__(self, command, says=None, talks=False, timeout=30, env=None):
         self.command = [str(part) for part in command]
         self.text = b""
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=self.errors, env=environment())
+                                        stdout=subprocess.PIPE, stderr=self.errors, env=env or environment())
         self.answer = self.read_line(says, timeout)[len(says):].split()[0] if says else None
 
     def read_line(self, beginning, timeout):
@@ -222,11 +266,11 @@ class Cluster:
                                                 "--log", "warn", *scheduler_options], says="listening on ")
         self.endpoint = self.scheduler.answer
 
-    def add_worker(self, *options, inside=()):
+    def add_worker(self, *options, inside=(), env=None):
         """Returns when the scheduler has taken it in."""
         command = [self.tessera, "worker", self.endpoint, "--threads", "1", "--log", "warn",
                    "--name", "worker-%d" % len(self.workers), *options]
-        self.workers.append(Service(list(inside) + command, says="connected to "))
+        self.workers.append(Service(list(inside) + command, says="connected to ", env=env))
         return self.workers[-1]
 
     def status(self, *options):

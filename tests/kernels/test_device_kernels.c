@@ -1,7 +1,9 @@
-/* Every kernel of every kind of device against the processor's, task by task: the same bytes, but for products, which
- * are near. The emulated device is always there; CUDA when a plugin, a driver and a device are (what is missing is said). */
+/* Every kernel of every device against the processor's, task by task: the same bytes, but for products, which are near. The
+ * emulated device is always there; CUDA when a plugin, a driver and a device are (what is missing is said).
+ * TESSERA_TEST_DEVICE=cuda or emulated: only that; TESSERA_TEST_SHORT: fewer and smaller ones, for a device's checkers. */
 #include "tests/kernels/whole.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +46,7 @@ static void await(struct end *end, const struct tessi_layer *layer)
 
 struct bench {
     const struct tessi_device_kind *kind;
+    bool is_short;
     struct tessi_device *device;
     struct tessi_stream *stream;
     uint32_t layers, unsupported;
@@ -187,12 +190,12 @@ static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum te
     compare(bench, layer, 0);
 }
 
-static void compare_flat(struct bench *bench, enum tessi_dtype dtype)
+static void compare_flat(struct bench *bench, enum tessi_dtype dtype, int64_t count, int64_t chunk)
 {
-    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(5000), (int64_t[]){2100});
+    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(count), (int64_t[]){chunk});
     struct tessi_instruction *code = tessi_zalloc(2 * sizeof *code);
-    (void)whole_input(layer, dtype, &SHAPE(5000), (int64_t[]){2100});
-    (void)whole_input(layer, dtype, &SHAPE(5000), (int64_t[]){2100});
+    (void)whole_input(layer, dtype, &SHAPE(count), (int64_t[]){chunk});
+    (void)whole_input(layer, dtype, &SHAPE(count), (int64_t[]){chunk});
     code[0] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = dtype, .a = 0, .b = 1};
     code[1] = (struct tessi_instruction){.op = TESSI_EWISE_MULTIPLY, .dtype = dtype, .a = 2, .b = 0};
     layer->as.program = (struct tessi_program){.count = 2, .code = code};
@@ -231,13 +234,18 @@ static void compare_layouts(struct bench *bench, enum tessi_dtype dtype)
     }
 }
 
-static void compare_folds(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold)
+struct extent {
+    int64_t rows, columns, row_chunk, column_chunk;
+};
+
+static void compare_folds_of(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold,
+                             const struct extent *of)
 {
-    int64_t chunk[2] = {45, 1500};
+    int64_t chunk[2] = {of->row_chunk, of->column_chunk};
     for (uint32_t axes = 1; axes < 4; axes++) {
-        struct tessi_shape shape = {.ndim = axes == 3 ? 0 : 1, .dim = {axes == 1 ? 2600 : 70}};
+        struct tessi_shape shape = {.ndim = axes == 3 ? 0 : 1, .dim = {axes == 1 ? of->columns : of->rows}};
         struct tessi_layer *layer = whole_layer(TESSI_OP_REDUCE, to, &shape, axes == 1 ? &chunk[1] : &chunk[0]);
-        struct tessi_input *input = whole_input(layer, from, &SHAPE(70, 2600), chunk);
+        struct tessi_input *input = whole_input(layer, from, &SHAPE(of->rows, of->columns), chunk);
         for (uint32_t d = 0; d < 2; d++) {
             input->rules.rule[d] = (axes >> d & 1) != 0 ? (struct tessi_rule){.kind = TESSI_RULE_ALL}
                                                         : (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0};
@@ -248,34 +256,93 @@ static void compare_folds(struct bench *bench, enum tessi_dtype from, enum tessi
     }
 }
 
-static void compare_product(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
-                            double tolerance)
+static void compare_folds(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold)
 {
+    static const struct extent extents[] = {
+        {70, 2600, 45, 1500}, {1, 1, 1, 1}, {3, 100003, 3, 70001}, {40009, 5, 40009, 3}, {513, 33, 100, 32}};
+    for (size_t i = 0; i < (bench->is_short ? 1 : sizeof extents / sizeof extents[0]); i++) {
+        compare_folds_of(bench, from, to, fold, &extents[i]);
+    }
+}
+
+struct sizes {
+    int64_t m, n, k, m_chunk, n_chunk, k_chunk_a, k_chunk_b;
+};
+
+static void compare_product_of(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
+                               double tolerance, const struct sizes *of)
+{
+    tolerance *= of->k > 90 ? sqrt((double)of->k / 90) : 1;
     for (int flags = 0; flags < 4; flags++) {
         bool ta = (flags & 1) != 0;
         bool tb = (flags & 2) != 0;
-        struct tessi_layer *layer = whole_layer(TESSI_OP_MATMUL, to, &SHAPE(50, 44), (int64_t[]){32, 30});
-        struct tessi_shape a = {2, {ta ? 90 : 50, ta ? 50 : 90}};
-        struct tessi_shape b = {2, {tb ? 44 : 90, tb ? 90 : 44}};
-        struct tessi_input *left = whole_input(layer, from, &a, (int64_t[]){ta ? 40 : 32, ta ? 32 : 40});
-        struct tessi_input *right = whole_input(layer, from, &b, (int64_t[]){tb ? 30 : 28, tb ? 28 : 30});
+        struct tessi_layer *layer =
+            whole_layer(TESSI_OP_MATMUL, to, &SHAPE(of->m, of->n), (int64_t[]){of->m_chunk, of->n_chunk});
+        struct tessi_shape a = {2, {ta ? of->k : of->m, ta ? of->m : of->k}};
+        struct tessi_shape b = {2, {tb ? of->n : of->k, tb ? of->k : of->n}};
+        int64_t a_chunk[2] = {ta ? of->k_chunk_a : of->m_chunk, ta ? of->m_chunk : of->k_chunk_a};
+        int64_t b_chunk[2] = {tb ? of->n_chunk : of->k_chunk_b, tb ? of->k_chunk_b : of->n_chunk};
+        struct tessi_input *left = whole_input(layer, from, &a, a_chunk);
+        struct tessi_input *right = whole_input(layer, from, &b, b_chunk);
         left->rules.rule[ta ? 1 : 0] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0};
         left->rules.rule[ta ? 0 : 1] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
         right->rules.rule[tb ? 0 : 1] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1};
         right->rules.rule[tb ? 1 : 0] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
         layer->as.matmul.transpose_a = ta;
         layer->as.matmul.transpose_b = tb;
-        layer->as.matmul.segment = 90;
+        layer->as.matmul.segment = of->k;
         layer->as.matmul.compute = compute;
         compare(bench, layer, tolerance);
     }
 }
 
-static void compare_everything(const struct tessi_device_kind *kind)
+static void compare_product(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
+                            double tolerance)
 {
-    struct bench bench = {.kind = kind};
+    static const struct sizes sizes[] = {
+        {50, 44, 90, 32, 30, 40, 28},     {64, 32, 128, 64, 32, 128, 128}, {1, 1, 1, 1, 1, 1, 1},
+        {1, 300, 7, 1, 211, 7, 5},        {257, 1, 129, 200, 1, 65, 129},  {130, 71, 2100, 130, 71, 2100, 2100},
+        {96, 200, 1500, 96, 128, 1500, 700}};
+    for (size_t i = 0; i < (bench->is_short ? 2 : sizeof sizes / sizeof sizes[0]); i++) {
+        compare_product_of(bench, from, to, compute, tolerance, &sizes[i]);
+    }
+}
+
+/* Shapes at which a grid of threads ends otherwise than it began. */
+static void compare_large(struct bench *bench, enum tessi_dtype dtype)
+{
+    static const int64_t rows[] = {1000, 70001, 3};
+    static const int64_t columns[] = {777, 3, 70001};
+    for (size_t i = 0; i < 3; i++) {
+        int64_t chunk[2] = {rows[i], columns[i]};
+        struct tessi_layer *layer = whole_layer(TESSI_OP_TRANSPOSE, dtype, &SHAPE(rows[i], columns[i]), chunk);
+        struct tessi_input *input =
+            whole_input(layer, dtype, &SHAPE(columns[i], rows[i]), (int64_t[]){columns[i], rows[i]});
+        for (uint32_t d = 0; d < 2; d++) {
+            layer->as.transpose.axis[d] = 1 - d;
+            input->rules.rule[d].dim = 1 - d;
+        }
+        compare(bench, layer, 0);
+    }
+    compare_flat(bench, dtype, 1, 1);
+    compare_flat(bench, dtype, 1000003, 1000003);
+    struct tessi_layer *layer = whole_layer(TESSI_OP_FULL, dtype, &SHAPE(400009), (int64_t[]){400009});
+    layer->as.full = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
+    compare(bench, layer, 0);
+    for (int normal = 0; normal < 2 && tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT; normal++) {
+        layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(300007), (int64_t[]){300007});
+        layer->as.random.seed = UINT64_C(0x123456789abcdef);
+        layer->as.random.high = 1;
+        compare(bench, layer, 0);
+    }
+}
+
+static void compare_everything(const struct tessi_device_kind *kind, uint32_t ordinal)
+{
+    struct bench bench = {.kind = kind, .is_short = getenv("TESSERA_TEST_SHORT") != NULL};
+    struct tessi_device_options options = {.spec = "memory=64MiB", .ordinal = ordinal};
     struct tessi_error error;
-    if (kind->open(&(struct tessi_device_options){.spec = "memory=64MiB"}, &bench.device, &error) != TESSI_OK) {
+    if (kind->open(&options, &bench.device, &error) != TESSI_OK) {
         fail_msg("%s", error.text);
     }
     assert_int_equal(kind->stream_open(bench.device, &(struct tessi_stream_options){0}, &bench.stream, NULL), TESSI_OK);
@@ -283,8 +350,11 @@ static void compare_everything(const struct tessi_device_kind *kind)
         enum tessi_dtype dtype = (enum tessi_dtype)d;
         bool complex = tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX;
         compare_generators(&bench, dtype);
-        compare_flat(&bench, dtype);
-        for (uint32_t other = 0; other < TESSI_DTYPE_COUNT; other++) {
+        compare_flat(&bench, dtype, 5000, 2100);
+        if (!bench.is_short) {
+            compare_large(&bench, dtype);
+        }
+        for (uint32_t other = bench.is_short ? TESSI_F32 : 0; other < TESSI_DTYPE_COUNT; other++) {
             if (complex || tessi_dtype_kind((enum tessi_dtype)other) != TESSI_KIND_COMPLEX) {
                 compare_program(&bench, dtype, (enum tessi_dtype)other);
             }
@@ -307,28 +377,49 @@ static void compare_everything(const struct tessi_device_kind *kind)
     compare_product(&bench, TESSI_I8, TESSI_I32, TESSI_COMPUTE_NATIVE, 0);
     compare_product(&bench, TESSI_C64, TESSI_C64, TESSI_COMPUTE_NATIVE, 4e-4);
     compare_product(&bench, TESSI_C128, TESSI_C128, TESSI_COMPUTE_NATIVE, 1e-12);
-    print_message("%s: %u layers, of which processors would take %u\n", kind->name, bench.layers, bench.unsupported);
+    compare_product(&bench, TESSI_F32, TESSI_F32, TESSI_COMPUTE_NATIVE, 2e-4); /* and so after TF32 was used */
+    print_message("%s %u: %u layers, of which processors would take %u\n", kind->name, ordinal, bench.layers,
+                  bench.unsupported);
     assert_true(bench.unsupported * 2 < bench.layers);
     kind->stream_close(bench.stream);
     kind->close(bench.device);
 }
 
+static bool is_wanted(const char *name)
+{
+    const char *only = getenv("TESSERA_TEST_DEVICE");
+    if (only != NULL && strcmp(only, name) != 0) {
+        print_message("# only %s was asked for\n", only);
+        return false;
+    }
+    return true;
+}
+
 static void test_emulated(void **state)
 {
     (void)state;
-    compare_everything(&tessi_device_emulated);
+    if (!is_wanted("emulated")) {
+        skip();
+    }
+    compare_everything(&tessi_device_emulated, 0);
 }
 
 static void test_cuda(void **state)
 {
     struct tessi_error error = {0};
     (void)state;
-    const struct tessi_device_kind *kind = tessi_device_cuda(&error);
-    if (kind == NULL || kind->count(&(struct tessi_device_options){0}, &error) == 0) {
-        print_message("CUDA kernels were not run: %s\n", error.text);
+    if (!is_wanted("cuda")) {
         skip();
     }
-    compare_everything(kind);
+    const struct tessi_device_kind *kind = tessi_device_cuda(&error);
+    uint32_t count = kind == NULL ? 0 : kind->count(&(struct tessi_device_options){0}, &error);
+    if (count == 0) {
+        print_message("# skip: CUDA kernels were not run: %s\n", error.text);
+        skip();
+    }
+    for (uint32_t ordinal = 0; ordinal < count; ordinal++) {
+        compare_everything(kind, ordinal);
+    }
 }
 
 int main(void)

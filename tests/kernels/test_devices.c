@@ -11,6 +11,7 @@
 
 #include "worker/device/cpu/cpu.h"
 #include "worker/device/emulated/emulated.h"
+#include "worker/device/plugin.h"
 
 struct waiter { /* counts what has ended */
     pthread_mutex_t lock;
@@ -39,8 +40,21 @@ static void wait_for(struct waiter *waiter, uint32_t count)
     (void)pthread_mutex_unlock(&waiter->lock);
 }
 
-static const struct tessi_device_kind *kinds[] = {&tessi_device_emulated};
-enum { KINDS = sizeof kinds / sizeof kinds[0] };
+static const struct tessi_device_kind *kinds[2] = {&tessi_device_emulated};
+static size_t kind_count = 1;
+
+/* CUDA comes second where there is a device; else why not is said. */
+static void find_kinds(void)
+{
+    struct tessi_error error = {0};
+    const struct tessi_device_kind *cuda = tessi_device_cuda(&error);
+    if (cuda != NULL && cuda->count(&(struct tessi_device_options){0}, &error) > 0) {
+        kinds[kind_count++] = cuda;
+        print_message("# with CUDA\n");
+    } else {
+        print_message("# without CUDA: %s\n", error.text);
+    }
+}
 
 static struct tessi_device *open_device(const struct tessi_device_kind *kind, const char *spec)
 {
@@ -64,7 +78,7 @@ static struct tessi_stream *open_stream(const struct tessi_device_kind *kind, st
 static void test_memory(void **state)
 {
     (void)state;
-    for (size_t k = 0; k < KINDS; k++) {
+    for (size_t k = 0; k < kind_count; k++) {
         const struct tessi_device_kind *kind = kinds[k];
         struct tessi_device *device = open_device(kind, "memory=1MiB");
         struct tessi_device_memory before;
@@ -105,7 +119,7 @@ static void test_copies(void **state)
 {
     enum { BYTES = 70000 };
     (void)state;
-    for (size_t k = 0; k < KINDS; k++) {
+    for (size_t k = 0; k < kind_count; k++) {
         const struct tessi_device_kind *kind = kinds[k];
         struct tessi_device *device = open_device(kind, "memory=1MiB,copy=1GiB,latency=5");
         struct tessi_stream *stream = open_stream(kind, device);
@@ -167,7 +181,7 @@ static void test_streams_and_events(void **state)
         call.in[1] = panels[1][step.ref[1].index];
         assert_int_equal(tessi_kernel_run(&call, NULL), TESSI_OK);
     }
-    for (size_t k = 0; k < KINDS; k++) {
+    for (size_t k = 0; k < kind_count; k++) {
         const struct tessi_device_kind *kind = kinds[k];
         struct tessi_device *device = open_device(kind, "memory=8MiB,latency=30");
         assert_true(kind->supports(device, layer));
@@ -306,5 +320,6 @@ int main(void)
         cmocka_unit_test(test_emulated_memory_is_apart),
         cmocka_unit_test(test_emulated_faults),
     };
+    find_kinds();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
