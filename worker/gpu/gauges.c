@@ -38,6 +38,7 @@ void tessi_gpus_measure(struct tessi_gpus *gpus)
 {
     if (!atomic_exchange(&gpus->measuring, true)) {
         tessi_lane_push(gpus->side, tessi_zalloc(sizeof(struct tessi_lane_job)));
+        tessi_lane_kick(gpus->side);
     }
 }
 
