@@ -151,21 +151,31 @@ static enum tessi_status check_axes(const struct tessi_node *a, uint32_t *axes, 
     return TESSI_OK;
 }
 
-tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims)
+/* The array that `make` makes of an array and existing axes, or the refusal in the name of `operation`. */
+typedef struct tessi_node *make_fn(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error);
+
+static tess_array *reduced(const char *operation, tess_array *a, uint32_t axes, bool keepdims, make_fn *make)
 {
-    struct tess_array *refused = tessi_array_refuse(__func__, a, a);
+    struct tess_array *refused = tessi_array_refuse(operation, a, a);
     if (refused != NULL) {
         return refused;
     }
     struct tessi_error error = {0};
     struct tessi_node *node = NULL;
     if (check_axes(a->node, &axes, &error) == TESSI_OK) {
-        enum tessi_dtype dtype = tessi_dtype_sum(a->node->layer->dtype);
-        node = axes == 0                      ? tessi_node_astype(a->node, dtype, &error)
-               : folds_nothing(a->node, axes) ? fold_of_nothing(a->node, dtype, axes, keepdims, 0.0, &error)
-                                              : tessi_node_fold(a->node, TESSI_FOLD_SUM, dtype, axes, keepdims, &error);
+        node = make(a->node, axes, keepdims, &error);
     }
-    return tessi_array_finish(a->session, __func__, node, &error);
+    return tessi_array_finish(a->session, operation, node, &error);
+}
+
+static struct tessi_node *sum_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
+{
+    enum tessi_dtype dtype = tessi_dtype_sum(a->layer->dtype);
+    if (axes == 0) {
+        return tessi_node_astype(a, dtype, error);
+    }
+    return folds_nothing(a, axes) ? fold_of_nothing(a, dtype, axes, keepdims, 0.0, error)
+                                  : tessi_node_fold(a, TESSI_FOLD_SUM, dtype, axes, keepdims, error);
 }
 
 static struct tessi_node *mean_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
@@ -199,50 +209,47 @@ static struct tessi_node *mean_node(struct tessi_node *a, uint32_t axes, bool ke
     return node;
 }
 
-tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims)
+static struct tessi_node *extreme(struct tessi_node *a, enum tessi_fold fold, uint32_t axes, bool keepdims,
+                                  struct tessi_error *error)
 {
-    struct tess_array *refused = tessi_array_refuse(__func__, a, a);
-    if (refused != NULL) {
-        return refused;
+    const char *name = fold == TESSI_FOLD_MIN ? "min" : "max";
+    if (tessi_dtype_kind(a->layer->dtype) == TESSI_KIND_COMPLEX) {
+        (void)tessi_fail(error, TESSI_UNSUPPORTED, "complex numbers have no order: take the %s of a real array", name);
+        return NULL;
     }
-    struct tessi_error error = {0};
-    struct tessi_node *node = NULL;
-    if (check_axes(a->node, &axes, &error) == TESSI_OK) {
-        node = mean_node(a->node, axes, keepdims, &error);
+    if (folds_nothing(a, axes)) {
+        (void)tessi_fail(error, TESSI_INVALID, "an axis to be folded has extent 0: no elements have no %s", name);
+        return NULL;
     }
-    return tessi_array_finish(a->session, __func__, node, &error);
+    return axes == 0 ? tessi_node_ref(a) : tessi_node_fold(a, fold, a->layer->dtype, axes, keepdims, error);
 }
 
-static struct tess_array *extreme(const char *operation, struct tess_array *a, enum tessi_fold fold, uint32_t axes,
-                                  bool keepdims)
+static struct tessi_node *min_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
 {
-    struct tess_array *refused = tessi_array_refuse(operation, a, a);
-    if (refused != NULL) {
-        return refused;
-    }
-    struct tessi_error error = {0};
-    struct tessi_node *node = NULL;
-    enum tessi_dtype dtype = a->node->layer->dtype;
-    if (check_axes(a->node, &axes, &error) != TESSI_OK) {
-        node = NULL;
-    } else if (tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX) {
-        tessi_fail(&error, TESSI_UNSUPPORTED, "complex numbers have no order: take the %s of a real array",
-                   fold == TESSI_FOLD_MIN ? "min" : "max");
-    } else if (folds_nothing(a->node, axes)) {
-        tessi_fail(&error, TESSI_INVALID, "an axis to be folded has extent 0: no elements have no %s",
-                   fold == TESSI_FOLD_MIN ? "min" : "max");
-    } else {
-        node = axes == 0 ? tessi_node_ref(a->node) : tessi_node_fold(a->node, fold, dtype, axes, keepdims, &error);
-    }
-    return tessi_array_finish(a->session, operation, node, &error);
+    return extreme(a, TESSI_FOLD_MIN, axes, keepdims, error);
+}
+
+static struct tessi_node *max_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
+{
+    return extreme(a, TESSI_FOLD_MAX, axes, keepdims, error);
+}
+
+tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims)
+{
+    return reduced(__func__, a, axes, keepdims, sum_node);
+}
+
+tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims)
+{
+    return reduced(__func__, a, axes, keepdims, mean_node);
 }
 
 tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims)
 {
-    return extreme(__func__, a, TESSI_FOLD_MIN, axes, keepdims);
+    return reduced(__func__, a, axes, keepdims, min_node);
 }
 
 tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims)
 {
-    return extreme(__func__, a, TESSI_FOLD_MAX, axes, keepdims);
+    return reduced(__func__, a, axes, keepdims, max_node);
 }

@@ -1,4 +1,5 @@
-/* Fetching the blocks of a layer that is complete or on its way: LOCATE, READ at the owner, PULL what it offers, take the pieces.
+/* Fetching the blocks of a layer that is complete or on its way: LOCATE, READ at the owner, PULL what it offers, take
+ * the pieces.
  *
  * A window of blocks is under way at a time, and so many bytes of pulled ones at most, so that neither the
  * workers' queues nor ours fill up with what the caller's disk or memory cannot take yet.

@@ -234,6 +234,9 @@ static void do_late(struct tessi_worker *worker, struct tessi_deferred_action *l
 void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *event, const struct tessi_peer_data *data)
 {
     static const struct tessi_peer_data nothing;
+    if (event->kind == TESSI_FLOW_PEER_LOST && worker->deferred != NULL) {
+        tessi_deferred_forget_peer(worker->deferred, event->peer);
+    }
     event->now_ns = worker->now_ns;
     worker->actions.count = 0;
     tessi_flow_step(worker->flow, event, &worker->actions);

@@ -58,6 +58,11 @@ static bool names_block(enum tessi_flow_action_kind kind)
            kind == TESSI_FLOW_SEND_PULL;
 }
 
+static uint64_t lane_of_peer(uint32_t peer)
+{
+    return UINT64_C(1) << 32 | peer;
+}
+
 static uint64_t lane_of(const struct tessi_flow_action *action)
 {
     switch (action->kind) {
@@ -73,7 +78,7 @@ static uint64_t lane_of(const struct tessi_flow_action *action)
     case TESSI_FLOW_SEND_BLOCK:
     case TESSI_FLOW_SEND_MOVED:
     case TESSI_FLOW_SEND_ASK:
-        return UINT64_C(1) << 32 | action->peer;
+        return lane_of_peer(action->peer);
     case TESSI_FLOW_ALLOC:
     case TESSI_FLOW_MAP:
     case TESSI_FLOW_FREE_BLOCK:
@@ -171,6 +176,19 @@ void tessi_deferred_home(struct tessi_deferred *deferred, uint64_t ticket)
 void tessi_deferred_lost(struct tessi_deferred *deferred, uint64_t ticket)
 {
     come(deferred, ticket, true);
+}
+
+void tessi_deferred_forget_peer(struct tessi_deferred *deferred, uint32_t peer)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < deferred->count; i++) {
+        if (deferred->items[i]->lane == lane_of_peer(peer)) {
+            held_destroy(deferred->items[i]);
+        } else {
+            deferred->items[kept++] = deferred->items[i];
+        }
+    }
+    deferred->count = kept;
 }
 
 bool tessi_deferred_next(struct tessi_deferred *deferred, struct tessi_deferred_action *next)

@@ -294,7 +294,8 @@ static enum tessi_status open_devices(struct tessi_worker *worker, const char *n
         TESSI_TRY(tessi_gpus_open(worker->gpus, family, worker->store, worker->trace, error));
         worker->deferred = tessi_deferred_create(worker->gpus, worker->store, worker->threads);
         tessi_gpus_describe(worker->gpus, text, sizeof text);
-        tessi_log_event(TESSI_LOG_INFO, "gpus", "count=%" PRIu32 " what=" TESSI_LOG_TEXT, tessi_gpus_alive(worker->gpus), text);
+        tessi_log_event(TESSI_LOG_INFO, "gpus", "count=%" PRIu32 " what=" TESSI_LOG_TEXT,
+                        tessi_gpus_alive(worker->gpus), text);
     }
 cleanup:
     return status;

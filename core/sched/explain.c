@@ -1,6 +1,5 @@
 /* Why a task waits, in words. Nothing here changes the state: not even a page is opened. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "core/base/assert.h"
@@ -9,28 +8,11 @@
 
 #define INPUTS_TOLD 8
 
-struct sink {
-    struct tessi_sched_why *why;
-    size_t used;
-};
-
 /* "w1 (worker 7)" */
 static const char *worker_name(const struct tessi_sched *sched, uint32_t index, char *text, size_t size)
 {
     const struct worker *worker = sched->workers[index];
     return tessi_text_format(text, size, "%s (worker %" PRIu32 ")", worker->info.name, worker->id);
-}
-
-__attribute__((format(printf, 2, 3))) static void say(struct sink *sink, const char *format, ...)
-{
-    char line[256];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)tessi_text_format_list(line, sizeof line, format, arguments);
-    va_end(arguments);
-    size_t left = sizeof sink->why->text - sink->used;
-    (void)tessi_text_format(sink->why->text + sink->used, left, "%s%s", sink->used > 0 ? "\n" : "", line);
-    sink->used += strlen(sink->why->text + sink->used);
 }
 
 static const struct sched_layer *find_layer(const struct tessi_sched *sched, uint32_t session_id, uint32_t id)
@@ -52,7 +34,7 @@ static const struct sched_layer *find_layer(const struct tessi_sched *sched, uin
 struct inputs_walk {
     const struct tessi_sched *sched;
     const struct sched_layer *input;
-    struct sink *sink;
+    struct tessi_lines *lines;
     uint64_t count; /* that are not done */
 };
 
@@ -68,27 +50,27 @@ static void tell_input(void *context, uint64_t index)
     }
     const char *operation = tessi_op_row(layer->layer->op)->name;
     if (state != TASK_ASSIGNED) {
-        say(walk->sink, "its input %" PRIu32 ":%" PRIu64 " (%s) has not been given to a worker yet", layer->layer->id,
-            index, operation);
+        tessi_lines_say(walk->lines, "its input %" PRIu32 ":%" PRIu64 " (%s) has not been given to a worker yet",
+                        layer->layer->id, index, operation);
         return;
     }
-    say(walk->sink, "its input %" PRIu32 ":%" PRIu64 " (%s) %s %s", layer->layer->id, index, operation,
-        (task->flags & TASK_ADOPTING) != 0  ? "is being taken over by"
-        : (task->flags & TASK_STARTED) != 0 ? "is being made by"
-                                            : "waits at",
-        worker_name(walk->sched, task->owner, worker, sizeof worker));
+    tessi_lines_say(walk->lines, "its input %" PRIu32 ":%" PRIu64 " (%s) %s %s", layer->layer->id, index, operation,
+                    (task->flags & TASK_ADOPTING) != 0  ? "is being taken over by"
+                    : (task->flags & TASK_STARTED) != 0 ? "is being made by"
+                                                        : "waits at",
+                    worker_name(walk->sched, task->owner, worker, sizeof worker));
 }
 
 static void tell_inputs(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
-                        struct sink *sink)
+                        struct tessi_lines *lines)
 {
-    struct inputs_walk walk = {.sched = sched, .sink = sink};
+    struct inputs_walk walk = {.sched = sched, .lines = lines};
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         walk.input = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, tell_input, &walk);
     }
     if (walk.count > INPUTS_TOLD) {
-        say(sink, "and %" PRIu64 " inputs more are not there", walk.count - INPUTS_TOLD);
+        tessi_lines_say(lines, "and %" PRIu64 " inputs more are not there", walk.count - INPUTS_TOLD);
     }
 }
 
@@ -112,13 +94,13 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
 }
 
 static void tell_unassigned(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
-                            struct sink *sink)
+                            struct tessi_lines *lines)
 {
     const struct lane *lane = layer->lane;
     uint64_t before;
     char name[128], demand[TESSI_RESOURCES_TEXT_MAX];
     if (sched->alive_count == 0) {
-        say(sink, "no worker is there: start one with `tessera worker ADDRESS`");
+        tessi_lines_say(lines, "no worker is there: start one with `tessera worker ADDRESS`");
         return;
     }
     for (uint32_t w = 0; w < lane->capacity; w++) {
@@ -127,43 +109,47 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
             continue;
         }
         const struct worker *worker = sched->workers[w];
-        say(sink, "it is kept for %s, with %" PRIu64 " tasks before it", worker_name(sched, w, name, sizeof name),
-            before);
-        say(sink, "that worker has been given %" PRIu64 " tasks, about %.3f s for each slot; it gets more below %.3f s",
-            worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
-            (double)sched->config.window_ns / 1e9);
+        tessi_lines_say(lines, "it is kept for %s, with %" PRIu64 " tasks before it",
+                        worker_name(sched, w, name, sizeof name), before);
+        tessi_lines_say(lines,
+                        "that worker has been given %" PRIu64
+                        " tasks, about %.3f s for each slot; it gets more below %.3f s",
+                        worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
+                        (double)sched->config.window_ns / 1e9);
         if (!resources_fit(worker, &layer->lane->demand)) {
-            say(sink, "it demands %s, which tasks given to that worker hold",
-                tessi_resources_text(&lane->demand, demand, sizeof demand));
+            tessi_lines_say(lines, "it demands %s, which tasks given to that worker hold",
+                            tessi_resources_text(&lane->demand, demand, sizeof demand));
         }
         return;
     }
     if (lane->orphans.heap.count > 0 && lane->demand.count > 0) {
-        say(sink, "no worker has the resources that it demands, %s: start one with `tessera worker ADDRESS --resources %s`",
+        tessi_lines_say(
+            lines,
+            "no worker has the resources that it demands, %s: start one with `tessera worker ADDRESS --resources %s`",
             tessi_resources_text(&lane->demand, demand, sizeof demand), demand);
     }
-    say(sink, place_in(&lane->orphans, layer, index, &before) ? "it waits for any worker that may run it"
-                                                                 : "nobody needs its block at present");
+    tessi_lines_say(lines, place_in(&lane->orphans, layer, index, &before) ? "it waits for any worker that may run it"
+                                                                           : "nobody needs its block at present");
 }
 
-static void tell_assigned(const struct tessi_sched *sched, const struct task_record *task, struct sink *sink)
+static void tell_assigned(const struct tessi_sched *sched, const struct task_record *task, struct tessi_lines *lines)
 {
     const struct worker *worker = sched->workers[task->owner];
     char name[128];
-    say(sink, "it was given to %s, which has %" PRIu64 " tasks, about %.3f s for each slot",
-        worker_name(sched, task->owner, name, sizeof name), worker->assigned,
-        worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1));
+    tessi_lines_say(lines, "it was given to %s, which has %" PRIu64 " tasks, about %.3f s for each slot",
+                    worker_name(sched, task->owner, name, sizeof name), worker->assigned,
+                    worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1));
     if ((task->flags & TASK_STEALING) != 0) {
-        say(sink, "an idle worker has asked for it; the answer is on its way");
+        tessi_lines_say(lines, "an idle worker has asked for it; the answer is on its way");
     }
 }
 
 bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name, struct tessi_sched_why *why)
 {
     const struct sched_layer *layer = find_layer(sched, name.session, name.layer);
-    struct sink sink = {.why = why};
     char worker[128];
     memset(why, 0, sizeof *why);
+    struct tessi_lines lines = tessi_lines_over(why->text, sizeof why->text);
     why->state = why->operation = "";
     if (layer == NULL || name.index >= layer->tasks) {
         return false;
@@ -174,31 +160,32 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
     switch (state_of(layer, name.index)) {
     case TASK_UNASSIGNED:
         why->state = "unassigned";
-        tell_unassigned(sched, layer, name.index, &sink);
-        tell_inputs(sched, layer, name.index, &sink);
+        tell_unassigned(sched, layer, name.index, &lines);
+        tell_inputs(sched, layer, name.index, &lines);
         break;
     case TASK_ASSIGNED:
         why->worker = sched->workers[task->owner]->id;
         why->state = (task->flags & TASK_STARTED) != 0 ? "running" : "assigned";
-        tell_assigned(sched, task, &sink);
-        tell_inputs(sched, layer, name.index, &sink);
+        tell_assigned(sched, task, &lines);
+        tell_inputs(sched, layer, name.index, &lines);
         break;
     case TASK_HELD:
         why->state = "done";
-        say(&sink, "it is done; %s holds its block", worker_name(sched, task->owner, worker, sizeof worker));
+        tessi_lines_say(&lines, "it is done; %s holds its block",
+                        worker_name(sched, task->owner, worker, sizeof worker));
         break;
     case TASK_RELEASED:
         why->state = "done";
-        say(&sink, "it is done, or was not needed, and its block is not kept");
+        tessi_lines_say(&lines, "it is done, or was not needed, and its block is not kept");
         break;
     case TASK_FAILED:
         why->state = "failed";
-        say(&sink, "it has failed%s%s", layer->failure_text != NULL ? ": " : "",
-            layer->failure_text != NULL ? layer->failure_text : "");
+        tessi_lines_say(&lines, "it has failed%s%s", layer->failure_text != NULL ? ": " : "",
+                        layer->failure_text != NULL ? layer->failure_text : "");
         break;
     case TASK_POISONED:
         why->state = "failed";
-        say(&sink, "a task that it depends on has failed");
+        tessi_lines_say(&lines, "a task that it depends on has failed");
         break;
     }
     return true;

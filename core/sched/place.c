@@ -6,9 +6,9 @@
  * and needs room for partial results. Operands that only a product reads lie with the product's
  * regions; other layers follow their largest input.
  *
- * Tasks of explicit tables, and single tasks that need a new place, go where they would end first: at the
- * holders of their inputs or at a worker with little to do, whichever comes first with the time that moving
- * the inputs takes. Only these few are looked at, so that a decision costs the same however many workers
+ * Tasks of explicit tables, long ones that follow each other along one dimension, and single tasks that need a
+ * new place, go where they would end first: at the holders of their inputs or at a worker with little to do,
+ * whichever comes first with the time that moving the inputs takes. Only these few are looked at, so that a decision costs the same however many workers
  * there are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
@@ -27,7 +27,8 @@ static bool is_sequence(const struct tessi_layer *layer, uint32_t dim)
         const struct tessi_map_rules *rules = &layer->input[i].rules;
         bool itself = layer->input[i].layer == layer->id;
         uint32_t first = 0;
-        while (itself && rules->table == NULL && (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {
+        while (itself && rules->table == NULL &&
+               (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {
             first++;
         }
         if (itself && first == dim) {
@@ -393,9 +394,9 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     backlog_put(sched, best, span);
 }
 
-/* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other. When the
- * latter are so short that messages would take longer than what is gained, they begin together and are spread by
- * stealing, if at all; what they ask for decides: measured times of short tasks are mostly waiting. */
+/* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other.
+ * When the latter are so short that messages would take longer than what is gained, they begin together and are spread
+ * by stealing, if at all; what they ask for decides: measured times of short tasks are mostly waiting. */
 static bool is_irregular(const struct sched_layer *layer)
 {
     bool itself = tessi_layer_reads_itself(layer->layer), table = false;

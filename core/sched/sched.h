@@ -87,7 +87,7 @@ struct tessi_sched_event {
     const struct tessi_report *report;   /* REPORT; borrowed */
     const struct tessi_span *spans;      /* LOCATE; borrowed */
     size_t span_count;
-    struct tessi_layer **layers;         /* SUBMIT: checked by tessi_layer_check, session == peer; ownership of each passes */
+    struct tessi_layer **layers;         /* SUBMIT: checked by tessi_layer_check, session == peer; each is taken */
     size_t layer_count;
     const uint32_t *ids;                 /* SUBMIT: wanted; RELEASE, CANCEL: layers */
     size_t id_count;

@@ -1,8 +1,8 @@
 /* Every message between processes, from one table.
  *
  * A row of TESSI_MSG_TABLE names a message and its code, a list TESSI_FIELDS_<name> its fields:
- * F(M, kind, name, limit), where M is the message. From them come the struct, the packer, the bounded unpacker, the dump and the
- * round-trip test. Codes and the order of fields are part of the protocol: a code is never reused, and a
+ * F(M, kind, name, limit), where M is the message. From them come the struct, the packer, the bounded unpacker, the dump
+ * and the round-trip test. Codes and the order of fields are part of the protocol: a code is never reused, and a
  * change to a field raises TESSI_PROTOCOL_VERSION.
  *
  * On the wire a message is one msgpack array [code, run id, fields …]; the run id is the random number of
@@ -167,7 +167,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_layers(F, M) F(M, layers, layers, 0)
 #define TESSI_FIELDS_drop_layers(F, M) F(M, u32, session, 0) F(M, ids, ids, 0)
 #define TESSI_FIELDS_assign(F, M)                                                                                      \
-    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER | TESSI_SPAN_DEATHS)                                        \
+    F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER | TESSI_SPAN_DEATHS)                    \
     F(M, spans, where, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_steal(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_free(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)

@@ -6,7 +6,6 @@
 #include <stdio.h>
 
 #include "client/session.h"
-#include "core/base/alloc.h"
 #include "tests/bench/graph.h"
 #include "tests/bench/options.h"
 
@@ -44,10 +43,7 @@ int main(int argc, char **argv)
     double started = bench_seconds_now();
     printf("submitted %.6f\n", started);
     (void)fflush(stdout);
-    double seconds = bench_run(session, &layer, 1, 1);
-    double *values = bench_oracle(layer, NULL);
-    bench_check(session, layer, values);
-    tessi_free(values);
+    double seconds = bench_run_checked(session, layer);
     tess_stats stats;
     if (tess_session_stats(session, &stats) != TESS_OK) {
         bench_die("%s", tess_session_error(session));
@@ -56,7 +52,6 @@ int main(int argc, char **argv)
            "\"longest_seconds\": %.6f, \"steals\": %llu}\n",
            (long long)tasks, started, seconds, sum, longest, (unsigned long long)stats.steals);
     (void)fflush(stdout);
-    bench_release(session, &layer, 1);
     tess_session_close(session);
     return 0;
 }

@@ -10,7 +10,6 @@
 #include "tests/bench/graph.h"
 #include "tests/bench/options.h"
 
-#define REPEATS_MAX 1000
 #define READS_MAX 3
 
 static struct tessi_table *draw_table(uint64_t tasks, uint64_t width, uint64_t seed)
@@ -52,12 +51,7 @@ static double run_once(tess_session *session, int64_t tasks, int64_t width, int6
     layer->as.opaque.nanoseconds = (uint64_t)nanoseconds;
     layer->as.opaque.spin = !sleeps;
     bench_input(layer, layer)->rules.table = draw_table((uint64_t)tasks, (uint64_t)width, seed);
-    double seconds = bench_run(session, &layer, 1, 1);
-    double *values = bench_oracle(layer, NULL);
-    bench_check(session, layer, values);
-    tessi_free(values);
-    bench_release(session, &layer, 1);
-    return seconds;
+    return bench_run_checked(session, layer);
 }
 
 int main(int argc, char **argv)
@@ -77,12 +71,9 @@ int main(int argc, char **argv)
     };
     bench_options_parse(argc, argv, "Times an irregular graph of opaque tasks.", options,
                         sizeof options / sizeof options[0]);
-    if (repeats > REPEATS_MAX) {
-        bench_die("--repeats may be at most %d", REPEATS_MAX);
-    }
     tess_session *session = bench_session_open(scheduler, workers, (uint32_t)workers);
     (void)run_once(session, warm_up, width, nanoseconds, sleeps, 0);
-    double seconds[REPEATS_MAX];
+    double *seconds = tessi_zalloc((size_t)repeats * sizeof *seconds);
     for (int64_t r = 0; r < repeats; r++) {
         seconds[r] = run_once(session, tasks, width, nanoseconds, sleeps, (uint64_t)r + 1);
     }
@@ -91,6 +82,7 @@ int main(int argc, char **argv)
                    "\"bench\": \"dag\", \"tasks\": %lld, \"width\": %lld, \"nanoseconds\": %lld, \"embedded\": %s, ",
                    (long long)tasks, (long long)width, (long long)nanoseconds, scheduler == NULL ? "true" : "false");
     bench_print_seconds(head, seconds, (size_t)repeats);
+    tessi_free(seconds);
     tess_session_close(session);
     return 0;
 }

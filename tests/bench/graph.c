@@ -31,12 +31,7 @@ static uint32_t worker_count(tess_session *session)
 
 tess_session *bench_session_open(const char *scheduler, int64_t threads, uint32_t workers)
 {
-    return bench_session_open_with(scheduler, &(tess_session_options){.workers = (uint32_t)threads}, workers);
-}
-
-tess_session *bench_session_open_with(const char *scheduler, const tess_session_options *options, uint32_t workers)
-{
-    tess_session *session = tess_session_open(scheduler, options);
+    tess_session *session = tess_session_open(scheduler, &(tess_session_options){.workers = (uint32_t)threads});
     if (tess_session_status(session) != TESS_OK) {
         bench_die("%s", tess_session_error(session));
     }
@@ -145,6 +140,16 @@ void bench_check(tess_session *session, const struct tessi_layer *layer, const d
     if (comparison.seen != tessi_layer_tasks(layer)) {
         bench_die("%llu blocks came, not all", (unsigned long long)comparison.seen);
     }
+}
+
+double bench_run_checked(tess_session *session, struct tessi_layer *layer)
+{
+    double seconds = bench_run(session, &layer, 1, 1);
+    double *values = bench_oracle(layer, NULL);
+    bench_check(session, layer, values);
+    tessi_free(values);
+    bench_release(session, &layer, 1);
+    return seconds;
 }
 
 void bench_release(tess_session *session, struct tessi_layer **layers, size_t count)

@@ -14,9 +14,6 @@
  * Returns when `workers` workers are there. Ends the program on failure. */
 tess_session *bench_session_open(const char *scheduler, int64_t threads, uint32_t workers);
 
-/* The same with options of one's own, such as keys. */
-tess_session *bench_session_open_with(const char *scheduler, const tess_session_options *options, uint32_t workers);
-
 /* A layer with an id of its own over a grid of `blocks` blocks along each of `ndim` dimensions, one f64 in each. */
 struct tessi_layer *bench_layer(tess_session *session, enum tessi_op op, uint32_t ndim, const int64_t *blocks);
 
@@ -34,6 +31,10 @@ double *bench_oracle(const struct tessi_layer *layer, const double *const *input
 
 /* Fetch a held layer and compare it with `values`; ends the program when a block differs. */
 void bench_check(tess_session *session, const struct tessi_layer *layer, const double *values);
+
+/* Run one OPAQUE layer that reads nothing but itself, compare its blocks and give it up. Takes the layer; returns the
+ * seconds of bench_run. */
+double bench_run_checked(tess_session *session, struct tessi_layer *layer);
 
 /* Give up the layers on the cluster, then free them here. */
 void bench_release(tess_session *session, struct tessi_layer **layers, size_t count);

@@ -9,7 +9,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 
 import support
 from support import Cluster, environment, program, run_json, say, summary
@@ -51,40 +50,6 @@ def tcp(name, *arguments, workers=2, shared=True):
 
 def embedded(name, *arguments):
     return lambda: run_json([program("tests/bench/bench_" + name), *arguments])
-
-
-def minor_faults(service):
-    return int(support.read_text("/proc/%d/stat" % service.process.pid).rsplit(")", 1)[1].split()[7])
-
-
-def handed_over(blocks, shared, encrypted):
-    """Blocks of 8 MiB of one worker, read by tasks of another: what bench_lend times, and what the reader's faults
-    and counters say of it. Workers have room for few blocks besides their own, so that copies do not stay."""
-    with tempfile.TemporaryDirectory() as folder:
-        keys = []
-        if encrypted:
-            keys = ["--keys", folder + "/keys"]
-            subprocess.run([program("bin/tessera"), "keygen", keys[1]], check=True, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
-        with Cluster(scheduler_options=keys) as cluster:
-            for number in range(2):
-                cluster.add_worker(*keys, *([] if shared else ["--host-id", "own-%d" % number]),
-                                   "--memory", "%dMiB" % (8 * blocks + 16), "--spill", "none")
-            command = [program("tests/bench/bench_lend"), "--scheduler", cluster.endpoint, "--blocks", blocks, *keys]
-            with support.Service(command, talks=True) as bench:
-                bench.read_line("ready", 120)
-                before = minor_faults(cluster.workers[1]), cluster.status(*keys)["workers"]
-                bench.write_line()
-                result = json.loads(bench.read_line("{", 120))
-                after = minor_faults(cluster.workers[1]), cluster.status(*keys)["workers"]
-                bench.write_line()
-    handed = result["blocks"] * result["rounds"]
-    for name in ("mapped_bytes", "fetched_bytes"):
-        moved = max(now[name] - then[name] for then, now in zip(before[1], after[1]))
-        result[name + "_share"] = moved / (handed * result["block"])
-    result["faults_a_block"] = (after[0] - before[0]) / handed
-    result["local_us"] = result["local_seconds"] * 1e6
-    return result
 
 
 # Peers.
@@ -202,22 +167,13 @@ def stencil_bench(options):
     }, [("tcp", None, "at most", 150.0), ("embedded", None, "at most", 5.0)]
 
 
-def lend_bench(options):
-    blocks = options.tasks or (4 if options.quick else 16)
-    return {
-        "shared": each_us(lambda: handed_over(blocks, True, False), None),
-        "tcp": each_us(lambda: handed_over(blocks, False, False), None),
-        "tcp_keys": each_us(lambda: handed_over(blocks, False, True), None),
-    }, []
-
-
-BENCHES = {"lend": lend_bench, "tasks": tasks_bench, "dag": dag_bench, "chain": chain_bench, "submit": submit_bench,
+BENCHES = {"tasks": tasks_bench, "dag": dag_bench, "chain": chain_bench, "submit": submit_bench,
            "stencil": stencil_bench}
 
 
 # Measuring.
 
-TOLD = ["local_us", "faults_a_block", "mapped_bytes_share", "fetched_bytes_share", "peak_gflops", "p99"]
+TOLD = ["peak_gflops", "p99"]
 
 
 def measure(variants, repeats, retries):

@@ -78,12 +78,9 @@ static struct tessi_layer *program_layer(enum tessi_dtype dtype)
         constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
     }
     for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
-        bool floats = op == TESSI_EWISE_SQRT || op == TESSI_EWISE_EXP || op == TESSI_EWISE_LOG || op == TESSI_EWISE_DIVIDE;
-        bool numbers = op == TESSI_EWISE_SUBTRACT || op == TESSI_EWISE_NEGATIVE;
-        bool fits = !(floats && kind != TESSI_KIND_FLOAT) && !(numbers && kind == TESSI_KIND_BOOLEAN) &&
-                    !(op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
-        if (fits) {
-            code[n] = (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : n + 2, .b = 1};
+        if (whole_instruction_fits((enum tessi_ewise)op, dtype)) {
+            code[n] =
+                (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : n + 2, .b = 1};
             n++;
         }
     }

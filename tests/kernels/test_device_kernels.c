@@ -153,7 +153,8 @@ static void compare_generators(struct bench *bench, enum tessi_dtype dtype)
         tessi_layer_destroy(layer);
     }
     for (int normal = 0; normal < 2 && tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT; normal++) {
-        layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(41, 7, 30), (int64_t[]){20, 7, 19});
+        layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(41, 7, 30),
+                            (int64_t[]){20, 7, 19});
         layer->as.random.seed = 99;
         layer->as.random.low = normal != 0 ? 1.5 : -2;
         layer->as.random.high = 3;
@@ -164,7 +165,6 @@ static void compare_generators(struct bench *bench, enum tessi_dtype dtype)
 /* (a ∘ row) ∘ (column ∘ constant), with every instruction that the type has, from another type. */
 static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum tessi_dtype other)
 {
-    enum tessi_kind kind = tessi_dtype_kind(dtype);
     struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(30, 70), (int64_t[]){13, 40});
     struct tessi_instruction *code = tessi_zalloc(TESSI_PROGRAM_MAX * sizeof *code);
     struct tessi_scalar *constants = tessi_zalloc(sizeof *constants);
@@ -176,13 +176,10 @@ static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum te
     column->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
     constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
     for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
-        bool floats = op == TESSI_EWISE_SQRT || op == TESSI_EWISE_EXP || op == TESSI_EWISE_LOG || op == TESSI_EWISE_DIVIDE;
-        bool numbers = op == TESSI_EWISE_SUBTRACT || op == TESSI_EWISE_NEGATIVE;
-        bool fits = !(floats && kind != TESSI_KIND_FLOAT) && !(numbers && kind == TESSI_KIND_BOOLEAN) &&
-                    !(op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
-        if (fits) {
-            code[n] = (struct tessi_instruction){
-                .op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : 3 + n, .b = n % 3 == 0 ? 1 : n % 3 == 1 ? 2 : 3};
+        if (whole_instruction_fits((enum tessi_ewise)op, dtype)) {
+            code[n] = (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype};
+            code[n].a = n == 0 ? 0 : 3 + n;
+            code[n].b = 1 + n % 3;
             n++;
         }
     }

@@ -124,7 +124,8 @@ static void test_integers_wrap(void **state)
     const int32_t quotient[4] = {INT32_MAX, INT32_MIN, 0, INT32_MIN};
     (void)state;
     for (int divide = 0; divide < 2; divide++) {
-        struct tessi_instruction code = {.op = divide != 0 ? TESSI_EWISE_DIVIDE : TESSI_EWISE_ADD, .dtype = TESSI_I32, .b = 1};
+        struct tessi_instruction code = {
+            .op = divide != 0 ? TESSI_EWISE_DIVIDE : TESSI_EWISE_ADD, .dtype = TESSI_I32, .b = 1};
         struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, TESSI_I32, &shape, NULL);
         int32_t out[4];
         (void)whole_input(layer, TESSI_I32, &shape, NULL);

@@ -165,7 +165,8 @@ static void test_uniform_far(void **state)
 static void test_uniform_bounds(void **state)
 {
     static const enum tessi_dtype types[] = {TESSI_F64, TESSI_F32, TESSI_F16, TESSI_BF16};
-    static const double ranges[][2] = {{1, 1 + 0x1p-50}, {1, 1.0078125}, {-1, 1}, {-3, -2.984375}, {-2, 0}, {1e4, 1e4 + 24}, {2, 2}};
+    static const double ranges[][2] = {{1, 1 + 0x1p-50}, {1, 1.0078125},  {-1, 1}, {-3, -2.984375},
+                                       {-2, 0},          {1e4, 1e4 + 24}, {2, 2}};
     struct tessi_shape shape = SHAPE(4000);
     (void)state;
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {

@@ -36,7 +36,8 @@ static struct tessi_layer *product_layer(const struct product *p, enum tessi_dty
     int64_t kb = p->chunk_kb > 0 ? p->chunk_kb : 1;
     int64_t chunk_a[2] = {ta ? ka : p->chunk_m, ta ? p->chunk_m : ka};
     int64_t chunk_b[2] = {tb ? p->chunk_n : kb, tb ? kb : p->chunk_n};
-    struct tessi_rule k_rule = {.kind = split ? TESSI_RULE_SEGMENT : TESSI_RULE_ALL, .dim = split ? 2 : 0, .value = p->segment};
+    struct tessi_rule k_rule = {
+        .kind = split ? TESSI_RULE_SEGMENT : TESSI_RULE_ALL, .dim = split ? 2 : 0, .value = p->segment};
     struct tessi_input *input = whole_input(layer, from, &a, chunk_a);
     input->rules.rule[ta ? 1 : 0].dim = 0;
     input->rules.rule[ta ? 0 : 1] = k_rule;
@@ -182,7 +183,8 @@ static void test_wide(void **state)
     for (size_t d = 0; d < sizeof narrow / sizeof narrow[0]; d++) {
         for (int flags = 0; flags < 4; flags++) {
             for (size_t p = 0; p < sizeof products / sizeof products[0]; p++) {
-                compare_wide(&products[p], tessi_dtype_accumulator(narrow[d]), narrow[d], (flags & 1) != 0, (flags & 2) != 0);
+                compare_wide(&products[p], tessi_dtype_accumulator(narrow[d]), narrow[d], (flags & 1) != 0,
+                             (flags & 2) != 0);
             }
             compare_wide(&long_k, tessi_dtype_accumulator(narrow[d]), narrow[d], (flags & 1) != 0, (flags & 2) != 0);
         }

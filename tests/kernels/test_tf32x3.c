@@ -23,7 +23,8 @@ static float trunc_to_f32(double x)
 static void test_split(void **state)
 {
     (void)state;
-    const float special[] = {0.0f, -0.0f, 1.0f, FLT_MAX, -FLT_MAX, FLT_MIN, FLT_TRUE_MIN, 1.00048828125f, 0x1.ffep0f, 0x1.fffp0f};
+    const float special[] = {0.0f,    -0.0f,        1.0f,           FLT_MAX,    -FLT_MAX,
+                             FLT_MIN, FLT_TRUE_MIN, 1.00048828125f, 0x1.ffep0f, 0x1.fffp0f};
     float *random = whole_random(TESSI_F32, 5000, 3, false);
     for (size_t i = 0; i < 5000 + sizeof special / sizeof special[0]; i++) {
         float x = i < 5000 ? random[i] : special[i - 5000];

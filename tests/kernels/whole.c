@@ -9,6 +9,28 @@
 #include "worker/kernel/convert.h"
 #include "worker/kernel/kernel.h"
 
+bool whole_instruction_fits(enum tessi_ewise op, enum tessi_dtype dtype)
+{
+    enum tessi_kind kind = tessi_dtype_kind(dtype);
+    switch (op) {
+    case TESSI_EWISE_COPY:
+    case TESSI_EWISE_ADD:
+    case TESSI_EWISE_MULTIPLY:
+        return true;
+    case TESSI_EWISE_SUBTRACT:
+    case TESSI_EWISE_NEGATIVE:
+        return kind != TESSI_KIND_BOOLEAN;
+    case TESSI_EWISE_ABS:
+        return kind != TESSI_KIND_COMPLEX;
+    case TESSI_EWISE_DIVIDE:
+    case TESSI_EWISE_SQRT:
+    case TESSI_EWISE_EXP:
+    case TESSI_EWISE_LOG:
+        return kind == TESSI_KIND_FLOAT;
+    }
+    return false;
+}
+
 int64_t whole_elements(const struct tessi_shape *shape)
 {
     int64_t elements = 0;
@@ -96,7 +118,8 @@ static void run_step(const struct tessi_layer *layer, uint64_t index, uint32_t n
         move_block(&input->grid, tessi_dtype_size(input->dtype), step.ref[r].index, whole, blocks[r], false);
         call.in[r] = blocks[r];
     }
-    enum tessi_status status = with == WHOLE_KERNEL ? tessi_kernel_run(&call, &error) : tessi_kernel_run_reference(&call, &error);
+    enum tessi_status status =
+        with == WHOLE_KERNEL ? tessi_kernel_run(&call, &error) : tessi_kernel_run_reference(&call, &error);
     if (status != TESSI_OK) {
         fail_msg("%s", error.text);
     }

@@ -31,6 +31,9 @@ void *whole_run(const struct tessi_layer *layer, const void *const *inputs, enum
 /* Values from −4 to 4 (integers from −9 to 9, wrapped), with some special ones when asked. */
 void *whole_random(enum tessi_dtype dtype, int64_t count, uint64_t seed, bool special);
 
+/* Whether a type has the elementwise instruction; functions and quotients count for floats only. */
+bool whole_instruction_fits(enum tessi_ewise op, enum tessi_dtype dtype);
+
 int64_t whole_elements(const struct tessi_shape *shape);
 /* Equal bytes, or both NaN in each component. */
 void whole_assert_equal(enum tessi_dtype dtype, const void *a, const void *b, int64_t count);

@@ -8,7 +8,7 @@
 const char *const sim_profile_names[SIM_ANY] = {
     [SIM_CALM] = "calm",   [SIM_DEATHS] = "deaths",     [SIM_PAUSES] = "pauses",   [SIM_MEMORY] = "memory",
     [SIM_DISKS] = "disks", [SIM_FAILURES] = "failures", [SIM_CLIENTS] = "clients", [SIM_CHAOS] = "chaos",
-    [SIM_LEAVES] = "leaves", [SIM_TIGHT] = "tight",
+    [SIM_LEAVES] = "leaves", [SIM_TIGHT] = "tight", [SIM_DEVICES] = "devices",
 };
 
 /* --- options --- */
@@ -111,6 +111,14 @@ static void add_leaves(struct sim_world *world)
     world->options.joins += (uint32_t)random_between(&world->random, 0, 2);
 }
 
+static void add_devices(struct sim_world *world)
+{
+    struct sim_options *options = &world->options;
+    options->device_percent = random_chance(&world->devices, 70) ? 100 : 60;
+    options->breaks = options->leave_in_peace ? 0 : (uint32_t)random_between(&world->devices, 0, 6);
+    options->elsewhere_percent = random_chance(&world->devices, 40) ? random_chance(&world->devices, 50) ? 1 : 10 : 0;
+}
+
 static void add_clients(struct sim_world *world)
 {
     struct sim_options *options = &world->options;
@@ -168,6 +176,13 @@ void sim_options_choose(struct sim_world *world)
         options->hosts = random_chance(&world->random, 50) ? 1 : options->hosts;
         options->graph.scale = random_chance(&world->random, 50) ? 100 : options->graph.scale;
         break;
+    case SIM_DEVICES: {
+        void (*const adders[])(struct sim_world *) = {add_deaths, add_pauses, add_memory, add_disks, add_failures, add_leaves};
+        if (random_chance(&world->random, 60)) {
+            adders[random_below(&world->random, 6)](world);
+        }
+        break;
+    }
     case SIM_ANY:
         TESS_ASSERT(false);
     case SIM_CHAOS: {
@@ -183,6 +198,10 @@ void sim_options_choose(struct sim_world *world)
     }
     }
     options->fault_end_ns = random_scale(&world->random, 10 * SIM_MS, 2 * SIM_S);
+    world->devices.state = sim_mix(world->seed, UINT64_C(0x64657669636573));
+    if (options->profile == SIM_DEVICES || random_chance(&world->devices, 20)) {
+        add_devices(world);
+    }
 }
 
 /* --- faults --- */
@@ -216,6 +235,7 @@ void sim_faults_plan(struct sim_world *world)
     plan(world, SIM_KILL_CLIENT, options->client_deaths);
     plan(world, SIM_PAUSE_CLIENT, options->client_pauses);
     plan(world, SIM_KILL_ALL, options->all_die ? 1 : 0);
+    plan(world, SIM_BREAK, options->breaks);
     plan(world, SIM_END, 1);
 }
 

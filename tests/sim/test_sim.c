@@ -1,6 +1,6 @@
 /* The simulator: the scheduler's and the workers' machines against a serial oracle under seeded faults.
  *
- *     test_sim                      2,000 seeds, one test for each kind of world; fewer under a sanitizer
+ *     test_sim                      2,500 seeds, one test for each kind of world; fewer under a sanitizer
  *     test_sim --seeds A..B         these seeds, on --jobs N processes (all processors), up to the first that fails
  *                                   on each, or --all
  *     test_sim --seed N [--verbose] one seed again, with a trace of all that happens
@@ -126,17 +126,28 @@ static void run_profile(void **state)
     assert_true(good);
 }
 
+static void run_own(enum sim_profile profile)
+{
+    uint64_t failed = 0;
+    int report = -1;
+    pid_t child = start(profile, 0, SEEDS_EACH, 1, &report);
+    bool good = child > 0 && finish(child, report, &failed);
+    if (!good) {
+        say_replay(profile, failed);
+    }
+    assert_true(good);
+}
+
 static void run_tight(void **state)
 {
     (void)state;
-    uint64_t failed = 0;
-    int report = -1;
-    pid_t child = start(SIM_TIGHT, 0, SEEDS_EACH, 1, &report);
-    bool good = child > 0 && finish(child, report, &failed);
-    if (!good) {
-        say_replay(SIM_TIGHT, failed);
-    }
-    assert_true(good);
+    run_own(SIM_TIGHT);
+}
+
+static void run_devices(void **state)
+{
+    (void)state;
+    run_own(SIM_DEVICES);
 }
 
 static void run_twice(void **state)
@@ -153,14 +164,15 @@ static void run_twice(void **state)
 static int run_ordinary(void)
 {
     static uint64_t numbers[SIM_PROFILES];
-    struct CMUnitTest tests[SIM_PROFILES + 2];
+    struct CMUnitTest tests[SIM_PROFILES + 3];
     for (uint64_t p = 0; p < SIM_PROFILES; p++) {
         numbers[p] = p;
         tests[p] = (struct CMUnitTest){.name = sim_profile_names[p], .test_func = run_profile,
                                        .initial_state = &numbers[p]};
     }
     tests[SIM_PROFILES] = (struct CMUnitTest)cmocka_unit_test(run_tight);
-    tests[SIM_PROFILES + 1] = (struct CMUnitTest)cmocka_unit_test(run_twice);
+    tests[SIM_PROFILES + 1] = (struct CMUnitTest)cmocka_unit_test(run_devices);
+    tests[SIM_PROFILES + 2] = (struct CMUnitTest)cmocka_unit_test(run_twice);
     return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
 }
 

@@ -5,7 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
-#include "tests/sim/world.h"
+#include "tests/sim/shell.h"
 #include "worker/flow/internal.h"
 
 #define BEAT_NS (250 * SIM_MS)
@@ -13,53 +13,6 @@
 static const char *const action_names[] = {
     "alloc", "map", "free", "run", "spill", "unalloc", "load", "read", "pull", "release", "revoke", "inline", "lease",
     "offer", "block", "moved", "ask", "locate",
-};
-
-struct place { /* where the bytes of one handle are */
-    bool used, mapped;
-    bool busy; /* being written to a file, or read back */
-    bool to_file; /* it is spilled to one, not made again */
-    bool file, damaged;
-    struct tessi_task task;
-    const struct tessi_layer *layer;
-    struct sim_region *memory; /* NULL: only in a file, or to be made again */
-    uint64_t bytes, stored;
-};
-
-struct run {
-    struct tessi_flow_action action;
-    int64_t started_ns;
-    bool started;
-};
-
-struct slot {
-    struct run *runs; /* oldest first, owned; the first one may be running */
-    size_t count, capacity;
-    uint64_t ended, failed; /* numbers of runs: the last that has ended, the last that has not ended well */
-    struct tessi_flow_outcome *outcomes; /* not told yet, owned */
-    size_t outcome_count, outcome_capacity;
-    bool telling;
-};
-
-struct transfer { /* a PULL that has not been answered */
-    uint32_t peer, block;
-    struct tessi_task task;
-    bool unsent; /* the client it goes to has not connected yet */
-};
-
-struct sim_worker {
-    struct tessi_flow *flow;
-    struct tessi_flow_config config;
-    struct place *places;
-    size_t place_count, place_capacity;
-    struct slot *slots;
-    struct transfer *transfers;
-    size_t transfer_count, transfer_capacity;
-    uint64_t used_bytes, file_bytes;
-    bool flushing, beating;
-    /* of the event under way */
-    const struct sim_message *message;
-    struct tessi_spans locates;
 };
 
 const struct tessi_flow *sim_worker_flow(const struct sim_node *node)
@@ -72,13 +25,18 @@ bool sim_worker_quiet(const struct sim_node *node)
     return node->worker != NULL && node->worker->flow != NULL && !tessi_flow_has_report(node->worker->flow);
 }
 
-static struct place *place_at(struct sim_world *world, struct sim_node *node, uint32_t block)
+struct place *sim_place(struct sim_world *world, struct sim_node *node, uint32_t block)
 {
     struct sim_worker *worker = node->worker;
     if (block >= worker->place_count || !worker->places[block].used) {
         sim_fail(world, "worker %u uses handle %u, which it has freed or never made", node->id, block);
     }
     return &worker->places[block];
+}
+
+static bool same_task(struct tessi_task a, struct tessi_task b)
+{
+    return a.session == b.session && a.layer == b.layer && a.index == b.index;
 }
 
 static struct place *place_new(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
@@ -116,32 +74,47 @@ static void give_memory(struct sim_world *world, struct sim_node *node, struct p
         return;
     }
     if (!place->mapped) {
-        place->memory->recycled = true;
-        place->memory->value = random_next(&world->random);
+        if (place->memory->keeps == 0) { /* else it is not used again before what was to be sent of it has been */
+            place->memory->recycled = true;
+            place->memory->value = random_next(&world->random);
+        }
         node->worker->used_bytes -= place->bytes;
     }
     sim_region_drop(world, place->memory);
     place->memory = NULL;
 }
 
+static void check_value(struct sim_world *world, const struct sim_node *node, struct tessi_task task, uint64_t value,
+                        const char *use)
+{
+    uint64_t expected = 0;
+    const struct sim_graph *graph = sim_graph_of(world, task.session);
+    if (graph != NULL && (!sim_oracle(graph, task.layer, task.index, &expected) || value != expected)) {
+        sim_fail(world, "worker %u: block %u:%llu is %s and holds the wrong value", node->id, task.layer,
+                 (unsigned long long)task.index, use);
+    }
+}
+
 /* What the block holds, which must be right: it is about to be believed. */
 static uint64_t good_value(struct sim_world *world, struct sim_node *node, const struct place *place, const char *use)
 {
     uint64_t value = place->memory != NULL ? place->memory->value : place->stored;
-    uint64_t expected = 0;
-    const struct sim_graph *graph = sim_graph_of(world, place->task.session);
-    if (graph == NULL) {
-        return value;
-    }
-    if (place->memory != NULL && !place->memory->complete) {
+    if (place->memory != NULL && !place->memory->complete && sim_graph_of(world, place->task.session) != NULL) {
         sim_fail(world, "worker %u: block %u:%llu is %s before it is complete", node->id, place->task.layer,
                  (unsigned long long)place->task.index, use);
     }
-    if (!sim_oracle(graph, place->task.layer, place->task.index, &expected) || value != expected) {
-        sim_fail(world, "worker %u: block %u:%llu is %s and holds the wrong value", node->id, place->task.layer,
+    check_value(world, node, place->task, value, use);
+    return value;
+}
+
+/* Likewise, and in host memory. */
+static uint64_t host_value(struct sim_world *world, struct sim_node *node, const struct place *place, const char *use)
+{
+    if (place->memory != NULL && place->memory->away) {
+        sim_fail(world, "worker %u: block %u:%llu is %s while a device has its bytes", node->id, place->task.layer,
                  (unsigned long long)place->task.index, use);
     }
-    return value;
+    return good_value(world, node, place, use);
 }
 
 /* --- steps --- */
@@ -150,7 +123,7 @@ static uint64_t good_value(struct sim_world *world, struct sim_node *node, const
 static bool may_start(const struct sim_worker *worker, const struct tessi_flow_action *action, bool *well)
 {
     *well = true;
-    for (uint32_t i = 0; i < action->after_count; i++) {
+    for (uint32_t i = 0; i < action->after_count && action->slot < worker->config.slots; i++) {
         const struct slot *slot = &worker->slots[action->after[i].slot];
         if (slot->ended < action->after[i].last) {
             return false;
@@ -170,21 +143,31 @@ static void start_step(struct sim_world *world, struct sim_node *node, uint32_t 
     slot->runs[0].started = true;
     slot->runs[0].started_ns = world->now_ns;
     const struct tessi_flow_action *action = &slot->runs[0].action;
-    if (!well) {
+    bool at_device = number >= node->worker->config.slots;
+    if (at_device && !sim_devices_begin(world, node, slot)) {
+        return;
+    }
+    if (!well || slot->runs[0].given_back) {
         sim_schedule(world, world->now_ns, (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number,
-                                                               .failed = true});
+                                                               .b = slot->round, .failed = true});
         return;
     }
     for (uint32_t i = 0; i < action->in_count; i++) {
-        if (place_at(world, node, action->in[i])->memory == NULL) {
+        if (sim_place(world, node, action->in[i])->memory == NULL) {
             sim_fail(world, "worker %u: a step starts without its input %u", node->id, i);
         }
     }
     const struct sim_graph *graph = sim_graph_of(world, action->task.session);
     const struct sim_layer *layer = sim_graph_layer(graph, action->task.layer);
     double ns = (double)layer->step_ns * node->slowness * (0.5 + (double)random_below(&world->random, 1000) / 1000);
+    ns /= at_device ? 4 : 1;
     sim_schedule(world, world->now_ns + (int64_t)ns + 1,
-                 (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number});
+                 (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number, .b = slot->round});
+}
+
+static uint32_t slots_all(const struct sim_worker *worker)
+{
+    return worker->config.slots + worker->config.device_slots;
 }
 
 /* What the tasks that have a step at a slot demand together, forgotten ones included. */
@@ -193,7 +176,7 @@ static void check_resources(const struct sim_world *world, const struct sim_node
     const struct tessi_resources *have = &node->worker->config.resources;
     for (uint32_t r = 0; r < have->count; r++) {
         uint64_t used = 0;
-        for (uint32_t s = 0; s < node->worker->config.slots; s++) {
+        for (uint32_t s = 0; s < slots_all(node->worker); s++) {
             const struct slot *slot = &node->worker->slots[s];
             for (size_t i = 0; i < slot->count; i++) {
                 const struct tessi_flow_action *action = &slot->runs[i].action;
@@ -232,10 +215,11 @@ static void check_pin(const struct sim_world *world, const struct sim_node *node
     *at = node->id;
 }
 
-static void on_run(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
+/* The step is given to the slot, or waits for what it reads. */
+static void note_run(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
     struct sim_task *task = sim_graph_task(sim_graph_of(world, action->task.session), action->task);
-    if (action->slot >= node->worker->config.slots) {
+    if (action->slot >= slots_all(node->worker)) {
         sim_fail(world, "worker %u: no slot %u", node->id, action->slot);
     }
     if (action->step == 0) {
@@ -251,9 +235,13 @@ static void on_run(struct sim_world *world, struct sim_node *node, const struct 
         }
         world->tasks_run++;
     }
+}
+
+void sim_worker_run(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action, bool lost)
+{
     struct slot *slot = &node->worker->slots[action->slot];
     tessi_grow(&slot->runs, &slot->capacity, slot->count + 1, sizeof *slot->runs);
-    slot->runs[slot->count++] = (struct run){.action = *action};
+    slot->runs[slot->count++] = (struct run){.action = *action, .given_back = lost};
     check_resources(world, node);
     start_step(world, node, action->slot);
 }
@@ -261,16 +249,20 @@ static void on_run(struct sim_world *world, struct sim_node *node, const struct 
 /* Noise in gives noise out, which only the planner can know and must not let go any further. */
 static void compute(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
-    struct sim_region *out = place_at(world, node, action->out)->memory;
+    struct sim_region *out = sim_place(world, node, action->out)->memory;
+    uint32_t device = action->slot < node->worker->config.slots ? 0 : sim_place(world, node, action->out)->task_at;
     uint64_t values[TESSI_STEP_REFS_MAX];
     struct tessi_step step;
+    if (device > 0 && out != NULL && out->spoiled) {
+        return; /* an earlier step of it was given back */
+    }
     tessi_task_step(action->layer, action->task.index, action->step, &step);
     if (out == NULL || step.count != action->in_count || (action->step > 0 && out->next_step != action->step)) {
         sim_fail(world, "worker %u: step %u of %u:%llu is out of order", node->id, action->step, action->task.layer,
                  (unsigned long long)action->task.index);
     }
     for (uint32_t i = 0; i < action->in_count; i++) {
-        const struct place *place = place_at(world, node, action->in[i]);
+        const struct place *place = sim_place(world, node, action->in[i]);
         uint32_t layer = action->layer->input[step.ref[i].input].layer;
         if (place->task.layer != layer || place->task.index != step.ref[i].index) {
             sim_fail(world, "worker %u: input %u of %u:%llu is another block", node->id, i, action->task.layer,
@@ -280,17 +272,20 @@ static void compute(struct sim_world *world, struct sim_node *node, const struct
             sim_fail(world, "worker %u: %u:%llu reads %u:%llu before it is complete", node->id, action->task.layer,
                      (unsigned long long)action->task.index, layer, (unsigned long long)place->task.index);
         }
-        values[i] = place->memory->value;
+        values[i] = sim_devices_read(world, node->worker, place->memory, device);
     }
     out->value = sim_step_value(action->layer, action->task.index, action->step, out->value, values, step.count);
     out->next_step = action->step + 1;
     out->complete = out->next_step == action->steps;
+    if (device > 0) {
+        sim_devices_ended(world, node, action->out);
+    }
 }
 
 /* --- actions --- */
 
 static void send_to_peer(struct sim_world *world, struct sim_node *node, enum sim_message_kind kind,
-                         const struct tessi_flow_action *action)
+                         const struct tessi_flow_action *action, struct sim_region *kept)
 {
     struct sim_view *view = sim_view(node, action->peer);
     bool connects = kind == SIM_READ || kind == SIM_PULL || kind == SIM_GIVE_BACK;
@@ -305,17 +300,25 @@ static void send_to_peer(struct sim_world *world, struct sim_node *node, enum si
     message->lease = action->lease;
     if (kind == SIM_INLINE || kind == SIM_BLOCK) {
         message->bytes = action->bytes;
-        message->value = good_value(world, node, place_at(world, node, action->block), "sent");
+        if (kept == NULL) {
+            message->value = host_value(world, node, sim_place(world, node, action->block), "sent");
+        } else {
+            message->value = kept->away ? random_next(&world->random) : kept->value;
+            check_value(world, node, action->task, message->value, "sent late");
+        }
     } else if (kind == SIM_LEASE) {
-        struct place *place = place_at(world, node, action->block);
-        (void)good_value(world, node, place, "lent");
+        struct place *place = sim_place(world, node, action->block);
+        (void)host_value(world, node, place, "lent");
         if (place->memory == NULL || place->mapped) {
             sim_fail(world, "worker %u lends memory that it has not got", node->id);
         }
         message->region = place->memory;
         place->memory->refs++;
     } else if (kind == SIM_OFFER) {
-        (void)good_value(world, node, place_at(world, node, action->block), "offered");
+        const struct place *place = &node->worker->places[action->block];
+        if (place->used && same_task(place->task, action->task)) { /* else it has gone while the offer had to wait */
+            (void)good_value(world, node, place, "offered");
+        }
     }
     sim_send(world, message);
 }
@@ -329,21 +332,39 @@ static void on_send_pull(struct sim_world *world, struct sim_node *node, const s
     tessi_grow(&worker->transfers, &worker->transfer_capacity, worker->transfer_count + 1, sizeof *worker->transfers);
     worker->transfers[worker->transfer_count++] = transfer;
     if (!transfer.unsent) {
-        send_to_peer(world, node, SIM_PULL, action);
+        send_to_peer(world, node, SIM_PULL, action, NULL);
     }
 }
 
 /* A worker that finds a file damaged when a peer wants it cannot keep its word: it ends. */
 static void on_send_block(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action,
-                          enum sim_message_kind kind)
+                          enum sim_message_kind kind, struct sim_region *kept)
 {
-    struct place *place = place_at(world, node, action->block);
-    if (place->memory == NULL && place->damaged) {
+    const struct place *place = kept == NULL ? sim_place(world, node, action->block) : NULL;
+    if (kept != NULL ? kept->damaged : place->memory == NULL && place->damaged) {
         sim_schedule(world, world->now_ns + 1,
                      (struct sim_event){.kind = SIM_LOADED, .node = node->id, .a = action->block, .failed = true});
         return;
     }
-    send_to_peer(world, node, kind, action);
+    send_to_peer(world, node, kind, action, kept);
+}
+
+void sim_worker_send(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action,
+                     struct sim_region *kept)
+{
+    static const enum sim_message_kind kinds[] = {
+        [TESSI_FLOW_SEND_READ] = SIM_READ,     [TESSI_FLOW_SEND_PULL] = SIM_PULL,   [TESSI_FLOW_SEND_RELEASE] = SIM_GIVE_BACK,
+        [TESSI_FLOW_SEND_REVOKE] = SIM_REVOKE, [TESSI_FLOW_SEND_LEASE] = SIM_LEASE, [TESSI_FLOW_SEND_INLINE] = SIM_INLINE,
+        [TESSI_FLOW_SEND_OFFER] = SIM_OFFER,   [TESSI_FLOW_SEND_BLOCK] = SIM_BLOCK, [TESSI_FLOW_SEND_MOVED] = SIM_MOVED,
+        [TESSI_FLOW_SEND_ASK] = SIM_ASK};
+    enum sim_message_kind kind = kinds[action->kind];
+    if (kind == SIM_PULL) {
+        on_send_pull(world, node, action);
+    } else if (kind == SIM_INLINE || kind == SIM_BLOCK) {
+        on_send_block(world, node, action, kind, kept);
+    } else {
+        send_to_peer(world, node, kind, action, NULL);
+    }
 }
 
 static bool regenerable_here(const struct tessi_flow_action *action)
@@ -356,11 +377,11 @@ static int64_t file_ns(const struct place *place)
     return 100000 + (place->bytes < 50 * SIM_MS ? (int64_t)place->bytes : 50 * SIM_MS);
 }
 
-static void on_spill(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
+void sim_worker_spill(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
-    struct place *place = place_at(world, node, action->block);
+    struct place *place = sim_place(world, node, action->block);
     bool regenerable = regenerable_here(action);
-    (void)good_value(world, node, place, "spilled");
+    (void)(regenerable ? good_value : host_value)(world, node, place, "spilled");
     bool fails = !regenerable && random_chance(&world->random, world->options.spill_fail_percent) &&
                  !world->faults_over;
     place->busy = true;
@@ -373,8 +394,9 @@ static void on_spill(struct sim_world *world, struct sim_node *node, const struc
 
 static void on_unalloc(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
-    struct place *place = place_at(world, node, action->block);
-    uint64_t value = good_value(world, node, place, "moved to disk");
+    struct place *place = sim_place(world, node, action->block);
+    uint64_t value = (place->to_file ? host_value : good_value)(world, node, place, "moved to disk");
+    sim_devices_forget(node->worker, action->block);
     if (place->busy || place->memory == NULL || place->mapped) {
         sim_fail(world, "worker %u gives back memory that is in use", node->id);
     }
@@ -384,7 +406,7 @@ static void on_unalloc(struct sim_world *world, struct sim_node *node, const str
 
 static void on_load(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
-    struct place *place = place_at(world, node, action->block);
+    struct place *place = sim_place(world, node, action->block);
     if (place->busy || place->memory != NULL || (!place->file && !regenerable_here(action))) {
         sim_fail(world, "worker %u loads a block that is in no file", node->id);
     }
@@ -406,9 +428,9 @@ static void drop_file(struct sim_node *node, struct place *place)
 static void on_free(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
     struct sim_worker *worker = node->worker;
-    struct place *place = place_at(world, node, action->block);
+    struct place *place = sim_place(world, node, action->block);
     bool in_use = place->busy;
-    for (uint32_t s = 0; s < worker->config.slots; s++) {
+    for (uint32_t s = 0; s < slots_all(worker); s++) {
         for (size_t r = 0; r < worker->slots[s].count; r++) {
             const struct tessi_flow_action *run = &worker->slots[s].runs[r].action;
             in_use = in_use || run->out == action->block;
@@ -424,6 +446,7 @@ static void on_free(struct sim_world *world, struct sim_node *node, const struct
         sim_fail(world, "worker %u frees %u:%llu while it is in use", node->id, place->task.layer,
                  (unsigned long long)place->task.index);
     }
+    sim_devices_forget(worker, action->block);
     give_memory(world, node, place);
     drop_file(node, place);
     *place = (struct place){0};
@@ -464,24 +487,34 @@ static void on_locate(struct sim_node *node, const struct tessi_flow_action *act
 
 static void carry_out(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
 {
+    if (action->kind == TESSI_FLOW_RUN) {
+        note_run(world, node, action);
+        if (action->slot >= node->worker->config.slots) {
+            sim_devices_place(node->worker, action);
+        }
+    }
+    if (node->worker->deferred != NULL && tessi_deferred_hold(node->worker->deferred, action)) {
+        sim_trace(world, "        … which waits");
+        return;
+    }
     switch (action->kind) {
     case TESSI_FLOW_ALLOC: on_alloc(world, node, action); break;
     case TESSI_FLOW_MAP: on_map(world, node, action); break;
     case TESSI_FLOW_FREE_BLOCK: on_free(world, node, action); break;
-    case TESSI_FLOW_RUN: on_run(world, node, action); break;
-    case TESSI_FLOW_SPILL: on_spill(world, node, action); break;
+    case TESSI_FLOW_RUN: sim_worker_run(world, node, action, false); break;
+    case TESSI_FLOW_SPILL: sim_worker_spill(world, node, action); break;
     case TESSI_FLOW_UNALLOC: on_unalloc(world, node, action); break;
     case TESSI_FLOW_LOAD: on_load(world, node, action); break;
-    case TESSI_FLOW_SEND_READ: send_to_peer(world, node, SIM_READ, action); break;
-    case TESSI_FLOW_SEND_PULL: on_send_pull(world, node, action); break;
-    case TESSI_FLOW_SEND_RELEASE: send_to_peer(world, node, SIM_GIVE_BACK, action); break;
-    case TESSI_FLOW_SEND_REVOKE: send_to_peer(world, node, SIM_REVOKE, action); break;
-    case TESSI_FLOW_SEND_INLINE: on_send_block(world, node, action, SIM_INLINE); break;
-    case TESSI_FLOW_SEND_LEASE: send_to_peer(world, node, SIM_LEASE, action); break;
-    case TESSI_FLOW_SEND_OFFER: send_to_peer(world, node, SIM_OFFER, action); break;
-    case TESSI_FLOW_SEND_BLOCK: on_send_block(world, node, action, SIM_BLOCK); break;
-    case TESSI_FLOW_SEND_MOVED: send_to_peer(world, node, SIM_MOVED, action); break;
-    case TESSI_FLOW_SEND_ASK: send_to_peer(world, node, SIM_ASK, action); break;
+    case TESSI_FLOW_SEND_READ:
+    case TESSI_FLOW_SEND_PULL:
+    case TESSI_FLOW_SEND_RELEASE:
+    case TESSI_FLOW_SEND_REVOKE:
+    case TESSI_FLOW_SEND_INLINE:
+    case TESSI_FLOW_SEND_LEASE:
+    case TESSI_FLOW_SEND_OFFER:
+    case TESSI_FLOW_SEND_BLOCK:
+    case TESSI_FLOW_SEND_MOVED:
+    case TESSI_FLOW_SEND_ASK: sim_worker_send(world, node, action, NULL); break;
     case TESSI_FLOW_LOCATE: on_locate(node, action); break;
     }
 }
@@ -496,7 +529,7 @@ static void note_completion(struct sim_world *world, struct sim_node *node, cons
         task->done[task->done_count++] = (struct sim_completion){node->id, span->epoch};
         uint32_t block = tessi_flow_block_find(node->worker->flow, name);
         if (block != FLOW_NONE && flow_block_servable(flow_block(node->worker->flow, block))) {
-            (void)good_value(world, node, place_at(world, node, block), "reported done");
+            (void)good_value(world, node, sim_place(world, node, block), "reported done");
         }
     }
 }
@@ -518,10 +551,13 @@ static void flush(struct sim_world *world, struct sim_node *node)
     sim_send(world, message);
 }
 
-static void step(struct sim_world *world, struct sim_node *node, struct tessi_flow_event *event,
-                 const struct sim_message *message)
+void sim_worker_step(struct sim_world *world, struct sim_node *node, struct tessi_flow_event *event,
+                     const struct sim_message *message)
 {
     struct sim_worker *worker = node->worker;
+    if (event->kind == TESSI_FLOW_PEER_LOST && worker->deferred != NULL) {
+        tessi_deferred_forget_peer(worker->deferred, event->peer);
+    }
     event->now_ns = world->now_ns;
     world->actions.count = 0;
     tessi_flow_step(worker->flow, event, &world->actions);
@@ -529,9 +565,10 @@ static void step(struct sim_world *world, struct sim_node *node, struct tessi_fl
     worker->message = message;
     for (size_t a = 0; a < world->actions.count; a++) {
         const struct tessi_flow_action *action = &world->actions.items[a];
-        sim_trace(world, "    %u: %s task %u:%llu block %u peer %u step %u", node->id, action_names[action->kind],
-                  action->task.layer, (unsigned long long)action->task.index, action->block, action->peer,
-                  action->step);
+        bool runs = action->kind == TESSI_FLOW_RUN;
+        sim_trace(world, "    %u: %s task %u:%llu block %u peer %u step %u slot %u:%llu", node->id,
+                  action_names[action->kind], action->task.layer, (unsigned long long)action->task.index, action->block,
+                  action->peer, action->step, runs ? action->slot : 0, runs ? (unsigned long long)action->run : 0);
         carry_out(world, node, action);
     }
     worker->message = NULL;
@@ -552,7 +589,7 @@ static void step(struct sim_world *world, struct sim_node *node, struct tessi_fl
 /* --- events --- */
 
 /* The planner hears of it some time later, and of another slot's steps perhaps before. */
-static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t number, bool skipped)
+void sim_worker_run_ended(struct sim_world *world, struct sim_node *node, uint32_t number, bool skipped)
 {
     struct slot *slot = &node->worker->slots[number];
     struct tessi_flow_action action = slot->runs[0].action;
@@ -562,11 +599,13 @@ static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t
                                          .run = action.run,
                                          .ran_ns = world->now_ns - slot->runs[0].started_ns,
                                          .status = skipped ? TESSI_CANCELLED : fails ? TESSI_FAILED : TESSI_OK,
-                                         .text = !skipped && fails ? "scripted to fail" : NULL};
+                                         .text = !skipped && fails ? "scripted to fail" : NULL,
+                                         .elsewhere = slot->runs[0].elsewhere};
     if (outcome.status == TESSI_OK) {
         compute(world, node, &action);
     } else {
         slot->failed = action.run;
+        sim_place(world, node, action.out)->memory->spoiled = true;
     }
     slot->ended = action.run;
     slot->count--;
@@ -579,8 +618,15 @@ static void on_step_end(struct sim_world *world, struct sim_node *node, uint32_t
         sim_schedule(world, world->now_ns + delay_ns,
                      (struct sim_event){.kind = SIM_STEP_TOLD, .node = node->id, .a = number});
     }
-    for (uint32_t s = 0; s < node->worker->config.slots; s++) {
+    for (uint32_t s = 0; s < slots_all(node->worker); s++) {
         start_step(world, node, s);
+    }
+}
+
+static void on_step_end(struct sim_world *world, struct sim_node *node, const struct sim_event *event)
+{
+    if (event->b == node->worker->slots[event->a].round) { /* else its device was lost meanwhile */
+        sim_worker_run_ended(world, node, event->a, event->failed);
     }
 }
 
@@ -590,13 +636,17 @@ static void on_step_told(struct sim_world *world, struct sim_node *node, uint32_
     struct tessi_flow_event event = {
         .kind = TESSI_FLOW_STEP_DONE, .outcomes = slot->outcomes, .outcome_count = slot->outcome_count};
     slot->telling = false;
-    step(world, node, &event, NULL);
+    if (number >= node->worker->config.slots) {
+        sim_devices_tell(world, node, slot);
+        return;
+    }
+    sim_worker_step(world, node, &event, NULL);
     slot->outcome_count = 0;
 }
 
 static void on_spilled(struct sim_world *world, struct sim_node *node, const struct sim_event *event)
 {
-    struct place *place = place_at(world, node, event->a);
+    struct place *place = sim_place(world, node, event->a);
     struct sim_worker *worker = node->worker;
     place->busy = false;
     if (!event->failed && place->to_file) {
@@ -607,7 +657,7 @@ static void on_spilled(struct sim_world *world, struct sim_node *node, const str
                      (unsigned long long)worker->file_bytes, (unsigned long long)worker->config.spill_bytes);
         }
     }
-    step(world, node,
+    sim_worker_step(world, node,
          &(struct tessi_flow_event){.kind = TESSI_FLOW_SPILLED,
                                     .block = event->a,
                                     .status = event->failed ? TESSI_IO : TESSI_OK},
@@ -630,7 +680,7 @@ static void on_loaded(struct sim_world *world, struct sim_node *node, const stru
         begin_anew(world, node);
         return;
     }
-    struct place *place = place_at(world, node, event->a);
+    struct place *place = sim_place(world, node, event->a);
     bool bad = place->damaged;
     place->busy = false;
     if (!bad) {
@@ -638,7 +688,7 @@ static void on_loaded(struct sim_world *world, struct sim_node *node, const stru
         place->memory->complete = true;
         drop_file(node, place);
     }
-    step(world, node,
+    sim_worker_step(world, node,
          &(struct tessi_flow_event){.kind = TESSI_FLOW_LOADED,
                                     .block = event->a,
                                     .status = bad ? TESSI_FORMAT : TESSI_OK},
@@ -666,8 +716,9 @@ static void start_flow(struct sim_world *world, struct sim_node *node)
     };
     enum tessi_status status = tessi_resources_parse(node->info.resources, &worker->config.resources, NULL);
     TESS_ASSERT(status == TESSI_OK);
+    sim_devices_create(world, node);
     worker->flow = tessi_flow_create(&worker->config);
-    worker->slots = tessi_zalloc(worker->config.slots * sizeof *worker->slots);
+    worker->slots = tessi_zalloc(slots_all(worker) * sizeof *worker->slots);
     node->welcomed = true;
 }
 
@@ -742,15 +793,16 @@ static void on_order(struct sim_world *world, struct sim_node *node, struct sim_
         for (size_t i = 0; i < action->layer_count; i++) {
             event.kind = TESSI_FLOW_LAYER;
             event.layer = (struct tessi_layer *)(uintptr_t)action->layers[i];
+            event.device = sim_devices_take(world, node->worker, event.layer);
             ((const struct tessi_layer **)(uintptr_t)action->layers)[i] = NULL;
-            step(world, node, &event, NULL);
+            sim_worker_step(world, node, &event, NULL);
         }
         return;
     case TESSI_SCHED_DROP_LAYERS:
         for (size_t i = 0; i < action->id_count; i++) {
             event.kind = TESSI_FLOW_DROP_LAYER;
             event.layer_id = action->ids[i];
-            step(world, node, &event, NULL);
+            sim_worker_step(world, node, &event, NULL);
         }
         return;
     case TESSI_SCHED_ASSIGN: event.kind = TESSI_FLOW_ASSIGN; break;
@@ -777,7 +829,7 @@ static void on_order(struct sim_world *world, struct sim_node *node, struct sim_
         }
         worker->transfer_count = kept;
     }
-    step(world, node, &event, NULL);
+    sim_worker_step(world, node, &event, NULL);
 }
 
 static void peer_gone(struct sim_world *world, struct sim_node *node, uint32_t peer)
@@ -786,11 +838,6 @@ static void peer_gone(struct sim_world *world, struct sim_node *node, uint32_t p
     gone.action.kind = TESSI_SCHED_PEER_LOST;
     gone.action.worker = peer;
     on_order(world, node, &gone);
-}
-
-static bool same_task(struct tessi_task a, struct tessi_task b)
-{
-    return a.session == b.session && a.layer == b.layer && a.index == b.index;
 }
 
 /* The pull that the message answers goes off the list. */
@@ -814,7 +861,7 @@ static void on_peer_hello(struct sim_world *world, struct sim_node *node, uint32
         if (transfer->peer == from && transfer->unsent) {
             transfer->unsent = false;
             send_to_peer(world, node, SIM_PULL,
-                         &(struct tessi_flow_action){.peer = from, .task = transfer->task, .block = transfer->block});
+                         &(struct tessi_flow_action){.peer = from, .task = transfer->task, .block = transfer->block}, NULL);
         }
     }
 }
@@ -843,13 +890,13 @@ static void on_peer_message(struct sim_world *world, struct sim_node *node, cons
         if (!end_transfer(node->worker, message, &block)) {
             return;
         }
-        struct sim_region *memory = place_at(world, node, block)->memory;
+        struct sim_region *memory = sim_place(world, node, block)->memory;
         memory->value = message->value;
         memory->complete = true;
     } else if (message->kind == SIM_MOVED || message->kind == SIM_ASK) {
         (void)end_transfer(node->worker, message, &block);
     }
-    step(world, node, &event, message);
+    sim_worker_step(world, node, &event, message);
 }
 
 static void on_message(struct sim_world *world, struct sim_node *node, struct sim_message *message)
@@ -875,7 +922,7 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
     }
     switch (event->kind) {
     case SIM_DELIVER: on_message(world, node, event->message); break;
-    case SIM_STEP_END: on_step_end(world, node, event->a, event->failed); break;
+    case SIM_STEP_END: on_step_end(world, node, event); break;
     case SIM_STEP_TOLD: on_step_told(world, node, event->a); break;
     case SIM_SPILLED: on_spilled(world, node, event); break;
     case SIM_LOADED: on_loaded(world, node, event); break;
@@ -884,12 +931,17 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
         flush(world, node);
         break;
     case SIM_BEAT: on_beat(world, node); break;
+    case SIM_DEVICE_HOME: sim_devices_home(world, node, event->a); break;
+    case SIM_DEVICE_LOST: sim_devices_lost(world, node, event->a); break;
     case SIM_TICK:
     case SIM_RESUME:
     case SIM_FAULT:
     case SIM_SCRIPT:
     case SIM_LET_GO:
         TESS_ASSERT(false);
+    }
+    if (node->alive) {
+        sim_devices_go_on(world, node);
     }
     go_when_free(world, node);
 }
@@ -916,6 +968,9 @@ void sim_worker_start(struct sim_world *world, bool adequate)
         info->spill_bytes = world->spill_bytes + world->memory_bytes;
     }
     sim_resources_choose(world, info, adequate);
+    if (random_chance(&world->devices, options->device_percent)) {
+        node->devices = (uint32_t)random_between(&world->devices, 1, 2);
+    }
     struct sim_message *hello = sim_message(SIM_HELLO, node->id, SIM_SCHEDULER);
     hello->info = *info;
     sim_send(world, hello);
@@ -926,10 +981,11 @@ void sim_worker_start(struct sim_world *world, bool adequate)
 void sim_worker_destroy(struct sim_world *world, struct sim_node *node)
 {
     struct sim_worker *worker = node->worker;
+    sim_devices_destroy(worker);
     for (size_t p = 0; p < worker->place_count; p++) {
         sim_region_drop(world, worker->places[p].memory);
     }
-    for (uint32_t s = 0; worker->slots != NULL && s < worker->config.slots; s++) {
+    for (uint32_t s = 0; worker->slots != NULL && s < slots_all(worker); s++) {
         tessi_free(worker->slots[s].runs);
         tessi_free(worker->slots[s].outcomes);
     }

@@ -9,6 +9,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "tests/sim/shell.h"
 
 #define STUCK_NS (30 * SIM_S)   /* nothing has happened for so long */
 #define LONG_NS (600 * SIM_S)   /* and yet it does not end */
@@ -345,6 +346,13 @@ static void kill_all(struct sim_world *world)
     }
 }
 
+static void break_device(struct sim_world *world, struct sim_node *node)
+{
+    if (node != NULL && node->welcomed) {
+        sim_devices_break(world, node, random_below(&world->random, 2));
+    }
+}
+
 /* From now on everything goes well, so everything must come to an end. */
 static void end_faults(struct sim_world *world)
 {
@@ -379,6 +387,9 @@ static void on_fault(struct sim_world *world, const struct sim_fault *fault)
         break;
     case SIM_KILL_ALL:
         kill_all(world);
+        break;
+    case SIM_BREAK:
+        break_device(world, any_node(world, false));
         break;
     case SIM_END:
         end_faults(world);
@@ -441,6 +452,8 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
     case SIM_RESUME:
     case SIM_SCRIPT:
     case SIM_LET_GO:
+    case SIM_DEVICE_HOME:
+    case SIM_DEVICE_LOST:
         node_event(world, sim_node(world, event->node), event);
         break;
     }
@@ -555,7 +568,8 @@ static void destroy(struct sim_world *world)
 
 void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *digest)
 {
-    struct sim_world world = {.seed = seed, .verbose = verbose, .tick_ns = INT64_MAX, .alone_since_ns = -1, .bare_since_ns = -1};
+    struct sim_world world = {
+        .seed = seed, .verbose = verbose, .tick_ns = INT64_MAX, .alone_since_ns = -1, .bare_since_ns = -1};
     struct sim_event event;
     world.random.state = sim_mix(seed, UINT64_C(0x7465737365726121));
     world.options.profile = profile;

@@ -4,6 +4,7 @@
  *   graph.c   random graphs and the serial oracle
  *   net.c     events in time order; messages over links that keep their order
  *   worker.c  a worker's shell: memory, slots, files, transfers, leases
+ *   devices.c its devices
  *   client.c  a client: submits, serves, reads and compares, releases
  *   wishes.c  priorities, policies and resources
  *   script.c  what each client is going to do, and the faults
@@ -25,7 +26,7 @@
 
 enum sim_profile {
     SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS,
-    SIM_LEAVES, SIM_TIGHT,
+    SIM_LEAVES, SIM_TIGHT, SIM_DEVICES,
     SIM_ANY /* what the seed says */
 };
 #define SIM_PROFILES 8 /* seeds take the first ones in turns; every other calm world is one of leaves */
@@ -57,6 +58,9 @@ struct sim_options {
     uint32_t deaths, pauses, joins, leaves, client_deaths, client_pauses;
     bool leave_in_peace;        /* workers that leave have time, and room elsewhere: nothing may be lost by it */
     bool all_die;
+    uint32_t device_percent;    /* workers with devices */
+    uint32_t breaks;            /* of devices */
+    uint32_t elsewhere_percent; /* steps that do not fit their device */
     int64_t fault_end_ns;
 };
 
@@ -66,6 +70,11 @@ struct sim_region { /* memory that leases may share */
     uint32_t next_step;
     bool complete;
     bool recycled; /* its owner has given it to something else: what it holds now is noise */
+    bool away;     /* `value` is what `device` has, and host memory holds noise */
+    bool spoiled;  /* a step that wrote it was not run: it will not be complete */
+    bool damaged;  /* it stands for a file, which is */
+    uint32_t device;
+    uint32_t keeps; /* references that keep its memory from being used again */
 };
 
 enum sim_message_kind {
@@ -100,7 +109,7 @@ struct sim_message {
 
 enum sim_event_kind {
     SIM_DELIVER,
-    SIM_STEP_END,  /* a: slot */
+    SIM_STEP_END,  /* a: slot, b: its round */
     SIM_STEP_TOLD, /* a: slot; the planner hears of the steps that have ended there */
     SIM_SPILLED,   /* a: block */
     SIM_LOADED,    /* a: block; failed: a file that a peer wants turned out to be damaged */
@@ -111,12 +120,14 @@ enum sim_event_kind {
     SIM_FAULT,     /* a: number of the fault */
     SIM_SCRIPT,    /* a client goes on */
     SIM_LET_GO,    /* a client gives back lease number a */
+    SIM_DEVICE_HOME, /* a: ticket; the block's bytes are in host memory */
+    SIM_DEVICE_LOST, /* a: device; the worker notices that it is broken */
 };
 
 struct sim_event {
     enum sim_event_kind kind;
     uint32_t node;
-    uint32_t a;
+    uint32_t a, b;
     bool failed;   /* SPILLED, LOADED */
     bool periodic; /* would go on for ever */
     struct sim_message *message; /* DELIVER: owned */
@@ -179,12 +190,14 @@ struct sim_node {
     size_t view_capacity;
     struct tessi_worker_info info;
     double slowness;
+    uint32_t devices;
     uint32_t to_scheduler, from_scheduler; /* messages under way */
     struct sim_worker *worker; /* NULL: a client, or dead */
     struct sim_client *client;
 };
 
-enum sim_fault_kind { SIM_KILL, SIM_PAUSE, SIM_JOIN, SIM_DRAIN, SIM_KILL_CLIENT, SIM_PAUSE_CLIENT, SIM_KILL_ALL, SIM_END };
+enum sim_fault_kind { SIM_KILL, SIM_PAUSE, SIM_JOIN, SIM_DRAIN, SIM_KILL_CLIENT, SIM_PAUSE_CLIENT, SIM_KILL_ALL, SIM_BREAK,
+                      SIM_END };
 
 struct sim_fault {
     enum sim_fault_kind kind;
@@ -222,6 +235,7 @@ struct sim_world {
     int64_t alone_since_ns, alone_longest_ns;
     int64_t bare_since_ns, bare_longest_ns; /* nobody has all resources */
     struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
+    struct random devices; /* likewise */
     bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
     uint64_t reads_right, tasks_run, regions;

@@ -246,7 +246,8 @@ static struct outcome run(struct world *world, uint64_t tasks)
     if (late_speed > 0 && late_ns < outcome.bound_ns) {
         outcome.bound_ns = late_ns + (work_ns - late_ns * speed) / (speed + late_speed);
     }
-    print_message("makespan %.3f s, bound %.3f s, ratio %.3f; %llu tasks moved, %llu asked back, %llu given up, one up to %u times\n",
+    print_message("makespan %.3f s, bound %.3f s, ratio %.3f; %llu tasks moved, %llu asked back, %llu given up, one "
+                  "up to %u times\n",
                   outcome.makespan_ns / 1e9, outcome.bound_ns / 1e9, outcome.makespan_ns / outcome.bound_ns,
                   (unsigned long long)status.steals, (unsigned long long)world->asked_back,
                   (unsigned long long)world->given_up, world->moves - 1);

@@ -407,8 +407,8 @@ static void test_pinned_chain_alternates(void **state)
     stop(&world);
 }
 
-/* Two interleaved chains of one layer whose links take long: each worker is given one of them, and reads nothing of the other
- * one's. */
+/* Two interleaved chains of one layer whose links take long: each worker is given one of them, and reads nothing of
+ * the other one's. */
 static void test_long_links_are_spread(void **state)
 {
     (void)state;

@@ -216,6 +216,19 @@ static void pack(const struct tessi_message *message, struct tessi_buffer *buffe
     assert_int_equal(tessi_message_pack(buffer, message, &error), TESSI_OK);
 }
 
+/* False: no message has that code. */
+static bool sample_packed(struct sample *sample, uint32_t code, struct tessi_buffer *buffer)
+{
+    if (tessi_wire_row(code) == NULL) {
+        return false;
+    }
+    struct tessi_message message;
+    sample_message(sample, (enum tessi_msg_type)code, &message);
+    pack(&message, buffer);
+    tessi_message_fini(&message);
+    return true;
+}
+
 static void must_unpack(const struct tessi_buffer *buffer, struct tessi_message *message)
 {
     struct tessi_error error = {0};
@@ -272,14 +285,11 @@ static void test_truncation_at_every_byte(void **state)
     (void)state;
     struct sample sample = {2};
     for (uint32_t code = 0; code < TESSI_MSG_CODE_END; code++) {
-        if (tessi_wire_row(code) == NULL) {
+        struct tessi_message out;
+        struct tessi_buffer buffer = {0};
+        if (!sample_packed(&sample, code, &buffer)) {
             continue;
         }
-        struct tessi_message message, out;
-        struct tessi_buffer buffer = {0};
-        sample_message(&sample, (enum tessi_msg_type)code, &message);
-        pack(&message, &buffer);
-        tessi_message_fini(&message);
         for (size_t size = 0; size < buffer.size; size++) {
             struct tessi_error error = {0};
             uint8_t *copy = malloc(size > 0 ? size : 1);
@@ -308,9 +318,7 @@ static void test_bit_flips(void **state)
         } while (tessi_wire_row(code) == NULL);
         struct tessi_message message, again;
         struct tessi_buffer buffer = {0}, second = {0};
-        sample_message(&sample, (enum tessi_msg_type)code, &message);
-        pack(&message, &buffer);
-        tessi_message_fini(&message);
+        (void)sample_packed(&sample, code, &buffer);
         for (int64_t flips = sample_between(&sample, 1, 4); flips > 0; flips--) {
             buffer.data[sample_next(&sample) % buffer.size] ^= (uint8_t)(1u << sample_next(&sample) % 8);
         }
@@ -397,14 +405,11 @@ static void test_memory_that_runs_out(void **state)
     (void)state;
     struct sample sample = {4};
     for (uint32_t code = 0; code < TESSI_MSG_CODE_END; code++) {
-        if (tessi_wire_row(code) == NULL) {
+        struct tessi_message out;
+        struct tessi_buffer buffer = {0};
+        if (!sample_packed(&sample, code, &buffer)) {
             continue;
         }
-        struct tessi_message message, out;
-        struct tessi_buffer buffer = {0};
-        sample_message(&sample, (enum tessi_msg_type)code, &message);
-        pack(&message, &buffer);
-        tessi_message_fini(&message);
         enum tessi_status status;
         uint64_t nth = 0;
         do {

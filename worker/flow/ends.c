@@ -74,7 +74,7 @@ static void leave_devices(struct tessi_flow *flow, struct flow_layer *layer)
         }
         if (task->started && task->at_device && !task->suspect) {
             suspect(flow, handle);
-        } else if (tessi_queue_contains(&flow->startable[1], handle)) {
+        } else if (tessi_queue_contains(&flow->startable[FLOW_DEVICE], handle)) {
             tessi_flow_task_unready(flow, handle);
             tessi_flow_task_ready(flow, handle);
         }
@@ -94,7 +94,7 @@ void tessi_flow_on_no_devices(struct tessi_flow *flow)
 
 void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task)
 {
-    flow->streams[task->at_device ? 1 : 0] -= task->stream ? 1 : 0;
+    flow->streams[task->at_device ? FLOW_DEVICE : FLOW_CPU] -= task->stream ? 1 : 0;
     task->stream = false;
 }
 

@@ -1,28 +1,11 @@
 /* Why a task waits, in words. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "core/base/text.h"
 #include "worker/flow/internal.h"
 
 #define INPUTS_TOLD 8
-
-struct sink {
-    char *text;
-    size_t size, used;
-};
-
-__attribute__((format(printf, 2, 3))) static void say(struct sink *sink, const char *format, ...)
-{
-    char line[256];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)tessi_text_format_list(line, sizeof line, format, arguments);
-    va_end(arguments);
-    (void)tessi_text_format(sink->text + sink->used, sink->size - sink->used, "%s%s", sink->used > 0 ? "\n" : "", line);
-    sink->used += strlen(sink->text + sink->used);
-}
 
 /* What stands between the block and its being readable here. */
 static const char *block_state(const struct flow_block *block)
@@ -64,7 +47,7 @@ static const char *block_state(const struct flow_block *block)
     return "";
 }
 
-static void tell_inputs(const struct tessi_flow *flow, const struct flow_task *task, struct sink *sink)
+static void tell_inputs(const struct tessi_flow *flow, const struct flow_task *task, struct tessi_lines *lines)
 {
     uint32_t told = 0;
     for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
@@ -73,7 +56,7 @@ static void tell_inputs(const struct tessi_flow *flow, const struct flow_task *t
             continue;
         }
         if (told++ == INPUTS_TOLD) {
-            say(sink, "and more inputs are not here");
+            tessi_lines_say(lines, "and more inputs are not here");
             return;
         }
         const struct tessi_task name = tessi_flow_block_name(flow, block);
@@ -81,8 +64,8 @@ static void tell_inputs(const struct tessi_flow *flow, const struct flow_task *t
         if (block->source != 0) {
             (void)tessi_text_format(source, sizeof source, " worker %" PRIu32, block->source);
         }
-        say(sink, "its input %" PRIu32 ":%" PRIu64 " (%" PRIu64 " bytes) %s%s", name.layer, name.index, block->bytes,
-            block_state(block), source);
+        tessi_lines_say(lines, "its input %" PRIu32 ":%" PRIu64 " (%" PRIu64 " bytes) %s%s", name.layer, name.index,
+                        block->bytes, block_state(block), source);
     }
 }
 
@@ -108,7 +91,7 @@ static uint64_t steps_before(const struct tessi_flow *flow, uint32_t task)
     return run - slot->first;
 }
 
-static void tell_ready(const struct tessi_flow *flow, const struct flow_task *task, struct sink *sink)
+static void tell_ready(const struct tessi_flow *flow, const struct flow_task *task, struct tessi_lines *lines)
 {
     uint32_t busy = 0;
     for (uint32_t i = 0; i < flow->config.slots; i++) {
@@ -117,48 +100,48 @@ static void tell_ready(const struct tessi_flow *flow, const struct flow_task *ta
     const struct flow_block *block = flow_block(flow, task->block);
     uint64_t room = flow->config.memory_bytes - flow->used_bytes;
     if (busy < flow->config.slots && (flow->blocked || block->bytes > room)) {
-        say(sink,
-            "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64 " of %" PRIu64
-            " are in use%s",
-            block->bytes, flow->used_bytes, flow->config.memory_bytes,
-            flow->blocked ? ", and the oldest task gets room first" : "");
+        tessi_lines_say(lines,
+                        "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64
+                        " of %" PRIu64 " are in use%s",
+                        block->bytes, flow->used_bytes, flow->config.memory_bytes,
+                        flow->blocked ? ", and the oldest task gets room first" : "");
         return;
     }
-    say(sink, "its inputs are here; it waits for a slot: %" PRIu32 " of %" PRIu32 " are busy", busy,
-        flow->config.slots);
+    tessi_lines_say(lines, "its inputs are here; it waits for a slot: %" PRIu32 " of %" PRIu32 " are busy", busy,
+                    flow->config.slots);
 }
 
 const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task name, char *text, size_t size)
 {
-    struct sink sink = {text, size, 0};
-    text[0] = 0;
+    struct tessi_lines lines = tessi_lines_over(text, size);
     uint32_t handle = tessi_flow_block_find(flow, name);
     const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
     if (block == NULL || block->task == FLOW_NONE) {
-        say(&sink, block != NULL && flow_block_servable(block)
-                       ? "it is done here"
-                       : "it has not arrived at the worker yet, or has left it");
+        tessi_lines_say(&lines, block != NULL && flow_block_servable(block)
+                                    ? "it is done here"
+                                    : "it has not arrived at the worker yet, or has left it");
         return text;
     }
     const struct flow_task *task = flow_task(flow, block->task);
     if (task->queued > 0) {
-        say(&sink, "it is at slot %" PRIu32 ", step %" PRIu32 " of %" PRIu32 ", with %" PRIu64 " steps before it",
-            task->slot, task->done_steps + 1, task->steps, steps_before(flow, block->task));
+        tessi_lines_say(&lines,
+                        "it is at slot %" PRIu32 ", step %" PRIu32 " of %" PRIu32 ", with %" PRIu64 " steps before it",
+                        task->slot, task->done_steps + 1, task->steps, steps_before(flow, block->task));
         return text;
     }
-    say(&sink, "it came to the worker %.3f s before its last event; %" PRIu64 " older tasks are there",
-        (double)(flow->now_ns - task->assigned_ns) / 1e9, older(flow, task));
+    tessi_lines_say(&lines, "it came to the worker %.3f s before its last event; %" PRIu64 " older tasks are there",
+                    (double)(flow->now_ns - task->assigned_ns) / 1e9, older(flow, task));
     if (task->receive) {
-        say(&sink, "its block %s the client", block_state(block));
+        tessi_lines_say(&lines, "its block %s the client", block_state(block));
     } else if (task->missing > 0) {
         if (task->started) {
-            say(&sink, "it has made %" PRIu32 " of %" PRIu32 " steps", task->done_steps, task->steps);
+            tessi_lines_say(&lines, "it has made %" PRIu32 " of %" PRIu32 " steps", task->done_steps, task->steps);
         }
-        tell_inputs(flow, task, &sink);
+        tell_inputs(flow, task, &lines);
     } else if (block->state == FLOW_ABANDONED) {
-        say(&sink, "the memory of an earlier copy of its block is still in use");
+        tessi_lines_say(&lines, "the memory of an earlier copy of its block is still in use");
     } else {
-        tell_ready(flow, task, &sink);
+        tell_ready(flow, task, &lines);
     }
     return text;
 }

@@ -41,8 +41,8 @@ void tessi_flow_await_client(struct tessi_flow *flow, uint32_t handle)
 static struct flow_request request_for(const struct tessi_flow *flow, const struct flow_block *block, bool oldest)
 {
     struct flow_request request = {.bytes = block->bytes, .at = {UINT64_MAX, UINT64_MAX}};
-    const struct tessi_heap_entry *device = tessi_heap_peek(&flow->idle[1]);
-    bool idle = tessi_heap_peek(&flow->idle[0])->first == 0 || (device != NULL && device->first == 0);
+    const struct tessi_heap_entry *device = tessi_heap_peek(&flow->idle[FLOW_DEVICE]);
+    bool idle = tessi_heap_peek(&flow->idle[FLOW_CPU])->first == 0 || (device != NULL && device->first == 0);
     if (oldest) {
         const struct flow_task *task = flow_task(flow, tessi_flow_oldest(flow));
         request.at = flow_task_position(task, task->next_step);

@@ -25,8 +25,8 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     tessi_flow_pool_init(&flow->layers, sizeof(struct flow_layer), sizeof(struct flow_layer));
     flow->slots = tessi_zalloc(flow_slots_all(flow) * sizeof *flow->slots);
     for (uint32_t i = 0; i < flow_slots_all(flow); i++) {
-        int kind = i < config->slots ? 0 : 1;
-        flow->slots[i].depth = kind == 0 ? config->slot_depth : FLOW_DEVICE_DEPTH;
+        enum flow_kind kind = i < config->slots ? FLOW_CPU : FLOW_DEVICE;
+        flow->slots[i].depth = kind == FLOW_CPU ? config->slot_depth : FLOW_DEVICE_DEPTH;
         flow->slots[i].ring = tessi_zalloc(flow->slots[i].depth * sizeof *flow->slots[i].ring);
         flow->slots[i].first = flow->slots[i].next = 1;
         tessi_heap_push(&flow->idle[kind], 0, i, i);
@@ -69,14 +69,14 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_map_fini(&flow->peer_of);
     tessi_map_fini(&flow->layer_of);
     tessi_queue_fini(&flow->all);
-    tessi_queue_fini(&flow->startable[0]);
-    tessi_queue_fini(&flow->startable[1]);
+    for (enum flow_kind kind = FLOW_CPU; kind < FLOW_KINDS; kind++) {
+        tessi_queue_fini(&flow->startable[kind]);
+        tessi_heap_fini(&flow->idle[kind]);
+    }
     tessi_heap_fini(&flow->lacking);
     tessi_free(flow->holders.items);
     tessi_free(flow->set_aside.items);
     tessi_queue_fini(&flow->runnable);
-    tessi_heap_fini(&flow->idle[0]);
-    tessi_heap_fini(&flow->idle[1]);
     for (int i = 0; i < FLOW_CLASSES; i++) {
         tessi_heap_fini(&flow->fetch[i]);
     }

@@ -90,7 +90,7 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_ASK,
     TESSI_FLOW_REVOKE,      /* the owner wants its lease back */
     TESSI_FLOW_DATA,        /* the bytes pulled from `peer` are complete in the block's memory */
-    TESSI_FLOW_SPILLED,     /* spill file written (or, status ≠ OK, could not be) */
+    TESSI_FLOW_SPILLED,     /* spill file written (or, status ≠ OK, could not be; LOST: its bytes are, which comes first) */
     TESSI_FLOW_LOST,        /* a complete block that was made here is gone with the device that had it */
     TESSI_FLOW_NO_DEVICES,  /* device slots take nothing any more */
     TESSI_FLOW_LOADED,      /* block is back in memory (status ≠ OK: its file is damaged: the block is lost) */

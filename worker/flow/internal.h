@@ -30,7 +30,7 @@
 #include "worker/flow/flow.h"
 
 #define FLOW_NONE UINT32_MAX
-#define FLOW_DEVICE_DEPTH 3          /* steps of one task at a device slot: its device knows the next one before the first ends */
+#define FLOW_DEVICE_DEPTH 3          /* steps of one task at a device slot: it knows the next before the first ends */
 #define FLOW_SPILLS_MAX 4            /* files written at a time */
 #define FLOW_VICTIMS_MAX 64          /* copies dropped for a request that does not wait in line */
 #define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
@@ -237,6 +237,8 @@ struct flow_request {
     bool in_line; /* if there is no room, younger requests wait for this one */
 };
 
+enum flow_kind { FLOW_CPU, FLOW_DEVICE, FLOW_KINDS }; /* of slots, and of the tasks that are for them */
+
 struct tessi_flow {
     struct tessi_flow_config config;
     struct tessi_flow_actions *actions; /* of the step under way */
@@ -247,7 +249,8 @@ struct tessi_flow {
     uint32_t page, block_count;
     uint32_t recent[FLOW_RECENT]; /* layers looked for lately, by id; NONE */
     struct tessi_queue all;    /* every task */
-    struct tessi_queue startable[2], runnable; /* waiting, for a CPU slot or for a device slot; started, next step has its inputs and a place */
+    struct tessi_queue startable[FLOW_KINDS]; /* waiting for a slot of their kind */
+    struct tessi_queue runnable; /* started, and the next step has its inputs and a place */
     struct tessi_heap lacking; /* as startable, but for a resource that is not free */
     struct flow_handles set_aside; /* startable, but without room in the round under way */
     bool priorities; /* tasks of different priority have been here: the startable ones are not in task order */
@@ -256,7 +259,7 @@ struct tessi_flow {
     uint64_t resources_used[TESSI_RESOURCES_MAX]; /* as in the configuration */
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
     struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
-    struct tessi_heap idle[2]; /* slots by queue length: CPU slots, device slots */
+    struct tessi_heap idle[FLOW_KINDS]; /* slots by queue length */
     struct flow_slot *slots;
     struct flow_handles checks, copies, failed_spills;
     struct tessi_span *where;  /* of the assignment under way, sorted */
@@ -267,7 +270,7 @@ struct tessi_flow {
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
     uint32_t seq, started, spilling, spill_generation;
-    uint32_t streams[2];       /* started tasks of several steps, at CPU slots and at device slots */
+    uint32_t streams[FLOW_KINDS]; /* started tasks of several steps, at slots of the kind */
     int64_t now_ns;            /* of the event under way */
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
@@ -329,10 +332,10 @@ static inline bool flow_block_promised(const struct tessi_flow *flow, const stru
 {
     return block->state == FLOW_MAKING && block->task != FLOW_NONE && flow_task(flow, block->task)->promises;
 }
-/* 1: a task for device slots. */
-static inline int flow_task_kind(const struct tessi_flow *flow, const struct flow_task *task)
+/* The kind of slots that the task is for. */
+static inline enum flow_kind flow_task_kind(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    return flow_layer(flow, flow_block(flow, task->block)->layer)->device ? 1 : 0;
+    return flow_layer(flow, flow_block(flow, task->block)->layer)->device ? FLOW_DEVICE : FLOW_CPU;
 }
 static inline bool flow_after(struct flow_position a, struct flow_position b)
 {

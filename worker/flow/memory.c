@@ -307,9 +307,12 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
     if (block == NULL) {
         return;
     }
+    bool gone = event->status == TESSI_LOST; /* there was nothing to write, which says nothing about the disk */
     flow->spilling--;
-    flow->spill_broken = event->status != TESSI_OK;
-    if (event->status != TESSI_OK) {
+    flow->spill_broken = gone ? flow->spill_broken : event->status != TESSI_OK;
+    if (gone) {
+        TESS_ASSERT(block->state == FLOW_ABANDONED);
+    } else if (event->status != TESSI_OK) {
         drop_file(flow, block);
         block->spill_failed = flow->spill_generation;
         tessi_flow_handles_push(&flow->failed_spills, event->block);
@@ -352,7 +355,8 @@ void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event
 void tessi_flow_on_lost(struct tessi_flow *flow, const struct tessi_flow_event *event)
 {
     struct flow_block *block = event->block < flow->blocks.count ? flow_block(flow, event->block) : NULL;
-    if (block == NULL || !block->live || block->state != FLOW_LOCAL || !block->owned) {
+    bool here = block != NULL && block->live && (block->state == FLOW_LOCAL || block->state == FLOW_SPILLING);
+    if (!here || !block->owned) {
         flow->stale_events++;
         return;
     }

@@ -31,7 +31,7 @@ static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_ta
 
 void tessi_flow_slot_recount(struct tessi_flow *flow, uint32_t slot)
 {
-    struct tessi_heap *idle = &flow->idle[slot < flow->config.slots ? 0 : 1];
+    struct tessi_heap *idle = &flow->idle[slot < flow->config.slots ? FLOW_CPU : FLOW_DEVICE];
     (void)tessi_heap_remove(idle, slot);
     tessi_heap_push(idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
 }
@@ -112,10 +112,10 @@ static int64_t begin_ns(const struct tessi_flow *flow, const struct flow_task *t
 /* With its inputs where they are being made, or at the slot with the least to do. */
 static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    int kind = flow_task_kind(flow, task);
+    enum flow_kind kind = flow_task_kind(flow, task);
     uint32_t idle = tessi_heap_peek(&flow->idle[kind])->value, best = FLOW_NONE;
     int64_t best_ns = 0;
-    if (kind == 1) {
+    if (kind == FLOW_DEVICE) {
         return idle; /* its device is not chosen here */
     }
     for (uint32_t i = task->demand_at; next_input(task, i); i++) {
@@ -240,7 +240,7 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
 static bool hold_back_for_maker(struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_task *task = flow_task(flow, handle);
-    for (uint32_t i = task->demand_at; flow_task_kind(flow, task) == 1 && next_input(task, i); i++) {
+    for (uint32_t i = task->demand_at; flow_task_kind(flow, task) == FLOW_DEVICE && next_input(task, i); i++) {
         const struct flow_block *block = flow_block(flow, task->links[i].block);
         if (block->state == FLOW_MAKING) {
             hold_back(flow, handle, flow_task(flow, block->task)->slot);
@@ -290,13 +290,13 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
 {
     struct flow_task *task = flow_task(flow, handle);
     struct flow_block *block = flow_block(flow, task->block);
-    int kind = flow_task_kind(flow, task);
+    enum flow_kind kind = flow_task_kind(flow, task);
     if (hold_back_for_maker(flow, handle)) {
         return FLOW_GRANTED;
     }
     uint32_t slot = choose_slot(flow, task), idle = tessi_heap_peek(&flow->idle[kind])->value;
     struct tessi_flow_action after;
-    uint32_t streams_max = kind == 0 ? STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
+    uint32_t streams_max = kind == FLOW_CPU ? STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
     bool streams = task->steps > 1 && flow->streams[kind] >= streams_max;
     if ((!oldest && streams) || !name_after(flow, task, &after)) {
         return FLOW_NO_SLOT;
@@ -331,7 +331,7 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     task->started = true;
     flow->started++;
     task->stream = task->steps > 1;
-    task->at_device = kind == 1;
+    task->at_device = kind == FLOW_DEVICE;
     flow->streams[kind] += task->stream ? 1 : 0;
     tessi_flow_block_move(flow, task->block, FLOW_MAKING);
     bool handed = dispatch(flow, handle, slot);
@@ -376,7 +376,7 @@ enum source { START, START_AT_DEVICE, FIRST_INPUT, LATER_INPUT, SOURCES };
 static int next_source(const struct tessi_flow *flow, const bool open[SOURCES])
 {
     const struct tessi_heap_entry *tops[SOURCES] = {
-        tessi_queue_peek(&flow->startable[0]), tessi_queue_peek(&flow->startable[1]),
+        tessi_queue_peek(&flow->startable[FLOW_CPU]), tessi_queue_peek(&flow->startable[FLOW_DEVICE]),
         tessi_heap_peek(&flow->fetch[FLOW_WAITING]), tessi_heap_peek(&flow->fetch[FLOW_AHEAD])};
     struct flow_position best = {0, 0};
     int chosen = -1;
@@ -399,7 +399,7 @@ static int next_source(const struct tessi_flow *flow, const bool open[SOURCES])
 
 /* Start the first startable task. When there is no room for it, older ones of lower priority may still be given what
  * there is, and younger ones of any kind may not. */
-static enum flow_grant start_next(struct tessi_flow *flow, int kind, uint64_t *limit)
+static enum flow_grant start_next(struct tessi_flow *flow, enum flow_kind kind, uint64_t *limit)
 {
     uint32_t handle = tessi_queue_peek(&flow->startable[kind])->value;
     uint64_t order = flow_task(flow, handle)->order;
@@ -442,7 +442,7 @@ static void grant_room(struct tessi_flow *flow)
     while ((source = next_source(flow, open)) >= 0) {
         enum flow_grant grant;
         if (source <= START_AT_DEVICE) {
-            grant = start_next(flow, source, &limit);
+            grant = start_next(flow, source == START ? FLOW_CPU : FLOW_DEVICE, &limit);
             run_started(flow); /* a slot goes on with its task rather than take turns between two: they would end late */
         } else {
             enum flow_class class = source == FIRST_INPUT ? FLOW_WAITING : FLOW_AHEAD;

@@ -279,7 +279,8 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
     }
     if (!task->started) {
         if (flow_block(flow, task->block)->state == FLOW_UNMADE && !task->held_back &&
-            !tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) && !tessi_heap_contains(&flow->lacking, handle)) {
+            !tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) &&
+            !tessi_heap_contains(&flow->lacking, handle)) {
             tessi_flow_startable_add(flow, handle);
         }
     } else if (!task->held_back && !tessi_queue_contains(&flow->runnable, handle)) {
@@ -289,8 +290,8 @@ void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
 
 void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t handle)
 {
-    (void)tessi_queue_remove(&flow->startable[0], handle);
-    (void)tessi_queue_remove(&flow->startable[1], handle);
+    (void)tessi_queue_remove(&flow->startable[FLOW_CPU], handle);
+    (void)tessi_queue_remove(&flow->startable[FLOW_DEVICE], handle);
     (void)tessi_heap_remove(&flow->lacking, handle);
     (void)tessi_queue_remove(&flow->runnable, handle);
 }

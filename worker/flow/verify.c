@@ -247,7 +247,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);
     TESS_ASSERT(tasks == flow->all.count && started == flow->started && blocks == flow->block_count);
-    TESS_ASSERT(streams == flow->streams[0] + flow->streams[1]);
+    TESS_ASSERT(streams == flow->streams[FLOW_CPU] + flow->streams[FLOW_DEVICE]);
     TESS_ASSERT(flow->checks.count == 0 && heirs == flow->heir_bytes);
     verify_resources(flow);
     verify_progress(flow, quiet);

@@ -40,22 +40,23 @@ static uint32_t name_get(struct tessi_gpus *gpus, uint32_t handle)
     return name;
 }
 
+/* What is lost is away until the owner has been told: nobody must read the host's bytes meanwhile. */
 static bool name_away(const struct tessi_gpus *gpus, uint32_t name)
 {
     uint32_t home = name == NONE ? NONE : gpus->names[name].home;
-    return home != NONE && tessi_residency_dirty(gpus->all[home].residency, name);
+    return home != NONE && (gpus->names[name].lost || tessi_residency_dirty(gpus->all[home].residency, name));
 }
 
 /* ——— outcomes ——— */
 
-static struct tessi_gpus_outcome *outcome_add(struct tessi_gpus *gpus, enum tessi_gpus_outcome_kind kind)
+static struct outcome *outcome_add(struct tessi_gpus *gpus, enum tessi_gpus_outcome_kind kind)
 {
     if (gpus->outcome_first == gpus->outcome_count) {
         gpus->outcome_first = gpus->outcome_count = 0;
     }
     tessi_grow(&gpus->outcomes, &gpus->outcome_capacity, gpus->outcome_count + 1, sizeof *gpus->outcomes);
-    struct tessi_gpus_outcome *outcome = &gpus->outcomes[gpus->outcome_count++];
-    *outcome = (struct tessi_gpus_outcome){.kind = kind, .handle = NONE};
+    struct outcome *outcome = &gpus->outcomes[gpus->outcome_count++];
+    *outcome = (struct outcome){.it = {.kind = kind, .handle = NONE}, .name = NONE};
     if (!atomic_exchange(&gpus->woken, true)) {
         gpus->config.wake(gpus->config.context); /* it may come of something else than a job's end */
     }
@@ -170,7 +171,7 @@ static void do_done(struct gpu *gpu, const struct tessi_residency_action *action
 {
     struct tessi_gpus *gpus = gpu->all;
     struct run *run = &gpus->runs[action->step];
-    struct tessi_gpus_outcome *outcome = outcome_add(gpus, TESSI_GPUS_STEP);
+    struct tessi_gpus_outcome *outcome = &outcome_add(gpus, TESSI_GPUS_STEP)->it;
     outcome->text = run->text;
     outcome->step = (struct tessi_flow_outcome){.slot = run->slot,
                                                 .run = run->run,
@@ -211,15 +212,34 @@ static void forget_everywhere(struct tessi_gpus *gpus, uint32_t name)
     name_release(gpus, name);
 }
 
-static void do_home(struct gpu *gpu, uint32_t name_id, bool lost)
+static void do_home(struct gpu *gpu, uint32_t name_id)
 {
     struct tessi_gpus *gpus = gpu->all;
     struct name *name = &gpus->names[name_id];
-    struct tessi_gpus_outcome *outcome = outcome_add(gpus, lost ? TESSI_GPUS_LOST : TESSI_GPUS_HOME);
+    struct tessi_gpus_outcome *outcome = &outcome_add(gpus, TESSI_GPUS_HOME)->it;
     outcome->ticket = name->ticket;
     outcome->handle = name->handle;
     name->ticket = 0;
-    name->home = lost ? NONE : name->home;
+    if (name->handle == NONE) {
+        forget_everywhere(gpus, name_id);
+    }
+}
+
+static void do_lost(struct gpu *gpu, uint32_t name_id)
+{
+    gpu->all->names[name_id].lost = true;
+    outcome_add(gpu->all, TESSI_GPUS_LOST)->name = name_id;
+}
+
+/* The owner is being told: who asked for the bytes until now is told with it. */
+static void tell_lost(struct tessi_gpus *gpus, uint32_t name_id, struct tessi_gpus_outcome *outcome)
+{
+    struct name *name = &gpus->names[name_id];
+    outcome->ticket = name->ticket;
+    outcome->handle = name->handle;
+    name->ticket = 0;
+    name->lost = false;
+    name->home = NONE;
     if (name->handle == NONE) {
         forget_everywhere(gpus, name_id);
     }
@@ -247,10 +267,10 @@ static void carry_out(struct gpu *gpu, const struct tessi_residency_action *acti
         do_done(gpu, action);
         break;
     case TESSI_RESIDENCY_HOST_READY:
-        do_home(gpu, action->handle, false);
+        do_home(gpu, action->handle);
         break;
     case TESSI_RESIDENCY_LOST:
-        do_home(gpu, action->handle, true);
+        do_lost(gpu, action->handle);
         break;
     }
 }
@@ -362,11 +382,16 @@ size_t tessi_gpus_take(struct tessi_gpus *gpus, struct tessi_gpus_outcome *outco
             job_take(job);
         }
         bool there = gpus->outcome_first < gpus->outcome_count;
-        bool step = there && gpus->outcomes[gpus->outcome_first].kind == TESSI_GPUS_STEP;
+        bool step = there && gpus->outcomes[gpus->outcome_first].it.kind == TESSI_GPUS_STEP;
         if (!there || (count > 0 && !step)) {
             break;
         }
-        outcomes[count++] = gpus->outcomes[gpus->outcome_first++];
+        struct tessi_gpus_outcome *outcome = &outcomes[count++];
+        uint32_t name = gpus->outcomes[gpus->outcome_first].name;
+        *outcome = gpus->outcomes[gpus->outcome_first++].it;
+        if (outcome->kind == TESSI_GPUS_LOST) {
+            tell_lost(gpus, name, outcome);
+        }
         if (!step) {
             break;
         }
@@ -503,6 +528,9 @@ uint64_t tessi_gpus_want(struct tessi_gpus *gpus, uint32_t handle)
     }
     if (gpus->names[name].ticket == 0) {
         uint64_t ticket = gpus->names[name].ticket = ++gpus->tickets;
+        if (gpus->names[name].lost) {
+            return ticket; /* the outcome that is there already brings it */
+        }
         feed(&gpus->all[gpus->names[name].home],
              &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_WANTED, .handle = name});
         return ticket;
@@ -519,10 +547,10 @@ void tessi_gpus_forget(struct tessi_gpus *gpus, uint32_t handle)
     gpus->name_of[handle] = NONE;
     gpus->names[name].handle = NONE;
     for (size_t i = gpus->outcome_first; i < gpus->outcome_count; i++) { /* the handle may soon be another block's */
-        struct tessi_gpus_outcome *outcome = &gpus->outcomes[i];
+        struct tessi_gpus_outcome *outcome = &gpus->outcomes[i].it;
         outcome->handle = outcome->handle == handle ? NONE : outcome->handle;
     }
-    if (gpus->names[name].ticket == 0) { /* else somebody still waits for its bytes */
+    if (gpus->names[name].ticket == 0 && !gpus->names[name].lost) { /* else somebody still waits for its bytes */
         forget_everywhere(gpus, name);
     }
 }
@@ -719,7 +747,7 @@ void tessi_gpus_destroy(struct tessi_gpus *gpus)
     }
     tessi_gpus_stop(gpus);
     for (size_t i = gpus->outcome_first; i < gpus->outcome_count; i++) {
-        tessi_free(gpus->outcomes[i].text);
+        tessi_free(gpus->outcomes[i].it.text);
     }
     for (size_t i = 0; i < gpus->run_count; i++) {
         tessi_free(gpus->runs[i].text);

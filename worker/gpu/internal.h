@@ -85,6 +85,7 @@ struct name { /* a block as the machines call it */
     uint32_t task_at; /* the device of the task that makes it; NONE: not placed */
     bool live;
     struct tessi_task task; /* session 0: not known */
+    bool lost;       /* its only bytes are, and the owner has yet to take the outcome that says so */
     uint64_t ticket; /* it has been asked for; 0: no */
 };
 
@@ -100,6 +101,11 @@ struct run { /* a step at a device, by the machine's name of it */
     int64_t ran_ns;
 };
 
+struct outcome { /* that has not been taken */
+    struct tessi_gpus_outcome it;
+    uint32_t name; /* LOST: whose */
+};
+
 struct tessi_gpus {
     struct tessi_gpus_config config;
     struct tessi_gpus_found found;
@@ -110,7 +116,7 @@ struct tessi_gpus {
     struct tessi_lane_job *ended, **ended_last; /* under the lock */
     struct tessi_lane_job *taken;               /* the owner's: jobs taken from there all at once */
     atomic_bool woken;
-    struct tessi_gpus_outcome *outcomes;
+    struct outcome *outcomes;
     size_t outcome_first, outcome_count, outcome_capacity;
     uint32_t *name_of; /* by handle */
     size_t handle_count, handle_capacity;

@@ -78,7 +78,9 @@ FROM_FLOAT(f64, double, -2147483649.0, -9223372036854777856.0)
 
 typedef void convert_fn(void *restrict to, const void *restrict from, size_t count);
 
-#define ROW(name) {name##_i8, name##_i16, name##_i32, name##_i64, name##_u8, name##_u16, name##_u32, name##_u64, name##_f32, name##_f64}
+#define ROW(name)                                                                                                      \
+    {name##_i8,  name##_i16, name##_i32, name##_i64, name##_u8,                                                        \
+     name##_u16, name##_u32, name##_u64, name##_f32, name##_f64}
 static convert_fn *const natives[N_COUNT][N_COUNT] = {
     [N_I8] = ROW(i8),   [N_I16] = ROW(i16), [N_I32] = ROW(i32), [N_I64] = ROW(i64), [N_U8] = ROW(u8),
     [N_U16] = ROW(u16), [N_U32] = ROW(u32), [N_U64] = ROW(u64), [N_F32] = ROW(f32), [N_F64] = ROW(f64),

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "worker/kernel/runs.h"
+
 /* Linux transfers at most this many bytes a call, whatever was asked. */
 #define READ_MAX ((size_t)0x7ffff000)
 
@@ -58,31 +60,15 @@ static enum tessi_status read_block(int file, const struct tessi_kernel_step *st
 {
     const struct tessi_layer *layer = step->layer;
     size_t size = tessi_dtype_size(layer->dtype);
-    struct tessi_shape whole;
-    tessi_grid_shape(&layer->grid, &whole);
-    uint32_t outer = whole.ndim;
-    int64_t run = 1;
-    while (outer > 0) {
-        outer--;
-        run *= step->shape.dim[outer];
-        if (step->shape.dim[outer] != whole.dim[outer]) {
-            break;
-        }
-    }
-    int64_t coords[TESSI_NDIM_MAX] = {0};
-    unsigned char *out = step->call->out;
-    for (int64_t done = 0; done < step->elements; done += run) {
-        uint64_t first = 0;
-        for (uint32_t d = 0; d < whole.ndim; d++) {
-            first = first * (uint64_t)whole.dim[d] + (uint64_t)(step->lo[d] + (d < outer ? coords[d] : 0));
-        }
-        enum tessi_status status = read_all(file, layer->as.npy.path, out + (size_t)done * size, (size_t)run * size,
-                                            layer->as.npy.offset + first * size, error);
+    struct tessi_runs runs;
+    tessi_runs_init(&runs, step);
+    unsigned char *out = step->call->out, *at = out;
+    size_t bytes = (size_t)runs.run * size;
+    for (uint64_t first; tessi_runs_next(&runs, &first); at += bytes) {
+        enum tessi_status status =
+            read_all(file, layer->as.npy.path, at, bytes, layer->as.npy.offset + first * size, error);
         if (status != TESSI_OK) {
             return status;
-        }
-        for (uint32_t d = outer; d-- > 0 && ++coords[d] == step->shape.dim[d];) {
-            coords[d] = 0;
         }
     }
     /* A truth value is 0 or 1 everywhere else; a file may hold anything. */

@@ -13,6 +13,7 @@
 
 #include "worker/kernel/convert.h"
 #include "worker/kernel/random.h"
+#include "worker/kernel/runs.h"
 
 #define BATCH 512
 
@@ -85,17 +86,20 @@ static void philox(PHILOX_PARAMETERS)
 PHILOX(philox, , 2, MULTIPLY_ANY)
 #endif
 
-TESSI_BODY void uniform_f64_body(struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n)
+TESSI_BODY void uniform_f64_body(struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out,
+                                 int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         double x = range.a + range.b * tessi_random_unit(bits[i]);
         out[i] = x > range.last ? range.last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f64, (struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
+TESSI_MULTIVERSION(uniform_f64,
+                   (struct tessi_random_range range, const uint64_t *restrict bits, double *restrict out, int64_t n),
                    (range, bits, out, n))
 
-TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n)
+TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out,
+                                 int64_t n)
 {
     float low = (float)range.a;
     float span = (float)range.b;
@@ -105,11 +109,12 @@ TESSI_BODY void uniform_f32_body(struct tessi_random_range range, const uint64_t
         out[i] = x > last ? last : x;
     }
 }
-TESSI_MULTIVERSION(uniform_f32, (struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
+TESSI_MULTIVERSION(uniform_f32,
+                   (struct tessi_random_range range, const uint64_t *restrict bits, float *restrict out, int64_t n),
                    (range, bits, out, n))
 
-TESSI_BODY void normal_f64_body(struct tessi_random_range range, const uint64_t *restrict first, const uint64_t *restrict second,
-                                double *restrict out, int64_t n)
+TESSI_BODY void normal_f64_body(struct tessi_random_range range, const uint64_t *restrict first,
+                                const uint64_t *restrict second, double *restrict out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         out[i] = range.a + range.b * tessi_random_normal(first[i], second[i]);
@@ -121,7 +126,8 @@ TESSI_MULTIVERSION(normal_f64,
                    (range, first, second, out, n))
 
 /* A run of elements that follow each other in the whole array. */
-static void run_fill(const struct tessi_layer *layer, struct tessi_random_range range, uint64_t first, unsigned char *out, int64_t count)
+static void run_fill(const struct tessi_layer *layer, struct tessi_random_range range, uint64_t first,
+                     unsigned char *out, int64_t count)
 {
     _Alignas(64) uint64_t low[BATCH];
     _Alignas(64) uint64_t high[BATCH];
@@ -192,37 +198,15 @@ void tessi_random_range_of(const struct tessi_layer *layer, struct tessi_random_
 
 enum tessi_status tessi_kernel_random(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
-    struct tessi_shape whole;
+    struct tessi_runs runs;
     struct tessi_random_range range;
     (void)error;
-    if (step->elements == 0) {
-        return TESSI_OK;
-    }
     tessi_random_range_of(step->layer, &range);
-    tessi_grid_shape(&step->layer->grid, &whole);
-    uint32_t ndim = whole.ndim;
-    /* Trailing dimensions that the block has whole join the run. */
-    uint32_t outer = ndim;
-    int64_t run = 1;
-    while (outer > 0) {
-        outer--;
-        run *= step->shape.dim[outer];
-        if (step->shape.dim[outer] != whole.dim[outer]) {
-            break;
-        }
-    }
-    size_t run_bytes = (size_t)run * tessi_dtype_size(step->layer->dtype);
-    int64_t coords[TESSI_NDIM_MAX] = {0};
+    tessi_runs_init(&runs, step);
     unsigned char *out = step->call->out;
-    for (int64_t done = 0; done < step->elements; done += run, out += run_bytes) {
-        uint64_t first = 0;
-        for (uint32_t d = 0; d < ndim; d++) {
-            first = first * (uint64_t)whole.dim[d] + (uint64_t)(step->lo[d] + (d < outer ? coords[d] : 0));
-        }
-        run_fill(step->layer, range, first, out, run);
-        for (uint32_t d = outer; d-- > 0 && ++coords[d] == step->shape.dim[d];) {
-            coords[d] = 0;
-        }
+    size_t bytes = (size_t)runs.run * tessi_dtype_size(step->layer->dtype);
+    for (uint64_t first; tessi_runs_next(&runs, &first); out += bytes) {
+        run_fill(step->layer, range, first, out, runs.run);
     }
     return TESSI_OK;
 }

@@ -3,8 +3,10 @@
  * T: the type; NAME(x): x with its suffix; SUM(x, y); LESS(x, y): x replaces y as the minimum;
  * MORE(x, y) as the maximum. */
 
-#define PICK(fold, x, y) \
-    ((fold) == TESSI_FOLD_SUM ? (T)SUM(x, y) : (fold) == TESSI_FOLD_MIN ? (LESS(x, y) ? (x) : (y)) : (MORE(x, y) ? (x) : (y)))
+#define PICK(fold, x, y)                                                                                               \
+    ((fold) == TESSI_FOLD_SUM   ? (T)SUM(x, y)                                                                         \
+     : (fold) == TESSI_FOLD_MIN ? (LESS(x, y) ? (x) : (y))                                                             \
+                                : (MORE(x, y) ? (x) : (y)))
 
 /* At most LEAF components in a row, `width` of them an element (2: complex), into out[width]:
  * LANES running folds, folded in halves. The same tree on every machine. */

@@ -98,7 +98,9 @@ enum tessi_status tessi_reference_generate(const struct tessi_kernel_step *step,
             struct value start = of_scalar(&layer->as.arange.start);
             struct value stride = of_scalar(&layer->as.arange.step);
             enum tessi_kind kind = tessi_dtype_kind(layer->dtype);
-            enum tessi_dtype wide = kind == TESSI_KIND_COMPLEX ? TESSI_C128 : kind == TESSI_KIND_FLOAT ? TESSI_F64 : TESSI_I64;
+            enum tessi_dtype wide = kind == TESSI_KIND_COMPLEX ? TESSI_C128
+                                    : kind == TESSI_KIND_FLOAT ? TESSI_F64
+                                                               : TESSI_I64;
             start = as_dtype(wide, start);
             stride = as_dtype(wide, stride);
             uint64_t e = (uint64_t)(step->lo[0] + at);

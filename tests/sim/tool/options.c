@@ -230,8 +230,9 @@ static bool take_option(struct tool_options *options, const char *name, const ch
 
 static bool is_option(const char *name)
 {
-    static const char *const names[] = {"--workers", "--slots",    "--seed",   "--speeds", "--join", "--memory", "--bandwidth",
-                                        "--latency", "--loop",     "--window", "--time",   "--flops", "--overhead", "--persist", "--told"};
+    static const char *const names[] = {"--workers", "--slots",     "--seed",     "--speeds",  "--join",
+                                        "--memory",  "--bandwidth", "--latency",  "--loop",    "--window",
+                                        "--time",    "--flops",     "--overhead", "--persist", "--told"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(names[i], name) == 0) {
             return true;

@@ -31,6 +31,15 @@ void tool_wake(struct tool_cluster *cluster, struct tool_worker *worker, uint32_
     }
 }
 
+/* The block that a step of an assigned task reads: the worker knows all of them. */
+static uint32_t input_of(const struct tool_cluster *cluster, const struct tool_worker *worker, uint32_t layer,
+                         const struct tessi_block_ref *ref)
+{
+    uint32_t number = tool_find(worker, cluster->layers[layer].layer->input[ref->input].layer - 1, ref->index);
+    TESS_ASSERT(number != TESSI_MAP_NONE);
+    return number;
+}
+
 /* From now on the step's inputs are wanted, and stay. */
 static void open_step(struct tool_cluster *cluster, struct tool_worker *worker, uint32_t number, uint32_t s)
 {
@@ -41,9 +50,7 @@ static void open_step(struct tool_cluster *cluster, struct tool_worker *worker, 
     tessi_task_step(cluster->layers[layer].layer, out->index, s, &step);
     task->missing[s % TOOL_WINDOW] = 0;
     for (uint32_t i = 0; i < step.count; i++) {
-        uint32_t input = cluster->layers[layer].layer->input[step.ref[i].input].layer - 1;
-        uint32_t in = tool_find(worker, input, step.ref[i].index);
-        TESS_ASSERT(in != TESSI_MAP_NONE);
+        uint32_t in = input_of(cluster, worker, layer, &step.ref[i]);
         struct tool_block *block = tool_block_at(cluster, in);
         tool_unlist(cluster, worker, in);
         block->pins++;
@@ -89,9 +96,7 @@ void tool_close_step(struct tool_cluster *cluster, struct tool_worker *worker, u
     struct tessi_step step;
     tessi_task_step(cluster->layers[layer].layer, out->index, s, &step);
     for (uint32_t i = 0; i < step.count; i++) {
-        uint32_t input = cluster->layers[layer].layer->input[step.ref[i].input].layer - 1;
-        uint32_t in = tool_find(worker, input, step.ref[i].index);
-        TESS_ASSERT(in != TESSI_MAP_NONE);
+        uint32_t in = input_of(cluster, worker, layer, &step.ref[i]);
         struct tool_block *block = tool_block_at(cluster, in);
         tool_unlist(cluster, worker, in);
         TESS_ASSERT(block->uses > 0);

@@ -145,7 +145,8 @@ static enum tessi_status map_memory(struct tessi_device *device, struct tessi_er
     device->addresses = addresses != MAP_FAILED ? addresses : NULL;
     device->bytes = memory != MAP_FAILED ? memory : NULL;
     if (device->addresses == NULL || device->bytes == NULL) {
-        return tessi_fail(error, TESSI_NOMEM, "no addresses for an emulated device of %zu bytes: %s", bytes, strerror(errno));
+        return tessi_fail(error, TESSI_NOMEM, "no addresses for an emulated device of %zu bytes: %s", bytes,
+                          strerror(errno));
     }
     return TESSI_OK;
 }
