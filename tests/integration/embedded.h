@@ -13,7 +13,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-/* With the devices that TESSERA_TEST_GPUS names, the same tests run there (tests/integration/test_gpus.py). */
+/* With the devices that TESSERA_TEST_GPUS names, the same tests run there (tests/integration/test_gpus.py, tests/gpu). */
 tess_session *open_cluster(uint32_t workers, uint64_t memory_bytes);
 
 /* For a group of tests that share one cluster: the session is their state. */

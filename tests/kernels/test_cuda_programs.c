@@ -96,6 +96,24 @@ static struct tessi_layer *program_layer(enum tessi_dtype dtype)
     return layer;
 }
 
+/* (a + b) · c − 1, the kind that takes several elements at a time. */
+static struct tessi_layer *short_layer(enum tessi_dtype dtype)
+{
+    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(48), (int64_t[]){48});
+    struct tessi_instruction *code = tessi_zalloc(3 * sizeof *code);
+    struct tessi_scalar *constants = tessi_zalloc(sizeof *constants);
+    for (int i = 0; i < 3; i++) {
+        (void)whole_input(layer, dtype, &SHAPE(48), (int64_t[]){48});
+    }
+    constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
+    enum tessi_ewise last = dtype == TESSI_BOOL ? TESSI_EWISE_ADD : TESSI_EWISE_SUBTRACT;
+    code[0] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = dtype, .a = 0, .b = 1};
+    code[1] = (struct tessi_instruction){.op = TESSI_EWISE_MULTIPLY, .dtype = dtype, .a = 4, .b = 2};
+    code[2] = (struct tessi_instruction){.op = last, .dtype = dtype, .a = 5, .b = 3};
+    layer->as.program = (struct tessi_program){.count = 3, .nconstants = 1, .code = code, .constants = constants};
+    return layer;
+}
+
 static void test_programs_compile(void **state)
 {
     (void)state;
@@ -105,8 +123,10 @@ static void test_programs_compile(void **state)
     assert_non_null(address);
     memcpy(&try_compile, &address, sizeof try_compile);
     static const int architectures[] = {80, 90, 100};
-    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
-        struct tessi_layer *layer = program_layer((enum tessi_dtype)dtype);
+    for (uint32_t i = 0; i < 2 * TESSI_DTYPE_COUNT; i++) {
+        uint32_t dtype = i / 2;
+        struct tessi_layer *layer =
+            i % 2 == 0 ? program_layer((enum tessi_dtype)dtype) : short_layer((enum tessi_dtype)dtype);
         int architecture = architectures[dtype % 3];
         const char *log = try_compile(layer, architecture);
         if (strstr(log, "NVRTC was not found") != NULL) {

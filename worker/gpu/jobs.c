@@ -22,8 +22,8 @@ void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *t
     }
 }
 
-/* It ended now, and took as long as the stream's events say; but a stream does one thing at a time, and what is told of
- * late must not seem to have begun before the last one ended. */
+/* It ended now, unless the device knows better, and took as long as the stream's events say; but a stream does one thing
+ * at a time, and what is told of late must not seem to have begun before the last one ended. */
 static void trace(struct job *job, enum tessi_status status, int64_t run_ns)
 {
     static const enum tessi_trace_kind kinds[] = {
@@ -32,9 +32,11 @@ static void trace(struct job *job, enum tessi_status status, int64_t run_ns)
         [JOB_COPY_IN] = STREAM_IN, [JOB_COPY_OUT] = STREAM_OUT, [JOB_LAUNCH] = STREAM_COMPUTE};
     struct gpu *gpu = job->gpu;
     int stream = streams[job->kind];
-    int64_t end_ns = tessi_clock_now();
+    int64_t told_ns = job->kind == JOB_LAUNCH ? job->launch.started_ns : 0;
+    int64_t end_ns = told_ns > 0 ? told_ns + run_ns : tessi_clock_now();
     int64_t start_ns = gpu->begun_ns[stream] > 0 ? gpu->begun_ns[stream] : end_ns - run_ns;
     start_ns = start_ns > gpu->traced_ns[stream] ? start_ns : gpu->traced_ns[stream];
+    end_ns = end_ns > start_ns ? end_ns : start_ns;
     gpu->traced_ns[stream] = end_ns;
     gpu->begun_ns[stream] = 0;
     if (job->kind == JOB_LAUNCH) {

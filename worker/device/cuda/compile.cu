@@ -13,7 +13,8 @@
 /* What a program includes, as text: made at build time from the files of these names. */
 #include "worker/device/cuda/sources.inc"
 
-#define ELEMENTS_A_THREAD 4
+#define GROUP 4          /* elements that a thread of a flat program takes at once, each array by one wide access */
+#define GROUPED_CODE 12  /* instructions of a program that is worth it: longer ones do not wait for memory */
 
 struct nvrtc {
     bool found;
@@ -80,6 +81,49 @@ static std::string operand(const tessi_cuda_source *source, uint32_t number, enu
     return std::string("tessi_as<") + type_name(as) + ", " + type_name(own) + ">(r" + std::to_string(number) + ")";
 }
 
+/* Four elements at a time pay where memory is the bound. Wide accesses need blocks that begin at 16 bytes, which they do. */
+static bool is_grouped(const tessi_cuda_source *source)
+{
+    bool grouped = source->flat && source->count <= GROUPED_CODE;
+    for (uint32_t k = 0; k < source->count; k++) {
+        grouped = grouped && source->code[k].op != TESSI_EWISE_EXP && source->code[k].op != TESSI_EWISE_LOG;
+    }
+    return grouped;
+}
+
+/* The instructions, on r0 … of one element. */
+static void write_code(std::ostringstream &text, const tessi_cuda_source *source, const char *indent)
+{
+    uint32_t results = source->ninputs + source->nconstants;
+    for (uint32_t k = 0; k < source->count; k++) {
+        const struct tessi_instruction *code = &source->code[k];
+        std::string a = operand(source, code->a, code->dtype);
+        std::string b = tessi_ewise_arity(code->op) == 2 ? operand(source, code->b, code->dtype) : a;
+        text << indent << "const " << type_name(code->dtype) << " r" << results + k << " = " << op_name(code->op) << "(" << a
+             << ", " << b << ");\n";
+    }
+}
+
+/* Whole groups first; what is left over goes through the loop for single elements, which follows. */
+static void write_groups(std::ostringstream &text, const tessi_cuda_source *source)
+{
+    const char *out_type = type_name(source->code[source->count - 1].dtype);
+    text << "    const long long groups = a.count / " << GROUP << ";\n"
+            "    for (long long g = e; g < groups; g += step) {\n";
+    for (uint32_t i = 0; i < source->ninputs; i++) {
+        text << "        const tessi_group<" << type_name(source->dtype[i]) << "> g" << i << " = tessi_group_load((const "
+             << type_name(source->dtype[i]) << " *)a.in[" << i << "], g, a.stride[" << i << "][0]);\n";
+    }
+    text << "        tessi_group<" << out_type << "> to;\n"
+            "#pragma unroll\n        for (int i = 0; i < " << GROUP << "; i++) {\n";
+    for (uint32_t i = 0; i < source->ninputs; i++) {
+        text << "            const " << type_name(source->dtype[i]) << " r" << i << " = g" << i << ".x[i];\n";
+    }
+    write_code(text, source, "            ");
+    text << "            to.x[i] = r" << source->ninputs + source->nconstants + source->count - 1 << ";\n        }\n"
+            "        ((tessi_group<" << out_type << "> *)a.out)[g] = to;\n    }\n    e += groups * " << GROUP << ";\n";
+}
+
 std::string tessi_cuda_program_text(const tessi_cuda_source *source)
 {
     std::ostringstream text;
@@ -93,8 +137,11 @@ std::string tessi_cuda_program_text(const tessi_cuda_source *source)
              << ", a.constants[" << i << "], sizeof r" << number << ");\n";
     }
     text << "    const long long step = (long long)gridDim.x * blockDim.x;\n"
-            "    long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;\n"
-            "#pragma unroll " << ELEMENTS_A_THREAD << "\n    for (; e < a.count; e += step) {\n";
+            "    long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x;\n";
+    if (is_grouped(source)) {
+        write_groups(text, source);
+    }
+    text << "    for (; e < a.count; e += step) {\n";
     if (!source->flat && source->ninputs > 0) {
         text << "        long long at[" << source->ninputs << "];\n        tessi_program_offsets(a, e, at);\n";
     }
@@ -107,13 +154,7 @@ std::string tessi_cuda_program_text(const tessi_cuda_source *source)
             text << "at[" << i << "]];\n";
         }
     }
-    for (uint32_t k = 0; k < source->count; k++) {
-        const struct tessi_instruction *code = &source->code[k];
-        std::string a = operand(source, code->a, code->dtype);
-        std::string b = tessi_ewise_arity(code->op) == 2 ? operand(source, code->b, code->dtype) : a;
-        text << "        const " << type_name(code->dtype) << " r" << results + k << " = " << op_name(code->op) << "(" << a
-             << ", " << b << ");\n";
-    }
+    write_code(text, source, "        ");
     text << "        ((" << out_type << " *)a.out)[e] = r" << results + source->count - 1 << ";\n    }\n}\n";
     return text.str();
 }
@@ -185,8 +226,11 @@ cudaKernel_t tessi_cuda_program(struct tessi_device *device, const tessi_cuda_so
     std::vector<char> code = compile(tessi_cuda_program_text(source), architecture, &log);
     if (!code.empty()) {
         cudaLibrary_t library = nullptr;
-        if (cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0) != cudaSuccess ||
-            cudaLibraryGetKernel(&kernel, library, "program") != cudaSuccess) {
+        bool loaded = cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0) == cudaSuccess;
+        if (loaded) {
+            device->libraries.push_back(library);
+        }
+        if (!loaded || cudaLibraryGetKernel(&kernel, library, "program") != cudaSuccess) {
             (void)cudaGetLastError();
             kernel = nullptr;
         }

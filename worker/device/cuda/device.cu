@@ -67,6 +67,30 @@ static bool environment_changes_products()
     return false;
 }
 
+static __global__ void break_device()
+{
+    asm("trap;");
+}
+
+/* Whether a worker could open it: said before the worker offers to compute on it. Makes the context. */
+static enum tessi_status try_device(int ordinal, struct tessi_error *error)
+{
+    cudaFuncAttributes probe;
+    int pools = 0;
+    cudaError_t code = cudaSetDevice(ordinal);
+    code = code != cudaSuccess ? code : cudaFree(NULL);
+    code = code != cudaSuccess ? code : cudaFuncGetAttributes(&probe, break_device);
+    if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction ||
+        code == cudaErrorUnsupportedPtxVersion) {
+        return fail_cuda(error, TESSI_UNSUPPORTED, "the CUDA plugin was not built for this GPU (cuda_archs of the build)", code);
+    }
+    code = code != cudaSuccess ? code : cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, ordinal);
+    if (code == cudaSuccess && pools == 0) {
+        code = cudaErrorNotSupported;
+    }
+    return code == cudaSuccess ? TESSI_OK : fail_cuda(error, TESSI_UNSUPPORTED, "the GPU cannot be used", code);
+}
+
 static enum tessi_status cuda_numerics(const struct tessi_device_options *options, char *text, size_t size,
                                        struct tessi_error *error)
 {
@@ -85,6 +109,10 @@ static enum tessi_status cuda_numerics(const struct tessi_device_options *option
         return tessi_fail(error, TESSI_UNSUPPORTED,
                           "GPU %d has compute capability %d.%d: 8.0 (A100) or newer is needed; it stays unused", ordinal,
                           major, minor);
+    }
+    enum tessi_status status = try_device(ordinal, error);
+    if (status != TESSI_OK) {
+        return status;
     }
     (void)cublasGetProperty(MAJOR_VERSION, &blas[0]);
     (void)cublasGetProperty(MINOR_VERSION, &blas[1]);
@@ -109,6 +137,10 @@ static void cuda_close(struct tessi_device *device)
     if (device->pool != NULL) {
         (void)cudaMemPoolDestroy(device->pool);
     }
+    for (cudaLibrary_t library : device->libraries) {
+        (void)cudaLibraryUnload(library);
+    }
+    (void)cudaGetLastError();
     delete device;
 }
 
@@ -145,17 +177,11 @@ static enum tessi_status read_faults(struct tessi_device *device, struct tessi_e
     return TESSI_OK;
 }
 
-static __global__ void break_device()
-{
-    asm("trap;");
-}
-
 static enum tessi_status cuda_open(const struct tessi_device_options *options, struct tessi_device **out,
                                    struct tessi_error *error)
 {
     char numerics[64];
     struct tessi_device *device = NULL;
-    cudaFuncAttributes probe;
     enum tessi_status status = cuda_numerics(options, numerics, sizeof numerics, error);
     if (status != TESSI_OK) {
         return status;
@@ -169,16 +195,9 @@ static enum tessi_status cuda_open(const struct tessi_device_options *options, s
     }
     cudaError_t code = cudaSetDevice(device->ordinal);
     code = code != cudaSuccess ? code : cudaGetDeviceProperties(&device->properties, device->ordinal);
-    code = code != cudaSuccess ? code : cudaFree(NULL); /* makes the context */
-    code = code != cudaSuccess ? code : cudaFuncGetAttributes(&probe, break_device);
-    bool unknown = code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction ||
-                   code == cudaErrorUnsupportedPtxVersion;
     code = code != cudaSuccess ? code : pool_create(device);
     if (code != cudaSuccess) {
-        status = fail_cuda(error, unknown ? TESSI_UNSUPPORTED : TESSI_IO,
-                           unknown ? "the CUDA plugin was not built for this GPU (cuda_archs of the build)"
-                                   : "the GPU cannot be opened",
-                           code);
+        status = fail_cuda(error, TESSI_IO, "the GPU cannot be opened", code);
         cuda_close(device);
         return status;
     }

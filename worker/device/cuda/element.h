@@ -329,6 +329,27 @@ struct tessi_program_arguments {
     unsigned long long constants[TESSI_PROGRAM_CONSTANTS][2]; /* bits, in the constant's own type */
 };
 
+/* Four elements that lie side by side. */
+template <typename T>
+struct __align__(sizeof(T) * 4 < 16 ? sizeof(T) * 4 : 16) tessi_group {
+    T x[4];
+};
+
+/* Those of group g; with stride 0 the one element for all of them. */
+template <typename T>
+TESSI_ELEMENT tessi_group<T> tessi_group_load(const T *from, long long g, long long stride)
+{
+    tessi_group<T> group;
+    if (stride != 0) {
+        return reinterpret_cast<const tessi_group<T> *>(from)[g];
+    }
+    T x = from[0];
+    for (int i = 0; i < 4; i++) {
+        group.x[i] = x;
+    }
+    return group;
+}
+
 /* Where element e of the output lies in each input. */
 template <int N>
 TESSI_ELEMENT void tessi_program_offsets(const tessi_program_arguments &a, long long e, long long (&at)[N])

@@ -216,6 +216,9 @@ cudaError_t tessi_cuda_elementwise(tessi_cuda_step *step)
     source.code = program->code;
     source.flat = arguments.ndim == 1;
     for (uint32_t i = 0; i < source.ninputs; i++) {
+        source.flat = source.flat && (arguments.stride[i][0] == 0 || arguments.stride[i][0] == 1);
+    }
+    for (uint32_t i = 0; i < source.ninputs; i++) {
         source.dtype[i] = step->layer->input[i].dtype;
     }
     for (uint32_t i = 0; i < source.nconstants; i++) {

@@ -42,6 +42,7 @@ struct tessi_device {
     std::mutex memory_lock;
     std::mutex program_lock;
     std::map<std::string, cudaKernel_t> programs; /* compiled ones; a null kernel: it cannot be compiled */
+    std::vector<cudaLibrary_t> libraries;         /* that hold them */
     /* What a test wants to fail (TESSERA_CUDA_FAULTS); 0: nothing. */
     uint64_t trap_at, refuse_every, starve_every, allocations;
     std::atomic<uint64_t> launches;
