@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 
 #define READY_MAX 16
+#define IDLE_NS (5 * TESSI_NS_PER_MS) /* that messages wait for company */
 #define STATUS_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 
 /* ——— what both sides use ——— */
@@ -57,6 +58,15 @@ static enum tessi_status wanted_failure(const struct tessi_wanted *wanted, struc
     return tessi_fail(error, wanted->status, "%s", text);
 }
 
+bool tessi_link_layer_complete(struct tessi_link *link, uint32_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    const struct tessi_wanted *wanted = find_wanted(link, id);
+    bool complete = wanted != NULL && wanted->state == TESSI_LAYER_COMPLETE;
+    pthread_mutex_unlock(&link->lock);
+    return complete;
+}
+
 enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error)
 {
     pthread_mutex_lock(&link->lock);
@@ -84,6 +94,35 @@ static enum tessi_status known_status(uint32_t code)
     return TESSI_FAILED;
 }
 
+/* The lock is held. */
+static void forget_wanted(struct tessi_link *link, struct tessi_wanted *wanted)
+{
+    tessi_free(wanted->text);
+    *wanted = link->wanted[--link->wanted_count];
+}
+
+/* Of a small layer, which nobody waits for: told with the next message, if there is one soon. */
+static void post_release(struct tessi_link *link, uint32_t id)
+{
+    struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
+    message.as.release.ids = (struct tessi_id_list){&id, 1};
+    link->idle_ns = link->idle.first == NULL ? tessi_clock_now() : link->idle_ns;
+    tessi_mailbox_add(&link->idle, &message, NULL);
+}
+
+/* Layers that were released while they were under way and are not any more; the lock is held. */
+static void release_ended(struct tessi_link *link)
+{
+    for (size_t i = link->wanted_count; i-- > 0;) {
+        struct tessi_wanted *wanted = &link->wanted[i];
+        if (wanted->released && wanted->state != TESSI_LAYER_COMPUTING) {
+            link->elapsed_ns = wanted->elapsed_ns;
+            post_release(link, wanted->id);
+            forget_wanted(link, wanted);
+        }
+    }
+}
+
 static void take_refused(struct tessi_link *link, const struct tessi_msg_refused *refused)
 {
     for (size_t i = 0; i < link->wanted_count; i++) {
@@ -108,12 +147,18 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
         if (link->watchers == 0) {
             return; /* nobody need be woken for it */
         }
+    } else if (message->type == TESSI_MSG_ACCEPTED) {
+        return;
     } else if (message->type == TESSI_MSG_DONE) {
         wanted = find_wanted(link, message->as.done.layer);
         link->counts = message->as.done.stats;
         if (wanted != NULL && wanted->state == TESSI_LAYER_COMPUTING) {
             wanted->state = TESSI_LAYER_COMPLETE;
             wanted->elapsed_ns = message->as.done.elapsed_ns;
+        }
+        if (wanted != NULL && wanted->released && link->settlers == 0) {
+            release_ended(link);
+            return;
         }
     } else if (message->type == TESSI_MSG_FAILED) {
         wanted = find_wanted(link, message->as.failed.layer);
@@ -124,6 +169,7 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
         tessi_free(link->document);
         link->document = tessi_strdup(message->as.status_reply.json);
     }
+    release_ended(link);
     pthread_cond_broadcast(&link->changed);
 }
 
@@ -228,7 +274,12 @@ static void send_to_scheduler(struct tessi_link *link, int64_t now_ns)
         struct tessi_message heartbeat = {.type = TESSI_MSG_HEARTBEAT, .run_id = link->run_id};
         tessi_link_post(link, &heartbeat);
     }
-    if (link->out.first != NULL) {
+    bool overdue = link->idle.first != NULL && now_ns - link->idle_ns >= IDLE_NS;
+    if (link->out.first != NULL || overdue) {
+        struct tessi_mailbox hurried = link->out;
+        link->out = link->idle;
+        link->idle = (struct tessi_mailbox){0};
+        tessi_mailbox_move(&link->out, &hurried);
         link->sent_ns = now_ns;
         (void)tessi_mailbox_flush(&link->out, link->scheduler);
     }
@@ -249,6 +300,10 @@ static void *run(void *argument)
         send_to_scheduler(link, now_ns);
         int64_t beat_ns = link->sent_ns + link->heartbeat_ms * TESSI_NS_PER_MS / 2;
         next_ns = beat_ns < next_ns ? beat_ns : next_ns;
+        int64_t pushed_ns = link->transfer != NULL ? tessi_transfer_deadline(link->transfer) : INT64_MAX;
+        next_ns = pushed_ns < next_ns ? pushed_ns : next_ns;
+        int64_t idle_ns = link->idle.first != NULL ? link->idle_ns + IDLE_NS : INT64_MAX;
+        next_ns = idle_ns < next_ns ? idle_ns : next_ns;
         uint32_t count = tessi_poller_wait(link->poller, next_ns > now_ns ? next_ns - now_ns : 0, ready, READY_MAX);
         for (uint32_t i = 0; i < count; i++) {
             if (ready[i].owner == link) {
@@ -334,6 +389,7 @@ static void free_link(struct tessi_link *link)
     }
     tessi_poller_destroy(link->poller);
     tessi_mailbox_fini(&link->out);
+    tessi_mailbox_fini(&link->idle);
     tessi_mailbox_fini(&link->queued);
     tessi_serve_fini(link);
     for (size_t i = 0; i < link->wanted_count; i++) {
@@ -487,14 +543,29 @@ void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t cou
     for (size_t i = 0; i < count; i++) {
         struct tessi_wanted *wanted = find_wanted(link, ids[i]);
         if (wanted != NULL) {
-            tessi_free(wanted->text);
-            *wanted = link->wanted[--link->wanted_count];
+            forget_wanted(link, wanted);
         }
     }
     pthread_mutex_unlock(&link->lock);
     struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
     message.as.release.ids = (struct tessi_id_list){ids, count};
     queue_message(link, &message);
+}
+
+void tessi_link_release_when_done(struct tessi_link *link, uint32_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    struct tessi_wanted *wanted = find_wanted(link, id);
+    bool under_way = wanted != NULL && wanted->state == TESSI_LAYER_COMPUTING;
+    if (under_way) {
+        wanted->released = true; /* the news that it is done wakes the I/O thread anyway */
+    } else if (wanted != NULL) {
+        link->elapsed_ns = wanted->elapsed_ns;
+    }
+    pthread_mutex_unlock(&link->lock);
+    if (!under_way) {
+        tessi_link_release(link, &id, 1);
+    }
 }
 
 void tessi_link_cancel(struct tessi_link *link, uint32_t id)
@@ -589,11 +660,9 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
     return status;
 }
 
-enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
-                                   size_t element_bytes, tessi_piece_fn *piece, void *context,
-                                   struct tessi_error *error)
+static enum tessi_status run_transfer(struct tessi_link *link, struct tessi_transfer *transfer,
+                                      struct tessi_error *error)
 {
-    struct tessi_transfer *transfer = tessi_transfer_create(link->id, id, grid, element_bytes, piece, context);
     pthread_mutex_lock(&link->lock);
     TESS_ASSERT(link->asked == NULL); /* a session is used by one thread at a time */
     link->asked = transfer;
@@ -606,6 +675,42 @@ enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const s
     TESS_ASSERT(tessi_transfer_finished(transfer, &outcome));
     tessi_transfer_destroy(transfer);
     return outcome.status == TESSI_OK ? TESSI_OK : tessi_fail(error, outcome.status, "%s", outcome.text);
+}
+
+static bool is_settled(const struct tessi_link *link)
+{
+    bool settled = true;
+    for (size_t i = 0; i < link->wanted_count; i++) {
+        settled = settled && !link->wanted[i].released;
+    }
+    return settled || link->fatal.status != TESSI_OK;
+}
+
+int64_t tessi_link_settle(struct tessi_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    link->settlers++;
+    while (!is_settled(link)) {
+        pthread_cond_wait(&link->changed, &link->lock);
+    }
+    link->settlers--;
+    int64_t elapsed_ns = link->elapsed_ns;
+    pthread_mutex_unlock(&link->lock);
+    return elapsed_ns;
+}
+
+enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                   size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                   struct tessi_error *error)
+{
+    return run_transfer(link, tessi_transfer_create(link->id, id, grid, element_bytes, false, piece, context), error);
+}
+
+enum tessi_status tessi_link_fetch_pushed(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                          size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                          struct tessi_error *error)
+{
+    return run_transfer(link, tessi_transfer_create(link->id, id, grid, element_bytes, true, piece, context), error);
 }
 
 void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers)

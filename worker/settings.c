@@ -18,16 +18,6 @@
 
 #define PROBE_TIMEOUT_NS (3 * TESSI_NS_PER_S)
 
-uint32_t tessi_settings_processors(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) {
-        return 1;
-    }
-    int count = CPU_COUNT(&set);
-    return count > 0 ? (uint32_t)count : 1;
-}
-
 uint32_t tessi_settings_processor(uint32_t nth)
 {
     cpu_set_t set;

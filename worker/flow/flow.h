@@ -23,7 +23,8 @@
  * their first step). A lease is given back on REVOKE as soon as no step that runs reads it; one that no task here
  * needs is kept for the next that does, within bounds.
  * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
- * never waits for room. Hence the globally oldest task can always run: nothing waits for ever.
+ * never waits for room. Small blocks of a layer whose client waits for them are sent there without being asked for
+ * (`push`): it knows what to do when they do not come. Hence the globally oldest task can always run: nothing waits for ever.
  *
  * Order. Room is granted in the global order. Of the tasks that have their inputs here those of higher priority start
  * first, then older ones; a task that demands a resource starts when enough of it is free, and holds it until it
@@ -202,6 +203,9 @@ void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *eve
 /* Move what is to be reported into `report` (gauges filled) and start a new one. The caller frees it. */
 void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report);
 bool tessi_flow_has_report(const struct tessi_flow *flow);
+/* Somebody may wait for it: it answers a question, the worker runs dry or waits for room, or something begins of which
+ * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the task. */
+bool tessi_flow_report_presses(const struct tessi_flow *flow);
 
 /* Invariants, for the simulator after every step: ledger = sum of blocks, ≤ budget; pins, users and
  * leases agree; every waiting task has a reason that can end. Asserts. */

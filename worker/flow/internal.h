@@ -270,6 +270,7 @@ struct tessi_flow {
     struct flow_ref *refs;     /* of the task under construction */
     size_t ref_count, ref_capacity;
     struct tessi_report report;
+    bool begins_unknown;       /* since the last report: a step of a layer that never ended one here, or of a task that workers died of */
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
     uint32_t seq, started, spilling, spill_generation;
@@ -480,6 +481,7 @@ void tessi_flow_on_read(struct tessi_flow *flow, const struct tessi_flow_event *
 void tessi_flow_on_pull(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_release(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_serve_parked(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_push(struct tessi_flow *flow, uint32_t block); /* to its client, if that waits for it and it is small */
 /* Parked readers are sent to `worker`, or back to the scheduler when it is 0. */
 void tessi_flow_turn_away(struct tessi_flow *flow, uint32_t block, uint32_t worker, uint32_t epoch);
 void tessi_flow_lease_end(struct tessi_flow *flow, uint32_t block); /* one lease fewer */
