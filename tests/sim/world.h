@@ -3,7 +3,10 @@
  *
  *   graph.c   random graphs and the serial oracle
  *   net.c     events in time order; messages over links that keep their order
- *   worker.c  a worker's shell: memory, slots, files, transfers, leases
+ *   worker.c  a worker's shell: it steps the planner and carries out what that decides
+ *   memory.c  its memory and files
+ *   slots.c   its slots
+ *   peers.c   what it sends to its peers and hears from them
  *   devices.c its devices
  *   client.c  a client: submits, serves, reads and compares, releases
  *   wishes.c  priorities, policies and resources
