@@ -252,6 +252,9 @@ static void gpu_steps_done(struct tessi_worker *worker, struct tessi_flow_outcom
 {
     if (!worker->no_devices && tessi_gpus_alive(worker->gpus) == 0) {
         worker->no_devices = true;
+        tessi_log_event(TESSI_LOG_ERROR, "gpus_gone", "reason=" TESSI_LOG_TEXT,
+                        "no device is left: processors go on with what was for devices, and the last bits of products "
+                        "may differ from those of other workers");
         tessi_worker_step(worker, &(struct tessi_flow_event){.kind = TESSI_FLOW_NO_DEVICES}, NULL);
     }
     if (worker->phase == WORKER_WORKING) {

@@ -191,6 +191,15 @@ void tessi_deferred_forget_peer(struct tessi_deferred *deferred, uint32_t peer)
     deferred->count = kept;
 }
 
+void tessi_deferred_give_up(struct tessi_deferred *deferred)
+{
+    for (size_t i = 0; i < deferred->count; i++) {
+        deferred->items[i]->ticket_count = 0;
+        deferred->items[i]->it.lost = true;
+    }
+    deferred->changed = true;
+}
+
 bool tessi_deferred_next(struct tessi_deferred *deferred, struct tessi_deferred_action *next)
 {
     for (size_t i = 0; i < deferred->count && deferred->changed; i++) {

@@ -30,6 +30,9 @@ void tessi_deferred_lost(struct tessi_deferred *deferred, uint64_t ticket);
 /* The peer is lost: nothing that was said to it before is said any more. */
 void tessi_deferred_forget_peer(struct tessi_deferred *deferred, uint32_t peer);
 
+/* The worker goes: all that is held goes on with `lost`, in order. */
+void tessi_deferred_give_up(struct tessi_deferred *deferred);
+
 struct tessi_deferred_action {
     struct tessi_flow_action action;
     struct tessi_block *block; /* of a send: a reference that passes; else NULL */

@@ -136,6 +136,13 @@ cleanup:
 
 /* ——— the owner ——— */
 
+static void kick(struct tessi_slots *slots, struct slot *slot)
+{
+    slot->kick = false;
+    slots->kicks--;
+    tessi_device_cpu.kick(slot->stream);
+}
+
 enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, struct tessi_slots **out,
                                      struct tessi_error *error)
 {
@@ -173,6 +180,11 @@ cleanup:
 
 void tessi_slots_stop(struct tessi_slots *slots)
 {
+    for (uint32_t i = 0; i < slots->config.count; i++) {
+        if (slots->all[i].kick) {
+            kick(slots, &slots->all[i]); /* others may wait for what it has been given */
+        }
+    }
     for (uint32_t i = 0; i < slots->config.count; i++) {
         tessi_device_cpu.stream_close(slots->all[i].stream);
         slots->all[i].stream = NULL;
@@ -255,13 +267,6 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
         int64_t expected = expected_ns(action);
         slot->given_ns = expected < slots->brief_ns ? slot->given_ns + expected : slots->brief_ns;
     }
-}
-
-static void kick(struct tessi_slots *slots, struct slot *slot)
-{
-    slot->kick = false;
-    slots->kicks--;
-    tessi_device_cpu.kick(slot->stream);
 }
 
 void tessi_slots_kick(struct tessi_slots *slots)

@@ -405,11 +405,30 @@ static void close_link(struct tessi_worker *worker)
     }
 }
 
+/* A step that waits in a slot's queue for one that is held back would wait for ever. */
+static void cancel_held_steps(struct tessi_worker *worker)
+{
+    struct tessi_deferred_action late;
+    if (worker->deferred == NULL || worker->slots == NULL) {
+        return;
+    }
+    tessi_deferred_give_up(worker->deferred);
+    while (tessi_deferred_next(worker->deferred, &late)) {
+        if (late.action.kind == TESSI_FLOW_RUN && late.action.slot < worker->threads) {
+            tessi_slots_run(worker->slots, &late.action, worker->store, true);
+        }
+        if (late.block != NULL) {
+            tessi_block_unref(late.block);
+        }
+    }
+}
+
 /* All that belongs to one membership. Steps and transfers that run use blocks and the flow's layers, so they end
  * first. */
 static void end_membership(struct tessi_worker *worker)
 {
     close_link(worker);
+    cancel_held_steps(worker);
     if (worker->slots != NULL) {
         tessi_slots_stop(worker->slots);
     }

@@ -16,73 +16,28 @@ static void send_location(struct tessi_sched *sched, uint32_t peer, struct tessi
     }
 }
 
-static void park(struct tessi_sched *sched, uint32_t peer, struct tessi_map_key key)
-{
-    uint32_t handle = tessi_map_get(&sched->parked_by_task, key);
-    if (handle == TESSI_MAP_NONE) {
-        if (sched->parked_free_count > 0) {
-            handle = sched->parked_free[--sched->parked_free_count];
-        } else {
-            tessi_grow(&sched->parked, &sched->parked_capacity, sched->parked_count + 1, sizeof *sched->parked);
-            handle = (uint32_t)sched->parked_count++;
-        }
-        sched->parked[handle] = (struct parked){0};
-        tessi_map_put(&sched->parked_by_task, key, handle);
-    }
-    struct parked *parked = &sched->parked[handle];
-    for (size_t i = 0; i < parked->count; i++) {
-        if (parked->peers[i] == peer) {
-            return;
-        }
-    }
-    tessi_grow(&parked->peers, &parked->capacity, parked->count + 1, sizeof *parked->peers);
-    parked->peers[parked->count++] = peer;
-}
-
-static void unpark(struct tessi_sched *sched, struct tessi_map_key key, uint32_t handle)
-{
-    tessi_free(sched->parked[handle].peers);
-    sched->parked[handle] = (struct parked){0};
-    (void)tessi_map_remove(&sched->parked_by_task, key);
-    tessi_grow(&sched->parked_free, &sched->parked_free_capacity, sched->parked_free_count + 1,
-               sizeof *sched->parked_free);
-    sched->parked_free[sched->parked_free_count++] = handle;
-}
-
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch)
 {
-    if (sched->blocked_by_task.count > 0) {
+    if (sched->blocked.by_task.count > 0) {
         wake_blocked(sched, layer, index);
     }
-    if (sched->parked_by_task.count == 0) {
-        return;
-    }
-    struct tessi_map_key key = tessi_task_key(layer->session->id, layer->layer->id, index);
-    uint32_t handle = tessi_map_get(&sched->parked_by_task, key);
-    if (handle == TESSI_MAP_NONE) {
+    struct tessi_map_key task = tessi_task_key(layer->session->id, layer->layer->id, index);
+    struct task_list *asking = task_lists_find(&sched->parked, task);
+    if (asking == NULL) {
         return;
     }
     struct tessi_span span = {.session = layer->session->id, .layer = layer->layer->id, .first = index, .count = 1};
     span.worker = owner == NO_WORKER ? 0 : sched->workers[owner]->id;
     span.epoch = epoch;
-    for (size_t i = 0; i < sched->parked[handle].count; i++) {
-        send_location(sched, sched->parked[handle].peers[i], span);
+    for (size_t i = 0; i < asking->count; i++) {
+        send_location(sched, asking->items[i], span);
     }
-    unpark(sched, key, handle);
+    task_lists_end(&sched->parked, asking);
 }
 
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer)
 {
-    for (size_t p = 0; p < sched->parked_count; p++) {
-        struct parked *parked = &sched->parked[p];
-        size_t kept = 0;
-        for (size_t i = 0; i < parked->count; i++) {
-            if (parked->peers[i] != peer) {
-                parked->peers[kept++] = parked->peers[i];
-            }
-        }
-        parked->count = kept;
-    }
+    task_lists_remove_everywhere(&sched->parked, peer);
 }
 
 static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_layer *layer, uint64_t index)
@@ -91,7 +46,7 @@ static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
     const struct task_record *task = record_peek(layer, index);
     enum task_state state = state_of(layer, index);
     if (state == TASK_UNASSIGNED) {
-        park(sched, peer, tessi_task_key(span.session, span.layer, index));
+        task_lists_put_once(&sched->parked, tessi_task_key(span.session, span.layer, index), peer);
         return;
     }
     if (state == TASK_ASSIGNED || state == TASK_HELD) {

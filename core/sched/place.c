@@ -8,11 +8,13 @@
  *
  * Tasks of explicit tables, long ones that follow each other along one dimension, and single tasks that need a
  * new place, go where they would end first: at the holders of their inputs or at a worker with little to do,
- * whichever comes first with the time that moving the inputs takes. Only these few are looked at, so that a decision costs the same however many workers
- * there are. */
+ * whichever comes first with the time that moving the inputs takes. Only these few are looked at, so that a
+ * decision costs the same however many workers there are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
+
+#define ALIKE 1.34 /* slower by less than this */
 
 static uint32_t add_node(struct sched_layer *layer)
 {
@@ -59,17 +61,29 @@ static uint32_t longest_side(const struct tessi_layer *layer, const struct tessi
     return longest;
 }
 
-static double speed_of(struct worker *const *workers, size_t count)
+static double speed_of(struct worker *const *workers, size_t count, bool alike)
 {
     double speed = 0;
     for (size_t i = 0; i < count; i++) {
-        speed += workers[i]->info.slots / workers[i]->slowness;
+        speed += workers[i]->info.slots / (alike ? 1 : workers[i]->pace);
     }
     return speed;
 }
 
+/* Small differences are left to stealing, so that regions of one layer lie where those of its inputs lie. */
+static bool alike_in_speed(struct worker *const *workers, size_t count)
+{
+    double least = 0, most = 0;
+    for (size_t i = 0; i < count; i++) {
+        double pace = workers[i]->pace;
+        least = i == 0 || pace < least ? pace : least;
+        most = pace > most ? pace : most;
+    }
+    return most < ALIKE * least;
+}
+
 static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *box, struct worker *const *workers,
-                            size_t count)
+                            size_t count, bool alike)
 {
     uint32_t node = add_node(layer);
     uint32_t dim = count > 1 ? longest_side(layer->layer, box) : layer->layer->grid.ndim;
@@ -80,17 +94,18 @@ static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *b
     }
     size_t half = count / 2;
     uint64_t length = box->hi[dim] - box->lo[dim];
-    uint64_t share = (uint64_t)((double)length * speed_of(workers, half) / speed_of(workers, count) + 0.5);
+    double part = speed_of(workers, half, alike) / speed_of(workers, count, alike);
+    uint64_t share = (uint64_t)((double)length * part + 0.5);
     struct tessi_box low = *box, high = *box;
     low.hi[dim] = high.lo[dim] = box->lo[dim] + share;
     if (share == 0 || share == length) { /* too few chunks for both halves */
-        uint32_t only = share == 0 ? cut_regions(layer, &high, workers + half, count - half)
-                                   : cut_regions(layer, &low, workers, half);
+        uint32_t only = share == 0 ? cut_regions(layer, &high, workers + half, count - half, alike)
+                                   : cut_regions(layer, &low, workers, half, alike);
         layer->regions[node] = (struct region_node){.dim = dim, .cut = low.hi[dim], .left = only, .right = only};
         return node;
     }
-    uint32_t left = cut_regions(layer, &low, workers, half);
-    uint32_t right = cut_regions(layer, &high, workers + half, count - half);
+    uint32_t left = cut_regions(layer, &low, workers, half, alike);
+    uint32_t right = cut_regions(layer, &high, workers + half, count - half, alike);
     layer->regions[node] = (struct region_node){.dim = dim, .cut = low.hi[dim], .left = left, .right = right};
     return node;
 }
@@ -118,7 +133,7 @@ static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
         box.hi[d] = layer->layer->grid.axis[d].count;
     }
     if (count > 0) {
-        (void)cut_regions(layer, &box, alive, count);
+        (void)cut_regions(layer, &box, alive, count, alike_in_speed(alive, count));
     }
     tessi_free(alive);
 }

@@ -6,6 +6,7 @@
 #include "core/sched/state.h"
 
 #define SLOWNESS_MEMORY_NS 2e8 /* run time over which a worker's slowness is smoothed */
+#define PACE_MEMORY_NS 5e9
 
 typedef void report_fn(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                        const struct tessi_span *span);
@@ -229,7 +230,9 @@ static void take_time(struct tessi_sched *sched, struct worker *worker, const st
     double ratio = mean_ns / layer->estimate_ns;
     double weight = (double)time_ns / SLOWNESS_MEMORY_NS;
     ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
+    double lasting = (double)time_ns / PACE_MEMORY_NS;
     worker->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - worker->slowness);
+    worker->pace += (lasting < 0.2 ? lasting : 0.2) * (ratio - worker->pace);
 }
 
 #define LAYERS_AT_ONCE 4 /* whose tasks may take turns in a report */

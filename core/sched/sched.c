@@ -77,27 +77,21 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     for (size_t w = 0; w < sched->worker_count; w++) {
         worker_destroy(sched->workers[w]);
     }
-    for (size_t p = 0; p < sched->parked_count; p++) {
-        tessi_free(sched->parked[p].peers);
-    }
-    for (size_t c = 0; c < sched->copies_count; c++) {
-        tessi_free(sched->copies[c].workers);
-    }
     free_step_memory(sched);
     loads_fini(&sched->loads);
-    blocked_fini(sched);
+    task_lists_fini(&sched->copies);
+    task_lists_fini(&sched->parked);
+    task_lists_fini(&sched->blocked);
     tessi_free(sched->dirty.items);
     tessi_map_fini(&sched->worker_by_id);
     tessi_map_fini(&sched->session_by_id);
-    tessi_map_fini(&sched->copies_by_task);
     tessi_map_fini(&sched->hand_over_of);
-    tessi_map_fini(&sched->parked_by_task);
     tessi_map_fini(&sched->history_by_kind);
-    void *owned[] = {sched->workers,  sched->sessions,    sched->copies,      sched->copies_free, sched->parked,
-                     sched->parked_free, sched->history,  sched->hungry,      sched->idle.items,  sched->rerun.items,
-                     sched->poison.items, sched->empty_pages, sched->watched, sched->actions,     sched->drops,
-                     sched->client_locations, sched->scratch, sched->processors, sched->notes,
-                     sched->hand_overs, sched->hand_overs_free};
+    void *owned[] = {sched->workers,        sched->sessions,    sched->history,      sched->hungry,
+                     sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
+                     sched->watched,        sched->actions,     sched->drops,        sched->client_locations,
+                     sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
+                     sched->hand_overs_free};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -233,7 +227,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
     worker->dirty_list = &sched->dirty;
-    worker->slowness = 1;
+    worker->slowness = worker->pace = 1;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
     sched->alive_count++;

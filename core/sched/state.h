@@ -6,6 +6,7 @@
 #include "core/base/heap.h"
 #include "core/base/map.h"
 #include "core/sched/sched.h"
+#include "core/sched/task_lists.h"
 
 #define NAMED_LAYERS 16u
 #define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
@@ -196,6 +197,7 @@ struct worker {
     double queue_ns;    /* estimated run time of what is assigned */
     double backlog_ns;
     double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
+    double pace;        /* the same, smoothed over some seconds: regions last longer than what disturbs it for a moment */
     uint64_t assigned, backlog; /* tasks */
     uint64_t demanding;          /* tasks assigned that demand a resource */
     uint64_t demanding_youngest; /* highest order given to one since there was none */
@@ -221,6 +223,8 @@ struct worker {
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
+    uint64_t asked;         /* tasks that it has been asked to give to thieves, not answered */
+    double asked_ns;        /* their estimated run time */
     /* Assigned tasks, oldest first; checked against the records when they are looked at. */
     struct given *given; /* owned */
     size_t given_count, given_capacity;
@@ -244,23 +248,11 @@ struct worker {
     uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
 };
 
-struct copies { /* workers besides the owner that hold a block */
-    uint32_t *workers; /* indices, owned */
-    size_t count, capacity;
-    struct sched_layer *layer;
-    uint64_t index;
-};
-
 struct hand_over { /* a HELD block whose owner leaves, and who has been told to take it over */
     struct sched_layer *layer; /* NULL: a free record */
     uint64_t index, bytes;
     uint32_t to;    /* worker index */
     uint32_t epoch; /* under which it will own the block: above any that the block has had */
-};
-
-struct parked { /* who wants to know where a task goes */
-    uint32_t *peers; /* ids, owned */
-    size_t count, capacity;
 };
 
 struct task_ref {
@@ -300,11 +292,6 @@ struct worker_list { /* indices */
     size_t count, capacity;
 };
 
-struct blocked { /* who is to be looked at when a task goes somewhere */
-    uint32_t *workers; /* indices, owned */
-    size_t count, capacity;
-};
-
 struct load_tree {
     double *keys; /* of each match's winner; the workers' own from `leaves` on; owned */
     size_t leaves;
@@ -332,11 +319,9 @@ struct tessi_sched {
     struct session **sessions; /* owned; NULL when gone */
     size_t session_count, session_capacity;
     struct tessi_map session_by_id;
-    struct tessi_map copies_by_task; /* → copies pool */
-    struct copies *copies;
-    size_t copies_count, copies_capacity;
-    uint32_t *copies_free;
-    size_t copies_free_count, copies_free_capacity;
+    struct task_lists copies;  /* workers, by index, that hold a block besides its owner */
+    struct task_lists parked;  /* peers, by id, that want to know where a task goes */
+    struct task_lists blocked; /* workers, by index, that are to be looked at when a task goes somewhere */
     struct tessi_map hand_over_of; /* task → hand_overs pool */
     struct hand_over *hand_overs;
     size_t hand_over_count, hand_over_capacity;
@@ -344,11 +329,6 @@ struct tessi_sched {
     size_t hand_overs_free_count, hand_overs_free_capacity;
     uint32_t next_receiver; /* where the search for somebody with room goes on */
     size_t leaving_count;   /* workers that are leaving and have not left */
-    struct tessi_map parked_by_task;
-    struct parked *parked;
-    size_t parked_count, parked_capacity;
-    uint32_t *parked_free;
-    size_t parked_free_count, parked_free_capacity;
     struct tessi_map history_by_kind;
     struct history_entry *history;
     size_t history_count, history_capacity;
@@ -360,11 +340,6 @@ struct tessi_sched {
     size_t hungry_count, hungry_capacity;
     struct worker_list dirty; /* something is to be sent to them */
     struct loads loads;
-    struct tessi_map blocked_by_task;
-    struct blocked *blocked;
-    size_t blocked_count, blocked_capacity;
-    uint32_t *blocked_free;
-    size_t blocked_free_count, blocked_free_capacity;
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
     struct work_list rerun; /* released tasks that are needed again */
     struct work_list poison;
@@ -478,7 +453,6 @@ bool runs_dry(const struct tessi_sched *sched, const struct worker *worker); /* 
 /* blocked.c */
 bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
 void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
-void blocked_fini(struct tessi_sched *sched);
 
 /* resources.c: what workers have and tasks demand */
 bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */
@@ -494,6 +468,23 @@ void check_demands(struct tessi_sched *sched); /* fail what has waited too long 
 /* transfer.c: what moving bytes takes */
 void transfer_measure(struct worker *worker, const struct tessi_report *report);
 double transfer_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes);
+
+/* moving.c: what moving a task takes */
+#define LOOKS 32 /* tasks, or runs of them, that are compared by that */
+struct company { /* tasks of the same layer that go along */
+    uint64_t tasks[LOOKS];
+    uint32_t count;
+};
+/* What the task reads and is not at the thief yet, and what it makes. */
+uint64_t moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, const struct worker *thief,
+                      const struct company *along);
+double moving_ns(const struct tessi_sched *sched, const struct worker *thief, const struct worker *victim, double bytes);
+/* A generator, a file or a client: all that comes later expects its blocks where they were to be. */
+static inline bool is_source(const struct sched_layer *layer)
+{
+    return layer->layer->ninputs == 0;
+}
+bool moving_matters(const struct sched_layer *layer, uint64_t index); /* beside the task's run time, at the best */
 
 /* demand.c: references, release, re-runs, failures */
 void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
@@ -519,6 +510,7 @@ void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
 void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: none */
 void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
 void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);

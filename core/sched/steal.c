@@ -3,19 +3,28 @@
  * Work that was never handed out moves at once. Work that its worker has been given is asked back
  * first, and moves when that worker confirms that it has not started: never two runs of one task
  * on purpose. A thief asks one victim at a time and takes at most half the difference, so that
- * the same work does not travel to and fro. */
+ * the same work does not travel to and fro.
+ *
+ * Tasks whose data take long to move beside their run time go only when that is worth it, those first of which the
+ * thief has most. At the end of a product no worker fetches a row of blocks for a few per cent of the time. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
 #define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
 #define TRIES 4           /* thieves that find nothing, in one step */
+#define MOVING_PRICE 2    /* so many times what moving data takes must be saved: it keeps both ends from other things */
+#define SOON_NS 1e7       /* before it has nothing to do a thief looks for tasks whose data have to move */
+#define EVEN 16           /* and this part of the time since the work was submitted, */
+#define EVEN_SOURCE 8     /* or this one for what is made from nothing, */
+#define WORTH_BYTES_PER_NS 0.15 /* or time enough to move the data over a slow network */
 
 double load_of(const struct worker *worker)
 {
     double slots = worker->slots > 0 ? worker->slots : 1e-3;
     /* What demands a resource runs beside the rest when its turn comes. */
-    return (worker->queue_ns + worker->backlog_ns - worker->demanding_ns) * worker->slowness / slots;
+    double left_ns = worker->queue_ns + worker->backlog_ns - worker->demanding_ns - worker->asked_ns;
+    return left_ns * worker->slowness / slots;
 }
 
 /* What it has may end before stolen work would arrive. */
@@ -31,7 +40,44 @@ bool runs_dry(const struct tessi_sched *sched, const struct worker *worker)
 static bool worth_it(const struct worker *thief, const struct worker *victim)
 {
     double gain_ns = load_of(victim) - load_of(thief);
-    return load_of(thief) < 0.5 * load_of(victim) && (gain_ns > STEAL_GAIN_NS || thief->assigned == 0);
+    return load_of(thief) < 0.499 * load_of(victim) && (gain_ns > STEAL_GAIN_NS || thief->assigned == 0);
+}
+
+static double time_at(const struct worker *worker, double run_ns)
+{
+    return run_ns * worker->slowness / (worker->slots > 0 ? worker->slots : 1e-3);
+}
+
+/* How many of `most` tasks of the layer may go when the first of them moves so many bytes, and each further one so
+ * many: as many as let both workers end soonest, and none when that saves too little for what moves. What runs at the
+ * victim is half done, as likely as not. */
+static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched_layer *layer,
+                             const struct worker *thief, const struct worker *victim, uint64_t first, uint64_t next,
+                             uint64_t most)
+{
+    double next_ns = moving_ns(sched, thief, victim, (double)next);
+    double gives_ns = time_at(victim, layer->estimate_ns), takes_ns = time_at(thief, layer->estimate_ns) + next_ns;
+    double first_ns = moving_ns(sched, thief, victim, (double)first);
+    double soon_ns = 2 * time_at(thief, layer->estimate_ns);
+    soon_ns = soon_ns > SOON_NS ? soon_ns : SOON_NS;
+    double ahead_ns = load_of(victim) - load_of(thief) - (thief->assigned == 0 ? 0.5 * gives_ns : 0);
+    ahead_ns -= first_ns - next_ns;
+    double even = ahead_ns / (gives_ns + takes_ns);
+    uint64_t count = even < 0 ? 0 : even < (double)most ? (uint64_t)even : most;
+    double saved_ns = (double)count * gives_ns, more_ns = ahead_ns - (double)(count + 1) * takes_ns;
+    if (count < most && more_ns > saved_ns) {
+        saved_ns = more_ns;
+        count++;
+    }
+    double bytes = (double)first + (double)(count > 0 ? count - 1 : 0) * (double)next;
+    double even_ns = (double)(sched->now_ns - layer->submitted_ns) / (is_source(layer) ? EVEN_SOURCE : EVEN);
+    double worth_ns = bytes / WORTH_BYTES_PER_NS;
+    double least_ns = even_ns < worth_ns ? even_ns : worth_ns;
+    double messages_ns = thief->assigned == 0 ? 0.1 * STEAL_GAIN_NS : STEAL_GAIN_NS;
+    least_ns = least_ns > messages_ns ? least_ns : messages_ns;
+    bool soon = load_of(thief) < soon_ns + first_ns; /* the later, the less has to be guessed */
+    bool pays = soon && saved_ns > least_ns && saved_ns > MOVING_PRICE * moving_ns(sched, thief, victim, bytes);
+    return pays ? count : 0;
 }
 
 /* Estimated run time that has to move for both to end at once: what leaves the victim shortens its queue by
@@ -72,17 +118,39 @@ static void note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind, ui
     note(sched, record);
 }
 
-static uint32_t largest_span(const struct backlog *backlog)
+static uint32_t largest_span(const struct backlog *backlog, const struct sched_layer *but)
 {
     uint32_t best = TESSI_MAP_NONE;
     size_t look = backlog->heap.count < 64 ? backlog->heap.count : 64;
     for (size_t i = backlog->heap.count - look; i < backlog->heap.count; i++) {
         uint32_t handle = backlog->heap.entries[i].value;
-        if (is_pinned(backlog->spans[handle].layer)) {
+        if (is_pinned(backlog->spans[handle].layer) || backlog->spans[handle].layer == but) {
             continue;
         }
         if (best == TESSI_MAP_NONE || backlog->spans[handle].count > backlog->spans[best].count) {
             best = handle;
+        }
+    }
+    return best;
+}
+
+/* Of the layer's spans the one whose last task is moved fastest. */
+static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *backlog, const struct worker *thief,
+                             const struct sched_layer *layer, const struct company *along, uint64_t *least)
+{
+    uint32_t best = TESSI_MAP_NONE, looks = 0;
+    for (size_t i = backlog->heap.count; i-- > 0 && looks < LOOKS;) {
+        const struct backlog_span *span = &backlog->spans[backlog->heap.entries[i].value];
+        if (span->layer != layer) {
+            continue;
+        }
+        uint64_t last = span->first + span->count - 1;
+        bool goes = along->count > 0 && along->tasks[along->count - 1] == last;
+        uint64_t here = moving_bytes(sched, span->layer, goes && span->count > 1 ? last - 1 : last, thief, along);
+        looks++;
+        if (best == TESSI_MAP_NONE || here < *least) {
+            best = backlog->heap.entries[i].value;
+            *least = here;
         }
     }
     return best;
@@ -96,37 +164,85 @@ static bool fits(const struct worker *thief, const struct worker *victim, const 
            thief->info.memory_bytes >= tessi_task_footprint(layer->layer, index);
 }
 
+/* The last tasks of a span. */
+static void take_last(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct backlog *backlog,
+                      uint32_t handle, uint64_t count)
+{
+    struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
+    if (count < span.count) {
+        backlog_put(sched, victim->index,
+                    (struct backlog_span){span.layer, span.first, span.count - count, span.again});
+    } else {
+        make_hungry(sched, victim); /* what stood behind it may be next */
+    }
+    uint64_t first = span.first + span.count - count;
+    backlog_put(sched, thief->index, (struct backlog_span){span.layer, first, count, span.again});
+    note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, first, count, reason(thief));
+    sched->steals += count;
+    span.layer->session->stats.steals += count;
+}
+
+/* Tasks of a layer whose data take long to move: one at a time, so that those are together which read the same, unless
+ * there are many. */
+static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                             struct sched_layer *layer)
+{
+    struct company along = {.count = 0};
+    uint64_t wanted = 0, taken = 0;
+    do {
+        struct backlog *backlog = &lane->backlogs[victim->index]; /* what the thief gets may have moved it */
+        uint64_t first = 0;
+        uint32_t handle = nearest_span(sched, backlog, thief, layer, &along, &first);
+        if (handle == TESSI_MAP_NONE) {
+            break;
+        }
+        struct backlog_span span = backlog->spans[handle];
+        if (along.count < LOOKS) {
+            along.tasks[along.count++] = span.first + span.count - 1;
+        }
+        if (taken == 0) {
+            uint64_t next = first;
+            (void)nearest_span(sched, backlog, thief, layer, &along, &next);
+            wanted = worth_moving(sched, layer, thief, victim, first, next, victim->backlog);
+        }
+        if (wanted == 0 || !fits(thief, victim, layer, span.first)) {
+            break;
+        }
+        uint64_t count = wanted <= LOOKS ? 1 : wanted - taken < span.count ? wanted - taken : span.count;
+        take_last(sched, thief, victim, backlog, handle, count);
+        taken += count;
+    } while (taken < wanted);
+    return taken;
+}
+
 /* Move unassigned tasks worth `wanted_ns` off the ends of the largest spans of a lane; returns what is still wanted. */
 double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                       double wanted_ns)
 {
+    const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
     while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
         struct backlog *backlog = &lane->backlogs[victim->index];
-        uint32_t handle = largest_span(backlog);
+        uint32_t handle = largest_span(backlog, stays_there);
         if (handle == TESSI_MAP_NONE ||
             !fits(thief, victim, backlog->spans[handle].layer, backlog->spans[handle].first)) {
             break;
         }
-        struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
-        double each_ns = span.layer->estimate_ns > 1 ? span.layer->estimate_ns : 1;
+        struct sched_layer *layer = backlog->spans[handle].layer;
+        if (lane->demand.count == 0 && moving_matters(layer, backlog->spans[handle].first)) {
+            if (take_nearest(sched, thief, victim, lane, layer) > 0 || stays_there != NULL) {
+                return 0;
+            }
+            stays_there = layer;
+            continue;
+        }
+        uint64_t most = backlog->spans[handle].count;
+        double each_ns = layer->estimate_ns > 1 ? layer->estimate_ns : 1;
         double affordable = wanted_ns / each_ns;
-        uint64_t count = affordable >= (double)span.count ? span.count : (uint64_t)affordable;
-        wanted_ns -= (double)count * each_ns;
-        if (count < span.count) {
-            backlog_put(sched, victim->index,
-                        (struct backlog_span){span.layer, span.first, span.count - count, span.again});
-            wanted_ns = 0;
-        } else {
-            make_hungry(sched, victim); /* what stood behind it may be next */
-        }
+        uint64_t count = affordable >= (double)most ? most : (uint64_t)affordable;
         if (count > 0) {
-            backlog_put(sched, thief->index,
-                        (struct backlog_span){span.layer, span.first + span.count - count, count, span.again});
-            note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first + span.count - count, count,
-                       reason(thief));
-            sched->steals += count;
-            span.layer->session->stats.steals += count;
+            take_last(sched, thief, victim, backlog, handle, count);
         }
+        wanted_ns = count < most ? 0 : wanted_ns - (double)count * each_ns;
     }
     return wanted_ns;
 }
@@ -153,37 +269,117 @@ static bool may_steal(const struct sched_layer *layer, const struct worker *vict
            layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
 }
 
+static void ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct sched_layer *layer,
+                uint64_t index)
+{
+    struct task_record *task = record(layer, index);
+    task->flags |= TASK_STEALING;
+    struct tessi_span span = {.session = layer->session->id,
+                              .layer = layer->layer->id,
+                              .first = index,
+                              .count = 1,
+                              .epoch = task->epoch,
+                              .worker = thief->id};
+    tessi_spans_push(&victim->out_steal, span);
+    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief));
+    mark_dirty(victim);
+    victim->asked++;
+    victim->asked_ns += layer->estimate_ns;
+    load_changed(sched, victim);
+    thief->stealing++;
+    thief->stealing_from = victim->index;
+    load_changed(sched, thief);
+}
+
+static bool may_ask(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
+                    uint64_t index)
+{
+    return can_run(thief, &layer->lane->demand) && may_steal(layer, victim, index) && fits(thief, victim, layer, index);
+}
+
+/* Of the last of the layer's tasks that were given, as many as may be asked for. */
+static void find_given(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
+                       struct company *found)
+{
+    found->count = 0;
+    for (size_t g = victim->given_count; g-- > 0 && found->count < LOOKS;) {
+        struct given given = victim->given[g];
+        bool alike = given.session == layer->session->id && given.layer == layer->layer->id;
+        for (uint64_t i = given.count; alike && i-- > 0 && found->count < LOOKS;) {
+            found->tasks[found->count] = given.first + i;
+            found->count += may_ask(thief, victim, layer, given.first + i) ? 1 : 0;
+        }
+    }
+}
+
+/* Of these the one that is moved fastest; of equal ones that which was given last. */
+static uint32_t nearest_given(struct tessi_sched *sched, const struct worker *thief, struct sched_layer *layer,
+                              const struct company *found, const struct company *along, uint64_t *least)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 0; i < found->count; i++) {
+        uint64_t here = moving_bytes(sched, layer, found->tasks[i], thief, along);
+        if (i == 0 || here < *least) {
+            best = i;
+            *least = here;
+        }
+    }
+    return best;
+}
+
+static bool ask_for_nearest(struct tessi_sched *sched, struct worker *thief, struct worker *victim,
+                            struct sched_layer *layer, uint64_t left)
+{
+    struct company found, along = {.count = 0};
+    uint64_t first = 0;
+    find_given(thief, victim, layer, &found);
+    uint64_t most = left < found.count ? left : found.count;
+    if (most == 0) {
+        return false;
+    }
+    uint32_t best = nearest_given(sched, thief, layer, &found, &along, &first);
+    uint64_t task = found.tasks[best], next = first;
+    found.tasks[best] = found.tasks[--found.count];
+    along.tasks[along.count++] = task;
+    best = nearest_given(sched, thief, layer, &found, &along, &next);
+    uint64_t wanted = worth_moving(sched, layer, thief, victim, first, next, most);
+    for (uint64_t asked = 0; asked < wanted; asked++) {
+        ask(sched, thief, victim, layer, task);
+        if (asked + 1 < wanted) {
+            task = found.tasks[best];
+            found.tasks[best] = found.tasks[--found.count];
+            along.tasks[along.count++] = task;
+            best = nearest_given(sched, thief, layer, &found, &along, &next);
+        }
+    }
+    return wanted > 0;
+}
+
 /* Ask for assigned tasks, the last given first. */
 static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
     double wanted_ns = fair_ns(thief, victim);
-    uint64_t keep = victim->slots;
+    uint64_t keep = victim->slots + victim->asked;
     uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
+    const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
     for (size_t g = victim->given_count; g-- > 0 && left > 0 && wanted_ns > 0;) {
         struct given given = victim->given[g];
         struct sched_layer *layer = layer_named(sched, given.session, given.layer);
-        for (uint64_t i = given.count; layer != NULL && i-- > 0 && left > 0;) {
-            if (!can_run(thief, &layer->lane->demand) || !may_steal(layer, victim, given.first + i) ||
-                !fits(thief, victim, layer, given.first + i)) {
+        for (uint64_t i = given.count; layer != NULL && layer != stays_there && i-- > 0 && left > 0;) {
+            if (!may_ask(thief, victim, layer, given.first + i)) {
                 continue;
+            }
+            if (moving_matters(layer, given.first + i)) {
+                if (ask_for_nearest(sched, thief, victim, layer, left) || stays_there != NULL) {
+                    return;
+                }
+                stays_there = layer;
+                break;
             }
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return;
             }
-            struct task_record *task = record(layer, given.first + i);
-            task->flags |= TASK_STEALING;
-            struct tessi_span ask = {.session = given.session,
-                                     .layer = given.layer,
-                                     .first = given.first + i,
-                                     .count = 1,
-                                     .epoch = task->epoch,
-                                     .worker = thief->id};
-            tessi_spans_push(&victim->out_steal, ask);
-            note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, given.first + i, 1, reason(thief));
-            mark_dirty(victim);
-            thief->stealing++;
-            thief->stealing_from = victim->index;
-            load_changed(sched, thief);
+            ask(sched, thief, victim, layer, given.first + i);
             wanted_ns -= layer->estimate_ns;
             left--;
         }
@@ -230,8 +426,16 @@ void balance(struct tessi_sched *sched)
     }
 }
 
-static void count_answer(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span)
+static void count_answer(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span,
+                         const struct sched_layer *layer)
 {
+    if (span->worker != 0) { /* else it was the one that leaves who was asked */
+        uint64_t count = span->count < victim->asked ? span->count : victim->asked;
+        double asked_ns = victim->asked_ns - (layer != NULL ? (double)count * layer->estimate_ns : 0);
+        victim->asked -= count;
+        victim->asked_ns = victim->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
+        load_changed(sched, victim);
+    }
     struct worker *thief = worker_find(sched, span->worker);
     if (thief != NULL && thief->stealing_from == victim->index) {
         thief->stealing -= span->count < thief->stealing ? span->count : thief->stealing;
@@ -261,7 +465,7 @@ static void refused(struct tessi_sched *sched, const struct worker *victim, cons
 static void end_ask(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span, bool given)
 {
     struct sched_layer *layer = layer_named(sched, span->session, span->layer);
-    count_answer(sched, victim, span);
+    count_answer(sched, victim, span, layer);
     if (layer == NULL || span->first >= layer->tasks || span->count > layer->tasks - span->first) {
         sched->stale_reports++;
         return;

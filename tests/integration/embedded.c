@@ -6,10 +6,11 @@
 
 tess_session *open_cluster(uint32_t workers, uint64_t memory_bytes)
 {
-    tess_session *session = tess_session_open(NULL, &(tess_session_options){.workers = workers,
-                                                                            .memory_bytes = memory_bytes,
-                                                                            .gpus = getenv("TESSERA_TEST_GPUS"),
-                                                                            .gpu_memory = getenv("TESSERA_TEST_GPU_MEMORY")});
+    tess_session *session =
+        tess_session_open(NULL, &(tess_session_options){.workers = workers,
+                                                        .memory_bytes = memory_bytes,
+                                                        .gpus = getenv("TESSERA_TEST_GPUS"),
+                                                        .gpu_memory = getenv("TESSERA_TEST_GPU_MEMORY")});
     if (tess_session_status(session) != TESS_OK) {
         fail_msg("%s", tess_session_error(session));
     }

@@ -73,6 +73,15 @@ static void test_scopes_free_the_cluster(void **state)
     tess_session_close(s);
 }
 
+/* Devices of a worker that break while the tests run. */
+static uint64_t breaking_devices(void)
+{
+    const char *gpus = getenv("TESSERA_TEST_GPUS");
+    const char *count = gpus == NULL ? NULL : strstr(gpus, "count=");
+    bool breaking = gpus != NULL && strstr(gpus, "break=") != NULL;
+    return !breaking ? 0 : count == NULL ? 1 : strtoull(count + strlen("count="), NULL, 10);
+}
+
 static void test_iteration_with_persisted_arrays(void **state)
 {
     (void)state;
@@ -92,7 +101,9 @@ static void test_iteration_with_persisted_arrays(void **state)
     tess_stats stats;
     ok(s, tess_session_stats(s, &stats));
     assert_int_equal(stats.workers, 1);
-    assert_int_equal(stats.tasks_rerun, 0);
+    /* What a device alone had when it broke is made again from the beginning, since all before the last array has been
+     * let go: no task more than once for each device. */
+    assert_true(stats.tasks_rerun <= breaking_devices() * (1 + 40) * 9);
     assert_true(stats.tasks >= 40 * 9);
     assert_true(stats.peak_worker_bytes >= 300 * 300 * 8 && stats.peak_worker_bytes <= 64 * MIB);
     assert_true(stats.seconds > 0);
@@ -246,6 +257,9 @@ static void test_sessions_side_by_side(void **state)
 static void test_unreachable(void **state)
 {
     (void)state;
+    if (getenv("TESSERA_TEST_GPUS") != NULL) {
+        skip(); /* there are no workers, and seconds go by: devices make no difference */
+    }
     int64_t begin = tessi_clock_now();
     tess_session *s = tess_session_open("tcp://127.0.0.1:1", NULL);
     assert_int_equal(tess_session_status(s), TESS_UNREACHABLE);

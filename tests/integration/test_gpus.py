@@ -2,6 +2,8 @@
 
 The emulated device computes with the processor's kernels, so a file that differs by a byte was made wrongly."""
 # tests/run: timeout 240
+import concurrent.futures
+import functools
 import hashlib
 import json
 import os
@@ -20,31 +22,38 @@ def digest(path):
         return hashlib.sha256(file.read()).hexdigest()
 
 
+def side_by_side(jobs, at_a_time=4):
+    """Call each job; most of its time passes in waiting. The first that failed raises."""
+    with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+        for call in [pool.submit(job) for job in jobs]:
+            call.result()
+
+
 class Gpus(unittest.TestCase):
-    def whole_library(self, spec):
-        """The tests of the library inside a program, on such devices; what they printed."""
-        printed = ""
-        for part in ("arrays", "products", "files", "sessions"):
-            program = Process([os.path.join(BUILD, "tests", "integration", "test_embedded_" + part)],
-                              env={"TESSERA_TEST_GPUS": spec})
-            self.assertEqual(program.wait(120 * SLOW), 0, program.output())
-            printed += program.output()
-        return printed
-
     def test_all_operations(self):
-        self.whole_library("emulated:memory=16MiB")
+        """The tests of the library inside a program, on devices of each kind."""
+        specs = {
+            "memory=2MiB,refuse=7,hidden=512KiB,latency=20": None,
+            "memory=256KiB,count=2": None,
+            "memory=16MiB": None,
+            "memory=64MiB,starve=40": None,
+            "memory=2MiB,break=1500": "event=gpu_lost",
+            "memory=2MiB,break=40": "event=gpu_lost",
+        }
+        printed = {spec: [] for spec in specs}
 
-    def test_all_operations_on_devices_that_are_too_small(self):
-        self.whole_library("emulated:memory=256KiB,count=2")
+        def run(spec, part):
+            program = Process([os.path.join(BUILD, "tests", "integration", "test_embedded_" + part)],
+                              env={"TESSERA_TEST_GPUS": "emulated:" + spec})
+            self.assertEqual(program.wait(120 * SLOW), 0, spec + "\n" + program.output())
+            printed[spec].append(program.output())
 
-    def test_all_operations_with_refusals(self):
-        self.whole_library("emulated:memory=2MiB,refuse=7,hidden=512KiB,latency=20")
-
-    def test_all_operations_with_launches_that_find_no_memory(self):
-        self.whole_library("emulated:memory=64MiB,starve=40")
-
-    def test_all_operations_on_devices_that_break(self):
-        self.assertIn("event=gpu_lost", self.whole_library("emulated:memory=2MiB,break=1500"))
+        parts = ("arrays", "products", "sessions", "files")
+        side_by_side([functools.partial(run, spec, part) for part in parts for spec in specs])
+        for spec, word in specs.items():
+            with self.subTest(spec):
+                self.assertEqual(len(printed[spec]), len(parts))
+                self.assertTrue(word is None or any(word in text for text in printed[spec]))
 
     def product(self, cluster, folder, name):
         out = f"{folder}/{name}.npy"
@@ -67,14 +76,15 @@ class Gpus(unittest.TestCase):
                 "slow kernels": f"memory={30 * BLOCK},compute=0.2",
                 "only products": f"memory={30 * BLOCK},small=1000000",
             }
-            for name, spec in specs.items():
-                for workers in (1, 2):
-                    with self.subTest(name, workers=workers):
-                        with Cluster(workers=workers, worker=("--gpus", "emulated:" + spec)) as cluster:
-                            self.assertEqual(self.product(cluster, folder, "devices"), want)
-                            if "starve" in spec:
-                                until(lambda: any("event=gpu_memory_short" in line for worker in cluster.workers
-                                                  for line in worker.lines["stderr"]), what="a worker says so")
+
+            def run(name, workers):
+                with Cluster(workers=workers, worker=("--gpus", "emulated:" + specs[name])) as cluster:
+                    self.assertEqual(self.product(cluster, folder, f"{name} {workers}"), want, f"{name}, {workers} workers")
+                    if name == "short of memory":
+                        until(lambda: any("event=gpu_memory_short" in line for worker in cluster.workers
+                                          for line in worker.lines["stderr"]), what="a worker says so")
+
+            side_by_side([functools.partial(run, name, workers) for name in specs for workers in (1, 2)])
 
     def test_memory_that_the_host_lacks(self):
         """Blocks away at a device are brought home before they are spilled, and come back."""
@@ -90,14 +100,30 @@ class Gpus(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
                 want = self.product(cluster, folder, "processors")
-            for launches in (1, 40, 80):
-                with self.subTest(launches=launches):
-                    with Cluster(workers=0) as cluster:
-                        broken = cluster.add_worker("broken", "--gpus", f"emulated:memory={60 * BLOCK},break={launches}")
-                        cluster.add_worker("well", "--gpus", f"emulated:memory={60 * BLOCK}")
-                        self.assertEqual(self.product(cluster, folder, "devices"), want)
-                        until(lambda: any("event=gpu_lost" in line for line in broken.lines["stderr"]),
-                              what="the worker says so")
+
+            def run(launches):
+                with Cluster(workers=0) as cluster:
+                    broken = cluster.add_worker("broken", "--gpus", f"emulated:memory={60 * BLOCK},break={launches}")
+                    cluster.add_worker("well", "--gpus", f"emulated:memory={60 * BLOCK}")
+                    self.assertEqual(self.product(cluster, folder, f"break {launches}"), want)
+                    until(lambda: any("event=gpu_lost" in line for line in broken.lines["stderr"]),
+                          what="the worker says so")
+
+            side_by_side([functools.partial(run, launches) for launches in (1, 40, 80)])
+
+    def test_the_last_device_lost(self):
+        """The product goes on on processors, whose bits are the device's only because it is emulated; the worker says so."""
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+                want = self.product(cluster, folder, "processors")
+            spec = f"emulated:memory={60 * BLOCK},count=2,break=20"
+            with Cluster(workers=1, worker=("--gpus", spec)) as cluster:
+                self.assertEqual(self.product(cluster, folder, "devices"), want)
+                said = cluster.workers[0].lines["stderr"]
+                until(lambda: any("event=gpus_gone" in line for line in said), what="the worker says that none is left")
+                self.assertEqual(sum("event=gpu_lost" in line for line in said), 2, said)
+                until(lambda: all(device["lost"] for device in cluster.status()["workers"][0]["devices"]),
+                      what="the status shows it")
 
     def test_cluster_that_began_without(self):
         """Products have the bits of the first worker's devices, so one that comes later leaves its own alone."""

@@ -70,7 +70,8 @@ struct tessi_block *tessi_store_block(const struct tessi_store *store, uint32_t 
         return (struct tessi_block *)place->memory;
     }
     struct sim_region *region = tessi_zalloc(sizeof *region);
-    *region = (struct sim_region){.value = place->stored, .bytes = place->bytes, .complete = true, .damaged = place->damaged};
+    *region =
+        (struct sim_region){.value = place->stored, .bytes = place->bytes, .complete = true, .damaged = place->damaged};
     return (struct tessi_block *)region;
 }
 
@@ -200,20 +201,22 @@ void sim_devices_ended(struct sim_world *world, struct sim_node *node, uint32_t 
     place->memory->away = !place->memory->complete || random_chance(&world->random, 80);
 }
 
-/* One after the other, as worker/gpu tells of them. */
+/* One after the other or all at once, as worker/gpu happens to hand them over. */
 void sim_devices_tell(struct sim_world *world, struct sim_node *node, struct slot *slot)
 {
     struct tessi_gpus *gpus = node->worker->devices;
     struct tessi_flow_outcome *outcomes = slot->outcomes;
     size_t count = slot->outcome_count;
+    size_t at_once = count > 1 && random_chance(&world->random, 50) ? count : 1;
     slot->outcomes = NULL;
     slot->outcome_count = slot->outcome_capacity = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i += at_once) {
         if (!gpus->none_left && none_left(gpus)) {
             gpus->none_left = true;
             sim_worker_step(world, node, &(struct tessi_flow_event){.kind = TESSI_FLOW_NO_DEVICES}, NULL);
         }
-        struct tessi_flow_event event = {.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcomes[i], .outcome_count = 1};
+        struct tessi_flow_event event = {
+            .kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcomes[i], .outcome_count = at_once};
         sim_worker_step(world, node, &event, NULL);
         sim_devices_go_on(world, node);
     }

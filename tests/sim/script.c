@@ -177,7 +177,8 @@ void sim_options_choose(struct sim_world *world)
         options->graph.scale = random_chance(&world->random, 50) ? 100 : options->graph.scale;
         break;
     case SIM_DEVICES: {
-        void (*const adders[])(struct sim_world *) = {add_deaths, add_pauses, add_memory, add_disks, add_failures, add_leaves};
+        void (*const adders[])(struct sim_world *) = {add_deaths, add_pauses,   add_memory,
+                                                      add_disks,  add_failures, add_leaves};
         if (random_chance(&world->random, 60)) {
             adders[random_below(&world->random, 6)](world);
         }

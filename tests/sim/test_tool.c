@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -128,6 +129,33 @@ static void test_a_product_fetches_what_it_must(void **state)
     assert_int_equal(r.beyond_bytes, 0);
 }
 
+/* Task times that differ: stealing evens them out without fetching much more than a layout must. */
+static void test_steals_move_little(void **state)
+{
+    (void)state;
+    for (int seed = 1; seed <= 5; seed++) {
+        int64_t bound_ns;
+        char text[8];
+        (void)snprintf(text, sizeof text, "%d", seed);
+        struct tool_result r = RUN(&bound_ns, "matmul", "8192", "512", "--workers", "4", "--bandwidth", "1GiB", "--time",
+                                   "lognormal:80ms:0.3", "--seed", text);
+        uint64_t least_words = 2 * 8192 * 8192 / 2 - 2 * 8192 * 8192 / 4;
+        assert_true(r.words_max * 100 <= least_words * 115);
+        assert_true((double)r.makespan_ns <= 1.1 * (double)bound_ns);
+    }
+}
+
+/* The last tasks of a slow worker go to others, and not from one of those to another. */
+static void test_no_task_goes_to_and_fro(void **state)
+{
+    (void)state;
+    int64_t bound_ns;
+    struct tool_result r = RUN(&bound_ns, "matmul", "4096", "512", "--workers", "4", "--bandwidth", "1GiB", "--flops",
+                               "50", "--speeds", "0.7x1,1x3");
+    assert_true(r.steals > 0 && r.steals < r.tasks / 4);
+    assert_true((double)r.makespan_ns <= 1.1 * (double)bound_ns);
+}
+
 static void test_memory_is_kept_within(void **state)
 {
     (void)state;
@@ -219,6 +247,8 @@ int main(void)
         cmocka_unit_test(test_a_late_worker_takes_its_share),
         cmocka_unit_test(test_a_slow_worker_does_not_hold_up_the_rest),
         cmocka_unit_test(test_a_product_fetches_what_it_must),
+        cmocka_unit_test(test_steals_move_little),
+        cmocka_unit_test(test_no_task_goes_to_and_fro),
         cmocka_unit_test(test_memory_is_kept_within),
         cmocka_unit_test(test_a_tree_of_sums_consumes_blocks_as_they_are_made),
         cmocka_unit_test(test_the_same_run_twice),

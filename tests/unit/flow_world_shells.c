@@ -144,6 +144,14 @@ bool world_report(struct world *world, uint32_t self)
     return true;
 }
 
+static const enum tessi_flow_event_kind sent_as[] = {
+    [TESSI_FLOW_SEND_READ] = TESSI_FLOW_READ,           [TESSI_FLOW_SEND_PULL] = TESSI_FLOW_PULL,
+    [TESSI_FLOW_SEND_RELEASE] = TESSI_FLOW_RELEASE,     [TESSI_FLOW_SEND_REVOKE] = TESSI_FLOW_REVOKE,
+    [TESSI_FLOW_SEND_INLINE] = TESSI_FLOW_READY_INLINE, [TESSI_FLOW_SEND_LEASE] = TESSI_FLOW_READY_LEASE,
+    [TESSI_FLOW_SEND_OFFER] = TESSI_FLOW_READY_OFFER,   [TESSI_FLOW_SEND_BLOCK] = TESSI_FLOW_DATA,
+    [TESSI_FLOW_SEND_MOVED] = TESSI_FLOW_MOVED,         [TESSI_FLOW_SEND_ASK] = TESSI_FLOW_ASK,
+};
+
 static void act(struct world *world, uint32_t self, const struct tessi_flow_action *action,
                 struct message *cause)
 {
@@ -202,36 +210,20 @@ static void act(struct world *world, uint32_t self, const struct tessi_flow_acti
         cell->generation = ++world->generation;
         start_io(worker, false, action->block);
         break;
-    case TESSI_FLOW_SEND_READ:
-        send(world, self, action, TESSI_FLOW_READ);
-        break;
     case TESSI_FLOW_SEND_PULL:
         TESS_ASSERT(cell->memory && !cell->complete);
-        send(world, self, action, TESSI_FLOW_PULL);
+        send(world, self, action, sent_as[action->kind]);
         break;
+    case TESSI_FLOW_SEND_READ:
     case TESSI_FLOW_SEND_RELEASE:
-        send(world, self, action, TESSI_FLOW_RELEASE);
-        break;
     case TESSI_FLOW_SEND_REVOKE:
-        send(world, self, action, TESSI_FLOW_REVOKE);
-        break;
     case TESSI_FLOW_SEND_INLINE:
-        send(world, self, action, TESSI_FLOW_READY_INLINE);
-        break;
     case TESSI_FLOW_SEND_LEASE:
-        send(world, self, action, TESSI_FLOW_READY_LEASE);
-        break;
     case TESSI_FLOW_SEND_OFFER:
-        send(world, self, action, TESSI_FLOW_READY_OFFER);
-        break;
     case TESSI_FLOW_SEND_BLOCK:
-        send(world, self, action, TESSI_FLOW_DATA);
-        break;
     case TESSI_FLOW_SEND_MOVED:
-        send(world, self, action, TESSI_FLOW_MOVED);
-        break;
     case TESSI_FLOW_SEND_ASK:
-        send(world, self, action, TESSI_FLOW_ASK);
+        send(world, self, action, sent_as[action->kind]);
         break;
     case TESSI_FLOW_LOCATE: {
         (void)world_report(world, self);

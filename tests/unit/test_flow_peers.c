@@ -29,12 +29,52 @@ static void test_inline_offer_lease(void **state)
     assert_int_equal(run.in[0], mapped);
     assert_int_equal(stats(&bench).memory_used_bytes, used + LARGE); /* the output only */
     done(&bench, run);
-    assert_int_equal(the(&bench, TESSI_FLOW_SEND_RELEASE).peer, PEER);
-    assert_int_equal(the(&bench, TESSI_FLOW_FREE_BLOCK).block, mapped);
+    assert_int_equal(bench.actions.count, 0); /* kept for the next task that reads it */
     const struct tessi_report *said = report(&bench);
     assert_int_equal(said->copied.count, 1); /* blocks 0 and 1, joined; leases are not copies */
     assert_int_equal(said->copied.items[0].count, 2);
     assert_int_equal(said->mapped_bytes, LARGE);
+    peer_event(&bench, TESSI_FLOW_REVOKE, PEER, 1, 2); /* nobody reads it: given back at once */
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_RELEASE).peer, PEER);
+    assert_int_equal(the(&bench, TESSI_FLOW_FREE_BLOCK).block, mapped);
+    destroy(&bench);
+}
+
+static void lend(struct bench *bench, uint64_t index)
+{
+    assign(bench, span(2, index, 1, 1, 8 + index), at(PEER, 1, index, 1));
+    peer_event(bench, TESSI_FLOW_READY_LEASE, PEER, 1, index);
+    done(bench, the(bench, TESSI_FLOW_RUN));
+}
+
+/* A lease that nobody uses serves the next reader; what is lent stays within the budget, the block used longest ago
+ * is given back first; a freed one goes at once, and so does what a peer that is lost has lent. */
+static void test_idle_leases(void **state)
+{
+    (void)state;
+    struct bench bench = create(4 * LARGE, 0, 1);
+    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 8, LARGE);
+    bench.reader = layer_same(SESSION, 2, bench.source, NULL, 8);
+    layer(&bench, bench.source);
+    layer(&bench, bench.reader);
+    peer_up(&bench, PEER, true);
+    for (uint64_t i = 0; i < 4; i++) {
+        lend(&bench, i);
+        assert_int_equal(count(&bench, TESSI_FLOW_SEND_RELEASE), 0);
+    }
+    scheduler(&bench, TESSI_FLOW_FREE, span(2, 0, 1, 0, 0));
+    assign(&bench, span(2, 0, 1, 2, 20), at(PEER, 1, 0, 1));
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_READ), 0);
+    done(&bench, the(&bench, TESSI_FLOW_RUN));
+    assert_int_equal(bench.actions.count, 0);
+    lend(&bench, 4);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_RELEASE).task.index, 1);
+    assert_int_equal(report(&bench)->mapped_bytes, 5 * LARGE);
+    scheduler(&bench, TESSI_FLOW_FREE, span(1, 2, 1, 0, 0));
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_RELEASE).task.index, 2);
+    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_PEER_LOST, .peer = PEER});
+    assert_int_equal(count(&bench, TESSI_FLOW_FREE_BLOCK), 3);
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_RELEASE), 0);
     destroy(&bench);
 }
 
@@ -190,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inline_offer_lease),
+        cmocka_unit_test(test_idle_leases),
         cmocka_unit_test(test_one_read_for_many_tasks),
         cmocka_unit_test(test_moved_ask_and_location),
         cmocka_unit_test(test_peer_lost),

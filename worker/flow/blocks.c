@@ -337,6 +337,7 @@ void tessi_flow_block_abandon(struct tessi_flow *flow, uint32_t handle)
     if (block->leases > 0) {
         tessi_flow_revoke(flow, handle);
     }
+    tessi_flow_lease_wake(flow, handle);
     block->owned = false;
     block->copy_known = false;
     tessi_flow_block_move(flow, handle, FLOW_ABANDONED);
@@ -383,12 +384,10 @@ static void settle_abandoned(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
-static void settle_mapped(struct tessi_flow *flow, uint32_t handle)
+static void end_lease(struct tessi_flow *flow, uint32_t handle)
 {
-    struct flow_block *block = flow_block(flow, handle);
-    if (block->pins > 0 || (block->users > 0 && !block->revoked)) {
-        return;
-    }
+    const struct flow_block *block = flow_block(flow, handle);
+    tessi_flow_lease_wake(flow, handle);
     send_release(flow, handle);
     tessi_flow_block_empty(flow, handle);
     if (block->source != 0 && (block->users > 0 || block->heir)) {
@@ -396,6 +395,44 @@ static void settle_mapped(struct tessi_flow *flow, uint32_t handle)
     } else {
         tessi_flow_block_set_source(flow, handle, 0);
         tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+    }
+}
+
+void tessi_flow_lease_wake(struct tessi_flow *flow, uint32_t handle)
+{
+    if (tessi_heap_remove(&flow->idle_leases, handle)) {
+        flow->idle_lease_bytes -= flow_block(flow, handle)->bytes;
+    }
+}
+
+/* The next task that reads the block finds it lent already. The owner asks for what it needs back; what was used
+ * longest ago is given back when there is too much. */
+static void keep_lease(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (tessi_heap_contains(&flow->idle_leases, handle)) {
+        return;
+    }
+    block->last_use = ++flow->clock;
+    tessi_heap_push(&flow->idle_leases, block->last_use, 0, handle);
+    flow->idle_lease_bytes += block->bytes;
+    while (flow->idle_leases.count > FLOW_IDLE_LEASES_MAX || flow->idle_lease_bytes > flow->config.memory_bytes) {
+        uint32_t oldest = tessi_heap_peek(&flow->idle_leases)->value;
+        end_lease(flow, oldest);
+        tessi_flow_check(flow, oldest);
+    }
+}
+
+static void settle_mapped(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct flow_block *block = flow_block(flow, handle);
+    if (block->pins > 0 || (block->users > 0 && !block->revoked)) {
+        return;
+    }
+    if (block->revoked) {
+        end_lease(flow, handle);
+    } else {
+        keep_lease(flow, handle);
     }
 }
 

@@ -77,6 +77,7 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_free(flow->holders.items);
     tessi_free(flow->set_aside.items);
     tessi_queue_fini(&flow->runnable);
+    tessi_heap_fini(&flow->idle_leases);
     for (int i = 0; i < FLOW_CLASSES; i++) {
         tessi_heap_fini(&flow->fetch[i]);
     }

@@ -34,6 +34,7 @@
 #define FLOW_SPILLS_MAX 4            /* files written at a time */
 #define FLOW_VICTIMS_MAX 64          /* copies dropped for a request that does not wait in line */
 #define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
+#define FLOW_IDLE_LEASES_MAX 4096u   /* kept though no task here needs the block; their bytes stay within the budget */
 
 /*   ABSENT ─→ LOCATING ─→ UNASKED ─→ ASKED ─→ OFFERED ⇄ PULLING ─→ LOCAL ─→ (evicted) OFFERED
  *                │            └─────────┴─→ MAPPED ─→ (revoked) OFFERED
@@ -49,7 +50,7 @@ enum flow_state {
     FLOW_ASKED,     /* READ sent to `source` */
     FLOW_OFFERED,   /* `source` has it */
     FLOW_PULLING,   /* room taken, PULL sent to `source` */
-    FLOW_MAPPED,    /* read in place from `source`'s memory under a lease */
+    FLOW_MAPPED,    /* read in place from `source`'s memory under a lease, or lent for the next task that does */
     FLOW_UNMADE,    /* assigned here, not started */
     FLOW_MAKING,    /* the accumulator of a started task */
     FLOW_LOCAL,
@@ -260,6 +261,8 @@ struct tessi_flow {
     struct tessi_heap fetch[FLOW_CLASSES];     /* blocks */
     struct tessi_heap reclaim[FLOW_RECLAIMS];  /* blocks; exact once the dirty list is empty */
     struct tessi_heap idle[FLOW_KINDS]; /* slots by queue length */
+    struct tessi_heap idle_leases;      /* mapped blocks that nobody here uses, by last use */
+    uint64_t idle_lease_bytes;
     struct flow_slot *slots;
     struct flow_handles checks, copies, failed_spills;
     struct tessi_span *where;  /* of the assignment under way, sorted */
@@ -388,6 +391,7 @@ uint32_t tessi_flow_tie_find(const struct tessi_flow *flow, uint32_t peer_id, ui
 uint32_t tessi_flow_tie_add(struct tessi_flow *flow, uint32_t peer_id, uint32_t block, uint32_t flags);
 void tessi_flow_tie_clear(struct tessi_flow *flow, uint32_t tie, uint32_t flags);
 void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t block, uint32_t peer_id); /* 0: none */
+void tessi_flow_lease_wake(struct tessi_flow *flow, uint32_t block); /* it is used again, or goes; nothing if not idle */
 
 /* users.c */
 void tessi_flow_link_set(struct tessi_flow *flow, struct flow_link *link, enum flow_class class);

@@ -97,6 +97,9 @@ void tessi_flow_link_set(struct tessi_flow *flow, struct flow_link *link, enum f
         heap_remove(&block->root[link->class], link);
     } else if (link->class == FLOW_GONE) {
         block->users++;
+        if (block->mapped) {
+            tessi_flow_lease_wake(flow, link->block);
+        }
     }
     link->class = class;
     if (class < FLOW_CLASSES) {

@@ -153,6 +153,8 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
     for (int class = 0; class < FLOW_CLASSES; class++) {
         TESS_ASSERT(tessi_heap_contains(&flow->fetch[class], handle) == ((int)block->fetch == class));
     }
+    bool idle_lease = block->state == FLOW_MAPPED && block->users == 0 && block->pins == 0;
+    TESS_ASSERT(idle_lease == tessi_heap_contains(&flow->idle_leases, handle) && !(idle_lease && block->revoked));
     struct flow_position key = {0, 0};
     TESS_ASSERT(block->dirty || block->reclaim == tessi_flow_classify(flow, block, &key));
     /* A record has a purpose. */
@@ -211,7 +213,8 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
     uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0, heirs = 0;
     uint32_t tasks = 0, started = 0, streams = 0, blocks = 0;
-    bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0 && flow->leases == 0;
+    uint64_t idle_leases = 0, idle_lease_bytes = 0;
+    bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0;
     for (uint32_t i = 0; i < flow->tasks.count; i++) {
         if (flow_task(flow, i)->live) {
             tasks++;
@@ -240,8 +243,13 @@ void tessi_flow_verify(const struct tessi_flow *flow)
         bool in = block->state == FLOW_PULLING || block->state == FLOW_LOADING;
         arriving += in ? block->bytes : 0;
         leaving += block->state == FLOW_ABANDONED && block->busy ? block->bytes : 0;
-        quiet = quiet && !block->busy;
+        quiet = quiet && !block->busy && !block->revoking;
+        bool idle_lease = tessi_heap_contains(&flow->idle_leases, i);
+        idle_leases += idle_lease ? 1 : 0;
+        idle_lease_bytes += idle_lease ? block->bytes : 0;
     }
+    TESS_ASSERT(idle_leases == flow->idle_leases.count && idle_leases <= FLOW_IDLE_LEASES_MAX);
+    TESS_ASSERT(idle_lease_bytes == flow->idle_lease_bytes && idle_lease_bytes <= flow->config.memory_bytes);
     TESS_ASSERT(used == flow->used_bytes && used <= flow->config.memory_bytes);
     TESS_ASSERT(sticky == flow->sticky_bytes && going == flow->going_bytes);
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);

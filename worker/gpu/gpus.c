@@ -180,7 +180,8 @@ static void do_done(struct gpu *gpu, const struct tessi_residency_action *action
                                                 .text = run->text};
     if (action->elsewhere) {
         gpus->given_back++;
-        outcome->step.elsewhere = action->status == TESSI_NOMEM;
+        /* A broken device refuses memory too, which says nothing about the layer. */
+        outcome->step.elsewhere = action->status == TESSI_NOMEM && gpu->alive && !atomic_load(&gpu->failed);
     }
     uint64_t layer = (uint64_t)run->layer->session << 32 | run->layer->id;
     if (outcome->step.elsewhere && layer != gpus->small_layer) {
