@@ -15,7 +15,7 @@
 #define TRIES 4           /* thieves that find nothing, in one step */
 #define MOVING_PRICE 2    /* so many times what moving data takes must be saved: it keeps both ends from other things */
 #define SOON_NS 1e7       /* before it has nothing to do a thief looks for tasks whose data have to move */
-#define EVEN 16           /* and this part of the time since the work was submitted, */
+#define EVEN 32           /* and this part of the time since the work was submitted, */
 #define EVEN_SOURCE 8     /* or this one for what is made from nothing, */
 #define WORTH_BYTES_PER_NS 0.15 /* or time enough to move the data over a slow network */
 
