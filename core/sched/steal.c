@@ -15,7 +15,7 @@
 #define TRIES 4           /* thieves that find nothing, in one step */
 #define MOVING_PRICE 2    /* so many times what moving data takes must be saved: it keeps both ends from other things */
 #define SOON_NS 1e7       /* before it has nothing to do a thief looks for tasks whose data have to move */
-#define EVEN 16           /* and this part of the time since the work was submitted, */
+#define EVEN 32           /* and this part of the time since the work was submitted, */
 #define EVEN_SOURCE 8     /* or this one for what is made from nothing, */
 #define WORTH_BYTES_PER_NS 0.15 /* or time enough to move the data over a slow network */
 
@@ -189,6 +189,10 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
 {
     struct company along = {.count = 0};
     uint64_t wanted = 0, taken = 0;
+    uint64_t out = tessi_layer_block_bytes(layer->layer, 0);
+    if (worth_moving(sched, layer, thief, victim, out, out, victim->backlog) == 0) {
+        return 0; /* whatever it has */
+    }
     do {
         struct backlog *backlog = &lane->backlogs[victim->index]; /* what the thief gets may have moved it */
         uint64_t first = 0;
@@ -331,7 +335,10 @@ static bool ask_for_nearest(struct tessi_sched *sched, struct worker *thief, str
                             struct sched_layer *layer, uint64_t left)
 {
     struct company found, along = {.count = 0};
-    uint64_t first = 0;
+    uint64_t first = 0, out = tessi_layer_block_bytes(layer->layer, 0);
+    if (worth_moving(sched, layer, thief, victim, out, out, left) == 0) {
+        return false; /* whatever it has */
+    }
     find_given(thief, victim, layer, &found);
     uint64_t most = left < found.count ? left : found.count;
     if (most == 0) {
@@ -386,6 +393,50 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
     }
 }
 
+/* Whether moving what the worker would give takes long, as far as one look tells. */
+static bool gives_data(const struct tessi_sched *sched, const struct worker *victim, bool backlog_only)
+{
+    if (!backlog_only && victim->given_count > 0) {
+        struct given given = victim->given[victim->given_count - 1];
+        const struct sched_layer *layer = layer_named((struct tessi_sched *)sched, given.session, given.layer);
+        return layer != NULL && moving_matters(layer, given.first);
+    }
+    for (size_t s = 0; backlog_only && s < sched->session_count; s++) {
+        const struct session *session = sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
+            const struct lane *lane = session->lanes[l];
+            if (victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
+                const struct backlog *backlog = &lane->backlogs[victim->index];
+                const struct backlog_span *span = &backlog->spans[tessi_heap_peek(&backlog->heap)->value];
+                return moving_matters(span->layer, span->first);
+            }
+        }
+    }
+    return false;
+}
+
+/* Grids are cut in two again and again, so workers whose numbers differ in one bit have regions that read a row or a
+ * column alike. Where data move, the most loaded of those goes before the most loaded of all unless that has twice as
+ * much to give. */
+static struct worker *neighbour_of(struct tessi_sched *sched, const struct worker *thief, struct worker *most,
+                                   bool backlog_only)
+{
+    struct worker *best = most;
+    double least_ns = 0.5 * (load_of(most) + load_of(thief));
+    if (!gives_data(sched, most, backlog_only)) {
+        return most;
+    }
+    for (uint32_t bit = 1; bit < sched->worker_count && bit != 0; bit <<= 1) {
+        struct worker *worker = (thief->index ^ bit) < sched->worker_count ? sched->workers[thief->index ^ bit] : most;
+        bool has = backlog_only ? worker->backlog > worker->demanding_backlog : worker->assigned > worker->slots;
+        if (stays(worker) && has && worth_it(thief, worker) && load_of(worker) > least_ns) {
+            best = worker;
+            least_ns = load_of(worker);
+        }
+    }
+    return best;
+}
+
 enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
 
 static enum find steal_for(struct tessi_sched *sched, struct worker *thief)
@@ -393,14 +444,14 @@ static enum find steal_for(struct tessi_sched *sched, struct worker *thief)
     uint64_t backlog = thief->backlog, stealing = thief->stealing;
     struct worker *victim = most_loaded(sched, true);
     if (victim != NULL && worth_it(thief, victim)) {
-        take_backlog(sched, thief, victim);
+        take_backlog(sched, thief, neighbour_of(sched, thief, victim, true));
         return thief->backlog > backlog ? FIND_WORK : FIND_NOTHING_FOR_IT;
     }
     victim = most_loaded(sched, false);
     if (victim == NULL || !worth_it(thief, victim)) {
         return FIND_NOTHING;
     }
-    ask_back(sched, thief, victim);
+    ask_back(sched, thief, neighbour_of(sched, thief, victim, false));
     return thief->stealing > stealing ? FIND_WORK : FIND_NOTHING_FOR_IT;
 }
 

@@ -34,8 +34,13 @@ static void send_to_peer(struct sim_world *world, struct sim_node *node, enum si
         place->memory->refs++;
     } else if (kind == SIM_OFFER) {
         const struct place *place = &node->worker->places[action->block];
-        if (place->used && sim_same_task(place->task, action->task)) { /* else it has gone while the offer had to wait */
-            (void)sim_good_value(world, node, place, "offered");
+        bool loading = place->memory != NULL && !place->memory->complete && place->busy;
+        if (place->used && sim_same_task(place->task, action->task)) { /* else it has gone while the offer had to wait, */
+            if (loading) {                                             /* or been to disk, and is read back */
+                sim_check_value(world, node, place->task, place->stored, "offered");
+            } else {
+                (void)sim_good_value(world, node, place, "offered");
+            }
         }
     }
     sim_send(world, message);
