@@ -67,7 +67,8 @@ static bool same_gauges(const struct tessi_report *a, const struct tessi_report 
     return a->memory_used_bytes == b->memory_used_bytes && a->memory_peak_bytes == b->memory_peak_bytes &&
            a->spilled_bytes == b->spilled_bytes && a->fetched_bytes == b->fetched_bytes &&
            a->served_bytes == b->served_bytes && a->mapped_bytes == b->mapped_bytes &&
-           a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes;
+           a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes &&
+           a->devices_lost == b->devices_lost;
 }
 
 static void trace_spans(struct tessi_worker *worker, enum tessi_trace_kind kind, const struct tessi_spans *spans)
@@ -92,6 +93,7 @@ static void send_report(struct tessi_worker *worker)
     struct tessi_report *report = &message.as.report.report;
     tessi_flow_report(worker->flow, report);
     report->dropped_messages += worker->dropped_messages + tessi_peers_gauges(worker->peers).dropped_messages;
+    report->devices_lost = tessi_gpus_count(worker->gpus) - tessi_gpus_alive(worker->gpus);
     if (tessi_report_empty(report) && same_gauges(report, &worker->gauges)) {
         tessi_report_fini(report);
         message = (struct tessi_message){.type = TESSI_MSG_HEARTBEAT};
@@ -110,6 +112,7 @@ static void send_report(struct tessi_worker *worker)
         .mapped_bytes = report->mapped_bytes,
         .dropped_messages = report->dropped_messages,
         .pulled_bytes = report->pulled_bytes,
+        .devices_lost = report->devices_lost,
     };
     tessi_report_fini(report);
 }
@@ -490,6 +493,14 @@ enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_er
     char resources[TESSI_RESOURCES_TEXT_MAX];
     hello->resources = tessi_resources_text(&worker->resources, resources, sizeof resources);
     hello->processor = worker->processor;
+    struct tessi_gpus_offer offer;
+    tessi_gpus_offer(worker->gpus, &offer);
+    hello->devices = offer.count;
+    hello->device = offer.name;
+    hello->device_memory_bytes = offer.memory_bytes;
+    hello->device_gflops = offer.gflops;
+    hello->device_flops_min = offer.flops_min;
+    hello->device_bytes_min = offer.bytes_min;
     uint32_t connect_ms = worker->config.connect_timeout_ms > 0 ? worker->config.connect_timeout_ms : 5000;
     worker->welcome_limit_ns = worker->now_ns + connect_ms * TESSI_NS_PER_MS + WELCOME_TIMEOUT_NS;
     tessi_worker_send(worker, &message);

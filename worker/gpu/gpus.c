@@ -630,6 +630,27 @@ static uint64_t choose_memory(const struct tessi_gpus_found *found, const struct
     return bytes < memory->free_bytes - spare ? bytes : memory->free_bytes - spare;
 }
 
+void tessi_gpus_offer(const struct tessi_gpus *gpus, struct tessi_gpus_offer *offer)
+{
+    struct tessi_device_info info = {0};
+    struct tessi_device_memory memory = {0};
+    *offer = (struct tessi_gpus_offer){0};
+    if (gpus == NULL) {
+        return;
+    }
+    const struct tessi_gpus_found *found = &gpus->found;
+    struct tessi_device_options options = {.ordinal = found->ordinals[0], .spec = found->spec};
+    offer->count = found->count;
+    if (found->kind->describe == NULL || found->kind->describe(&options, &info, &memory, NULL) != TESSI_OK) {
+        return;
+    }
+    memcpy(offer->name, info.name, sizeof offer->name);
+    offer->memory_bytes = choose_memory(found, &memory);
+    offer->gflops = info.gflops_f64;
+    offer->flops_min = info.flops_min;
+    offer->bytes_min = info.bytes_min;
+}
+
 static enum tessi_status gpu_open(struct gpu *gpu, const char *blas_family, struct tessi_error *error)
 {
     struct tessi_gpus *gpus = gpu->all;

@@ -34,6 +34,15 @@ TESSI_MUST_USE enum tessi_status tessi_gpus_find(const struct tessi_gpus_config 
                                                  struct tessi_error *error);
 /* "cuda90": what a cluster's numerics name has after a plus when products run on such devices. */
 const char *tessi_gpus_numerics(const struct tessi_gpus *gpus);
+/* What the scheduler is told of them before they are open: of each, since all have the same numerics. What is not known
+ * is 0, the name "". */
+struct tessi_gpus_offer {
+    uint32_t count;
+    char name[64];
+    uint64_t memory_bytes; /* that will be taken at most, if nobody else has it */
+    double gflops, flops_min, bytes_min;
+};
+void tessi_gpus_offer(const struct tessi_gpus *gpus, struct tessi_gpus_offer *offer); /* NULL: none */
 /* "NVIDIA H200, 126 of 140 GiB": for people. */
 void tessi_gpus_describe(const struct tessi_gpus *gpus, char *text, size_t size);
 
