@@ -327,6 +327,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
         .self = worker->id,
         .slots = worker->threads,
         .device_slots = DEVICE_PLACES * tessi_gpus_alive(worker->gpus),
+        .copy_ns_per_byte = tessi_gpus_copy_ns_per_byte(worker->gpus),
         .slot_depth = SLOT_DEPTH,
         .window = STEP_WINDOW,
         .memory_bytes = worker->memory_bytes,
@@ -363,6 +364,7 @@ static void take_layers(struct tessi_worker *worker, struct tessi_msg_layers *la
     for (size_t i = 0; i < layers->layers.count; i++) {
         struct tessi_flow_event event = {.kind = TESSI_FLOW_LAYER, .layer = layers->layers.items[i]};
         event.device = tessi_gpus_takes(worker->gpus, event.layer);
+        event.either = event.device && tessi_gpus_either(event.layer);
         layers->layers.items[i] = NULL;
         tessi_worker_step(worker, &event, NULL);
     }

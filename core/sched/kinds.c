@@ -1,8 +1,8 @@
 /* Processors and devices: which of them a layer's tasks are for, and what each worker has.
  *
  * Workers decide that by the layer alone, and say with each task that is done where it ran. Until the first has, a guess
- * stands in: what such tasks did before, or their size. A layer for devices waits in lanes of its own and counts as a load of
- * their devices, so that neither the processors nor the devices of a worker are idle for the other's queue. At a worker
+ * stands in: what such tasks did before, or their size. A layer for devices waits in lanes of its own and counts as a load
+ * of their devices, so that neither the processors nor the devices of a worker are idle for the other's queue. At a worker
  * without devices (it has lost them) the same layer counts as a load of its processors. */
 #include <string.h>
 
@@ -55,7 +55,8 @@ static void set_kind(struct tessi_sched *sched, struct sched_layer *layer, uint3
     set_estimate(sched, layer, history_estimate(sched, layer->layer, 0, kind));
 }
 
-void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks, bool device)
+void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks,
+              bool device)
 {
     if (worker->load[1].units == 0) {
         return;

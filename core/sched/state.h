@@ -467,7 +467,8 @@ struct worker *driest(struct tessi_sched *sched, uint32_t kind);                
 void set_aside(struct tessi_sched *sched, struct worker *worker, uint32_t kind); /* not the driest until its load changes */
 void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
 void loads_fini(struct loads *loads);
-bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind); /* steal.c: it could do with more */
+/* steal.c: it could do with more. */
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind);
 
 /* blocked.c */
 bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
@@ -540,7 +541,8 @@ void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64
 /* kinds.c: processors and devices */
 #define HISTORY_DEVICE "device " /* before its name, among the kinds of processor */
 uint32_t kind_guess(const struct tessi_sched *sched, const struct tessi_layer *layer); /* of a new layer */
-void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks, bool device);
+void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks,
+              bool device);
 void join_kinds(struct tessi_sched *sched, struct worker *worker); /* its loads, as its info says */
 void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost); /* so many in all */
 void leave_kinds(struct tessi_sched *sched, struct worker *worker);
@@ -558,7 +560,8 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
 void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
 /* Of a task on a processor, or (kind 1) at a device. */
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind);
-bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind); /* such tasks have run there */
+/* Such tasks have run there. */
+bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind);
 void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns); /* and queues with it */
 double history_guess(const struct tessi_layer *layer, uint64_t index); /* from flops and bytes alone */
 

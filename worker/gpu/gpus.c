@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "worker/gpu/internal.h"
 
+#define COPY_GB_S 10.0          /* where the device does not tell */
 #define LAUNCH_DEPTH 8          /* steps at a device at a time, at least */
 #define LAUNCH_DEPTH_MAX 48
 #define LAUNCH_NS 1500000.0     /* and so much time in short ones */
@@ -439,6 +440,18 @@ bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *l
     bool large = layer->op == TESSI_OP_MATMUL ? tessi_task_cost(layer, 0).flops >= gpu->info.flops_min
                                               : (double)tessi_layer_block_bytes(layer, 0) >= gpu->info.bytes_min;
     return large && gpus->found.kind->supports(gpu->device, layer);
+}
+
+/* Products have the bits of the device's BLAS; everything else shares its source with the processor's kernels. */
+bool tessi_gpus_either(const struct tessi_layer *layer)
+{
+    return layer->op != TESSI_OP_MATMUL;
+}
+
+double tessi_gpus_copy_ns_per_byte(const struct tessi_gpus *gpus)
+{
+    double gb_s = gpus != NULL && gpus->count > 0 ? gpus->all[0].info.copy_gb_s : 0;
+    return gb_s > 0 ? 1 / gb_s : 1 / COPY_GB_S;
 }
 
 void tessi_gpus_place(struct tessi_gpus *gpus, const struct tessi_flow_action *action)

@@ -61,6 +61,11 @@ uint32_t tessi_gpus_alive(const struct tessi_gpus *gpus); /* devices; NULL is al
  * By the layer alone, so that all workers with such devices agree. NULL is allowed. */
 bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *layer);
 
+/* Whether its bits are the same on processors. */
+bool tessi_gpus_either(const struct tessi_layer *layer);
+/* Between a device and the host, roughly. */
+double tessi_gpus_copy_ns_per_byte(const struct tessi_gpus *gpus);
+
 /* Choose the device for the task of this RUN action, unless that has been done: where most of its inputs are. */
 void tessi_gpus_place(struct tessi_gpus *gpus, const struct tessi_flow_action *action);
 /* The block is away at another device than the placed step's: it must come home first (`want`). */
