@@ -68,7 +68,8 @@ static bool same_gauges(const struct tessi_report *a, const struct tessi_report 
     return a->memory_used_bytes == b->memory_used_bytes && a->memory_peak_bytes == b->memory_peak_bytes &&
            a->spilled_bytes == b->spilled_bytes && a->fetched_bytes == b->fetched_bytes &&
            a->served_bytes == b->served_bytes && a->mapped_bytes == b->mapped_bytes &&
-           a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes;
+           a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes &&
+           a->devices_lost == b->devices_lost;
 }
 
 static void trace_spans(struct tessi_worker *worker, enum tessi_trace_kind kind, const struct tessi_spans *spans)
@@ -93,6 +94,7 @@ static void send_report(struct tessi_worker *worker)
     struct tessi_report *report = &message.as.report.report;
     tessi_flow_report(worker->flow, report);
     report->dropped_messages += worker->dropped_messages + tessi_peers_gauges(worker->peers).dropped_messages;
+    report->devices_lost = tessi_gpus_count(worker->gpus) - tessi_gpus_alive(worker->gpus);
     if (tessi_report_empty(report) && same_gauges(report, &worker->gauges)) {
         tessi_report_fini(report);
         message = (struct tessi_message){.type = TESSI_MSG_HEARTBEAT};
@@ -112,6 +114,7 @@ static void send_report(struct tessi_worker *worker)
         .mapped_bytes = report->mapped_bytes,
         .dropped_messages = report->dropped_messages,
         .pulled_bytes = report->pulled_bytes,
+        .devices_lost = report->devices_lost,
     };
     tessi_report_fini(report);
 }
@@ -329,6 +332,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
         .self = worker->id,
         .slots = worker->threads,
         .device_slots = DEVICE_PLACES * tessi_gpus_alive(worker->gpus),
+        .copy_ns_per_byte = tessi_gpus_copy_ns_per_byte(worker->gpus),
         .slot_depth = SLOT_DEPTH,
         .window = STEP_WINDOW,
         .memory_bytes = worker->memory_bytes,
@@ -365,6 +369,7 @@ static void take_layers(struct tessi_worker *worker, struct tessi_msg_layers *la
     for (size_t i = 0; i < layers->layers.count; i++) {
         struct tessi_flow_event event = {.kind = TESSI_FLOW_LAYER, .layer = layers->layers.items[i]};
         event.device = tessi_gpus_takes(worker->gpus, event.layer);
+        event.either = event.device && tessi_gpus_either(event.layer);
         layers->layers.items[i] = NULL;
         tessi_worker_step(worker, &event, NULL);
     }
@@ -495,6 +500,14 @@ enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_er
     char resources[TESSI_RESOURCES_TEXT_MAX];
     hello->resources = tessi_resources_text(&worker->resources, resources, sizeof resources);
     hello->processor = worker->processor;
+    struct tessi_gpus_offer offer;
+    tessi_gpus_offer(worker->gpus, &offer);
+    hello->devices = offer.count;
+    hello->device = offer.name;
+    hello->device_memory_bytes = offer.memory_bytes;
+    hello->device_gflops = offer.gflops;
+    hello->device_flops_min = offer.flops_min;
+    hello->device_bytes_min = offer.bytes_min;
     uint32_t connect_ms = worker->config.connect_timeout_ms > 0 ? worker->config.connect_timeout_ms : 5000;
     worker->welcome_limit_ns = worker->now_ns + connect_ms * TESSI_NS_PER_MS + WELCOME_TIMEOUT_NS;
     tessi_worker_send(worker, &message);

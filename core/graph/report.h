@@ -35,6 +35,7 @@ struct tessi_report {
     uint64_t dropped_messages;
     uint64_t pulled_bytes;  /* of `fetched_bytes`, those that came over the network, */
     uint64_t pulling_ns;    /* and for how long some were on their way */
+    uint64_t devices_lost;  /* of those that the worker joined with */
 };
 
 void tessi_report_fini(struct tessi_report *report);

@@ -11,7 +11,7 @@ void tessi_spans_fini(struct tessi_spans *spans)
 static bool continues(const struct tessi_span *last, const struct tessi_span *next)
 {
     if (last->session != next->session || last->layer != next->layer || last->first + last->count != next->first ||
-        last->epoch != next->epoch || last->worker != next->worker || last->deaths != next->deaths) {
+        last->epoch != next->epoch || last->worker != next->worker || last->deaths != next->deaths || last->device != next->device) {
         return false;
     }
     uint64_t step = last->count == 1 ? next->order - last->order : last->order_step;

@@ -28,6 +28,7 @@ struct tessi_span {
     uint64_t order;      /* global topological order of the first task; lower goes first */
     uint64_t order_step; /* task first + i has order + i · order_step */
     int64_t time_ns;     /* done: sum of the run times of the span's tasks */
+    uint32_t device;     /* done: 1: they ran at a device, 0: on processors */
     uint32_t deaths;     /* of workers while it ran */
 };
 
@@ -43,7 +44,7 @@ static inline struct tessi_map_key tessi_task_key(uint32_t session, uint32_t lay
 }
 
 void tessi_spans_fini(struct tessi_spans *spans);
-/* Append a span; it is joined to the last one when it continues it (indices, epoch, worker and order). */
+/* Append a span; it is joined to the last one when it continues it (indices, epoch, worker, order and device). */
 void tessi_spans_push(struct tessi_spans *spans, struct tessi_span span);
 
 #endif

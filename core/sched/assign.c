@@ -4,6 +4,8 @@
 #include "core/sched/state.h"
 
 #define GIVEN_SPANS 64
+#define DEVICE_AHEAD 64   /* tasks */
+#define DEVICE_WINDOWS 4
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
 
 void make_hungry(struct tessi_sched *sched, struct worker *worker)
@@ -16,22 +18,23 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
     load_changed(sched, worker);
 }
 
-static bool has_room(const struct tessi_sched *sched, const struct worker *worker)
+/* `share` of the window is not full. A device wants many tasks to choose from, so that what it has copied serves many. */
+static bool below(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind, double share)
 {
-    uint64_t slots = worker->slots;
-    return slots > 0 && (worker->assigned < 2 * slots ||
-                         (worker->queue_ns < (double)sched->config.window_ns * (double)slots &&
-                          worker->assigned < sched->config.assigned_per_slot * slots));
+    const struct load *load = &worker->load[kind];
+    double units = load->units, ahead = kind > 0 ? DEVICE_AHEAD : 2, windows = kind > 0 ? DEVICE_WINDOWS : 1;
+    return load->units > 0 && ((double)load->assigned < ahead * units ||
+                               (load->queue_ns < share * windows * (double)sched->config.window_ns * units &&
+                                (double)load->assigned < share * (double)sched->config.assigned_per_slot * units));
 }
 
 /* Its window is filled again when a quarter of it is free: a few messages with many tasks cost less than many with one.
  * Whatever else may let it go on (new work, an input that has found an owner, a resource) makes it hungry at once. */
 void room_made(struct tessi_sched *sched, struct worker *worker)
 {
-    uint64_t slots = worker->slots;
-    bool low = worker->assigned < 2 * slots ||
-               (worker->queue_ns < 0.75 * (double)sched->config.window_ns * (double)slots &&
-                4 * worker->assigned < 3 * (uint64_t)sched->config.assigned_per_slot * slots);
+    bool both = worker->load[1].units > 0; /* then those for which nothing waits are always low */
+    bool low = ((!both || worker->load[0].backlog > 0) && below(sched, worker, 0, 0.75)) ||
+               (worker->load[1].backlog > 0 && below(sched, worker, 1, 0.75));
     load_changed(sched, worker);
     if (low || sched->demands) {
         make_hungry(sched, worker);
@@ -40,10 +43,11 @@ void room_made(struct tessi_sched *sched, struct worker *worker)
 
 /* A full window never holds back a task that was taken from its owner and is older than one that is in it: recovered or
  * stolen work may be what those wait for. One that nobody has had yet is not: its readers are still to be assigned. */
-static bool may_take(const struct tessi_sched *sched, const struct worker *worker, bool again, uint64_t order)
+static bool may_take(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind, bool again,
+                     uint64_t order)
 {
     bool sendable = worker->out_where.count < WHERE_MAX && sched->step_assigned < sched->config.assigned_per_step;
-    if (!sendable || has_room(sched, worker)) {
+    if (!sendable || below(sched, worker, kind, 1)) {
         return sendable;
     }
     return again && order < worker->youngest;
@@ -176,7 +180,8 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     on_worker(layer, worker->index)->assigned++;
     worker->assigned++;
     sched->step_assigned++;
-    worker->queue_ns += layer->estimate_ns;
+    worker->load[kind_at(worker, layer->lane)].assigned++;
+    worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
     load_changed(sched, worker);
     resources_take(worker, layer, order);
     if (task->flags != 0) {
@@ -209,10 +214,12 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
 {
     struct worker *worker = sched->workers[task->owner];
     struct layer_on_worker *on = on_worker(layer, worker->index);
-    TESS_ASSERT(task->state == TASK_ASSIGNED && on->assigned > 0 && worker->assigned > 0);
+    struct load *load = &worker->load[kind_at(worker, layer->lane)];
+    TESS_ASSERT(task->state == TASK_ASSIGNED && on->assigned > 0 && worker->assigned > 0 && load->assigned > 0);
     on->assigned--;
     worker->assigned--;
-    worker->queue_ns = worker->assigned == 0 ? 0 : worker->queue_ns - layer->estimate_ns;
+    load->assigned--;
+    load->queue_ns = load->assigned == 0 ? 0 : load->queue_ns - layer->estimate_ns;
     if ((task->flags & TASK_ADOPTING) == 0) {
         resources_give(worker, layer);
     }
@@ -247,6 +254,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     struct backlog_span span = backlog->spans[handle];
     uint64_t fresh = head->first & BACKLOG_FRESH, order = head->first & ~BACKLOG_FRESH;
     uint64_t next = next_key(backlog), done = 0;
+    uint32_t kind = kind_at(worker, lane);
     for (; done < span.count; done++) {
         uint64_t index = span.first + done;
         struct task_record *task = record(span.layer, index);
@@ -258,7 +266,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
             continue;
         }
         order = done > 0 ? order_of(span.layer, index) : order;
-        if (!may_take(sched, worker, span.again, order) || (done > 0 && next < (order | fresh)) ||
+        if (!may_take(sched, worker, kind, span.again, order) || (done > 0 && next < (order | fresh)) ||
             !resources_free(worker, span.layer, span.again, order) ||
             !name_inputs(sched, worker, span.layer, index)) {
             break;

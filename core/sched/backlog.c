@@ -38,21 +38,24 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
     struct worker *worker = sched->workers[index];
     load_changed(sched, worker);
     struct layer_on_worker *on = on_worker(layer, index);
+    struct load *load = &worker->load[kind_at(worker, layer->lane)];
     double time_ns = (double)count * layer->estimate_ns;
     if (added) {
         on->backlog += count;
         worker->backlog += count;
-        worker->backlog_ns += time_ns;
+        load->backlog += count;
+        load->backlog_ns += time_ns;
     } else {
-        TESS_ASSERT(on->backlog >= count && worker->backlog >= count);
+        TESS_ASSERT(on->backlog >= count && worker->backlog >= count && load->backlog >= count);
         on->backlog -= count;
         worker->backlog -= count;
-        worker->backlog_ns = worker->backlog == 0 ? 0 : worker->backlog_ns - time_ns;
+        load->backlog -= count;
+        load->backlog_ns = load->backlog == 0 ? 0 : load->backlog_ns - time_ns;
     }
     if (layer->lane->demand.count > 0) {
         worker->demanding_backlog = added ? worker->demanding_backlog + count : worker->demanding_backlog - count;
-        worker->demanding_ns =
-            worker->demanding_backlog == 0 ? 0 : worker->demanding_ns + (added ? time_ns : -time_ns);
+        load->demanding_backlog = added ? load->demanding_backlog + count : load->demanding_backlog - count;
+        load->demanding_ns = load->demanding_backlog == 0 ? 0 : load->demanding_ns + (added ? time_ns : -time_ns);
         sched->demanding_backlog = added ? sched->demanding_backlog + count : sched->demanding_backlog - count;
     }
 }
@@ -226,7 +229,7 @@ void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t work
         spans[i] = backlog_take(sched, backlog, worker, tessi_heap_peek(&backlog->heap)->value);
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t to = least_loaded(sched, &lane->demand);
+        uint32_t to = least_loaded(sched, lane);
         backlog_put(sched, to, spans[i]);
     }
     tessi_free(spans);
@@ -238,7 +241,7 @@ void adopt_orphans(struct tessi_sched *sched)
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             struct lane *lane = session->lanes[l];
-            if (lane->orphans.heap.count > 0 && least_loaded(sched, &lane->demand) != NO_WORKER) {
+            if (lane->orphans.heap.count > 0 && least_loaded(sched, lane) != NO_WORKER) {
                 backlog_hand_on(sched, lane, NO_WORKER);
             }
         }

@@ -93,6 +93,13 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
     return found;
 }
 
+/* Of each slot, or of each device. */
+static double queue_seconds(const struct worker *worker, const struct lane *lane)
+{
+    const struct load *load = &worker->load[kind_at(worker, lane)];
+    return load->queue_ns / 1e9 / (load->units > 0 ? load->units : 1);
+}
+
 static void tell_unassigned(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index,
                             struct tessi_lines *lines)
 {
@@ -114,8 +121,7 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
         tessi_lines_say(lines,
                         "that worker has been given %" PRIu64
                         " tasks, about %.3f s for each slot; it gets more below %.3f s",
-                        worker->assigned, worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1),
-                        (double)sched->config.window_ns / 1e9);
+                        worker->assigned, queue_seconds(worker, lane), (double)sched->config.window_ns / 1e9);
         if (!resources_fit(worker, &layer->lane->demand)) {
             tessi_lines_say(lines, "it demands %s, which tasks given to that worker hold",
                             tessi_resources_text(&lane->demand, demand, sizeof demand));
@@ -132,13 +138,14 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
                                                                            : "nobody needs its block at present");
 }
 
-static void tell_assigned(const struct tessi_sched *sched, const struct task_record *task, struct tessi_lines *lines)
+static void tell_assigned(const struct tessi_sched *sched, const struct sched_layer *layer,
+                          const struct task_record *task, struct tessi_lines *lines)
 {
     const struct worker *worker = sched->workers[task->owner];
     char name[128];
     tessi_lines_say(lines, "it was given to %s, which has %" PRIu64 " tasks, about %.3f s for each slot",
                     worker_name(sched, task->owner, name, sizeof name), worker->assigned,
-                    worker->queue_ns / 1e9 / (worker->info.slots > 0 ? worker->info.slots : 1));
+                    queue_seconds(worker, layer->lane));
     if ((task->flags & TASK_STEALING) != 0) {
         tessi_lines_say(lines, "an idle worker has asked for it; the answer is on its way");
     }
@@ -166,7 +173,7 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
     case TASK_ASSIGNED:
         why->worker = sched->workers[task->owner]->id;
         why->state = (task->flags & TASK_STARTED) != 0 ? "running" : "assigned";
-        tell_assigned(sched, task, &lines);
+        tell_assigned(sched, layer, task, &lines);
         tell_inputs(sched, layer, name.index, &lines);
         break;
     case TASK_HELD:

@@ -15,6 +15,8 @@
 #define ESTIMATE_INTERVAL_NS INT64_C(100000000)
 #define SAMPLES (sizeof((struct history_entry *)0)->samples / sizeof(double))
 
+#define GUESS_GFLOPS 40.0         /* of products, one slot's */
+#define DEVICE_LAUNCH_NS 10000.0
 #define KINDS_MAX 4096     /* of tasks; beyond it those that have not come up for long are forgotten */
 #define PROCESSORS_MAX 64  /* further kinds count as the last one */
 
@@ -35,7 +37,7 @@ static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t in
 double history_guess(const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
-    double flops_per_ns = layer->op == TESSI_OP_MATMUL ? 40 : 1;
+    double flops_per_ns = layer->op == TESSI_OP_MATMUL ? GUESS_GFLOPS : 1;
     double time = 2000 + cost.flops / flops_per_ns + cost.bytes / 4;
     return layer->op == TESSI_OP_OPAQUE ? time + (double)layer->as.opaque.nanoseconds : time;
 }
@@ -66,6 +68,7 @@ uint32_t history_processor(struct tessi_sched *sched, const char *name)
         tessi_grow(&sched->processors, &sched->processor_capacity, (size_t)known + 1, sizeof *sched->processors);
         sched->processors[known] = (struct processor){.workers = 0};
         (void)tessi_text_format(sched->processors[known].name, sizeof sched->processors[known].name, "%s", name);
+        sched->processors[known].device = strncmp(name, HISTORY_DEVICE, strlen(HISTORY_DEVICE)) == 0;
         sched->processor_count++;
     }
     return known;
@@ -73,10 +76,11 @@ uint32_t history_processor(struct tessi_sched *sched, const char *name)
 
 /* What is known of such tasks on the kind of processor that estimates are made for: the first one at hand that has run
  * some. What other kinds take is told by their workers' slowness. NONE: nothing. */
-static uint32_t reference(const struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index)
+static uint32_t reference(const struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
 {
     for (uint32_t p = 0; p < sched->processor_count; p++) {
-        if (sched->processors[p].workers > 0 || sched->alive_count == 0) {
+        const struct processor *processor = &sched->processors[p];
+        if ((processor->workers > 0 || sched->alive_count == 0) && processor->device == (kind > 0)) {
             uint32_t handle = tessi_map_get(&sched->history_by_kind, kind_of(layer, index, p));
             if (handle != TESSI_MAP_NONE) {
                 return handle;
@@ -86,14 +90,23 @@ static uint32_t reference(const struct tessi_sched *sched, const struct tessi_la
     return TESSI_MAP_NONE;
 }
 
-double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index)
+double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
 {
-    uint32_t handle = reference(sched, layer, index);
-    return handle == TESSI_MAP_NONE ? history_guess(layer, index) : median(&sched->history[handle]);
+    uint32_t handle = reference(sched, layer, index, kind);
+    double guess_ns = history_guess(layer, index);
+    if (kind > 0 && sched->device_gflops > 0) {
+        guess_ns = DEVICE_LAUNCH_NS + guess_ns * GUESS_GFLOPS / sched->device_gflops;
+    }
+    return handle == TESSI_MAP_NONE ? guess_ns : median(&sched->history[handle]);
+}
+
+bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind)
+{
+    return reference(sched, layer, 0, kind) != TESSI_MAP_NONE;
 }
 
 /* The estimate of a layer is one number for all its tasks; queues are kept in step with it. */
-static void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
+void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
 {
     double change = estimate_ns - layer->estimate_ns;
     layer->estimate_ns = estimate_ns;
@@ -102,9 +115,10 @@ static void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, d
         if (layer->on[w].assigned + layer->on[w].backlog > 0) {
             make_hungry(sched, worker); /* its window may have room now */
         }
-        worker->queue_ns += change * (double)layer->on[w].assigned;
-        worker->backlog_ns += change * (double)layer->on[w].backlog;
-        worker->demanding_ns += layer->lane->demand.count > 0 ? change * (double)layer->on[w].backlog : 0;
+        struct load *load = &worker->load[kind_at(worker, layer->lane)];
+        load->queue_ns += change * (double)layer->on[w].assigned;
+        load->backlog_ns += change * (double)layer->on[w].backlog;
+        load->demanding_ns += layer->lane->demand.count > 0 ? change * (double)layer->on[w].backlog : 0;
     }
 }
 
@@ -147,16 +161,16 @@ static void tell_alike(struct tessi_sched *sched, const struct sched_layer *laye
     for (size_t l = 0; l < layer->session->layer_count; l++) {
         struct sched_layer *other = layer->session->layers[l];
         if (other != NULL && other != layer && other->first_done == 0 && other->layer->op == layer->layer->op &&
-            differs(estimate_ns, other->estimate_ns, 1.1) && reference(sched, other->layer, 0) == handle) {
+            differs(estimate_ns, other->estimate_ns, 1.1) && reference(sched, other->layer, 0, other->kind) == handle) {
             set_estimate(sched, other, estimate_ns);
         }
     }
 }
 
-void history_record(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t index,
+void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
                     double mean_ns)
 {
-    struct tessi_map_key kind = kind_of(layer->layer, index, worker->processor);
+    struct tessi_map_key kind = kind_of(layer->layer, index, processor);
     uint32_t handle = tessi_map_get(&sched->history_by_kind, kind);
     if (handle == TESSI_MAP_NONE) {
         handle = entry_make(sched, kind);
@@ -166,7 +180,7 @@ void history_record(struct tessi_sched *sched, const struct worker *worker, stru
     entry->samples[entry->next] = mean_ns;
     entry->next = (entry->next + 1) % (uint32_t)SAMPLES;
     entry->count += entry->count < SAMPLES;
-    if (reference(sched, layer->layer, index) != handle) {
+    if (reference(sched, layer->layer, index, layer->kind) != handle) {
         return;
     }
     double estimate = median(entry) + 500; /* what a task costs besides its kernel */

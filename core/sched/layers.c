@@ -274,7 +274,8 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     for (size_t i = 0; i < event->layer_count; i++) {
         added[i] = add_layer(session, event->layers[i], sched->now_ns);
         pushed = pushed || added[i]->layer->push;
-        added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0);
+        added[i]->kind = kind_guess(sched, added[i]->layer);
+        added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0, added[i]->kind);
         note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LAYER,
                                                 .session = session->id,
                                                 .layer = added[i]->layer->id,

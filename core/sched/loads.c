@@ -78,35 +78,47 @@ void load_changed(struct tessi_sched *sched, struct worker *worker)
     }
 }
 
-static double load_key(const struct worker *worker)
+static double load_key(const struct worker *worker, uint32_t kind)
 {
-    double load_ns = load_of(worker);
+    double load_ns = load_of(worker, kind);
     return load_ns > 0 ? load_ns : 0;
 }
 
-static double dry_key(const struct tessi_sched *sched, const struct worker *worker)
+static double dry_key(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind)
 {
-    return runs_dry(sched, worker) ? 1 / (1 + load_key(worker)) : OUT; /* least load wins */
+    return runs_dry(sched, worker, kind) ? 1 / (1 + load_key(worker, kind)) : OUT; /* least load wins */
 }
 
-static double kept_key(const struct worker *worker)
+static double kept_key(const struct worker *worker, uint32_t kind)
 {
-    return stays(worker) && worker->backlog > worker->demanding_backlog ? load_key(worker) : OUT;
+    const struct load *load = &worker->load[kind];
+    return stays(worker) && load->backlog > load->demanding_backlog ? load_key(worker, kind) : OUT;
 }
 
-static double given_key(const struct worker *worker)
+static double given_key(const struct worker *worker, uint32_t kind)
 {
-    return stays(worker) && worker->assigned > worker->slots ? load_key(worker) : OUT;
+    const struct load *load = &worker->load[kind];
+    return stays(worker) && load->assigned > load->units ? load_key(worker, kind) : OUT;
+}
+
+/* Of processors, and of devices once there have been some. */
+static uint32_t kinds(const struct tessi_sched *sched)
+{
+    return sched->device_workers > 0 || sched->loads.dry[1].leaves > 0 ? 2 : 1;
 }
 
 static void play_dry(struct tessi_sched *sched)
 {
     struct loads *loads = &sched->loads;
-    tree_grow(&loads->dry, sched->worker_count);
+    for (uint32_t k = 0; k < kinds(sched); k++) {
+        tree_grow(&loads->dry[k], sched->worker_count);
+    }
     for (size_t i = 0; i < loads->changed.count; i++) {
         struct worker *worker = sched->workers[loads->changed.items[i]];
         worker->load_changed = false;
-        tree_set(&loads->dry, worker->index, dry_key(sched, worker));
+        for (uint32_t k = 0; k < kinds(sched); k++) {
+            tree_set(&loads->dry[k], worker->index, dry_key(sched, worker, k));
+        }
         if (!worker->load_stale) {
             worker->load_stale = true;
             list_push(&loads->stale, worker->index);
@@ -119,35 +131,39 @@ static void play_all(struct tessi_sched *sched)
 {
     struct loads *loads = &sched->loads;
     play_dry(sched);
-    tree_grow(&loads->kept, sched->worker_count);
-    tree_grow(&loads->given, sched->worker_count);
+    for (uint32_t k = 0; k < kinds(sched); k++) {
+        tree_grow(&loads->kept[k], sched->worker_count);
+        tree_grow(&loads->given[k], sched->worker_count);
+    }
     for (size_t i = 0; i < loads->stale.count; i++) {
         struct worker *worker = sched->workers[loads->stale.items[i]];
         worker->load_stale = false;
-        tree_set(&loads->kept, worker->index, kept_key(worker));
-        tree_set(&loads->given, worker->index, given_key(worker));
+        for (uint32_t k = 0; k < kinds(sched); k++) {
+            tree_set(&loads->kept[k], worker->index, kept_key(worker, k));
+            tree_set(&loads->given[k], worker->index, given_key(worker, k));
+        }
     }
     loads->stale.count = 0;
 }
 
-struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only)
+struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only)
 {
     play_all(sched);
-    uint32_t winner = tree_winner(backlog_only ? &sched->loads.kept : &sched->loads.given);
+    uint32_t winner = tree_winner(backlog_only ? &sched->loads.kept[kind] : &sched->loads.given[kind]);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
 }
 
-struct worker *driest(struct tessi_sched *sched)
+struct worker *driest(struct tessi_sched *sched, uint32_t kind)
 {
     play_dry(sched);
-    uint32_t winner = tree_winner(&sched->loads.dry);
+    uint32_t winner = tree_winner(&sched->loads.dry[kind]);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
 }
 
-void set_aside(struct tessi_sched *sched, struct worker *worker)
+void set_aside(struct tessi_sched *sched, struct worker *worker, uint32_t kind)
 {
     play_dry(sched);
-    tree_set(&sched->loads.dry, worker->index, OUT);
+    tree_set(&sched->loads.dry[kind], worker->index, OUT);
 }
 
 static bool stands(const struct load_tree *tree, uint32_t worker, double key)
@@ -161,18 +177,22 @@ void loads_verify(const struct tessi_sched *sched)
     const struct loads *loads = &sched->loads;
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
-        TESS_ASSERT(worker->load_changed || stands(&loads->dry, worker->index, dry_key(sched, worker)));
-        TESS_ASSERT(worker->load_changed || worker->load_stale ||
-                    (stands(&loads->kept, worker->index, kept_key(worker)) &&
-                     stands(&loads->given, worker->index, given_key(worker))));
+        for (uint32_t k = 0; k < 2; k++) {
+            TESS_ASSERT(worker->load_changed || stands(&loads->dry[k], worker->index, dry_key(sched, worker, k)));
+            TESS_ASSERT(worker->load_changed || worker->load_stale ||
+                        (stands(&loads->kept[k], worker->index, kept_key(worker, k)) &&
+                         stands(&loads->given[k], worker->index, given_key(worker, k))));
+        }
     }
 }
 
 void loads_fini(struct loads *loads)
 {
-    tessi_free(loads->kept.keys);
-    tessi_free(loads->given.keys);
-    tessi_free(loads->dry.keys);
+    for (uint32_t k = 0; k < 2; k++) {
+        tessi_free(loads->kept[k].keys);
+        tessi_free(loads->given[k].keys);
+        tessi_free(loads->dry[k].keys);
+    }
     tessi_free(loads->changed.items);
     tessi_free(loads->stale.items);
 }

@@ -25,7 +25,8 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     task->flags = TASK_DONE_ONCE | TASK_ADOPTING;
     on_worker(layer, holder)->assigned++;
     worker->assigned++;
-    worker->queue_ns += layer->estimate_ns;
+    worker->load[kind_at(worker, layer->lane)].assigned++;
+    worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
     load_changed(sched, worker);
     tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
     tessi_spans_push(&worker->out_adopt, (struct tessi_span){.session = layer->session->id,
@@ -110,7 +111,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     sched->workers_lost += !worker->left;
     sched->workers_left += worker->left;
     sched->leaving_count -= worker->leaving && !worker->left;
-    sched->processors[worker->processor].workers--;
+    leave_kinds(sched, worker);
     (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
     tell_everyone(sched, worker->id, worker->left);
     copies_forget_worker(sched, worker->index);

@@ -61,21 +61,23 @@ static uint32_t longest_side(const struct tessi_layer *layer, const struct tessi
     return longest;
 }
 
-static double speed_of(struct worker *const *workers, size_t count, bool alike)
+/* Of the processors, or of the devices, whichever run the layer's tasks there. */
+static double speed_of(const struct sched_layer *layer, struct worker *const *workers, size_t count, bool alike)
 {
     double speed = 0;
     for (size_t i = 0; i < count; i++) {
-        speed += workers[i]->info.slots / (alike ? 1 : workers[i]->pace);
+        const struct load *load = &workers[i]->load[kind_at(workers[i], layer->lane)];
+        speed += load->units / (alike ? 1 : load->pace);
     }
     return speed;
 }
 
 /* Small differences are left to stealing, so that regions of one layer lie where those of its inputs lie. */
-static bool alike_in_speed(struct worker *const *workers, size_t count)
+static bool alike_in_speed(const struct sched_layer *layer, struct worker *const *workers, size_t count)
 {
     double least = 0, most = 0;
     for (size_t i = 0; i < count; i++) {
-        double pace = workers[i]->pace;
+        double pace = workers[i]->load[kind_at(workers[i], layer->lane)].pace;
         least = i == 0 || pace < least ? pace : least;
         most = pace > most ? pace : most;
     }
@@ -94,7 +96,7 @@ static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *b
     }
     size_t half = count / 2;
     uint64_t length = box->hi[dim] - box->lo[dim];
-    double part = speed_of(workers, half, alike) / speed_of(workers, count, alike);
+    double part = speed_of(layer, workers, half, alike) / speed_of(layer, workers, count, alike);
     uint64_t share = (uint64_t)((double)length * part + 0.5);
     struct tessi_box low = *box, high = *box;
     low.hi[dim] = high.lo[dim] = box->lo[dim] + share;
@@ -133,7 +135,7 @@ static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
         box.hi[d] = layer->layer->grid.axis[d].count;
     }
     if (count > 0) {
-        (void)cut_regions(layer, &box, alive, count, alike_in_speed(alive, count));
+        (void)cut_regions(layer, &box, alive, count, alike_in_speed(layer, alive, count));
     }
     tessi_free(alive);
 }
@@ -344,6 +346,16 @@ static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, u
     }
 }
 
+static const struct load *load_for(const struct worker *worker, const struct sched_layer *layer)
+{
+    return &worker->load[kind_at(worker, layer->lane)];
+}
+
+static double queue_for(const struct worker *worker, const struct sched_layer *layer)
+{
+    return load_of(worker, kind_at(worker, layer->lane));
+}
+
 /* When the task would end at `to`, whose queue lasts for `queue_ns`. */
 static double finish_ns(const struct tessi_sched *sched, const struct candidates *found, uint32_t to,
                         const struct sched_layer *layer, double queue_ns)
@@ -353,13 +365,14 @@ static double finish_ns(const struct tessi_sched *sched, const struct candidates
         double here_ns = found->there_ns[i] + transfer_ns(sched, found->worker[i], to, found->bytes[i]);
         begin_ns = here_ns > begin_ns ? here_ns : begin_ns;
     }
-    return begin_ns + layer->estimate_ns * sched->workers[to]->slowness;
+    return begin_ns + layer->estimate_ns * load_for(sched->workers[to], layer)->slowness;
 }
 
 /* The shortest queue of a few workers: each call goes on where the last one ended, so that none is left out, and with
  * few workers all are looked at. */
-uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *demand)
+uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane)
 {
+    const struct tessi_resources *demand = &lane->demand;
     uint32_t best = NO_WORKER;
     double least = 0;
     size_t looked_at = 0;
@@ -369,7 +382,8 @@ uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *d
         if (!can_run(worker, demand)) {
             continue;
         }
-        double load_ns = load_of(worker) + (demand->count > 0 ? worker->demanding_ns : 0);
+        uint32_t kind = kind_at(worker, lane);
+        double load_ns = load_of(worker, kind) + (demand->count > 0 ? worker->load[kind].demanding_ns : 0);
         looked_at++;
         if (best == NO_WORKER || load_ns < least || (load_ns <= least && worker->index < best)) {
             best = worker->index;
@@ -383,7 +397,7 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     struct backlog_span span = {layer, index, 1, record(layer, index)->epoch > 0};
-    uint32_t best = least_loaded(sched, demand);
+    uint32_t best = least_loaded(sched, layer->lane);
     if (best == NO_WORKER) {
         backlog_put(sched, NO_WORKER, span);
         return;
@@ -395,11 +409,11 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     }
     struct candidates found;
     find_holders(sched, layer, index, &found);
-    double soonest_ns = finish_ns(sched, &found, best, layer, load_of(sched->workers[best]));
+    double soonest_ns = finish_ns(sched, &found, best, layer, queue_for(sched->workers[best], layer));
     for (uint32_t i = 0; i < found.count; i++) {
         const struct worker *holder = sched->workers[found.worker[i]];
         double end_ns = can_run(holder, demand)
-                            ? finish_ns(sched, &found, holder->index, layer, load_of(holder))
+                            ? finish_ns(sched, &found, holder->index, layer, queue_for(holder, layer))
                             : soonest_ns;
         if (end_ns < soonest_ns) {
             best = holder->index;
@@ -442,7 +456,7 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
     for (uint32_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
         if (can_run(worker, &layer->lane->demand)) {
-            lengthen(&queues, w, load_of(worker) + worker->promised_ns);
+            lengthen(&queues, w, queue_for(worker, layer) + load_for(worker, layer)->promised_ns);
         }
     }
     layer->placement = PLACE_EACH;
@@ -466,10 +480,11 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
         layer->ends_ns[t] = (float)soonest_ns;
         if (best != NO_WORKER) {
             struct worker *worker = sched->workers[best];
-            double run_ns = layer->estimate_ns * worker->slowness / worker->info.slots;
-            double waits_ns = soonest_ns - layer->estimate_ns * worker->slowness - queues.end_ns[best];
-            worker->promised_ns += run_ns;
-            lengthen(&queues, best, run_ns + (waits_ns > 0 ? waits_ns / worker->info.slots : 0));
+            struct load *load = &worker->load[kind_at(worker, layer->lane)];
+            double run_ns = layer->estimate_ns * load->slowness / load->units;
+            double waits_ns = soonest_ns - layer->estimate_ns * load->slowness - queues.end_ns[best];
+            load->promised_ns += run_ns;
+            lengthen(&queues, best, run_ns + (waits_ns > 0 ? waits_ns / load->units : 0));
         }
     }
     tessi_heap_fini(&queues.heap);
@@ -533,7 +548,7 @@ static uint64_t home_run(const struct sched_layer *layer, uint64_t index)
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
-        sched->workers[w]->promised_ns = 0;
+        sched->workers[w]->load[0].promised_ns = sched->workers[w]->load[1].promised_ns = 0;
     }
     for (size_t i = 0; i < count; i++) {
         choose_placement(sched, layers[i]);
@@ -549,7 +564,7 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
                 continue;
             }
             bool good = home != NO_WORKER && can_run(sched->workers[home], demand);
-            backlog_push(sched, good ? home : least_loaded(sched, demand), layer, first, t - first);
+            backlog_push(sched, good ? home : least_loaded(sched, layer->lane), layer, first, t - first);
             first = t;
             home = next;
         }

@@ -63,18 +63,19 @@ static uint64_t rank_of(const struct sched_layer *layer)
     return (uint64_t)(TESSI_PRIORITY_MAX - layer->layer->wishes.priority) << LANE_BITS | lane;
 }
 
-struct lane *lane_get(struct session *session, uint64_t rank, const struct tessi_resources *demand)
+struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, const struct tessi_resources *demand)
 {
     size_t at = session->lane_count;
     for (size_t i = 0; i < session->lane_count; i++) {
         struct lane *lane = session->lanes[i];
-        if (lane->rank == rank && tessi_resources_equal(&lane->demand, demand)) {
+        if (lane->rank == rank && lane->kind == kind && tessi_resources_equal(&lane->demand, demand)) {
             return lane;
         }
         at = lane->rank > rank && at == session->lane_count ? i : at;
     }
     struct lane *lane = tessi_zalloc(sizeof *lane);
     lane->rank = rank;
+    lane->kind = kind;
     lane->demand = *demand;
     lane->starving_since_ns = -1;
     backlog_init(&lane->orphans);
@@ -113,7 +114,7 @@ static void hurry(struct tessi_sched *sched, struct sched_layer *layer, int32_t 
             continue;
         }
         at->layer->wishes.priority = priority;
-        backlog_move(sched, at, lane_get(at->session, rank_of(at), &at->layer->wishes.demand));
+        backlog_move(sched, at, lane_get(at->session, rank_of(at), at->kind, &at->layer->wishes.demand));
         for (uint32_t i = 0; i < at->layer->ninputs; i++) {
             tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
             stack[count++] = at->inputs[i];
@@ -136,7 +137,7 @@ void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t
         }
         bool sequence = tessi_layer_reads_itself(layer->layer); /* its tasks may follow each other */
         layer->path_ns = layer->estimate_ns * (sequence ? (double)layer->tasks : 1) + behind_ns;
-        layer->lane = lane_get(layer->session, rank_of(layer), &layer->layer->wishes.demand);
+        layer->lane = lane_get(layer->session, rank_of(layer), layer->kind, &layer->layer->wishes.demand);
         sched->demands = sched->demands || layer->lane->demand.count > 0;
     }
     for (size_t i = 0; i < count; i++) {

@@ -39,8 +39,8 @@ const struct policy *policy_of(const struct sched_layer *layer);
  * earlier that they wait for are moved to an earlier lane where theirs is a later one. */
 void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 
-/* The session's lane for a priority, a lane number of a policy, and a demand; made when it is not there. */
-struct lane *lane_get(struct session *session, uint64_t rank, const struct tessi_resources *demand);
+/* The session's lane for a priority, a lane number of a policy, a kind and a demand; made when it is not there. */
+struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, const struct tessi_resources *demand);
 void lanes_fini(struct session *session);
 
 #endif

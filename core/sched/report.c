@@ -183,7 +183,8 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
         if (other != worker && can_run(other, &layer->lane->demand) && other->info.memory_bytes >= need &&
-            (larger == NULL || other->queue_ns < larger->queue_ns)) {
+            (larger == NULL || other->load[kind_at(other, layer->lane)].queue_ns <
+                                   larger->load[kind_at(larger, layer->lane)].queue_ns)) {
             larger = other;
         }
     }
@@ -225,14 +226,20 @@ static void take_time(struct tessi_sched *sched, struct worker *worker, const st
         return;
     }
     double mean_ns = (double)time_ns / (double)count;
-    history_record(sched, worker, layer, span->first, mean_ns);
+    bool device = span->device > 0 && worker->load[1].units > 0;
+    note_ran(sched, worker, layer, count, device);
+    history_record(sched, layer, span->first, device ? worker->device : worker->processor, mean_ns);
+    struct load *load = &worker->load[device ? 1 : 0];
+    if (load != &worker->load[kind_at(worker, layer->lane)]) {
+        return; /* the estimate is not for those */
+    }
     /* Short tasks say little about a worker: they weigh as much as they took. */
     double ratio = mean_ns / layer->estimate_ns;
     double weight = (double)time_ns / SLOWNESS_MEMORY_NS;
     ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
     double lasting = (double)time_ns / PACE_MEMORY_NS;
-    worker->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - worker->slowness);
-    worker->pace += (lasting < 0.2 ? lasting : 0.2) * (ratio - worker->pace);
+    load->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - load->slowness);
+    load->pace += (lasting < 0.2 ? lasting : 0.2) * (ratio - load->pace);
 }
 
 #define LAYERS_AT_ONCE 4 /* whose tasks may take turns in a report */
@@ -248,7 +255,8 @@ static void take_times(struct tessi_sched *sched, struct worker *worker, const s
     for (size_t s = 0; s < report->done.count; s++) {
         const struct tessi_span *span = &report->done.items[s];
         size_t k = 0;
-        while (k < used && (sums[k].span->layer != span->layer || sums[k].span->session != span->session)) {
+        while (k < used && (sums[k].span->layer != span->layer || sums[k].span->session != span->session ||
+                            sums[k].span->device != span->device)) {
             k++;
         }
         if (k == used && used == LAYERS_AT_ONCE) {
@@ -286,6 +294,7 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
     worker->served_bytes = report->served_bytes;
     worker->mapped_bytes = report->mapped_bytes;
     worker->dropped_messages = report->dropped_messages;
+    lose_devices(sched, worker, report->devices_lost);
     transfer_measure(worker, report);
 }
 

@@ -63,6 +63,11 @@ void resources_give(struct worker *worker, const struct sched_layer *layer)
     worker->demanding_youngest = worker->demanding == 0 ? 0 : worker->demanding_youngest;
 }
 
+static double demanding_ns(const struct worker *worker, const struct lane *lane)
+{
+    return worker->load[kind_at(worker, lane)].demanding_ns;
+}
+
 /* Of those that keep work of the lane, the one that will take longest for it. */
 static struct worker *longest_lane(struct tessi_sched *sched, const struct worker *thief, const struct lane *lane)
 {
@@ -70,7 +75,7 @@ static struct worker *longest_lane(struct tessi_sched *sched, const struct worke
     for (size_t w = 0; w < lane->capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
         if (worker != thief && stays(worker) && lane->backlogs[w].heap.count > 0 &&
-            (longest == NULL || worker->demanding_ns > longest->demanding_ns)) {
+            (longest == NULL || demanding_ns(worker, lane) > demanding_ns(longest, lane))) {
             longest = worker;
         }
     }
@@ -92,7 +97,7 @@ void balance_demanding(struct tessi_sched *sched, struct worker *thief)
             }
             struct worker *victim = longest_lane(sched, thief, lane);
             if (victim != NULL) {
-                (void)take_from_lane(sched, thief, victim, lane, (victim->demanding_ns + 2) / 2);
+                (void)take_from_lane(sched, thief, victim, lane, (demanding_ns(victim, lane) + 2) / 2);
                 return;
             }
         }

@@ -217,8 +217,6 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     }
     struct worker *worker = tessi_zalloc(sizeof *worker);
     worker->resources = resources;
-    worker->processor = history_processor(sched, event->worker.processor);
-    sched->processors[worker->processor].workers++;
     worker->id = event->peer;
     worker->index = (uint32_t)sched->worker_count;
     worker->alive = true;
@@ -227,12 +225,12 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
     worker->dirty_list = &sched->dirty;
-    worker->slowness = worker->pace = 1;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
     sched->alive_count++;
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
+    join_kinds(sched, worker);
     emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
     note(sched,
          (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});

@@ -121,7 +121,9 @@ struct sched_layer {
     size_t region_count, region_capacity;
     uint32_t *homes; /* EACH: a worker for each task, owned */
     float *ends_ns;  /* EACH: when each would end, while its submission is placed, owned */
-    double estimate_ns; /* of one task */
+    double estimate_ns; /* of one task, on a processor or, if `kind` is 1, at a device */
+    uint32_t kind;      /* 1: its tasks are for devices, as far as is known; see kinds.c */
+    uint64_t ran[2];    /* tasks that have been reported done by workers with devices: on processors, at devices */
     int64_t estimated_ns; /* when it last changed; 0: never */
     double path_ns;     /* estimated time from its start to the end of the last that waits for it, when submitted */
     struct lane *lane;  /* where its tasks wait */
@@ -151,6 +153,7 @@ struct backlog {
 /* Work of one session that is handed out in the global order: see policy.h. */
 struct lane {
     uint64_t rank; /* lower ones are tried first */
+    uint32_t kind; /* of its layers: what waits for a device holds up nothing that is for processors */
     struct tessi_resources demand; /* of each of its tasks */
     struct backlog *backlogs; /* by worker index, owned */
     size_t capacity;
@@ -188,23 +191,31 @@ struct given { /* 16 bytes, since there is one for each live task where tasks of
 #define GIVEN_COUNT_MAX (UINT64_C(1) << 24)
 #define WAITS_MAX 4
 
+struct load { /* of a worker's processors, or of its devices: they work side by side */
+    uint32_t units;     /* slots, devices; 0: what is for devices is for processors here */
+    double queue_ns;    /* estimated run time of what is assigned */
+    double backlog_ns;
+    double demanding_ns; /* of backlog_ns, what demands a resource */
+    double promised_ns; /* run time of tasks placed in this step by earliest finish, not yet in its backlog */
+    double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
+    double pace;        /* the same, smoothed over some seconds: regions last longer than what disturbs it for a moment */
+    uint64_t assigned, backlog, demanding_backlog; /* tasks */
+    uint64_t asked;  /* tasks that it has been asked to give to thieves, not answered */
+    double asked_ns; /* their estimated run time */
+};
+
 struct worker {
     uint32_t id;
     uint32_t index;
     bool alive;
     uint32_t slots; /* as info says */
     int64_t heard_ns;
-    double queue_ns;    /* estimated run time of what is assigned */
-    double backlog_ns;
-    double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
-    double pace;        /* the same, smoothed over some seconds: regions last longer than what disturbs it for a moment */
-    uint64_t assigned, backlog; /* tasks */
+    struct load load[2];        /* processors, devices */
+    uint64_t assigned, backlog; /* tasks, of both */
     uint64_t demanding;          /* tasks assigned that demand a resource */
     uint64_t demanding_youngest; /* highest order given to one since there was none */
     uint64_t demanding_backlog;  /* tasks of `backlog` that demand a resource */
-    double demanding_ns;         /* their part of backlog_ns */
-    double promised_ns; /* run time of tasks placed in this step by earliest finish, not yet in its backlog */
-    uint32_t processor;          /* its kind: index into processors */
+    uint32_t processor, device;  /* their kinds: indices into processors */
     uint64_t youngest;  /* highest order given since it last had nothing */
     uint64_t done;
     uint32_t next_session; /* where its round-robin over sessions stands */
@@ -223,8 +234,6 @@ struct worker {
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
-    uint64_t asked;         /* tasks that it has been asked to give to thieves, not answered */
-    double asked_ns;        /* their estimated run time */
     /* Assigned tasks, oldest first; checked against the records when they are looked at. */
     struct given *given; /* owned */
     size_t given_count, given_capacity;
@@ -275,6 +284,7 @@ struct history_entry { /* recent run times of one kind of task */
 struct processor { /* a kind of processor, or device */
     char name[TESSI_NAME_MAX];
     uint32_t workers; /* alive */
+    bool device;
 };
 
 struct drop_notice {
@@ -298,7 +308,7 @@ struct load_tree {
 };
 
 struct loads {
-    struct load_tree kept, given, dry;
+    struct load_tree kept[2], given[2], dry[2]; /* of processors, of devices */
     struct worker_list changed; /* since the matches of those that run dry were played */
     struct worker_list stale;   /* since the others were */
 };
@@ -367,6 +377,9 @@ struct tessi_sched {
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
     uint64_t bytes_moved, workers_left, blocks_handed;
     bool demands;               /* somebody has asked for a resource */
+    uint32_t device_workers;    /* alive, with devices that work */
+    double device_gflops;       /* nominal, of the first kind that has been here: estimates are for it; 0: not known */
+    double device_flops_min, device_bytes_min; /* as its worker has said */
     uint64_t demanding_backlog; /* tasks kept for workers that demand one */
     uint32_t placed; /* where the search for a worker with little to do went on */
     uint64_t steals_refused[TESSI_TRACE_WHY_END];
@@ -376,6 +389,12 @@ struct tessi_sched {
 static inline bool stays(const struct worker *worker)
 {
     return worker->alive && !worker->leaving;
+}
+
+/* Which of the worker's loads what waits in the lane adds to. */
+static inline uint32_t kind_at(const struct worker *worker, const struct lane *lane)
+{
+    return lane->kind > 0 && worker->load[1].units > 0 ? 1 : 0;
 }
 
 /* sched.c */
@@ -410,7 +429,7 @@ uint64_t order_of(const struct sched_layer *layer, uint64_t index);
 bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i reads block i and no other of that input */
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
-uint32_t least_loaded(struct tessi_sched *sched, const struct tessi_resources *demand); /* NO_WORKER: nobody can */
+uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane); /* NO_WORKER: nobody can */
 uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
 bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they were placed */
 
@@ -436,19 +455,20 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker);
 void room_made(struct tessi_sched *sched, struct worker *worker); /* hungry if there is enough of it */
 double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                       double wanted_ns);
-double load_of(const struct worker *worker); /* nanoseconds until its slots have done all that is kept for it */
+double load_of(const struct worker *worker, uint32_t kind); /* nanoseconds until these have done all that is kept for it */
 void feed_workers(struct tessi_sched *sched);
 void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
 
 /* loads.c */
 void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */
-struct worker *most_loaded(struct tessi_sched *sched, bool backlog_only); /* NULL: nobody has work to give */
-struct worker *driest(struct tessi_sched *sched);                          /* NULL: nobody runs dry */
-void set_aside(struct tessi_sched *sched, struct worker *worker); /* it is not the driest until its load changes */
+struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only); /* NULL: nobody has work to give */
+struct worker *driest(struct tessi_sched *sched, uint32_t kind);                          /* NULL: nobody runs dry */
+void set_aside(struct tessi_sched *sched, struct worker *worker, uint32_t kind); /* not the driest until its load changes */
 void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
 void loads_fini(struct loads *loads);
-bool runs_dry(const struct tessi_sched *sched, const struct worker *worker); /* steal.c: it could do with more */
+/* steal.c: it could do with more. */
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind);
 
 /* blocked.c */
 bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
@@ -515,8 +535,17 @@ uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint6
 void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
 void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
 uint32_t history_processor(struct tessi_sched *sched, const char *name); /* found or made */
-void history_record(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t index,
+void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
                     double mean_ns);
+
+/* kinds.c: processors and devices */
+#define HISTORY_DEVICE "device " /* before its name, among the kinds of processor */
+uint32_t kind_guess(const struct tessi_sched *sched, const struct tessi_layer *layer); /* of a new layer */
+void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks,
+              bool device);
+void join_kinds(struct tessi_sched *sched, struct worker *worker); /* its loads, as its info says */
+void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost); /* so many in all */
+void leave_kinds(struct tessi_sched *sched, struct worker *worker);
 
 /* leave.c: workers that leave in good order */
 void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns);
@@ -529,7 +558,11 @@ void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint
 bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                  const struct tessi_span *span, bool adopted);
 void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
-double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index);
+/* Of a task on a processor, or (kind 1) at a device. */
+double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind);
+/* Such tasks have run there. */
+bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind);
+void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns); /* and queues with it */
 double history_guess(const struct tessi_layer *layer, uint64_t index); /* from flops and bytes alone */
 
 #endif

@@ -56,7 +56,9 @@ void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
             .info = &worker->info,
             .tasks_assigned = worker->assigned,
             .tasks_done = worker->done,
-            .queue_seconds = (worker->queue_ns + worker->backlog_ns) / 1e9,
+            .queue_seconds = (worker->load[0].queue_ns + worker->load[0].backlog_ns + worker->load[1].queue_ns +
+                              worker->load[1].backlog_ns) /
+                             1e9,
             .leaving = worker->leaving,
             .heard_ns = worker->heard_ns,
             .memory_used_bytes = worker->memory_used_bytes,

@@ -19,33 +19,39 @@
 #define EVEN_SOURCE 8     /* or this one for what is made from nothing, */
 #define WORTH_BYTES_PER_NS 0.15 /* or time enough to move the data over a slow network */
 
-double load_of(const struct worker *worker)
+static double units_of(const struct worker *worker, uint32_t kind)
 {
-    double slots = worker->slots > 0 ? worker->slots : 1e-3;
+    return worker->load[kind].units > 0 ? worker->load[kind].units : 1e-3;
+}
+
+double load_of(const struct worker *worker, uint32_t kind)
+{
+    const struct load *load = &worker->load[kind];
     /* What demands a resource runs beside the rest when its turn comes. */
-    double left_ns = worker->queue_ns + worker->backlog_ns - worker->demanding_ns - worker->asked_ns;
-    return left_ns * worker->slowness / slots;
+    double left_ns = load->queue_ns + load->backlog_ns - load->demanding_ns - load->asked_ns;
+    return left_ns * load->slowness / units_of(worker, kind);
 }
 
 /* What it has may end before stolen work would arrive. */
-bool runs_dry(const struct tessi_sched *sched, const struct worker *worker)
+bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind)
 {
-    return stays(worker) && worker->slots > 0 && worker->backlog == worker->demanding_backlog &&
-           worker->stealing == 0 &&
-           (worker->assigned < worker->slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
+    const struct load *load = &worker->load[kind];
+    return stays(worker) && load->units > 0 && load->backlog == load->demanding_backlog && worker->stealing == 0 &&
+           (load->assigned < load->units || load_of(worker, kind) < 0.25 * (double)sched->config.window_ns);
 }
 
 /* Queues that differ by less than a factor of two are in balance: evening them out costs more than
  * it gains, and would go on for ever. */
-static bool worth_it(const struct worker *thief, const struct worker *victim)
+static bool worth_it(const struct worker *thief, const struct worker *victim, uint32_t kind)
 {
-    double gain_ns = load_of(victim) - load_of(thief);
-    return load_of(thief) < 0.499 * load_of(victim) && (gain_ns > STEAL_GAIN_NS || thief->assigned == 0);
+    double gain_ns = load_of(victim, kind) - load_of(thief, kind);
+    return load_of(thief, kind) < 0.499 * load_of(victim, kind) &&
+           (gain_ns > STEAL_GAIN_NS || thief->load[kind].assigned == 0);
 }
 
-static double time_at(const struct worker *worker, double run_ns)
+static double time_at(const struct worker *worker, uint32_t kind, double run_ns)
 {
-    return run_ns * worker->slowness / (worker->slots > 0 ? worker->slots : 1e-3);
+    return run_ns * worker->load[kind].slowness / units_of(worker, kind);
 }
 
 /* How many of `most` tasks of the layer may go when the first of them moves so many bytes, and each further one so
@@ -56,11 +62,14 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
                              uint64_t most)
 {
     double next_ns = moving_ns(sched, thief, victim, (double)next);
-    double gives_ns = time_at(victim, layer->estimate_ns), takes_ns = time_at(thief, layer->estimate_ns) + next_ns;
+    uint32_t kind = kind_at(victim, layer->lane);
+    bool idle = thief->load[kind].assigned == 0;
+    double gives_ns = time_at(victim, kind, layer->estimate_ns);
+    double takes_ns = time_at(thief, kind, layer->estimate_ns) + next_ns;
     double first_ns = moving_ns(sched, thief, victim, (double)first);
-    double soon_ns = 2 * time_at(thief, layer->estimate_ns);
+    double soon_ns = 2 * time_at(thief, kind, layer->estimate_ns);
     soon_ns = soon_ns > SOON_NS ? soon_ns : SOON_NS;
-    double ahead_ns = load_of(victim) - load_of(thief) - (thief->assigned == 0 ? 0.5 * gives_ns : 0);
+    double ahead_ns = load_of(victim, kind) - load_of(thief, kind) - (idle ? 0.5 * gives_ns : 0);
     ahead_ns -= first_ns - next_ns;
     double even = ahead_ns / (gives_ns + takes_ns);
     uint64_t count = even < 0 ? 0 : even < (double)most ? (uint64_t)even : most;
@@ -73,25 +82,23 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
     double even_ns = (double)(sched->now_ns - layer->submitted_ns) / (is_source(layer) ? EVEN_SOURCE : EVEN);
     double worth_ns = bytes / WORTH_BYTES_PER_NS;
     double least_ns = even_ns < worth_ns ? even_ns : worth_ns;
-    double messages_ns = thief->assigned == 0 ? 0.1 * STEAL_GAIN_NS : STEAL_GAIN_NS;
+    double messages_ns = idle ? 0.1 * STEAL_GAIN_NS : STEAL_GAIN_NS;
     least_ns = least_ns > messages_ns ? least_ns : messages_ns;
-    bool soon = load_of(thief) < soon_ns + first_ns; /* the later, the less has to be guessed */
+    bool soon = load_of(thief, kind) < soon_ns + first_ns; /* the later, the less has to be guessed */
     bool pays = soon && saved_ns > least_ns && saved_ns > MOVING_PRICE * moving_ns(sched, thief, victim, bytes);
     return pays ? count : 0;
 }
 
 /* Estimated run time that has to move for both to end at once: what leaves the victim shortens its queue by
  * the victim's time for it, and lengthens the thief's by the thief's. */
-static double fair_ns(const struct worker *thief, const struct worker *victim)
+static double fair_ns(const struct worker *thief, const struct worker *victim, uint32_t kind)
 {
-    double thief_slots = thief->slots > 0 ? thief->slots : 1e-3;
-    double victim_slots = victim->slots > 0 ? victim->slots : 1e-3;
-    return (load_of(victim) - load_of(thief)) / (victim->slowness / victim_slots + thief->slowness / thief_slots);
+    return (load_of(victim, kind) - load_of(thief, kind)) / (time_at(victim, kind, 1) + time_at(thief, kind, 1));
 }
 
-static uint8_t reason(const struct worker *thief)
+static uint8_t reason(const struct worker *thief, uint32_t kind)
 {
-    return thief->assigned < thief->info.slots ? TESSI_TRACE_WHY_IDLE_SLOTS : TESSI_TRACE_WHY_SHORT_QUEUE;
+    return thief->load[kind].assigned < thief->load[kind].units ? TESSI_TRACE_WHY_IDLE_SLOTS : TESSI_TRACE_WHY_SHORT_QUEUE;
 }
 
 /* A steal for the trace; one that goes on where the last note stopped lengthens that. */
@@ -177,7 +184,8 @@ static void take_last(struct tessi_sched *sched, struct worker *thief, struct wo
     }
     uint64_t first = span.first + span.count - count;
     backlog_put(sched, thief->index, (struct backlog_span){span.layer, first, count, span.again});
-    note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, first, count, reason(thief));
+    note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, first, count,
+               reason(thief, kind_at(thief, span.layer->lane)));
     sched->steals += count;
     span.layer->session->stats.steals += count;
 }
@@ -190,7 +198,7 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
     struct company along = {.count = 0};
     uint64_t wanted = 0, taken = 0;
     uint64_t out = tessi_layer_block_bytes(layer->layer, 0);
-    if (worth_moving(sched, layer, thief, victim, out, out, victim->backlog) == 0) {
+    if (worth_moving(sched, layer, thief, victim, out, out, victim->load[kind_at(victim, lane)].backlog) == 0) {
         return 0; /* whatever it has */
     }
     do {
@@ -207,7 +215,8 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
         if (taken == 0) {
             uint64_t next = first;
             (void)nearest_span(sched, backlog, thief, layer, &along, &next);
-            wanted = worth_moving(sched, layer, thief, victim, first, next, victim->backlog);
+            wanted = worth_moving(sched, layer, thief, victim, first, next,
+                                  victim->load[kind_at(victim, lane)].backlog);
         }
         if (wanted == 0 || !fits(thief, victim, layer, span.first)) {
             break;
@@ -252,13 +261,13 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
 }
 
 /* Move unassigned tasks worth up to half the difference. */
-static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
+static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind)
 {
-    double wanted_ns = fair_ns(thief, victim);
+    double wanted_ns = fair_ns(thief, victim, kind);
     for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count && wanted_ns > 0; l++) {
-            if (session->lanes[l]->demand.count == 0) {
+            if (session->lanes[l]->demand.count == 0 && kind_at(victim, session->lanes[l]) == kind) {
                 wanted_ns = take_from_lane(sched, thief, victim, session->lanes[l], wanted_ns);
             }
         }
@@ -285,10 +294,11 @@ static void ask(struct tessi_sched *sched, struct worker *thief, struct worker *
                               .epoch = task->epoch,
                               .worker = thief->id};
     tessi_spans_push(&victim->out_steal, span);
-    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief));
+    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief, kind_at(thief, layer->lane)));
     mark_dirty(victim);
-    victim->asked++;
-    victim->asked_ns += layer->estimate_ns;
+    struct load *load = &victim->load[kind_at(victim, layer->lane)];
+    load->asked++;
+    load->asked_ns += layer->estimate_ns;
     load_changed(sched, victim);
     thief->stealing++;
     thief->stealing_from = victim->index;
@@ -363,16 +373,18 @@ static bool ask_for_nearest(struct tessi_sched *sched, struct worker *thief, str
 }
 
 /* Ask for assigned tasks, the last given first. */
-static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
+static void ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind)
 {
-    double wanted_ns = fair_ns(thief, victim);
-    uint64_t keep = victim->slots + victim->asked;
-    uint64_t left = victim->assigned > keep ? victim->assigned - keep : 0;
+    const struct load *load = &victim->load[kind];
+    double wanted_ns = fair_ns(thief, victim, kind);
+    uint64_t keep = load->units + load->asked;
+    uint64_t left = load->assigned > keep ? load->assigned - keep : 0;
     const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
     for (size_t g = victim->given_count; g-- > 0 && left > 0 && wanted_ns > 0;) {
         struct given given = victim->given[g];
         struct sched_layer *layer = layer_named(sched, given.session, given.layer);
-        for (uint64_t i = given.count; layer != NULL && layer != stays_there && i-- > 0 && left > 0;) {
+        bool asked = layer != NULL && layer != stays_there && kind_at(victim, layer->lane) == kind;
+        for (uint64_t i = given.count; asked && i-- > 0 && left > 0;) {
             if (!may_ask(thief, victim, layer, given.first + i)) {
                 continue;
             }
@@ -394,18 +406,21 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
 }
 
 /* Whether moving what the worker would give takes long, as far as one look tells. */
-static bool gives_data(const struct tessi_sched *sched, const struct worker *victim, bool backlog_only)
+static bool gives_data(struct tessi_sched *sched, const struct worker *victim, uint32_t kind, bool backlog_only)
 {
-    if (!backlog_only && victim->given_count > 0) {
-        struct given given = victim->given[victim->given_count - 1];
-        const struct sched_layer *layer = layer_named((struct tessi_sched *)sched, given.session, given.layer);
-        return layer != NULL && moving_matters(layer, given.first);
+    for (size_t g = backlog_only ? 0 : victim->given_count; g-- > 0;) {
+        struct given given = victim->given[g];
+        const struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        if (layer != NULL && kind_at(victim, layer->lane) == kind) {
+            return moving_matters(layer, given.first);
+        }
     }
     for (size_t s = 0; backlog_only && s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             const struct lane *lane = session->lanes[l];
-            if (victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
+            if (kind_at(victim, lane) == kind && victim->index < lane->capacity &&
+                lane->backlogs[victim->index].heap.count > 0) {
                 const struct backlog *backlog = &lane->backlogs[victim->index];
                 const struct backlog_span *span = &backlog->spans[tessi_heap_peek(&backlog->heap)->value];
                 return moving_matters(span->layer, span->first);
@@ -419,19 +434,20 @@ static bool gives_data(const struct tessi_sched *sched, const struct worker *vic
  * column alike. Where data move, the most loaded of those goes before the most loaded of all unless that has twice as
  * much to give. */
 static struct worker *neighbour_of(struct tessi_sched *sched, const struct worker *thief, struct worker *most,
-                                   bool backlog_only)
+                                   uint32_t kind, bool backlog_only)
 {
     struct worker *best = most;
-    double least_ns = 0.5 * (load_of(most) + load_of(thief));
-    if (!gives_data(sched, most, backlog_only)) {
+    double least_ns = 0.5 * (load_of(most, kind) + load_of(thief, kind));
+    if (!gives_data(sched, most, kind, backlog_only)) {
         return most;
     }
     for (uint32_t bit = 1; bit < sched->worker_count && bit != 0; bit <<= 1) {
         struct worker *worker = (thief->index ^ bit) < sched->worker_count ? sched->workers[thief->index ^ bit] : most;
-        bool has = backlog_only ? worker->backlog > worker->demanding_backlog : worker->assigned > worker->slots;
-        if (stays(worker) && has && worth_it(thief, worker) && load_of(worker) > least_ns) {
+        const struct load *load = &worker->load[kind];
+        bool has = backlog_only ? load->backlog > load->demanding_backlog : load->assigned > load->units;
+        if (stays(worker) && has && worth_it(thief, worker, kind) && load_of(worker, kind) > least_ns) {
             best = worker;
-            least_ns = load_of(worker);
+            least_ns = load_of(worker, kind);
         }
     }
     return best;
@@ -439,36 +455,33 @@ static struct worker *neighbour_of(struct tessi_sched *sched, const struct worke
 
 enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
 
-static enum find steal_for(struct tessi_sched *sched, struct worker *thief)
+static enum find steal_for(struct tessi_sched *sched, struct worker *thief, uint32_t kind)
 {
-    uint64_t backlog = thief->backlog, stealing = thief->stealing;
-    struct worker *victim = most_loaded(sched, true);
-    if (victim != NULL && worth_it(thief, victim)) {
-        take_backlog(sched, thief, neighbour_of(sched, thief, victim, true));
-        return thief->backlog > backlog ? FIND_WORK : FIND_NOTHING_FOR_IT;
+    uint64_t backlog = thief->load[kind].backlog, stealing = thief->stealing;
+    struct worker *victim = most_loaded(sched, kind, true);
+    if (victim != NULL && worth_it(thief, victim, kind)) {
+        take_backlog(sched, thief, neighbour_of(sched, thief, victim, kind, true), kind);
+        return thief->load[kind].backlog > backlog ? FIND_WORK : FIND_NOTHING_FOR_IT;
     }
-    victim = most_loaded(sched, false);
-    if (victim == NULL || !worth_it(thief, victim)) {
+    victim = most_loaded(sched, kind, false);
+    if (victim == NULL || !worth_it(thief, victim, kind)) {
         return FIND_NOTHING;
     }
-    ask_back(sched, thief, neighbour_of(sched, thief, victim, false));
+    ask_back(sched, thief, neighbour_of(sched, thief, victim, kind, false), kind);
     return thief->stealing > stealing ? FIND_WORK : FIND_NOTHING_FOR_IT;
 }
 
 /* The driest first: where no queue is long enough for it, none is for the others. What one may not run another may, so a
  * few are tried, however many there are. */
-void balance(struct tessi_sched *sched)
+static void balance_kind(struct tessi_sched *sched, uint32_t kind)
 {
     struct worker *aside[TRIES], *thief;
     uint32_t misses = 0;
     enum find found = FIND_WORK;
-    for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
-        balance_demanding(sched, sched->workers[w]);
-    }
-    while (found != FIND_NOTHING && misses < TRIES && (thief = driest(sched)) != NULL) {
-        found = steal_for(sched, thief);
+    while (found != FIND_NOTHING && misses < TRIES && (thief = driest(sched, kind)) != NULL) {
+        found = steal_for(sched, thief, kind);
         if (found == FIND_NOTHING_FOR_IT) {
-            set_aside(sched, thief);
+            set_aside(sched, thief, kind);
             aside[misses++] = thief;
         }
     }
@@ -477,14 +490,35 @@ void balance(struct tessi_sched *sched)
     }
 }
 
+void balance(struct tessi_sched *sched)
+{
+    for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
+        balance_demanding(sched, sched->workers[w]);
+    }
+    balance_kind(sched, 0);
+    if (sched->device_workers > 0) {
+        balance_kind(sched, 1);
+    }
+}
+
+/* So many tasks that the worker was asked for need not be expected to go any more. */
+static void end_asked(struct load *load, uint64_t *count, double each_ns)
+{
+    uint64_t ended = *count < load->asked ? *count : load->asked;
+    double asked_ns = load->asked_ns - (double)ended * each_ns;
+    load->asked -= ended;
+    load->asked_ns = load->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
+    *count -= ended;
+}
+
 static void count_answer(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span,
                          const struct sched_layer *layer)
 {
     if (span->worker != 0) { /* else it was the one that leaves who was asked */
-        uint64_t count = span->count < victim->asked ? span->count : victim->asked;
-        double asked_ns = victim->asked_ns - (layer != NULL ? (double)count * layer->estimate_ns : 0);
-        victim->asked -= count;
-        victim->asked_ns = victim->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
+        uint32_t kind = layer != NULL ? kind_at(victim, layer->lane) : 0;
+        uint64_t count = span->count;
+        end_asked(&victim->load[kind], &count, layer != NULL ? layer->estimate_ns : 0);
+        end_asked(&victim->load[1 - kind], &count, 0); /* what they are for may have changed since */
         load_changed(sched, victim);
     }
     struct worker *thief = worker_find(sched, span->worker);

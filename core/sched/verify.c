@@ -166,6 +166,9 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
         TESS_ASSERT(worker->assigned == assigned[w]);
+        TESS_ASSERT(worker->assigned == worker->load[0].assigned + worker->load[1].assigned);
+        TESS_ASSERT(worker->backlog == worker->load[0].backlog + worker->load[1].backlog);
+        TESS_ASSERT(worker->load[1].units > 0 || worker->load[1].assigned + worker->load[1].backlog == 0);
         TESS_ASSERT(worker->given_count <= worker->given_limit);
         TESS_ASSERT(worker->alive || (worker->assigned == 0 && worker->backlog == 0));
         TESS_ASSERT(worker->stealing == 0 || worker->stealing_from != NO_WORKER);

@@ -34,6 +34,10 @@ static cJSON *worker_json(const struct tessi_sched_worker_status *worker, int64_
     cJSON_AddStringToObject(object, "resources", worker->info->resources);
     cJSON_AddStringToObject(object, "resources_used", worker->resources_used);
     cJSON_AddStringToObject(object, "processor", worker->info->processor);
+    put(object, "device_count", worker->info->devices);
+    cJSON_AddStringToObject(object, "device", worker->info->device);
+    put(object, "device_memory_bytes", worker->info->device_memory_bytes);
+    cJSON_AddNumberToObject(object, "device_gflops", worker->info->device_gflops);
     cJSON_AddNumberToObject(object, "fetch_bytes_per_second", worker->bytes_per_second);
     put(object, "tasks_assigned", worker->tasks_assigned);
     put(object, "tasks_done", worker->tasks_done);

@@ -8,6 +8,12 @@ static void set_text(char *to, size_t size, const char *from)
     snprintf(to, size, "%s", from == NULL ? "" : from);
 }
 
+/* 0 for what is none. */
+static double figure(double value)
+{
+    return value > 0 && value < 1e18 ? value : 0;
+}
+
 static void info_from_hello(struct tessi_worker_info *info, const struct tessi_msg_hello_worker *hello)
 {
     set_text(info->name, sizeof info->name, hello->name);
@@ -19,6 +25,12 @@ static void info_from_hello(struct tessi_worker_info *info, const struct tessi_m
     info->spill_bytes = hello->spill_bytes;
     set_text(info->resources, sizeof info->resources, hello->resources);
     set_text(info->processor, sizeof info->processor, hello->processor);
+    info->devices = hello->devices;
+    set_text(info->device, sizeof info->device, hello->device);
+    info->device_memory_bytes = hello->device_memory_bytes;
+    info->device_gflops = figure(hello->device_gflops);
+    info->device_flops_min = figure(hello->device_flops_min);
+    info->device_bytes_min = figure(hello->device_bytes_min);
 }
 
 static bool from_worker(const struct tessi_message *message, struct tessi_sched_event *event)

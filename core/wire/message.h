@@ -54,6 +54,7 @@
 #define TESSI_SPAN_ORDER 4u /* order and order_step */
 #define TESSI_SPAN_TIME 8u
 #define TESSI_SPAN_DEATHS 16u
+#define TESSI_SPAN_DEVICE 32u
 
 /* The hello that opens every connection. Sender fills `families` (numerics, comma-separated; "" for who
  * computes nothing); the rest is written by the packer and tells the receiver who the sender is. */
@@ -150,7 +151,15 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     F(M, text, resources, TESSI_WIRE_RESOURCES_MAX)                                                                    \
     F(M, text, processor, TESSI_WIRE_NAME_MAX)
 
-#define TESSI_FIELDS_hello_worker(F, M) F(M, hello, hello, 0) TESSI_FIELDS_worker_info(F, M)
+/* Its devices are of one kind; the figures are those of each (struct tessi_worker_info). */
+#define TESSI_FIELDS_hello_worker(F, M)                                                                                \
+    F(M, hello, hello, 0) TESSI_FIELDS_worker_info(F, M)                                                               \
+    F(M, u32, devices, 0)                                                                                              \
+    F(M, text, device, TESSI_WIRE_NAME_MAX)                                                                            \
+    F(M, u64, device_memory_bytes, 0)                                                                                  \
+    F(M, f64, device_gflops, 0)                                                                                        \
+    F(M, f64, device_flops_min, 0)                                                                                     \
+    F(M, f64, device_bytes_min, 0)
 #define TESSI_FIELDS_hello_client(F, M) F(M, hello, hello, 0) F(M, text, name, TESSI_WIRE_NAME_MAX)
 #define TESSI_FIELDS_status_request(F, M) F(M, hello, hello, 0)
 #define TESSI_FIELDS_peer_hello(F, M)                                                                                  \

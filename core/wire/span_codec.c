@@ -20,7 +20,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns on the wire a
     ROW(order, TESSI_SPAN_ORDER)                                                                                       \
     ROW(order_step, TESSI_SPAN_ORDER)                                                                                  \
     ROW(time_ns, TESSI_SPAN_TIME)                                                                                      \
-    ROW(deaths, TESSI_SPAN_DEATHS)
+    ROW(deaths, TESSI_SPAN_DEATHS)                                                                                     \
+    ROW(device, TESSI_SPAN_DEVICE)
 
 struct column {
     size_t offset;

@@ -19,7 +19,7 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
 /* The lists of a report, for whoever walks all of them. */
 #define TESSI_REPORT_LISTS(ROW)                                                                                        \
     ROW(started, TESSI_SPAN_EPOCH)                                                                                     \
-    ROW(done, TESSI_SPAN_EPOCH | TESSI_SPAN_TIME)                                                                      \
+    ROW(done, TESSI_SPAN_EPOCH | TESSI_SPAN_TIME | TESSI_SPAN_DEVICE)                                                  \
     ROW(copied, TESSI_SPAN_EPOCH)                                                                                      \
     ROW(dropped, TESSI_SPAN_EPOCH)                                                                                     \
     ROW(adopted, TESSI_SPAN_EPOCH)                                                                                     \
@@ -37,6 +37,7 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
     ROW(mapped_bytes)                                                                                                  \
     ROW(dropped_messages)                                                                                              \
     ROW(pulled_bytes)                                                                                                  \
-    ROW(pulling_ns)
+    ROW(pulling_ns)                                                                                                    \
+    ROW(devices_lost)
 
 #endif

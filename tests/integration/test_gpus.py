@@ -160,13 +160,32 @@ class Gpus(unittest.TestCase):
                 self.assertIn(word, table)
             self.check_rows(cluster, folder)
 
-    def check_rows(self, cluster, folder):
+    def take_trace(self, cluster, folder):
         path = f"{folder}/trace.json"
         subprocess.run([TESSERA, "trace", cluster.address, "-o", path], check=True, capture_output=True, env=environment(),
                        timeout=60 * SLOW)
         with open(path) as file:
             events = json.load(file)["traceEvents"]
-        rows = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+        return events, {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+
+    def test_processors_help_a_slow_device(self):
+        """With what has the same bits on both, and with nothing else."""
+        with tempfile.TemporaryDirectory() as folder:
+            with Cluster(workers=1, worker=("--gpus", "none")) as cluster:
+                want = self.product(cluster, folder, "processors")
+            with Cluster(workers=1, threads=2, worker=("--gpus", f"emulated:memory={200 * BLOCK},compute=0.02")) as cluster:
+                self.assertEqual(self.product(cluster, folder, "devices"), want)
+                events, rows = self.take_trace(cluster, folder)
+                where = {}
+                for event in events:
+                    if event.get("cat") == "run":
+                        kind = "gpu" if rows[event["pid"], event["tid"]].startswith("gpu") else "slot"
+                        where.setdefault(event["name"].split()[0], set()).add(kind)
+                self.assertEqual(where["normal"], {"gpu", "slot"}, where)
+                self.assertEqual(where["matmul"], {"gpu"}, where)
+
+    def check_rows(self, cluster, folder):
+        events, rows = self.take_trace(cluster, folder)
         kinds = {"copies in": "copy_in", "compute": "run", "copies out": "copy_out"}
         for gpu in (0, 1):
             for stream, kind in kinds.items():

@@ -1,5 +1,7 @@
 /* The devices of a worker: where the bytes are of what they make, and how they are lost. What must wait for such bytes is
  * held back by the worker's own worker/deferred.c, which asks here as it asks worker/gpu. */
+#include <stdio.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "tests/sim/shell.h"
@@ -145,6 +147,30 @@ bool sim_devices_take(const struct sim_world *world, const struct sim_worker *wo
     bool able = layer->op != TESSI_OP_RECEIVE && layer->op != TESSI_OP_READ_NPY && layer->op != TESSI_OP_OPAQUE;
     uint64_t chance = sim_mix(world->seed, (uint64_t)layer->session << 32 | layer->id) % 100;
     return worker->devices != NULL && able && chance < 70;
+}
+
+bool sim_devices_either(const struct sim_world *world, const struct tessi_layer *layer)
+{
+    return sim_mix(world->seed ^ 1, (uint64_t)layer->session << 32 | layer->id) % 100 < 60;
+}
+
+/* Of several kinds, with nominal speeds that need not be true, for tasks of sizes that need not be theirs. */
+void sim_devices_say(const struct sim_world *world, struct sim_node *node)
+{
+    uint64_t mixed = sim_mix(world->seed ^ 2, node->id);
+    node->info.devices = node->devices;
+    node->info.device_gflops = mixed % 4 > 0 ? 40 * (double)(mixed % 4) : 0;
+    node->info.device_bytes_min = mixed % 7 == 0 ? 1e9 : 0;
+    (void)snprintf(node->info.device, sizeof node->info.device, "device of %.0f", node->info.device_gflops);
+}
+
+uint64_t sim_devices_lost_count(const struct sim_worker *worker)
+{
+    uint64_t lost = 0;
+    for (uint32_t d = 0; worker->devices != NULL && d < worker->devices->count; d++) {
+        lost += worker->devices->devices[d].given_up ? 1 : 0;
+    }
+    return lost;
 }
 
 static bool none_left(const struct tessi_gpus *gpus)
@@ -380,6 +406,7 @@ void sim_devices_create(struct sim_world *world, struct sim_node *node)
     worker->devices->node = node;
     worker->devices->count = node->devices;
     worker->config.device_slots = node->devices * (uint32_t)random_scale(&world->random, 1, 16);
+    worker->config.copy_ns_per_byte = 0.1;
     worker->deferred =
         tessi_deferred_create(worker->devices, (struct tessi_store *)worker->devices, worker->config.slots);
     TESS_ASSERT(node->devices <= DEVICES_MAX);

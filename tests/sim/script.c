@@ -32,7 +32,7 @@ static void choose_size(struct sim_world *world)
     options->slow_percent = random_chance(random, 50) ? 30 : 0;
     options->peers_notice = random_chance(random, 50);
     options->sched = tessi_sched_config_default();
-    (void)snprintf(options->sched.family, sizeof options->sched.family, "generic");
+    (void)snprintf(options->sched.family, sizeof options->sched.family, "generic+device");
     options->sched.window_ns = random_scale(random, SIM_MS, 500 * SIM_MS);
     options->sched.assigned_per_slot = (uint32_t)random_scale(random, 2, 4096);
     options->sched.assigned_per_step = (uint32_t)random_scale(random, 2, 65536);

@@ -111,6 +111,9 @@ void sim_peers_forget(struct sim_worker *worker, uint32_t peer); /* what was pul
 void sim_devices_create(struct sim_world *world, struct sim_node *node);
 void sim_devices_destroy(struct sim_worker *worker);
 bool sim_devices_take(const struct sim_world *world, const struct sim_worker *worker, const struct tessi_layer *layer);
+bool sim_devices_either(const struct sim_world *world, const struct tessi_layer *layer); /* CPU slots take them too */
+void sim_devices_say(const struct sim_world *world, struct sim_node *node); /* what it joins with */
+uint64_t sim_devices_lost_count(const struct sim_worker *worker);
 void sim_devices_place(struct sim_worker *worker, const struct tessi_flow_action *action);
 /* How a step at a device slot begins: false when it does not come to an end, since its device is broken. */
 bool sim_devices_begin(struct sim_world *world, struct sim_node *node, struct slot *slot);

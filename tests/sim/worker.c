@@ -90,6 +90,7 @@ static void flush(struct sim_world *world, struct sim_node *node)
     }
     struct sim_message *message = sim_message(SIM_REPORT, node->id, SIM_SCHEDULER);
     tessi_flow_report(worker->flow, &message->report);
+    message->report.devices_lost = sim_devices_lost_count(worker);
     for (size_t s = 0; s < message->report.done.count; s++) {
         note_completion(world, node, &message->report.done.items[s]);
     }
@@ -240,6 +241,7 @@ static void on_order(struct sim_world *world, struct sim_node *node, struct sim_
             event.kind = TESSI_FLOW_LAYER;
             event.layer = (struct tessi_layer *)(uintptr_t)action->layers[i];
             event.device = sim_devices_take(world, node->worker, event.layer);
+            event.either = event.device && sim_devices_either(world, event.layer);
             ((const struct tessi_layer **)(uintptr_t)action->layers)[i] = NULL;
             sim_worker_step(world, node, &event, NULL);
         }
@@ -337,7 +339,7 @@ void sim_worker_start(struct sim_world *world, bool adequate)
     node->worker = tessi_zalloc(sizeof *node->worker);
     (void)snprintf(info->name, sizeof info->name, "w%u", node->id);
     (void)snprintf(info->host, sizeof info->host, "h%u", node->host);
-    (void)snprintf(info->family, sizeof info->family, "%s", stranger ? "other" : "generic");
+    (void)snprintf(info->family, sizeof info->family, "%s", stranger ? "other" : "generic+device");
     info->slots = (uint32_t)random_between(&world->random, 1, 3);
     info->memory_bytes = world->memory_bytes;
     info->spill_bytes = world->spill_bytes;
@@ -348,6 +350,7 @@ void sim_worker_start(struct sim_world *world, bool adequate)
     sim_resources_choose(world, info, adequate);
     if (random_chance(&world->devices, options->device_percent)) {
         node->devices = (uint32_t)random_between(&world->devices, 1, 2);
+        sim_devices_say(world, node);
     }
     struct sim_message *hello = sim_message(SIM_HELLO, node->id, SIM_SCHEDULER);
     hello->info = *info;

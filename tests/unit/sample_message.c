@@ -239,6 +239,7 @@ static struct tessi_spans sample_spans(struct sample *sample, uint32_t columns)
         span.order = columns & TESSI_SPAN_ORDER ? noise : 0;
         span.order_step = columns & TESSI_SPAN_ORDER ? noise >> 7 : 0;
         span.time_ns = columns & TESSI_SPAN_TIME ? (int64_t)noise : 0;
+        span.device = columns & TESSI_SPAN_DEVICE ? (uint32_t)noise & 1 : 0;
         tessi_grow(&spans.items, &spans.capacity, spans.count + 1, sizeof span);
         spans.items[spans.count++] = span;
     }

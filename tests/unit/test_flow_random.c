@@ -56,6 +56,7 @@ static void create(struct world *world, uint64_t seed)
             struct message *message = world_post_event(world, SCHEDULER, w, TESSI_FLOW_LAYER);
             message->event.layer = tessi_layer_copy(world->layer[i]);
             message->event.device = world_below(world, 2) == 0;
+            message->event.either = world_below(world, 2) == 0;
         }
         for (uint32_t other = 1; other <= world->workers; other++) {
             if (other != w) {

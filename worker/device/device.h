@@ -94,6 +94,9 @@ struct tessi_device_kind {
     enum tessi_status (*numerics)(const struct tessi_device_options *options, char *text, size_t size,
                                   struct tessi_error *error);
 
+    /* What `info` and `memory` will say of it, as far as that can be told before it is open; NULL: it cannot. */
+    enum tessi_status (*describe)(const struct tessi_device_options *options, struct tessi_device_info *info,
+                                  struct tessi_device_memory *memory, struct tessi_error *error);
     enum tessi_status (*open)(const struct tessi_device_options *options, struct tessi_device **device,
                               struct tessi_error *error);
     void (*close)(struct tessi_device *device); /* its streams, events and memory are gone already; NULL is allowed */

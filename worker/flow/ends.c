@@ -116,15 +116,18 @@ void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
-static void measure(struct tessi_flow *flow, const struct flow_run *run)
+static void measure(struct tessi_flow *flow, const struct flow_run *run, bool device)
 {
     struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);
-    int64_t ran_ns = run->ran_ns > 0 ? run->ran_ns : 1, most_ns = 2 * layer->step_ns + STEP_NOISE_NS;
-    if (layer->step_ns == 0) {
-        layer->step_ns = ran_ns;
-    } else { /* one step that was kept from its processor says little about the next */
-        layer->step_ns += ((ran_ns < most_ns ? ran_ns : most_ns) - layer->step_ns) / 8;
+    int64_t ran_ns = run->ran_ns > 0 ? run->ran_ns : 1;
+    int64_t *step_ns = &layer->step_ns[device ? FLOW_DEVICE : FLOW_CPU];
+    int64_t most_ns = 2 * *step_ns + STEP_NOISE_NS;
+    if (run->status == TESSI_OK && *step_ns == 0) {
+        *step_ns = ran_ns;
+    } else if (run->status == TESSI_OK) { /* one step that was kept from its processor says little about the next */
+        *step_ns += ((ran_ns < most_ns ? ran_ns : most_ns) - *step_ns) / 8;
     }
+    tessi_flow_mixed_ended(flow, layer, run, device);
 }
 
 static void task_step_done(struct tessi_flow *flow, const struct flow_run *run, bool lost)
@@ -172,7 +175,7 @@ static void retire(struct tessi_flow *flow, uint32_t slot_index)
     struct flow_run *run = flow_run(flow, slot, slot->first++);
     bool lost = false;
     slot->queued_ns -= run->estimate_ns;
-    measure(flow, run);
+    measure(flow, run, slot_index >= flow->config.slots);
     tessi_flow_resources_end(flow, run);
     unpin(flow, run->out);
     for (uint32_t k = 0; k < run->in_count; k++) {

@@ -93,6 +93,12 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_free(flow);
 }
 
+static bool reads_bytes(enum tessi_flow_action_kind kind)
+{
+    return kind == TESSI_FLOW_SEND_INLINE || kind == TESSI_FLOW_SEND_LEASE || kind == TESSI_FLOW_SEND_BLOCK ||
+           kind == TESSI_FLOW_SPILL;
+}
+
 struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flow_action_kind kind, uint32_t handle)
 {
     struct tessi_flow_actions *actions = flow->actions;
@@ -106,6 +112,9 @@ struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flo
         action->bytes = block->bytes;
         action->task = tessi_flow_block_name(flow, block);
         action->epoch = block->epoch;
+        if (reads_bytes(kind)) {
+            flow_block(flow, handle)->away = false; /* it comes home for that */
+        }
     }
     return action;
 }
@@ -164,6 +173,10 @@ static void on_layer(struct tessi_flow *flow, const struct tessi_flow_event *eve
     layer->layer = event->layer;
     layer->regenerable = tessi_layer_regenerable(event->layer);
     layer->device = event->device && flow->config.device_slots > 0 && !flow->no_devices;
+    layer->either = layer->device && event->either && tessi_layer_tasks(event->layer) > 0;
+    if (layer->either) {
+        tessi_flow_mixed_layer(layer);
+    }
     layer->block_bytes = tessi_grid_uniform_elements(&event->layer->grid) * tessi_dtype_size(event->layer->dtype);
     for (uint32_t i = 0; i < event->layer->ninputs; i++) {
         const struct tessi_input *input = &event->layer->input[i];

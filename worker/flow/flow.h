@@ -59,6 +59,7 @@ struct tessi_flow_config {
     uint32_t self;          /* this worker's id */
     uint32_t slots;         /* ≥ 1 */
     uint32_t device_slots;  /* places for tasks at devices; their numbers follow those of the slots */
+    double copy_ns_per_byte; /* between host and device, for estimates */
     uint32_t slot_depth;    /* steps handed to a slot ahead of time at most, ≥ 1: short ones only, see slots.c */
     uint32_t window;        /* stream steps whose inputs are brought in ahead, ≥ 2 */
     uint64_t memory_bytes;  /* budget for blocks */
@@ -113,6 +114,7 @@ struct tessi_flow_event {
     uint32_t peer; /* worker id; a client's session id may be a peer too (readers, and sources of RECEIVE layers) */
     struct tessi_layer *layer;          /* LAYER */
     bool device;                        /* LAYER: its tasks run at device slots */
+    bool either;                        /* LAYER: … or at CPU slots, with the same bits: see mixed.h */
     uint32_t session, layer_id;         /* DROP_LAYER */
     const struct tessi_span *spans;     /* ASSIGN, FREE, STEAL, ADOPT, TAKE_OVER, LOCATION; borrowed */
     size_t span_count;

@@ -12,6 +12,7 @@
  *   users.c   which task needs which block at which step
  *   tasks.c   assignment, steal, start, restart, end
  *   slots.c   steps to slots, and the order in which room is granted
+ *   mixed.c   tasks that may run at a device or at a CPU slot
  *   ends.c    steps that end
  *   resources.c  what started tasks hold
  *   memory.c  the ledger, and taking room back
@@ -28,6 +29,7 @@
 #include "core/base/map.h"
 #include "core/base/queue.h"
 #include "worker/flow/flow.h"
+#include "worker/flow/mixed.h"
 
 #define FLOW_NONE UINT32_MAX
 #define FLOW_DEVICE_DEPTH 3          /* steps of one task at a device slot: it knows the next before the first ends */
@@ -94,6 +96,8 @@ struct flow_ref { /* an input of a step before it is linked */
     uint32_t layer, step;
 };
 
+enum flow_kind { FLOW_CPU, FLOW_DEVICE, FLOW_KINDS }; /* of slots, and of the tasks that are for them */
+
 struct flow_layer {
     struct tessi_layer *layer; /* NULL: only its name is known */
     uint32_t session, id;
@@ -101,9 +105,14 @@ struct flow_layer {
     uint32_t block_count;
     uint64_t block_bytes; /* of each block, when all are equal; 0: they are not */
     uint64_t input_bytes[TESSI_INPUTS_MAX]; /* likewise of the inputs' */
-    int64_t step_ns;      /* what a step of it takes, smoothed; 0: not known yet */
+    int64_t step_ns[FLOW_KINDS]; /* what a step of it takes, smoothed; 0: not known yet */
+    double guess_ns;      /* of a task, from flops and bytes; only with `either`, as what follows */
+    int64_t device_queued, device_each_ns; /* steps in the queues of device slots, and what each is taken to take */
+    uint32_t trials;      /* steps at CPU slots before the first has been measured */
+    double device_busy_ns, device_ends; /* time from one end at a device to the next, and how many: both fade */
     bool regenerable, dropped, live;
     bool device; /* its tasks go to device slots */
+    bool either; /* with `device`: or to CPU slots, whichever ends first */
 };
 
 struct flow_block {
@@ -143,6 +152,8 @@ struct flow_block {
     bool copy_known;   /* the scheduler has been told of this copy */
     bool copy_changed; /* listed for the next report */
     bool checking, dirty;
+    bool away;     /* for estimates: a device has its newest bytes and the host has not, */
+    bool resident; /* and a device probably has them */
     bool readable, sticky, going; /* derived; see tessi_flow_block_update */
 };
 
@@ -195,7 +206,7 @@ struct flow_run {
     uint32_t task, out, in_count; /* task: NONE when it has been forgotten */
     enum tessi_status status;     /* once ended */
     bool ended, alone;
-    int64_t estimate_ns, ran_ns;
+    int64_t estimate_ns, ran_ns, given_ns;
     int64_t until_ns; /* estimated time of all steps ever queued here, up to this one */
     char *text;       /* owned; of a failure */
     uint32_t in[TESSI_STEP_REFS_MAX];
@@ -238,7 +249,6 @@ struct flow_request {
     bool in_line; /* if there is no room, younger requests wait for this one */
 };
 
-enum flow_kind { FLOW_CPU, FLOW_DEVICE, FLOW_KINDS }; /* of slots, and of the tasks that are for them */
 
 struct tessi_flow {
     struct tessi_flow_config config;
@@ -276,6 +286,11 @@ struct tessi_flow {
     uint32_t seq, started, spilling, spill_generation;
     uint32_t streams[FLOW_KINDS]; /* started tasks of several steps, at slots of the kind */
     int64_t now_ns;            /* of the event under way */
+    int64_t device_queued_ns;  /* estimated time of what is in the queues of all device slots */
+    int64_t device_end_ns;     /* when the last step at a device ended */
+    int64_t home_free_ns;      /* when what is on its way from devices to CPU slots will have come, */
+    int64_t in_free_ns;        /* and what is on its way to devices */
+    double scale[FLOW_KINDS];  /* what tasks take, over their layers' guess_ns; 0: not known */
     uint64_t clock;            /* counts uses, for the order of cached copies */
     uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */
@@ -336,10 +351,12 @@ static inline bool flow_block_promised(const struct tessi_flow *flow, const stru
 {
     return block->state == FLOW_MAKING && block->task != FLOW_NONE && flow_task(flow, block->task)->promises;
 }
-/* The kind of slots that the task is for. */
+/* The kind of slots that the task is for, or is at once it has started: a task of a layer that may run on either counts as
+ * one for devices until then. */
 static inline enum flow_kind flow_task_kind(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    return flow_layer(flow, flow_block(flow, task->block)->layer)->device ? FLOW_DEVICE : FLOW_CPU;
+    bool device = task->started ? task->at_device : flow_layer(flow, flow_block(flow, task->block)->layer)->device;
+    return device ? FLOW_DEVICE : FLOW_CPU;
 }
 static inline bool flow_after(struct flow_position a, struct flow_position b)
 {
@@ -422,6 +439,16 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
 void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
 void tessi_flow_slot_recount(struct tessi_flow *flow, uint32_t slot); /* its queue has changed */
 void tessi_flow_release_held_back(struct tessi_flow *flow, struct flow_slot *slot);
+
+/* mixed.c */
+void tessi_flow_mixed_layer(struct flow_layer *layer); /* it may run on either */
+double tessi_flow_device_step_ns(const struct tessi_flow *flow, const struct flow_layer *layer, uint32_t steps);
+/* Where the task of such a layer starts; the slot is the one that would take it. */
+enum tessi_flow_place tessi_flow_place_mixed(const struct tessi_flow *flow, const struct flow_task *task,
+                                             int64_t slot_queue_ns, bool slot_open);
+/* A step has been handed to a slot, or has ended there: of any layer. */
+void tessi_flow_mixed_enqueued(struct tessi_flow *flow, const struct flow_run *run, bool device);
+void tessi_flow_mixed_ended(struct tessi_flow *flow, struct flow_layer *layer, const struct flow_run *run, bool device);
 
 /* ends.c */
 void tessi_flow_on_step_done(struct tessi_flow *flow, const struct tessi_flow_event *event);

@@ -51,6 +51,7 @@ void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t handle)
     }
     drop_file(flow, block);
     block->owned = block->mapped = block->revoked = block->lost = block->revoking = false;
+    block->away = block->resident = false;
     block->spill_failed = 0;
 }
 
@@ -151,6 +152,7 @@ static void spill(struct tessi_flow *flow, uint32_t handle)
 static void unalloc(struct tessi_flow *flow, uint32_t handle)
 {
     (void)tessi_flow_act(flow, TESSI_FLOW_UNALLOC, handle);
+    flow_block(flow, handle)->resident = false;
     unhold(flow, flow_block(flow, handle));
     tessi_flow_block_move(flow, handle, FLOW_SPILLED);
 }

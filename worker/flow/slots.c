@@ -25,8 +25,12 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
 
 static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    int64_t step_ns = flow_layer(flow, flow_block(flow, task->block)->layer)->step_ns;
-    return step_ns > 0 ? step_ns : UNKNOWN_NS;
+    const struct flow_layer *layer = flow_layer(flow, flow_block(flow, task->block)->layer);
+    enum flow_kind kind = flow_task_kind(flow, task);
+    if (kind == FLOW_DEVICE && layer->either) {
+        return (int64_t)tessi_flow_device_step_ns(flow, layer, task->steps) + 1;
+    }
+    return layer->step_ns[kind] > 0 ? layer->step_ns[kind] : UNKNOWN_NS;
 }
 
 void tessi_flow_slot_recount(struct tessi_flow *flow, uint32_t slot)
@@ -110,9 +114,9 @@ static int64_t begin_ns(const struct tessi_flow *flow, const struct flow_task *t
 }
 
 /* With its inputs where they are being made, or at the slot with the least to do. */
-static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task)
+static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task,
+                            enum flow_kind kind)
 {
-    enum flow_kind kind = flow_task_kind(flow, task);
     uint32_t idle = tessi_heap_peek(&flow->idle[kind])->value, best = FLOW_NONE;
     int64_t best_ns = 0;
     if (kind == FLOW_DEVICE) {
@@ -177,9 +181,11 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     run->ended = false;
     run->text = NULL;
     run->alone = task->alone;
+    enum flow_kind kind = slot_index < flow->config.slots ? FLOW_CPU : FLOW_DEVICE;
     flow->begins_unknown = flow->begins_unknown || run->alone ||
-                           flow_layer(flow, flow_block(flow, task->block)->layer)->step_ns == 0;
+                           flow_layer(flow, flow_block(flow, task->block)->layer)->step_ns[kind] == 0;
     run->estimate_ns = step_estimate(flow, task);
+    run->given_ns = flow->now_ns;
     run->lingers = false;
     run->in_count = 0;
     slot->queued_ns += run->estimate_ns;
@@ -197,6 +203,7 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     }
     action->in_count = run->in_count;
     flow_block(flow, task->block)->pins++;
+    tessi_flow_mixed_enqueued(flow, run, slot_index >= flow->config.slots);
     task->slot = slot_index;
     task->queued++;
     task->next_step++;
@@ -221,7 +228,7 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
     action->step = task->next_step;
     action->steps = task->steps;
     action->assigned_ns = task->assigned_ns;
-    action->step_ns = flow_layer(flow, out->layer)->step_ns;
+    action->step_ns = flow_layer(flow, out->layer)->step_ns[flow_task_kind(flow, task)];
     action->out = task->block;
     enqueue(flow, handle, slot_index, action);
     tessi_flow_block_touch(flow, task->block);
@@ -261,7 +268,7 @@ static void run_started(struct tessi_flow *flow)
         if (hold_back_for_maker(flow, handle)) {
             continue;
         }
-        uint32_t slot = task->queued > 0 ? task->slot : choose_slot(flow, task);
+        uint32_t slot = task->queued > 0 ? task->slot : choose_slot(flow, task, flow_task_kind(flow, task));
         if (!slot_open(flow, task, slot)) {
             hold_back(flow, handle, slot);
         } else if (!dispatch(flow, handle, slot)) {
@@ -288,15 +295,39 @@ static void put_by(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
+/* The kind of slots that the task starts at. FLOW_KINDS: that is still open, and steps at devices are under way. */
+static enum flow_kind place(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    enum flow_kind kind = flow_task_kind(flow, task);
+    if (kind == FLOW_CPU || !flow_layer(flow, flow_block(flow, task->block)->layer)->either) {
+        return kind;
+    }
+    uint32_t slot = choose_slot(flow, task, FLOW_CPU);
+    bool streams = task->steps > 1 && flow->streams[FLOW_CPU] >= STREAMS_PER_SLOT * flow->config.slots;
+    bool takes = slot_open(flow, task, slot) && !streams;
+    switch (tessi_flow_place_mixed(flow, task, begin_ns(flow, task, slot), takes)) {
+    case TESSI_FLOW_AT_DEVICE:
+        return FLOW_DEVICE;
+    case TESSI_FLOW_AT_SLOT:
+        return FLOW_CPU;
+    case TESSI_FLOW_LATER:
+        break;
+    }
+    return FLOW_KINDS;
+}
+
 static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool oldest)
 {
     struct flow_task *task = flow_task(flow, handle);
     struct flow_block *block = flow_block(flow, task->block);
-    enum flow_kind kind = flow_task_kind(flow, task);
     if (hold_back_for_maker(flow, handle)) {
         return FLOW_GRANTED;
     }
-    uint32_t slot = choose_slot(flow, task), idle = tessi_heap_peek(&flow->idle[kind])->value;
+    enum flow_kind kind = place(flow, task);
+    if (kind == FLOW_KINDS) {
+        return FLOW_NO_SLOT;
+    }
+    uint32_t slot = choose_slot(flow, task, kind), idle = tessi_heap_peek(&flow->idle[kind])->value;
     struct tessi_flow_action after;
     uint32_t streams_max = kind == FLOW_CPU ? STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
     bool streams = task->steps > 1 && flow->streams[kind] >= streams_max;

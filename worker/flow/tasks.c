@@ -134,10 +134,11 @@ static void unlink_inputs(struct tessi_flow *flow, struct flow_task *task)
 
 /* --- assignment --- */
 
-static void report_done(struct tessi_flow *flow, const struct flow_block *block, int64_t time_ns)
+static void report_done(struct tessi_flow *flow, const struct flow_block *block, int64_t time_ns, bool device)
 {
     struct tessi_span span = tessi_flow_block_span(flow, block);
     span.time_ns = time_ns;
+    span.device = device ? 1 : 0;
     tessi_spans_push(&flow->report.done, span);
 }
 
@@ -165,7 +166,7 @@ static void assign_complete(struct tessi_flow *flow, uint32_t handle, uint32_t e
         return;
     }
     tessi_flow_own(flow, handle, epoch);
-    report_done(flow, block, 0);
+    report_done(flow, block, 0, false);
 }
 
 static void assign_again(struct tessi_flow *flow, const struct flow_block *block, uint32_t epoch)
@@ -357,7 +358,7 @@ void tessi_flow_task_finish(struct tessi_flow *flow, uint32_t handle)
     const struct flow_task *task = flow_task(flow, handle);
     uint32_t block_handle = task->block;
     struct flow_block *block = flow_block(flow, block_handle);
-    report_done(flow, block, task->ran_ns);
+    report_done(flow, block, task->ran_ns, task->at_device);
     task_destroy(flow, handle);
     block->owned = true;
     flow->largest_bytes = block->bytes > flow->largest_bytes ? block->bytes : flow->largest_bytes;

@@ -92,6 +92,7 @@ static void verify_ties(const struct tessi_flow *flow, struct tally *tallies)
 
 static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
 {
+    int64_t device_queued_ns = 0, device_runs = 0;
     for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
         const struct flow_slot *slot = &flow->slots[s];
         int64_t queued_ns = 0;
@@ -110,7 +111,15 @@ static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
             }
         }
         TESS_ASSERT(queued_ns == slot->queued_ns);
+        device_runs += s >= flow->config.slots ? flow_slot_count(slot) : 0;
     }
+    for (uint32_t l = 0; l < flow->layers.count; l++) {
+        const struct flow_layer *layer = flow_layer(flow, l);
+        device_queued_ns += layer->device_queued * layer->device_each_ns;
+        device_runs -= layer->device_queued;
+    }
+    TESS_ASSERT(device_runs == 0);
+    TESS_ASSERT(device_queued_ns == flow->device_queued_ns);
 }
 
 static void verify_state(const struct flow_block *block)

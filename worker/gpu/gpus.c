@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "worker/gpu/internal.h"
 
+#define COPY_GB_S 10.0          /* where the device does not tell */
 #define LAUNCH_DEPTH 8          /* steps at a device at a time, at least */
 #define LAUNCH_DEPTH_MAX 48
 #define LAUNCH_NS 1500000.0     /* and so much time in short ones */
@@ -441,6 +442,18 @@ bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *l
     return large && gpus->found.kind->supports(gpu->device, layer);
 }
 
+/* Products have the bits of the device's BLAS; everything else shares its source with the processor's kernels. */
+bool tessi_gpus_either(const struct tessi_layer *layer)
+{
+    return layer->op != TESSI_OP_MATMUL;
+}
+
+double tessi_gpus_copy_ns_per_byte(const struct tessi_gpus *gpus)
+{
+    double gb_s = gpus != NULL && gpus->count > 0 ? gpus->all[0].info.copy_gb_s : 0;
+    return gb_s > 0 ? 1 / gb_s : 1 / COPY_GB_S;
+}
+
 void tessi_gpus_place(struct tessi_gpus *gpus, const struct tessi_flow_action *action)
 {
     uint32_t id = name_get(gpus, action->out);
@@ -628,6 +641,27 @@ static uint64_t choose_memory(const struct tessi_gpus_found *found, const struct
     uint64_t spare = memory->free_bytes > 4 * MEMORY_SPARE ? MEMORY_SPARE : 0;
     bytes = found->bytes > 0 && found->bytes < bytes ? found->bytes : bytes;
     return bytes < memory->free_bytes - spare ? bytes : memory->free_bytes - spare;
+}
+
+void tessi_gpus_offer(const struct tessi_gpus *gpus, struct tessi_gpus_offer *offer)
+{
+    struct tessi_device_info info = {0};
+    struct tessi_device_memory memory = {0};
+    *offer = (struct tessi_gpus_offer){0};
+    if (gpus == NULL) {
+        return;
+    }
+    const struct tessi_gpus_found *found = &gpus->found;
+    struct tessi_device_options options = {.ordinal = found->ordinals[0], .spec = found->spec};
+    offer->count = found->count;
+    if (found->kind->describe == NULL || found->kind->describe(&options, &info, &memory, NULL) != TESSI_OK) {
+        return;
+    }
+    memcpy(offer->name, info.name, sizeof offer->name);
+    offer->memory_bytes = choose_memory(found, &memory);
+    offer->gflops = info.gflops_f64;
+    offer->flops_min = info.flops_min;
+    offer->bytes_min = info.bytes_min;
 }
 
 static enum tessi_status gpu_open(struct gpu *gpu, const char *blas_family, struct tessi_error *error)

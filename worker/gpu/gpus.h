@@ -34,6 +34,15 @@ TESSI_MUST_USE enum tessi_status tessi_gpus_find(const struct tessi_gpus_config 
                                                  struct tessi_error *error);
 /* "cuda90": what a cluster's numerics name has after a plus when products run on such devices. */
 const char *tessi_gpus_numerics(const struct tessi_gpus *gpus);
+/* What the scheduler is told of them before they are open: of each, since all have the same numerics. What is not known
+ * is 0, the name "". */
+struct tessi_gpus_offer {
+    uint32_t count;
+    char name[64];
+    uint64_t memory_bytes; /* that will be taken at most, if nobody else has it */
+    double gflops, flops_min, bytes_min;
+};
+void tessi_gpus_offer(const struct tessi_gpus *gpus, struct tessi_gpus_offer *offer); /* NULL: none */
 /* "NVIDIA H200, 126 of 140 GiB": for people. */
 void tessi_gpus_describe(const struct tessi_gpus *gpus, char *text, size_t size);
 
@@ -51,6 +60,11 @@ uint32_t tessi_gpus_alive(const struct tessi_gpus *gpus); /* devices; NULL is al
 /* Whether tasks of the layer are for devices: they support it, and its tasks are large enough to be worth the way.
  * By the layer alone, so that all workers with such devices agree. NULL is allowed. */
 bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *layer);
+
+/* Whether its bits are the same on processors. */
+bool tessi_gpus_either(const struct tessi_layer *layer);
+/* Between a device and the host, roughly. */
+double tessi_gpus_copy_ns_per_byte(const struct tessi_gpus *gpus);
 
 /* Choose the device for the task of this RUN action, unless that has been done: where most of its inputs are. */
 void tessi_gpus_place(struct tessi_gpus *gpus, const struct tessi_flow_action *action);

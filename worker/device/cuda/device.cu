@@ -216,12 +216,12 @@ static void cuda_memory(struct tessi_device *device, struct tessi_device_memory 
 }
 
 /* Rough rates of the generations, for tensor cores where products use them. */
-static void cuda_info(struct tessi_device *device, struct tessi_device_info *info)
+static void fill_info(const cudaDeviceProp *properties, struct tessi_device_info *info)
 {
     *info = {};
-    (void)snprintf(info->name, sizeof info->name, "%.60s", device->properties.name);
-    info->architecture = (uint32_t)(device->properties.major * 10 + device->properties.minor);
-    bool hopper = device->properties.major >= 9;
+    (void)snprintf(info->name, sizeof info->name, "%.60s", properties->name);
+    info->architecture = (uint32_t)(properties->major * 10 + properties->minor);
+    bool hopper = properties->major >= 9;
     info->gflops_f64 = hopper ? 60e3 : 19e3;
     info->gflops_f32 = hopper ? 50e3 : 19e3;
     info->gflops_tf32 = hopper ? 400e3 : 150e3;
@@ -230,6 +230,25 @@ static void cuda_info(struct tessi_device *device, struct tessi_device_info *inf
     info->copy_gb_s = hopper ? 50 : 25;
     info->flops_min = 4e6;
     info->bytes_min = 256 << 10;
+}
+
+static void cuda_info(struct tessi_device *device, struct tessi_device_info *info)
+{
+    fill_info(&device->properties, info);
+}
+
+/* Without a context, which takes time and memory: how much of the memory is free is not known. */
+static enum tessi_status cuda_describe(const struct tessi_device_options *options, struct tessi_device_info *info,
+                                       struct tessi_device_memory *memory, struct tessi_error *error)
+{
+    cudaDeviceProp properties;
+    cudaError_t code = cudaGetDeviceProperties(&properties, (int)options->ordinal);
+    if (code != cudaSuccess) {
+        return fail_cuda(error, TESSI_NOT_FOUND, "the GPU cannot be asked what it is", code);
+    }
+    fill_info(&properties, info);
+    memory->total_bytes = memory->free_bytes = properties.totalGlobalMem;
+    return TESSI_OK;
 }
 
 static void cuda_gauges(struct tessi_device *device, struct tessi_device_gauges *gauges)
@@ -635,6 +654,7 @@ static struct tessi_device_kind make_kind()
     kind.name = "cuda";
     kind.count = cuda_count;
     kind.numerics = cuda_numerics;
+    kind.describe = cuda_describe;
     kind.open = cuda_open;
     kind.close = cuda_close;
     kind.memory = cuda_memory;

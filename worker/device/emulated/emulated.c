@@ -19,6 +19,7 @@
 #define ALIGNMENT 512
 #define LOOK_NS INT64_C(10000000) /* utilisation is that of at least so long */
 #define IDLE_WATTS 50.0
+#define PROCESSOR_GFLOPS 40.0 /* nominal */
 #define BUSY_WATTS 200.0
 
 struct parameters {
@@ -317,12 +318,32 @@ static void emulated_memory(struct tessi_device *device, struct tessi_device_mem
     (void)pthread_mutex_unlock(&device->lock);
 }
 
+static void fill_info(const struct parameters *parameters, struct tessi_device_info *info)
+{
+    double small = (double)parameters->small;
+    double compute = parameters->compute < 1 ? parameters->compute : 1;
+    *info = (struct tessi_device_info){.gflops_f64 = PROCESSOR_GFLOPS * compute,
+                                       .copy_gb_s = (double)parameters->copy * 1e-9,
+                                       .flops_min = small,
+                                       .bytes_min = small};
+    (void)snprintf(info->name, sizeof info->name, "emulated device");
+}
+
 static void emulated_info(struct tessi_device *device, struct tessi_device_info *info)
 {
-    double small = (double)device->parameters.small;
-    *info = (struct tessi_device_info){
-        .copy_gb_s = (double)device->parameters.copy * 1e-9, .flops_min = small, .bytes_min = small};
-    (void)snprintf(info->name, sizeof info->name, "emulated device");
+    fill_info(&device->parameters, info);
+}
+
+static enum tessi_status emulated_describe(const struct tessi_device_options *options, struct tessi_device_info *info,
+                                           struct tessi_device_memory *memory, struct tessi_error *error)
+{
+    struct parameters parameters;
+    enum tessi_status status = parse_spec(options->spec, &parameters, error);
+    if (status == TESSI_OK) {
+        fill_info(&parameters, info);
+        memory->total_bytes = memory->free_bytes = parameters.memory;
+    }
+    return status;
 }
 
 static void emulated_gauges(struct tessi_device *device, struct tessi_device_gauges *gauges)
@@ -527,6 +548,7 @@ const struct tessi_device_kind tessi_device_emulated = {
     .name = "emulated",
     .count = emulated_count,
     .numerics = emulated_numerics,
+    .describe = emulated_describe,
     .open = emulated_open,
     .close = emulated_close,
     .memory = emulated_memory,
