@@ -212,6 +212,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     TESS_ASSERT(task->state == TASK_ASSIGNED && on->assigned > 0 && worker->assigned > 0);
     on->assigned--;
     worker->assigned--;
+    worker->started -= (task->flags & TASK_STARTED) != 0;
     worker->queue_ns = worker->assigned == 0 ? 0 : worker->queue_ns - layer->estimate_ns;
     if ((task->flags & TASK_ADOPTING) == 0) {
         resources_give(worker, layer);
@@ -220,7 +221,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
         worker->youngest = 0;
         worker->given_count = 0;
     }
-    task->flags &= (uint8_t)~TASK_STEALING;
+    end_asking(worker, layer, task);
     task->owner = NO_WORKER;
     task->state = TASK_UNASSIGNED;
     room_made(sched, worker);

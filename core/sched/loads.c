@@ -96,7 +96,7 @@ static double kept_key(const struct worker *worker)
 
 static double given_key(const struct worker *worker)
 {
-    return stays(worker) && worker->assigned > worker->slots ? load_key(worker) : OUT;
+    return stays(worker) && worker->assigned - worker->asked > worker->slots && !worker->bare ? load_key(worker) : OUT;
 }
 
 static void play_dry(struct tessi_sched *sched)
@@ -142,12 +142,6 @@ struct worker *driest(struct tessi_sched *sched)
     play_dry(sched);
     uint32_t winner = tree_winner(&sched->loads.dry);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
-}
-
-void set_aside(struct tessi_sched *sched, struct worker *worker)
-{
-    play_dry(sched);
-    tree_set(&sched->loads.dry, worker->index, OUT);
 }
 
 static bool stands(const struct load_tree *tree, uint32_t worker, double key)

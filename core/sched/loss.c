@@ -138,6 +138,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
         if (thief == worker || thief->stealing_from == worker->index) {
             thief->stealing_from = NO_WORKER; /* the dead answer no more */
             thief->stealing = 0;
+            thief->coming_ns = 0;
             load_changed(sched, thief);
             make_hungry(sched, thief);
         }

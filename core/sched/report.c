@@ -71,8 +71,10 @@ static void take_started(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     struct task_record *task = current(sched, worker, layer, index, span->epoch);
-    if (task != NULL) {
+    if (task != NULL && (task->flags & TASK_STARTED) == 0) {
         task->flags |= TASK_STARTED;
+        worker->started++;
+        worker->idle = false;
     }
 }
 
@@ -291,6 +293,7 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
 
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
+    worker->bare = false;
     take_gauges(sched, worker, report);
     take_times(sched, worker, report);
     each(sched, worker, &report->started, false, take_started);
@@ -303,5 +306,11 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
     each(sched, worker, &report->refused, false, take_refused);
     take_failures(sched, worker, report);
     finish_reruns(sched);
+    while (sched->long_layers.count > 0) {
+        scatter(sched, sched->long_layers.items[--sched->long_layers.count].layer);
+    }
     room_made(sched, worker);
+    if (worker->started == 0 && worker->assigned > 0) {
+        watch_idle(sched, worker);
+    }
 }

@@ -1,9 +1,12 @@
-/* Stealing: an idle worker takes a run of tasks from the end of the longest queue.
+/* Stealing: a worker that runs dry takes from the longest queue, so that both end at once.
  *
- * Work that was never handed out moves at once. Work that its worker has been given is asked back
- * first, and moves when that worker confirms that it has not started: never two runs of one task
- * on purpose. A thief asks one victim at a time and takes at most half the difference, so that
- * the same work does not travel to and fro.
+ * Work that was never handed out moves at once, the same share of each layer. Work that its worker has been given is asked
+ * back first, and moves when that worker confirms that it has not started: never two runs of one task on purpose.
+ * surplus.c says what is worth asking back. A worker that has work but can begin with none of it is a thief as well, of
+ * what it can begin.
+ *
+ * The same work does not travel to and fro: a thief asks one victim at a time and takes at most half the difference,
+ * what is asked for counts as the thief's already, and who finds nothing rests.
  *
  * Tasks whose data take long to move beside their run time go only when that is worth it, those first of which the
  * thief has most. At the end of a product no worker fetches a row of blocks for a few per cent of the time. */
@@ -13,6 +16,10 @@
 
 #define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
 #define TRIES 4           /* thieves that find nothing, in one step */
+#define REST_NS INT64_C(1000000) /* of one that has found nothing, doubled each time */
+#define MISSES_MAX 6             /* times */
+#define TAKE_AGAIN_NS INT64_C(200000000) /* of one whose own backlog cannot begin: until it takes part of another's */
+#define SPANS_MAX 4096 /* of a victim's lane, shared in one step */
 #define MOVING_PRICE 2    /* so many times what moving data takes must be saved: it keeps both ends from other things */
 #define SOON_NS 1e7       /* before it has nothing to do a thief looks for tasks whose data have to move */
 #define EVEN 16           /* and this part of the time since the work was submitted, */
@@ -22,17 +29,20 @@
 double load_of(const struct worker *worker)
 {
     double slots = worker->slots > 0 ? worker->slots : 1e-3;
-    /* What demands a resource runs beside the rest when its turn comes. */
-    double left_ns = worker->queue_ns + worker->backlog_ns - worker->demanding_ns - worker->asked_ns;
-    return left_ns * worker->slowness / slots;
+    /* What demands a resource runs beside the rest when its turn comes; what somebody has asked for is as good as gone. */
+    double work_ns = worker->queue_ns - worker->asked_ns + worker->coming_ns + worker->backlog_ns - worker->demanding_ns;
+    return work_ns * worker->slowness / slots;
 }
 
-/* What it has may end before stolen work would arrive. */
+/* What it has may end before stolen work would arrive, or none of it can begin. */
 bool runs_dry(const struct tessi_sched *sched, const struct worker *worker)
 {
-    return stays(worker) && worker->slots > 0 && worker->backlog == worker->demanding_backlog &&
-           worker->stealing == 0 &&
-           (worker->assigned < worker->slots || load_of(worker) < 0.25 * (double)sched->config.window_ns);
+    if (!stays(worker) || worker->slots == 0 || worker->stealing > 0 || worker->resting) {
+        return false;
+    }
+    return worker->idle ||
+           (worker->backlog == worker->demanding_backlog &&
+            (worker->assigned < worker->slots || load_of(worker) < 0.25 * (double)sched->config.window_ns));
 }
 
 /* Queues that differ by less than a factor of two are in balance: evening them out costs more than
@@ -156,12 +166,10 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
     return best;
 }
 
-/* A worker that is too small would refuse the task, and steal it again at once. */
-static bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
-                 uint64_t index)
+void note_ask(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+              const struct sched_layer *layer, uint64_t index)
 {
-    return thief->info.memory_bytes >= victim->info.memory_bytes ||
-           thief->info.memory_bytes >= tessi_task_footprint(layer->layer, index);
+    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief));
 }
 
 /* The last tasks of a span. */
@@ -247,48 +255,81 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
     return wanted_ns;
 }
 
-/* Move unassigned tasks worth up to half the difference. */
+/* The same share of each span of a lane, off their ends: what reads what follows it to the same worker, and of layers that
+ * come one after the other each is shared. Of single tasks, which wait for each other in no such pattern, every second one
+ * or so goes to a thief that has none; they would not let one begin that has some. */
+static void take_share(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                       double share)
+{
+    struct backlog *backlog = backlog_of(lane, victim->index);
+    size_t count = backlog->heap.count < SPANS_MAX ? backlog->heap.count : SPANS_MAX;
+    uint32_t *handles = tessi_alloc((count + 1) * sizeof *handles);
+    bool blocked = thief->backlog > thief->demanding_backlog;
+    double due = 0;
+    uint64_t end = 0, like = 0, cut = 0;
+    for (size_t i = 0; i < count; i++) { /* what is taken is moved in the heap */
+        handles[i] = backlog->heap.entries[i].value;
+    }
+    for (size_t i = 0; i < count; i++) {
+        backlog = backlog_of(lane, victim->index); /* the thief's may be new, and all have moved */
+        struct backlog_span span = backlog->spans[handles[i]];
+        if (is_pinned(span.layer) || begins_together(span.layer) || moving_matters(span.layer, span.first) ||
+            !fits(thief, victim, span.layer, span.first)) {
+            continue;
+        }
+        uint64_t part;
+        if (span.count == 1) {
+            due += blocked ? 0 : share;
+            part = due < 1 ? 0 : 1;
+            due -= (double)part;
+        } else if (span.first + span.count == end && cut > span.first && 8 * span.count < 9 * like &&
+                   8 * like < 9 * span.count) { /* another layer's tasks, of which some have been handed out meanwhile */
+            part = end - cut;
+        } else {
+            part = (uint64_t)(share * (double)span.count);
+            end = span.first + span.count;
+            like = span.count;
+            cut = end - part;
+        }
+        if (part == 0) {
+            continue;
+        }
+        (void)backlog_take(sched, backlog, victim->index, handles[i]);
+        if (part < span.count) {
+            backlog_put(sched, victim->index,
+                        (struct backlog_span){span.layer, span.first, span.count - part, span.again});
+        }
+        span.first += span.count - part;
+        span.count = part;
+        backlog_put(sched, thief->index, span);
+        note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first, part, reason(thief));
+        sched->steals += part;
+        span.layer->session->stats.steals += part;
+    }
+    make_hungry(sched, victim); /* what stood behind it may be next */
+    tessi_free(handles);
+}
+
+/* Move unassigned tasks, so that both would end at once. */
 static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim)
 {
-    double wanted_ns = fair_ns(thief, victim);
-    for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
+    double share = fair_ns(thief, victim) / (victim->backlog_ns - victim->demanding_ns);
+    for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
-        for (size_t l = 0; session != NULL && l < session->lane_count && wanted_ns > 0; l++) {
-            if (session->lanes[l]->demand.count == 0) {
-                wanted_ns = take_from_lane(sched, thief, victim, session->lanes[l], wanted_ns);
+        for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
+            struct lane *lane = session->lanes[l];
+            if (lane->demand.count == 0 && victim->index < lane->capacity) {
+                uint32_t largest = largest_span(&lane->backlogs[victim->index], NULL);
+                const struct backlog_span *span =
+                    largest == TESSI_MAP_NONE ? NULL : &lane->backlogs[victim->index].spans[largest];
+                if (span != NULL && moving_matters(span->layer, span->first)) {
+                    (void)take_from_lane(sched, thief, victim, lane, fair_ns(thief, victim));
+                } else if (span != NULL) {
+                    take_share(sched, thief, victim, lane, share < 1 ? share : 1);
+                }
             }
         }
     }
-}
-
-static bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
-{
-    const struct task_record *task = record_peek(layer, index);
-    return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
-           (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
-           layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
-}
-
-static void ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct sched_layer *layer,
-                uint64_t index)
-{
-    struct task_record *task = record(layer, index);
-    task->flags |= TASK_STEALING;
-    struct tessi_span span = {.session = layer->session->id,
-                              .layer = layer->layer->id,
-                              .first = index,
-                              .count = 1,
-                              .epoch = task->epoch,
-                              .worker = thief->id};
-    tessi_spans_push(&victim->out_steal, span);
-    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief));
-    mark_dirty(victim);
-    victim->asked++;
-    victim->asked_ns += layer->estimate_ns;
-    load_changed(sched, victim);
-    thief->stealing++;
-    thief->stealing_from = victim->index;
-    load_changed(sched, thief);
 }
 
 static bool may_ask(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
@@ -344,7 +385,7 @@ static bool ask_for_nearest(struct tessi_sched *sched, struct worker *thief, str
     best = nearest_given(sched, thief, layer, &found, &along, &next);
     uint64_t wanted = worth_moving(sched, layer, thief, victim, first, next, most);
     for (uint64_t asked = 0; asked < wanted; asked++) {
-        ask(sched, thief, victim, layer, task);
+        (void)ask(sched, thief, victim, (struct task_ref){layer, task});
         if (asked + 1 < wanted) {
             task = found.tasks[best];
             found.tasks[best] = found.tasks[--found.count];
@@ -379,67 +420,138 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return;
             }
-            ask(sched, thief, victim, layer, given.first + i);
+            (void)ask(sched, thief, victim, (struct task_ref){layer, given.first + i});
             wanted_ns -= layer->estimate_ns;
             left--;
         }
     }
 }
 
+/* What it would give first is of a layer whose data take long to move. */
+static bool gives_heavy(struct tessi_sched *sched, const struct worker *victim)
+{
+    uint32_t looks = 0;
+    for (size_t g = victim->given_count; g-- > 0;) {
+        struct given given = victim->given[g];
+        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        for (uint64_t i = given.count; layer != NULL && i-- > 0;) {
+            if (may_steal(layer, victim, given.first + i) || ++looks == LOOKS) {
+                return moving_matters(layer, given.first + i);
+            }
+        }
+    }
+    return false;
+}
+
 enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
+
+/* Work that was never handed out moves at once. Of a thief that has work but cannot begin with it, loads say less: there has to
+ * be more in it, and it lasts for longer. */
+static bool take_kept(struct tessi_sched *sched, struct worker *thief)
+{
+    uint64_t backlog = thief->backlog;
+    struct worker *victim = most_loaded(sched, true);
+    bool blocked = thief->backlog > thief->demanding_backlog;
+    if (victim == NULL || victim == thief || !worth_it(thief, victim) ||
+        (blocked && (sched->now_ns < thief->take_ns || load_of(thief) > 0.4 * load_of(victim)))) {
+        return false;
+    }
+    thief->take_ns = sched->now_ns + TAKE_AGAIN_NS;
+    take_backlog(sched, thief, victim);
+    return thief->backlog > backlog;
+}
 
 static enum find steal_for(struct tessi_sched *sched, struct worker *thief)
 {
-    uint64_t backlog = thief->backlog, stealing = thief->stealing;
-    struct worker *victim = most_loaded(sched, true);
-    if (victim != NULL && worth_it(thief, victim)) {
-        take_backlog(sched, thief, victim);
-        return thief->backlog > backlog ? FIND_WORK : FIND_NOTHING_FOR_IT;
+    if (thief->idle && only_fetches(sched, thief)) {
+        thief->idle = false;
+        return FIND_NOTHING_FOR_IT;
     }
-    victim = most_loaded(sched, false);
-    if (victim == NULL || !worth_it(thief, victim)) {
+    if (take_kept(sched, thief)) {
+        return FIND_WORK;
+    }
+    struct worker *victim = most_loaded(sched, false);
+    if (victim == NULL || (!worth_it(thief, victim) && !thief->idle)) {
         return FIND_NOTHING;
     }
-    ask_back(sched, thief, victim);
-    return thief->stealing > stealing ? FIND_WORK : FIND_NOTHING_FOR_IT;
+    uint64_t before = thief->stealing;
+    if (victim != thief && gives_heavy(sched, victim)) {
+        if (worth_it(thief, victim)) {
+            ask_back(sched, thief, victim);
+        }
+    } else if (victim != thief) {
+        (void)ask_surplus(sched, thief, victim, fair_ns(thief, victim));
+    }
+    if (thief->stealing == before) {
+        victim->bare = true; /* until it reports again */
+        load_changed(sched, victim);
+        return FIND_NOTHING_FOR_IT;
+    }
+    return FIND_WORK;
+}
+
+static void rest(struct tessi_sched *sched, struct worker *worker, int64_t for_ns)
+{
+    worker->resting = true;
+    load_changed(sched, worker);
+    (void)tessi_heap_remove(&sched->resting, worker->index);
+    tessi_heap_push(&sched->resting, (uint64_t)(sched->now_ns + for_ns), worker->index, worker->index);
+}
+
+void watch_idle(struct tessi_sched *sched, struct worker *worker)
+{
+    if (!worker->resting && !worker->idle) {
+        rest(sched, worker, REST_NS);
+    }
+}
+
+static void end_rests(struct tessi_sched *sched)
+{
+    const struct tessi_heap_entry *first;
+    while ((first = tessi_heap_peek(&sched->resting)) != NULL && first->first <= (uint64_t)sched->now_ns) {
+        struct worker *worker = sched->workers[tessi_heap_pop(&sched->resting).value];
+        worker->resting = false;
+        worker->idle = worker->started == 0 && worker->assigned > 0;
+        load_changed(sched, worker);
+    }
 }
 
 /* The driest first: where no queue is long enough for it, none is for the others. What one may not run another may, so a
- * few are tried, however many there are. */
+ * few are tried, however many there are. Who finds nothing rests, the longer the more often. */
 void balance(struct tessi_sched *sched)
 {
-    struct worker *aside[TRIES], *thief;
+    struct worker *thief;
     uint32_t misses = 0;
     enum find found = FIND_WORK;
+    end_rests(sched);
     for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
         balance_demanding(sched, sched->workers[w]);
     }
-    while (found != FIND_NOTHING && misses < TRIES && (thief = driest(sched)) != NULL) {
+    while (found != FIND_NOTHING && sched->now_ns >= sched->search_ns && (thief = driest(sched)) != NULL) {
         found = steal_for(sched, thief);
         if (found == FIND_NOTHING_FOR_IT) {
-            set_aside(sched, thief);
-            aside[misses++] = thief;
+            rest(sched, thief, REST_NS << thief->misses);
+            thief->misses = (uint8_t)(thief->misses + (thief->misses < MISSES_MAX));
+            sched->search_ns = ++misses < TRIES ? sched->search_ns : sched->now_ns + REST_NS;
+        } else if (found == FIND_WORK) {
+            thief->misses = 0;
+            if (thief->idle) {
+                rest(sched, thief, REST_NS);
+            }
         }
-    }
-    while (misses > 0) {
-        load_changed(sched, aside[--misses]);
     }
 }
 
-static void count_answer(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span,
+static void count_answer(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span,
                          const struct sched_layer *layer)
 {
-    if (span->worker != 0) { /* else it was the one that leaves who was asked */
-        uint64_t count = span->count < victim->asked ? span->count : victim->asked;
-        double asked_ns = victim->asked_ns - (layer != NULL ? (double)count * layer->estimate_ns : 0);
-        victim->asked -= count;
-        victim->asked_ns = victim->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
-        load_changed(sched, victim);
-    }
     struct worker *thief = worker_find(sched, span->worker);
     if (thief != NULL && thief->stealing_from == victim->index) {
+        load_changed(sched, thief);
         thief->stealing -= span->count < thief->stealing ? span->count : thief->stealing;
+        thief->coming_ns -= layer != NULL ? (double)span->count * layer->estimate_ns : 0;
         if (thief->stealing == 0) {
+            thief->coming_ns = 0;
             thief->stealing_from = NO_WORKER;
             make_hungry(sched, thief);
         }
@@ -480,7 +592,8 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
                 refused(sched, victim, span, layer, i);
             }
         } else if (!given) {
-            task->flags &= (uint8_t)~TASK_STEALING;
+            end_asking(victim, layer, task);
+            load_changed(sched, victim);
             refused(sched, victim, span, layer, i);
         } else {
             note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1, TESSI_TRACE_WHY_NOTHING);

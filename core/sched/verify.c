@@ -76,7 +76,8 @@ static void verify_resources(const struct tessi_sched *sched)
     }
 }
 
-static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t *assigned)
+static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t *assigned,
+                         uint64_t *started, uint64_t *asked)
 {
     uint64_t held = 0;
     for (uint64_t i = 0; i < layer->tasks; i++) {
@@ -92,6 +93,8 @@ static void verify_layer(const struct tessi_sched *sched, const struct sched_lay
             TESS_ASSERT((task->flags & TASK_ADOPTING) != 0 || demand->count == 0 ||
                         tessi_resources_cover(&sched->workers[task->owner]->resources, demand));
             assigned[task->owner]++;
+            started[task->owner] += (task->flags & TASK_STARTED) != 0;
+            asked[task->owner] += (task->flags & TASK_STEALING) != 0;
         }
     }
     TESS_ASSERT(held == layer->held);
@@ -150,13 +153,13 @@ static void verify_hand_overs(const struct tessi_sched *sched)
 
 void tessi_sched_verify(const struct tessi_sched *sched)
 {
-    uint64_t assigned[1024] = {0};
+    uint64_t assigned[1024] = {0}, started[1024] = {0}, asked[1024] = {0};
     TESS_ASSERT(sched->worker_count <= sizeof assigned / sizeof *assigned);
     TESS_ASSERT(sched->idle.count == 0 && sched->rerun.count == 0 && sched->poison.count == 0);
     for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
-            verify_layer(sched, session->layers[l], assigned);
+            verify_layer(sched, session->layers[l], assigned, started, asked);
             verify_waiting(session->layers[l]);
         }
     }
@@ -165,7 +168,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
-        TESS_ASSERT(worker->assigned == assigned[w]);
+        TESS_ASSERT(worker->assigned == assigned[w] && worker->started == started[w] && worker->asked == asked[w]);
         TESS_ASSERT(worker->given_count <= worker->given_limit);
         TESS_ASSERT(worker->alive || (worker->assigned == 0 && worker->backlog == 0));
         TESS_ASSERT(worker->stealing == 0 || worker->stealing_from != NO_WORKER);
