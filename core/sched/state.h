@@ -9,7 +9,7 @@
 #include "core/sched/task_lists.h"
 
 #define NAMED_LAYERS 16u
-#define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
+#define PAGE_TASKS 16u /* of deep graphs few tasks of a page are live at once */
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 
