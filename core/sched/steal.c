@@ -445,8 +445,8 @@ static bool gives_heavy(struct tessi_sched *sched, const struct worker *victim)
 
 enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
 
-/* Work that was never handed out moves at once. Of a thief that has work but cannot begin with it, loads say less: there has to
- * be more in it, and it lasts for longer. */
+/* Work that was never handed out moves at once. Of a thief that has work but cannot begin with it, loads say less: there
+ * has to be more in it, and it lasts for longer. */
 static bool take_kept(struct tessi_sched *sched, struct worker *thief)
 {
     uint64_t backlog = thief->backlog;

@@ -257,8 +257,8 @@ static void test_columns_go_to_faster_workers(void **state)
 {
     (void)state;
     int64_t bound_ns;
-    struct tool_result r = RUN_UNVERIFIED(&bound_ns, "stencil", "200x60", "--workers", "8", "--speeds", "1x4,0.5x2,2x2", "--time",
-                               "fixed:10ms");
+    struct tool_result r = RUN_UNVERIFIED(&bound_ns, "stencil", "200x60", "--workers", "8", "--speeds", "1x4,0.5x2,2x2",
+                                          "--time", "fixed:10ms");
     expect_balance(r, bound_ns, 1.15, 0.5);
 }
 
@@ -268,7 +268,7 @@ static void test_irregular_tasks_are_spread_without_thrash(void **state)
     int64_t bound_ns;
     struct tool_result r = RUN_UNVERIFIED(&bound_ns, "dag", "10000", "1000", "--workers", "20", "--time", "fixed:10ms");
     expect_balance(r, bound_ns, 1.15, 0.2);
-    r = RUN_UNVERIFIED(&bound_ns, "dag", "3000", "300", "--workers", "200", "--time", "fixed:10ms"); /* more than it can use */
+    r = RUN_UNVERIFIED(&bound_ns, "dag", "3000", "300", "--workers", "200", "--time", "fixed:10ms");
     expect_balance(r, bound_ns, 1.15, 0.2);
 }
 
@@ -286,7 +286,8 @@ static void test_many_join_and_take_their_share_once(void **state)
 {
     (void)state;
     int64_t bound_ns;
-    struct tool_result r = RUN_UNVERIFIED(&bound_ns, "layered", "2000x5", "--workers", "20", "--join", "10@2s", "--time", "fixed:10ms");
+    struct tool_result r =
+        RUN_UNVERIFIED(&bound_ns, "layered", "2000x5", "--workers", "20", "--join", "10@2s", "--time", "fixed:10ms");
     expect_balance(r, bound_ns, 1.02, 0.6);
 }
 
