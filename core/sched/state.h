@@ -469,7 +469,8 @@ bool may_steal(const struct sched_layer *layer, const struct worker *victim, uin
 void ask_for(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* to give it up */
 void end_asking(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* if it was asked */
 bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer, uint64_t index);
-double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref); /* its time */
+/* Its run time; 0: it has been asked for before. */
+double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref);
 bool only_fetches(struct tessi_sched *sched, struct worker *worker); /* it could begin, were its inputs not on the way */
 /* Ask the victim for tasks worth `wanted_ns` that the thief can begin; false: it has none to spare. */
 bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, double wanted_ns);

@@ -56,8 +56,8 @@ bool fits(const struct worker *thief, const struct worker *victim, const struct 
 
 static bool may_move(const struct chain *chain, const struct sched_layer *layer, uint64_t index)
 {
-    return !moving_matters(layer, index) && may_steal(layer, chain->victim, index) && can_run(chain->thief, &layer->lane->demand) &&
-           fits(chain->thief, chain->victim, layer, index);
+    return !moving_matters(layer, index) && may_steal(layer, chain->victim, index) &&
+           can_run(chain->thief, &layer->lane->demand) && fits(chain->thief, chain->victim, layer, index);
 }
 
 static void look_at_input(void *context, uint64_t index)
@@ -111,6 +111,9 @@ static bool find_chain(struct chain *chain, struct sched_layer *layer, uint64_t 
 double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref)
 {
     struct task_record *task = record(ref.layer, ref.index);
+    if ((task->flags & TASK_STEALING) != 0) {
+        return 0; /* it was given to the victim twice, and has just been asked for */
+    }
     ask_for(victim, ref.layer, task);
     tessi_spans_push(&victim->out_steal, (struct tessi_span){.session = ref.layer->session->id,
                                                              .layer = ref.layer->layer->id,
@@ -243,9 +246,6 @@ bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker 
         struct task_ref ref = ready[--count];
         if (wanted_ns < 0.5 * ref.layer->estimate_ns) {
             break;
-        }
-        if (!may_steal(ref.layer, victim, ref.index)) {
-            continue; /* it was given to the victim twice, and has just been asked for */
         }
         wanted_ns -= ask(sched, thief, victim, ref);
     }
