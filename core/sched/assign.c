@@ -219,6 +219,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     on->assigned--;
     worker->assigned--;
     load->assigned--;
+    load->started -= (task->flags & TASK_STARTED) != 0;
     load->queue_ns = load->assigned == 0 ? 0 : load->queue_ns - layer->estimate_ns;
     if ((task->flags & TASK_ADOPTING) == 0) {
         resources_give(worker, layer);
@@ -227,7 +228,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
         worker->youngest = 0;
         worker->given_count = 0;
     }
-    task->flags &= (uint8_t)~TASK_STEALING;
+    end_asking(worker, layer, task);
     task->owner = NO_WORKER;
     task->state = TASK_UNASSIGNED;
     room_made(sched, worker);

@@ -13,6 +13,7 @@
 #include "core/sched/state.h"
 
 #define ESTIMATE_INTERVAL_NS INT64_C(100000000)
+#define LONG_NS 1e6 /* far more than messages take, so that it pays to spread tasks that read each other */
 #define SAMPLES (sizeof((struct history_entry *)0)->samples / sizeof(double))
 
 #define GUESS_GFLOPS 40.0         /* of products, one slot's */
@@ -109,6 +110,9 @@ bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *la
 void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
 {
     double change = estimate_ns - layer->estimate_ns;
+    if (estimate_ns >= LONG_NS && layer->estimate_ns < LONG_NS) {
+        work_push(&sched->long_layers, layer, 0);
+    }
     layer->estimate_ns = estimate_ns;
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];

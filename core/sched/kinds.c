@@ -38,9 +38,44 @@ static void move(struct load *from, struct load *to, uint64_t tasks, double esti
     to->queue_ns += (double)tasks * estimate_ns;
 }
 
+static void move_asked(struct load *from, struct load *to, double estimate_ns)
+{
+    double asked_ns = from->asked_ns - estimate_ns;
+    from->asked--;
+    from->asked_ns = from->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
+    to->asked++;
+    to->asked_ns += estimate_ns;
+}
+
+/* What has started, and what somebody has asked for, goes with the rest. */
+static void move_marks(struct tessi_sched *sched, const struct sched_layer *layer, const struct lane *lane)
+{
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        const struct task_record *task = record_peek(layer, i);
+        if (task == NULL) { /* nor are the others of its page */
+            i |= PAGE_TASKS - 1;
+            continue;
+        }
+        struct worker *owner = task->state == TASK_ASSIGNED ? sched->workers[task->owner] : NULL;
+        if (owner == NULL || kind_at(owner, lane) == kind_at(owner, layer->lane)) {
+            continue;
+        }
+        struct load *from = &owner->load[kind_at(owner, layer->lane)], *to = &owner->load[kind_at(owner, lane)];
+        if ((task->flags & TASK_STARTED) != 0) {
+            from->started--;
+            to->started++;
+            to->idle = false;
+        }
+        if ((task->flags & TASK_STEALING) != 0) {
+            move_asked(from, to, layer->estimate_ns);
+        }
+    }
+}
+
 static void set_kind(struct tessi_sched *sched, struct sched_layer *layer, uint32_t kind)
 {
     struct lane *lane = lane_get(layer->session, layer->lane->rank, kind, &layer->lane->demand);
+    move_marks(sched, layer, lane);
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
         if (layer->on[w].assigned > 0) {
@@ -142,6 +177,9 @@ void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t los
         load->demanding_ns += devices->demanding_ns;
         load->asked += devices->asked;
         load->asked_ns += devices->asked_ns;
+        load->coming_ns += devices->coming_ns;
+        load->started += devices->started;
+        load->idle = load->idle && devices->started == 0;
         *devices = (struct load){.slowness = 1, .pace = 1};
     }
     make_hungry(sched, worker);

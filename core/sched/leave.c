@@ -226,7 +226,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sc
         hand_over(sched, layer, index);
     } else if ((task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
                layer->layer->op != TESSI_OP_RECEIVE) {
-        task->flags |= TASK_STEALING;
+        ask_for(worker, layer, task);
         tessi_spans_push(&worker->out_steal, (struct tessi_span){.session = layer->session->id,
                                                                  .layer = layer->layer->id,
                                                                  .first = index,

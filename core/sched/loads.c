@@ -98,7 +98,8 @@ static double kept_key(const struct worker *worker, uint32_t kind)
 static double given_key(const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
-    return stays(worker) && load->assigned > load->units ? load_key(worker, kind) : OUT;
+    bool has = stays(worker) && load->assigned - load->asked > load->units && !load->bare;
+    return has ? load_key(worker, kind) : OUT;
 }
 
 /* Of processors, and of devices once there have been some. */
@@ -158,12 +159,6 @@ struct worker *driest(struct tessi_sched *sched, uint32_t kind)
     play_dry(sched);
     uint32_t winner = tree_winner(&sched->loads.dry[kind]);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
-}
-
-void set_aside(struct tessi_sched *sched, struct worker *worker, uint32_t kind)
-{
-    play_dry(sched);
-    tree_set(&sched->loads.dry[kind], worker->index, OUT);
 }
 
 static bool stands(const struct load_tree *tree, uint32_t worker, double key)

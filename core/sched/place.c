@@ -310,7 +310,8 @@ static void weigh_holder(void *context, uint64_t index)
     struct candidates *found = context;
     struct sched_layer *layer = found->layer;
     const struct task_record *task = record_peek(layer, index);
-    uint32_t holder = task != NULL ? task->owner : NO_WORKER;
+    uint32_t holder = layer->ends_ns != NULL ? layer->homes[index] : NO_WORKER; /* it may be about to go there */
+    holder = holder == NO_WORKER && task != NULL ? task->owner : holder;
     if (holder == NO_WORKER && layer->homes != NULL) {
         holder = layer->homes[index];
     }
@@ -435,6 +436,13 @@ static bool is_irregular(const struct sched_layer *layer)
     return itself ? layer->layer->grid.ndim == 1 && history_guess(layer->layer, 0) >= TOGETHER_NS : table;
 }
 
+static bool to_place(const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    bool given = task != NULL && task->state == TASK_ASSIGNED && (task->flags & (TASK_STARTED | TASK_ADOPTING)) == 0;
+    return given || state_of(layer, index) == TASK_UNASSIGNED;
+}
+
 struct queues { /* when each worker would have done all that it has been given so far */
     struct tessi_heap heap;
     double *end_ns; /* by worker index, owned */
@@ -448,6 +456,16 @@ static void lengthen(struct queues *queues, uint32_t worker, double by_ns)
     tessi_heap_push(&queues->heap, (uint64_t)(end_ns > 0 ? end_ns : 0), worker, worker);
 }
 
+/* When the worker will have done what it has of other layers. */
+static double busy_ns(const struct sched_layer *layer, const struct worker *worker)
+{
+    const struct layer_on_worker *on = worker->index < layer->on_capacity ? &layer->on[worker->index] : NULL;
+    double own = on != NULL ? (double)(on->assigned + on->backlog) * layer->estimate_ns : 0;
+    const struct load *load = load_for(worker, layer);
+    double others_ns = queue_for(worker, layer) - own * load->slowness / load->units;
+    return others_ns > 0 ? others_ns : 0;
+}
+
 /* Each task in turn where it would end first. The queues count what earlier tasks of the submission were given. */
 static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
 {
@@ -456,13 +474,19 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
     for (uint32_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
         if (can_run(worker, &layer->lane->demand)) {
-            lengthen(&queues, w, queue_for(worker, layer) + load_for(worker, layer)->promised_ns);
+            lengthen(&queues, w, busy_ns(layer, worker) + load_for(worker, layer)->promised_ns);
         }
     }
     layer->placement = PLACE_EACH;
     layer->homes = tessi_alloc(layer->tasks * sizeof *layer->homes);
     layer->ends_ns = tessi_alloc(layer->tasks * sizeof *layer->ends_ns);
     for (uint64_t t = 0; t < layer->tasks; t++) {
+        const struct task_record *task = record_peek(layer, t);
+        if (!to_place(layer, t)) {
+            layer->homes[t] = task != NULL ? task->owner : NO_WORKER;
+            layer->ends_ns[t] = 0;
+            continue;
+        }
         const struct tessi_heap_entry *top = tessi_heap_peek(&queues.heap);
         uint32_t best = top == NULL ? NO_WORKER : top->value;
         struct candidates found;
@@ -489,6 +513,52 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
     }
     tessi_heap_fini(&queues.heap);
     tessi_free(queues.end_ns);
+}
+
+/* Ask for what has been given to a worker and has its place elsewhere now. */
+static void send_home(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    struct worker *victim = sched->workers[record(layer, index)->owner];
+    struct worker *home = layer->homes[index] == NO_WORKER ? victim : sched->workers[layer->homes[index]];
+    bool free = home->stealing == 0 || home->stealing_from == victim->index;
+    if (home != victim && free && may_steal(layer, victim, index) && fits(home, victim, layer, index)) {
+        ask(sched, home, victim, (struct task_ref){layer, index});
+    }
+}
+
+bool begins_together(const struct sched_layer *layer)
+{
+    return layer->placement == PLACE_REGIONS && layer->layer->grid.ndim == 1 && tessi_layer_reads_itself(layer->layer);
+}
+
+static void scatter(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (layer->gone || !begins_together(layer) || sched->alive_count < 2) {
+        return;
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        sched->workers[w]->load[0].promised_ns = sched->workers[w]->load[1].promised_ns = 0;
+    }
+    place_each(sched, layer);
+    backlog_purge(sched, layer);
+    for (uint64_t t = 0; t < layer->tasks; t++) {
+        const struct task_record *task = record_peek(layer, t);
+        if (task != NULL && task->state == TASK_ASSIGNED) {
+            send_home(sched, layer, t);
+        } else if (state_of(layer, t) == TASK_UNASSIGNED) {
+            bool again = task != NULL && task->epoch > 0;
+            backlog_put(sched, layer->homes[t], (struct backlog_span){layer, t, 1, again});
+        }
+    }
+    tessi_free(layer->ends_ns);
+    layer->ends_ns = NULL;
+}
+
+void scatter_long_layers(struct tessi_sched *sched)
+{
+    while (sched->long_layers.count > 0) {
+        scatter(sched, sched->long_layers.items[--sched->long_layers.count].layer);
+    }
 }
 
 static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)

@@ -71,8 +71,11 @@ static void take_started(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     struct task_record *task = current(sched, worker, layer, index, span->epoch);
-    if (task != NULL) {
+    if (task != NULL && (task->flags & TASK_STARTED) == 0) {
         task->flags |= TASK_STARTED;
+        struct load *load = &worker->load[kind_at(worker, layer->lane)];
+        load->started++;
+        load->idle = false;
     }
 }
 
@@ -300,6 +303,7 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
 
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
+    worker->load[0].bare = worker->load[1].bare = false;
     take_gauges(sched, worker, report);
     take_times(sched, worker, report);
     each(sched, worker, &report->started, false, take_started);
@@ -312,5 +316,7 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
     each(sched, worker, &report->refused, false, take_refused);
     take_failures(sched, worker, report);
     finish_reruns(sched);
+    scatter_long_layers(sched);
     room_made(sched, worker);
+    watch_idle(sched, worker);
 }

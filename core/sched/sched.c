@@ -36,6 +36,7 @@ struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
     struct tessi_sched *sched = tessi_zalloc(sizeof *sched);
     sched->config = *config;
     sched->next_check_ns = INT64_MAX;
+    tessi_heap_init(&sched->resting);
     sched->order_next = 1;
     (void)tessi_text_format(sched->family, sizeof sched->family, "%s", config->family);
     return sched;
@@ -82,6 +83,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     task_lists_fini(&sched->copies);
     task_lists_fini(&sched->parked);
     task_lists_fini(&sched->blocked);
+    tessi_heap_fini(&sched->resting);
     tessi_free(sched->dirty.items);
     tessi_map_fini(&sched->worker_by_id);
     tessi_map_fini(&sched->session_by_id);
@@ -91,7 +93,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
                      sched->watched,        sched->actions,     sched->drops,        sched->client_locations,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
-                     sched->hand_overs_free};
+                     sched->hand_overs_free, sched->long_layers.items};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -231,6 +233,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
     join_kinds(sched, worker);
+    scatter_long_layers(sched);
     emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
     note(sched,
          (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});

@@ -9,7 +9,7 @@
 #include "core/sched/task_lists.h"
 
 #define NAMED_LAYERS 16u
-#define PAGE_TASKS 64u /* of deep graphs few tasks of a page are live at once */
+#define PAGE_TASKS 16u /* of deep graphs few tasks of a page are live at once */
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 
@@ -200,8 +200,15 @@ struct load { /* of a worker's processors, or of its devices: they work side by 
     double slowness;    /* its run times over the estimates, smoothed; 1: as estimated */
     double pace;        /* the same, smoothed over some seconds: regions last longer than what disturbs it for a moment */
     uint64_t assigned, backlog, demanding_backlog; /* tasks */
-    uint64_t asked;  /* tasks that it has been asked to give to thieves, not answered */
-    double asked_ns; /* their estimated run time */
+    uint64_t asked;   /* tasks that it has been asked to give up and has not answered for */
+    double asked_ns;  /* their estimated run time */
+    double coming_ns; /* of what it has asked others for */
+    uint64_t started; /* tasks that have begun and not ended */
+    bool idle;        /* it has been given tasks, and for some time none of them has begun */
+    bool resting;     /* no thief for a while: it has found nothing, or has just become idle */
+    bool bare;        /* nothing that was given to it is worth asking back, as far as it has reported */
+    uint8_t misses;   /* how often it has found nothing */
+    int64_t take_ns;  /* not before this does it take from others' backlogs while it has one itself */
 };
 
 struct worker {
@@ -350,9 +357,12 @@ struct tessi_sched {
     size_t hungry_count, hungry_capacity;
     struct worker_list dirty; /* something is to be sent to them */
     struct loads loads;
+    struct tessi_heap resting; /* workers' loads (index * 2 + kind), by the time at which they may steal again */
+    int64_t search_ns[2];      /* not before this are victims looked for, of each kind */
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
     struct work_list rerun; /* released tasks that are needed again */
     struct work_list poison;
+    struct work_list long_layers; /* whose estimate has just become long */
     struct page_ref *empty_pages; /* pages whose last record was released in this step */
     size_t empty_page_count, empty_page_capacity;
     struct sched_layer **watched; /* wanted and not announced */
@@ -430,6 +440,11 @@ bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i rea
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
 uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane); /* NO_WORKER: nobody can */
+/* Its tasks, along one dimension, read each other, and are short as far as is known: whoever took the last of them would
+ * wait for the rest. */
+bool begins_together(const struct sched_layer *layer);
+/* Those that have turned out to take long: find each of their tasks its place. */
+void scatter_long_layers(struct tessi_sched *sched);
 uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
 bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they were placed */
 
@@ -464,11 +479,21 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
 void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */
 struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only); /* NULL: nobody has work to give */
 struct worker *driest(struct tessi_sched *sched, uint32_t kind);                          /* NULL: nobody runs dry */
-void set_aside(struct tessi_sched *sched, struct worker *worker, uint32_t kind); /* not the driest until its load changes */
 void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
 void loads_fini(struct loads *loads);
 /* steal.c: it could do with more. */
 bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind);
+
+/* surplus.c */
+bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index);
+void ask_for(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* to give it up */
+void end_asking(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* if it was asked */
+bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer, uint64_t index);
+/* Its run time; 0: it has been asked for before. */
+double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref);
+bool only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind); /* it could begin, were its inputs not on the way */
+/* Ask the victim for tasks worth `wanted_ns` that the thief can begin; false: it has none to spare. */
+bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind, double wanted_ns);
 
 /* blocked.c */
 bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
@@ -524,6 +549,9 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
 void lose_worker(struct tessi_sched *sched, struct worker *worker);
 void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 void balance(struct tessi_sched *sched);
+void watch_idle(struct tessi_sched *sched, struct worker *worker); /* nothing runs there: it may be waiting for others */
+void note_ask(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+              const struct sched_layer *layer, uint64_t index);
 void take_stolen(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report);
 void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count);
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch);

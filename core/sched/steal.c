@@ -1,9 +1,12 @@
-/* Stealing: an idle worker takes a run of tasks from the end of the longest queue.
+/* Stealing: a worker that runs dry takes from the longest queue, so that both end at once.
  *
- * Work that was never handed out moves at once. Work that its worker has been given is asked back
- * first, and moves when that worker confirms that it has not started: never two runs of one task
- * on purpose. A thief asks one victim at a time and takes at most half the difference, so that
- * the same work does not travel to and fro.
+ * Work that was never handed out moves at once, the same share of each layer. Work that its worker has been given is asked
+ * back first, and moves when that worker confirms that it has not started: never two runs of one task on purpose.
+ * surplus.c says what is worth asking back. A worker that has work but can begin with none of it is a thief as well, of
+ * what it can begin.
+ *
+ * The same work does not travel to and fro: a thief asks one victim at a time and takes at most half the difference,
+ * what is asked for counts as the thief's already, and who finds nothing rests.
  *
  * Tasks whose data take long to move beside their run time go only when that is worth it, those first of which the
  * thief has most. At the end of a product no worker fetches a row of blocks for a few per cent of the time. */
@@ -13,6 +16,10 @@
 
 #define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
 #define TRIES 4           /* thieves that find nothing, in one step */
+#define REST_NS INT64_C(1000000) /* of one that has found nothing, doubled each time */
+#define MISSES_MAX 6             /* times */
+#define TAKE_AGAIN_NS INT64_C(200000000) /* of one whose own backlog cannot begin: until it takes part of another's */
+#define SPANS_MAX 4096 /* of a victim's lane, shared in one step */
 #define MOVING_PRICE 2    /* so many times what moving data takes must be saved: it keeps both ends from other things */
 #define SOON_NS 1e7       /* before it has nothing to do a thief looks for tasks whose data have to move */
 #define EVEN 32           /* and this part of the time since the work was submitted, */
@@ -27,17 +34,21 @@ static double units_of(const struct worker *worker, uint32_t kind)
 double load_of(const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
-    /* What demands a resource runs beside the rest when its turn comes. */
-    double left_ns = load->queue_ns + load->backlog_ns - load->demanding_ns - load->asked_ns;
+    /* What demands a resource runs beside the rest when its turn comes; what somebody has asked for is as good as gone. */
+    double left_ns = load->queue_ns - load->asked_ns + load->coming_ns + load->backlog_ns - load->demanding_ns;
     return left_ns * load->slowness / units_of(worker, kind);
 }
 
-/* What it has may end before stolen work would arrive. */
+/* What it has may end before stolen work would arrive, or none of it can begin. */
 bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
-    return stays(worker) && load->units > 0 && load->backlog == load->demanding_backlog && worker->stealing == 0 &&
-           (load->assigned < load->units || load_of(worker, kind) < 0.25 * (double)sched->config.window_ns);
+    if (!stays(worker) || load->units == 0 || worker->stealing > 0 || load->resting) {
+        return false;
+    }
+    return load->idle ||
+           (load->backlog == load->demanding_backlog &&
+            (load->assigned < load->units || load_of(worker, kind) < 0.25 * (double)sched->config.window_ns));
 }
 
 /* Queues that differ by less than a factor of two are in balance: evening them out costs more than
@@ -163,12 +174,10 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
     return best;
 }
 
-/* A worker that is too small would refuse the task, and steal it again at once. */
-static bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
-                 uint64_t index)
+void note_ask(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+              const struct sched_layer *layer, uint64_t index)
 {
-    return thief->info.memory_bytes >= victim->info.memory_bytes ||
-           thief->info.memory_bytes >= tessi_task_footprint(layer->layer, index);
+    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief, kind_at(thief, layer->lane)));
 }
 
 /* The last tasks of a span. */
@@ -260,49 +269,84 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
     return wanted_ns;
 }
 
-/* Move unassigned tasks worth up to half the difference. */
+/* The same share of each span of a lane, off their ends: what reads what follows it to the same worker, and of layers that
+ * come one after the other each is shared. Of single tasks, which wait for each other in no such pattern, every second one
+ * or so goes to a thief that has none; they would not let one begin that has some. */
+static void take_share(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                       double share)
+{
+    struct backlog *backlog = backlog_of(lane, victim->index);
+    size_t count = backlog->heap.count < SPANS_MAX ? backlog->heap.count : SPANS_MAX;
+    uint32_t *handles = tessi_alloc((count + 1) * sizeof *handles);
+    uint32_t kind = kind_at(thief, lane);
+    bool blocked = thief->load[kind].backlog > thief->load[kind].demanding_backlog;
+    double due = 0;
+    uint64_t end = 0, like = 0, cut = 0;
+    for (size_t i = 0; i < count; i++) { /* what is taken is moved in the heap */
+        handles[i] = backlog->heap.entries[i].value;
+    }
+    for (size_t i = 0; i < count; i++) {
+        backlog = backlog_of(lane, victim->index); /* the thief's may be new, and all have moved */
+        struct backlog_span span = backlog->spans[handles[i]];
+        if (is_pinned(span.layer) || begins_together(span.layer) || moving_matters(span.layer, span.first) ||
+            !fits(thief, victim, span.layer, span.first)) {
+            continue;
+        }
+        uint64_t part;
+        if (span.count == 1) {
+            due += blocked ? 0 : share;
+            part = due < 1 ? 0 : 1;
+            due -= (double)part;
+        } else if (span.first + span.count == end && cut > span.first && 8 * span.count < 9 * like &&
+                   8 * like < 9 * span.count) { /* another layer's tasks, of which some have been handed out meanwhile */
+            part = end - cut;
+        } else {
+            part = (uint64_t)(share * (double)span.count);
+            end = span.first + span.count;
+            like = span.count;
+            cut = end - part;
+        }
+        if (part == 0) {
+            continue;
+        }
+        (void)backlog_take(sched, backlog, victim->index, handles[i]);
+        if (part < span.count) {
+            backlog_put(sched, victim->index,
+                        (struct backlog_span){span.layer, span.first, span.count - part, span.again});
+        }
+        span.first += span.count - part;
+        span.count = part;
+        backlog_put(sched, thief->index, span);
+        note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first, part, reason(thief, kind));
+        sched->steals += part;
+        span.layer->session->stats.steals += part;
+    }
+    make_hungry(sched, victim); /* what stood behind it may be next */
+    tessi_free(handles);
+}
+
+/* Move unassigned tasks, so that both would end at once. */
 static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind)
 {
-    double wanted_ns = fair_ns(thief, victim, kind);
-    for (size_t s = 0; s < sched->session_count && wanted_ns > 0; s++) {
+    const struct load *load = &victim->load[kind];
+    double share = fair_ns(thief, victim, kind) / (load->backlog_ns - load->demanding_ns);
+    for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
-        for (size_t l = 0; session != NULL && l < session->lane_count && wanted_ns > 0; l++) {
-            if (session->lanes[l]->demand.count == 0 && kind_at(victim, session->lanes[l]) == kind) {
-                wanted_ns = take_from_lane(sched, thief, victim, session->lanes[l], wanted_ns);
+        for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
+            struct lane *lane = session->lanes[l];
+            if (lane->demand.count > 0 || kind_at(victim, lane) != kind || victim->index >= lane->capacity) {
+                continue;
+            }
+            uint32_t largest = largest_span(&lane->backlogs[victim->index], NULL);
+            const struct backlog_span *span =
+                largest == TESSI_MAP_NONE ? NULL : &lane->backlogs[victim->index].spans[largest];
+            if (span != NULL && moving_matters(span->layer, span->first)) {
+                (void)take_from_lane(sched, thief, victim, lane, fair_ns(thief, victim, kind));
+            } else if (span != NULL) {
+                take_share(sched, thief, victim, lane, share < 1 ? share : 1);
             }
         }
     }
-}
-
-static bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
-{
-    const struct task_record *task = record_peek(layer, index);
-    return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
-           (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
-           layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
-}
-
-static void ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct sched_layer *layer,
-                uint64_t index)
-{
-    struct task_record *task = record(layer, index);
-    task->flags |= TASK_STEALING;
-    struct tessi_span span = {.session = layer->session->id,
-                              .layer = layer->layer->id,
-                              .first = index,
-                              .count = 1,
-                              .epoch = task->epoch,
-                              .worker = thief->id};
-    tessi_spans_push(&victim->out_steal, span);
-    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief, kind_at(thief, layer->lane)));
-    mark_dirty(victim);
-    struct load *load = &victim->load[kind_at(victim, layer->lane)];
-    load->asked++;
-    load->asked_ns += layer->estimate_ns;
-    load_changed(sched, victim);
-    thief->stealing++;
-    thief->stealing_from = victim->index;
-    load_changed(sched, thief);
 }
 
 static bool may_ask(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
@@ -361,7 +405,7 @@ static bool ask_for_nearest(struct tessi_sched *sched, struct worker *thief, str
     best = nearest_given(sched, thief, layer, &found, &along, &next);
     uint64_t wanted = worth_moving(sched, layer, thief, victim, first, next, most);
     for (uint64_t asked = 0; asked < wanted; asked++) {
-        ask(sched, thief, victim, layer, task);
+        (void)ask(sched, thief, victim, (struct task_ref){layer, task});
         if (asked + 1 < wanted) {
             task = found.tasks[best];
             found.tasks[best] = found.tasks[--found.count];
@@ -398,24 +442,34 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return;
             }
-            ask(sched, thief, victim, layer, given.first + i);
+            (void)ask(sched, thief, victim, (struct task_ref){layer, given.first + i});
             wanted_ns -= layer->estimate_ns;
             left--;
         }
     }
 }
 
-/* Whether moving what the worker would give takes long, as far as one look tells. */
-static bool gives_data(struct tessi_sched *sched, const struct worker *victim, uint32_t kind, bool backlog_only)
+/* What it would give first is of a layer whose data take long to move. */
+static bool gives_heavy(struct tessi_sched *sched, const struct worker *victim, uint32_t kind)
 {
-    for (size_t g = backlog_only ? 0 : victim->given_count; g-- > 0;) {
+    uint32_t looks = 0;
+    for (size_t g = victim->given_count; g-- > 0;) {
         struct given given = victim->given[g];
-        const struct sched_layer *layer = layer_named(sched, given.session, given.layer);
-        if (layer != NULL && kind_at(victim, layer->lane) == kind) {
-            return moving_matters(layer, given.first);
+        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        bool alike = layer != NULL && kind_at(victim, layer->lane) == kind;
+        for (uint64_t i = given.count; alike && i-- > 0;) {
+            if (may_steal(layer, victim, given.first + i) || ++looks == LOOKS) {
+                return moving_matters(layer, given.first + i);
+            }
         }
     }
-    for (size_t s = 0; backlog_only && s < sched->session_count; s++) {
+    return false;
+}
+
+/* The same of what it has not been given, as far as one look tells. */
+static bool keeps_heavy(const struct tessi_sched *sched, const struct worker *victim, uint32_t kind)
+{
+    for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             const struct lane *lane = session->lanes[l];
@@ -438,13 +492,11 @@ static struct worker *neighbour_of(struct tessi_sched *sched, const struct worke
 {
     struct worker *best = most;
     double least_ns = 0.5 * (load_of(most, kind) + load_of(thief, kind));
-    if (!gives_data(sched, most, kind, backlog_only)) {
-        return most;
-    }
     for (uint32_t bit = 1; bit < sched->worker_count && bit != 0; bit <<= 1) {
         struct worker *worker = (thief->index ^ bit) < sched->worker_count ? sched->workers[thief->index ^ bit] : most;
         const struct load *load = &worker->load[kind];
-        bool has = backlog_only ? load->backlog > load->demanding_backlog : load->assigned > load->units;
+        bool has = backlog_only ? load->backlog > load->demanding_backlog
+                                : load->assigned - load->asked > load->units && !load->bare;
         if (stays(worker) && has && worth_it(thief, worker, kind) && load_of(worker, kind) > least_ns) {
             best = worker;
             least_ns = load_of(worker, kind);
@@ -455,43 +507,120 @@ static struct worker *neighbour_of(struct tessi_sched *sched, const struct worke
 
 enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
 
+/* Work that was never handed out moves at once. Of a thief that has work but cannot begin with it, loads say less: there
+ * has to be more in it, and it lasts for longer. */
+static bool take_kept(struct tessi_sched *sched, struct worker *thief, uint32_t kind)
+{
+    struct load *load = &thief->load[kind];
+    uint64_t backlog = load->backlog;
+    struct worker *victim = most_loaded(sched, kind, true);
+    bool blocked = load->backlog > load->demanding_backlog;
+    if (victim == NULL || victim == thief || !worth_it(thief, victim, kind) ||
+        (blocked && (sched->now_ns < load->take_ns || load_of(thief, kind) > 0.4 * load_of(victim, kind)))) {
+        return false;
+    }
+    if (!blocked && keeps_heavy(sched, victim, kind)) {
+        victim = neighbour_of(sched, thief, victim, kind, true);
+    }
+    load->take_ns = sched->now_ns + TAKE_AGAIN_NS;
+    take_backlog(sched, thief, victim, kind);
+    return load->backlog > backlog;
+}
+
 static enum find steal_for(struct tessi_sched *sched, struct worker *thief, uint32_t kind)
 {
-    uint64_t backlog = thief->load[kind].backlog, stealing = thief->stealing;
-    struct worker *victim = most_loaded(sched, kind, true);
-    if (victim != NULL && worth_it(thief, victim, kind)) {
-        take_backlog(sched, thief, neighbour_of(sched, thief, victim, kind, true), kind);
-        return thief->load[kind].backlog > backlog ? FIND_WORK : FIND_NOTHING_FOR_IT;
+    struct load *load = &thief->load[kind];
+    if (load->idle && only_fetches(sched, thief, kind)) {
+        load->idle = false;
+        return FIND_NOTHING_FOR_IT;
     }
-    victim = most_loaded(sched, kind, false);
-    if (victim == NULL || !worth_it(thief, victim, kind)) {
+    if (take_kept(sched, thief, kind)) {
+        return FIND_WORK;
+    }
+    struct worker *victim = most_loaded(sched, kind, false);
+    if (victim == NULL || (!worth_it(thief, victim, kind) && !load->idle)) {
         return FIND_NOTHING;
     }
-    ask_back(sched, thief, neighbour_of(sched, thief, victim, kind, false), kind);
-    return thief->stealing > stealing ? FIND_WORK : FIND_NOTHING_FOR_IT;
+    uint64_t before = thief->stealing;
+    if (victim != thief && gives_heavy(sched, victim, kind)) {
+        if (worth_it(thief, victim, kind)) {
+            victim = neighbour_of(sched, thief, victim, kind, false);
+            ask_back(sched, thief, victim, kind);
+        }
+    } else if (victim != thief) {
+        (void)ask_surplus(sched, thief, victim, kind, fair_ns(thief, victim, kind));
+    }
+    if (thief->stealing == before) {
+        victim->load[kind].bare = true; /* until it reports again */
+        load_changed(sched, victim);
+        return FIND_NOTHING_FOR_IT;
+    }
+    return FIND_WORK;
+}
+
+static void rest(struct tessi_sched *sched, struct worker *worker, uint32_t kind, int64_t for_ns)
+{
+    uint32_t load = 2 * worker->index + kind;
+    worker->load[kind].resting = true;
+    load_changed(sched, worker);
+    (void)tessi_heap_remove(&sched->resting, load);
+    tessi_heap_push(&sched->resting, (uint64_t)(sched->now_ns + for_ns), load, load);
+}
+
+static bool nothing_runs(const struct load *load)
+{
+    return load->started == 0 && load->assigned > 0;
+}
+
+void watch_idle(struct tessi_sched *sched, struct worker *worker)
+{
+    for (uint32_t kind = 0; kind < 2; kind++) {
+        const struct load *load = &worker->load[kind];
+        if (nothing_runs(load) && !load->resting && !load->idle) {
+            rest(sched, worker, kind, REST_NS);
+        }
+    }
+}
+
+static void end_rests(struct tessi_sched *sched)
+{
+    const struct tessi_heap_entry *first;
+    while ((first = tessi_heap_peek(&sched->resting)) != NULL && first->first <= (uint64_t)sched->now_ns) {
+        uint32_t which = tessi_heap_pop(&sched->resting).value;
+        struct worker *worker = sched->workers[which / 2];
+        struct load *load = &worker->load[which % 2];
+        load->resting = false;
+        load->idle = nothing_runs(load);
+        load_changed(sched, worker);
+    }
 }
 
 /* The driest first: where no queue is long enough for it, none is for the others. What one may not run another may, so a
- * few are tried, however many there are. */
+ * few are tried, however many there are. Who finds nothing rests, the longer the more often. */
 static void balance_kind(struct tessi_sched *sched, uint32_t kind)
 {
-    struct worker *aside[TRIES], *thief;
+    struct worker *thief;
     uint32_t misses = 0;
     enum find found = FIND_WORK;
-    while (found != FIND_NOTHING && misses < TRIES && (thief = driest(sched, kind)) != NULL) {
+    while (found != FIND_NOTHING && sched->now_ns >= sched->search_ns[kind] && (thief = driest(sched, kind)) != NULL) {
+        struct load *load = &thief->load[kind];
         found = steal_for(sched, thief, kind);
         if (found == FIND_NOTHING_FOR_IT) {
-            set_aside(sched, thief, kind);
-            aside[misses++] = thief;
+            rest(sched, thief, kind, REST_NS << load->misses);
+            load->misses = (uint8_t)(load->misses + (load->misses < MISSES_MAX));
+            sched->search_ns[kind] = ++misses < TRIES ? sched->search_ns[kind] : sched->now_ns + REST_NS;
+        } else if (found == FIND_WORK) {
+            load->misses = 0;
+            if (load->idle) {
+                rest(sched, thief, kind, REST_NS);
+            }
         }
-    }
-    while (misses > 0) {
-        load_changed(sched, aside[--misses]);
     }
 }
 
 void balance(struct tessi_sched *sched)
 {
+    end_rests(sched);
     for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
         balance_demanding(sched, sched->workers[w]);
     }
@@ -501,33 +630,24 @@ void balance(struct tessi_sched *sched)
     }
 }
 
-/* So many tasks that the worker was asked for need not be expected to go any more. */
-static void end_asked(struct load *load, uint64_t *count, double each_ns)
-{
-    uint64_t ended = *count < load->asked ? *count : load->asked;
-    double asked_ns = load->asked_ns - (double)ended * each_ns;
-    load->asked -= ended;
-    load->asked_ns = load->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
-    *count -= ended;
-}
-
-static void count_answer(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span,
+static void count_answer(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span,
                          const struct sched_layer *layer)
 {
-    if (span->worker != 0) { /* else it was the one that leaves who was asked */
-        uint32_t kind = layer != NULL ? kind_at(victim, layer->lane) : 0;
-        uint64_t count = span->count;
-        end_asked(&victim->load[kind], &count, layer != NULL ? layer->estimate_ns : 0);
-        end_asked(&victim->load[1 - kind], &count, 0); /* what they are for may have changed since */
-        load_changed(sched, victim);
-    }
     struct worker *thief = worker_find(sched, span->worker);
-    if (thief != NULL && thief->stealing_from == victim->index) {
-        thief->stealing -= span->count < thief->stealing ? span->count : thief->stealing;
-        if (thief->stealing == 0) {
-            thief->stealing_from = NO_WORKER;
-            make_hungry(sched, thief);
-        }
+    if (thief == NULL || thief->stealing_from != victim->index) {
+        return;
+    }
+    load_changed(sched, thief);
+    thief->stealing -= span->count < thief->stealing ? span->count : thief->stealing;
+    if (layer != NULL) {
+        struct load *load = &thief->load[kind_at(thief, layer->lane)]; /* what it is for may have changed since */
+        double coming_ns = load->coming_ns - (double)span->count * layer->estimate_ns;
+        load->coming_ns = coming_ns > 0 ? coming_ns : 0;
+    }
+    if (thief->stealing == 0) {
+        thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
+        thief->stealing_from = NO_WORKER;
+        make_hungry(sched, thief);
     }
 }
 
@@ -565,7 +685,8 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
                 refused(sched, victim, span, layer, i);
             }
         } else if (!given) {
-            task->flags &= (uint8_t)~TASK_STEALING;
+            end_asking(victim, layer, task);
+            load_changed(sched, victim);
             refused(sched, victim, span, layer, i);
         } else {
             note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1, TESSI_TRACE_WHY_NOTHING);

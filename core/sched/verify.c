@@ -76,7 +76,11 @@ static void verify_resources(const struct tessi_sched *sched)
     }
 }
 
-static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t *assigned)
+struct counts { /* tasks of a worker, as the records say */
+    uint64_t assigned, started, asked;
+};
+
+static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, struct counts (*counts)[2])
 {
     uint64_t held = 0;
     for (uint64_t i = 0; i < layer->tasks; i++) {
@@ -91,7 +95,10 @@ static void verify_layer(const struct tessi_sched *sched, const struct sched_lay
             const struct tessi_resources *demand = &layer->lane->demand;
             TESS_ASSERT((task->flags & TASK_ADOPTING) != 0 || demand->count == 0 ||
                         tessi_resources_cover(&sched->workers[task->owner]->resources, demand));
-            assigned[task->owner]++;
+            struct counts *count = &counts[task->owner][kind_at(sched->workers[task->owner], layer->lane)];
+            count->assigned++;
+            count->started += (task->flags & TASK_STARTED) != 0;
+            count->asked += (task->flags & TASK_STEALING) != 0;
         }
     }
     TESS_ASSERT(held == layer->held);
@@ -150,13 +157,13 @@ static void verify_hand_overs(const struct tessi_sched *sched)
 
 void tessi_sched_verify(const struct tessi_sched *sched)
 {
-    uint64_t assigned[1024] = {0};
-    TESS_ASSERT(sched->worker_count <= sizeof assigned / sizeof *assigned);
+    struct counts counts[1024][2] = {0};
+    TESS_ASSERT(sched->worker_count <= sizeof counts / sizeof *counts);
     TESS_ASSERT(sched->idle.count == 0 && sched->rerun.count == 0 && sched->poison.count == 0);
     for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
-            verify_layer(sched, session->layers[l], assigned);
+            verify_layer(sched, session->layers[l], counts);
             verify_waiting(session->layers[l]);
         }
     }
@@ -165,10 +172,14 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
-        TESS_ASSERT(worker->assigned == assigned[w]);
         TESS_ASSERT(worker->assigned == worker->load[0].assigned + worker->load[1].assigned);
         TESS_ASSERT(worker->backlog == worker->load[0].backlog + worker->load[1].backlog);
         TESS_ASSERT(worker->load[1].units > 0 || worker->load[1].assigned + worker->load[1].backlog == 0);
+        for (uint32_t k = 0; k < 2; k++) {
+            const struct load *load = &worker->load[k];
+            TESS_ASSERT(load->assigned == counts[w][k].assigned && load->started == counts[w][k].started);
+            TESS_ASSERT(load->asked == counts[w][k].asked);
+        }
         TESS_ASSERT(worker->given_count <= worker->given_limit);
         TESS_ASSERT(worker->alive || (worker->assigned == 0 && worker->backlog == 0));
         TESS_ASSERT(worker->stealing == 0 || worker->stealing_from != NO_WORKER);

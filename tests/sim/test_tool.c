@@ -42,6 +42,7 @@ static struct tool_result run(const char *const *words, int64_t *bound_ns)
     return result;
 }
 #define RUN(bound_ns, ...) run((const char *const[]){__VA_ARGS__, "--verify", "--overhead", "0s", NULL}, bound_ns)
+#define RUN_UNVERIFIED(bound_ns, ...) run((const char *const[]){__VA_ARGS__, "--overhead", "0s", NULL}, bound_ns)
 
 static void test_chain_takes_its_links_and_two_messages(void **state)
 {
@@ -238,6 +239,60 @@ static void test_a_tree_of_sums_consumes_blocks_as_they_are_made(void **state)
     assert_in_range(four.peak_bytes, 8 * 6, 8 * 64);
 }
 
+static void expect_balance(struct tool_result r, int64_t bound_ns, double ratio, double steals_of_tasks)
+{
+    assert_true((double)r.makespan_ns <= ratio * (double)bound_ns);
+    assert_true((double)r.steals <= steals_of_tasks * (double)r.tasks);
+}
+
+static void test_a_stencil_stays_with_its_columns(void **state)
+{
+    (void)state;
+    int64_t bound_ns;
+    struct tool_result r = RUN_UNVERIFIED(&bound_ns, "stencil", "40x60", "--workers", "40", "--time", "fixed:10ms");
+    expect_balance(r, bound_ns, 1.05, 0);
+    r = RUN_UNVERIFIED(&bound_ns, "stencil", "40x60", "--workers", "40", "--time", "fixed:10ms", "--told", "no");
+    expect_balance(r, bound_ns, 1.05, 0);
+}
+
+static void test_columns_go_to_faster_workers(void **state)
+{
+    (void)state;
+    int64_t bound_ns;
+    struct tool_result r = RUN_UNVERIFIED(&bound_ns, "stencil", "200x60", "--workers", "8", "--speeds", "1x4,0.5x2,2x2",
+                                          "--time", "fixed:10ms");
+    expect_balance(r, bound_ns, 1.15, 0.5);
+}
+
+static void test_irregular_tasks_are_spread_without_thrash(void **state)
+{
+    (void)state;
+    int64_t bound_ns;
+    struct tool_result r = RUN_UNVERIFIED(&bound_ns, "dag", "10000", "1000", "--workers", "20", "--time", "fixed:10ms");
+    expect_balance(r, bound_ns, 1.15, 0.2);
+    r = RUN_UNVERIFIED(&bound_ns, "dag", "3000", "300", "--workers", "200", "--time", "fixed:10ms");
+    expect_balance(r, bound_ns, 1.15, 0.2);
+}
+
+/* They seem short when they are submitted, and begin together. */
+static void test_tasks_that_turn_out_long_are_spread(void **state)
+{
+    (void)state;
+    int64_t bound_ns;
+    struct tool_result r =
+        RUN_UNVERIFIED(&bound_ns, "dag", "10000", "1000", "--workers", "20", "--time", "fixed:10ms", "--told", "no");
+    expect_balance(r, bound_ns, 1.2, 1.5);
+}
+
+static void test_many_join_and_take_their_share_once(void **state)
+{
+    (void)state;
+    int64_t bound_ns;
+    struct tool_result r =
+        RUN_UNVERIFIED(&bound_ns, "layered", "2000x5", "--workers", "20", "--join", "10@2s", "--time", "fixed:10ms");
+    expect_balance(r, bound_ns, 1.02, 0.6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +308,11 @@ int main(void)
         cmocka_unit_test(test_no_task_goes_to_and_fro),
         cmocka_unit_test(test_memory_is_kept_within),
         cmocka_unit_test(test_a_tree_of_sums_consumes_blocks_as_they_are_made),
+        cmocka_unit_test(test_a_stencil_stays_with_its_columns),
+        cmocka_unit_test(test_columns_go_to_faster_workers),
+        cmocka_unit_test(test_irregular_tasks_are_spread_without_thrash),
+        cmocka_unit_test(test_tasks_that_turn_out_long_are_spread),
+        cmocka_unit_test(test_many_join_and_take_their_share_once),
         cmocka_unit_test(test_the_same_run_twice),
         cmocka_unit_test(test_every_graph_finishes),
         cmocka_unit_test(test_wrong_words_are_refused),
