@@ -61,7 +61,8 @@ bool fits(const struct worker *thief, const struct worker *victim, const struct 
 static bool may_move(const struct chain *chain, const struct sched_layer *layer, uint64_t index)
 {
     return kind_at(chain->victim, layer->lane) == chain->kind && !moving_matters(layer, index) &&
-           may_steal(layer, chain->victim, index) && can_run(chain->thief, &layer->lane->demand) && fits(chain->thief, chain->victim, layer, index);
+           may_steal(layer, chain->victim, index) && can_run(chain->thief, &layer->lane->demand) &&
+           fits(chain->thief, chain->victim, layer, index);
 }
 
 static void look_at_input(void *context, uint64_t index)
@@ -230,7 +231,8 @@ bool only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kin
     return find_ready(sched, &chain, worker, ready, 1) > 0;
 }
 
-bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind, double wanted_ns)
+bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
+                 double wanted_ns)
 {
     const struct load *load = &victim->load[kind];
     struct chain chain = {.thief = thief, .victim = victim, .kind = kind, .most = CHAIN_MAX};
