@@ -20,6 +20,7 @@
 #include "worker/flow/flow.h"
 #include "worker/gpu/gpus.h"
 #include "worker/peer/peer.h"
+#include "worker/settings.h"
 #include "worker/slots.h"
 #include "worker/store/store.h"
 #include "worker/trace/trace.h"
@@ -49,7 +50,9 @@ struct tessi_worker {
     char address[TESSI_WIRE_ADDRESS_MAX + 1]; /* where peers reach us */
     char processor[TESSI_WIRE_NAME_MAX + 1];
     struct tessi_resources resources;
-    uint32_t threads;
+    uint32_t threads, processors;
+    int64_t vain_until_ns, moved_ns; /* see attend_lines() */
+    struct tessi_processor_stay stay;
     uint64_t memory_bytes, spill_bytes;
     const char *spill_dir; /* NULL: none */
 
@@ -70,7 +73,7 @@ struct tessi_worker {
     struct tessi_buffer unsent;
     uint64_t run_id;
     uint32_t id;
-    int64_t heartbeat_ns, sent_ns, welcome_limit_ns;
+    int64_t heartbeat_ns, sent_ns, reported_ns, welcome_limit_ns;
     uint64_t heartbeats;
     struct tessi_report gauges; /* as last reported; lists are empty */
     uint32_t quiet_heartbeats;

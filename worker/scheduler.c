@@ -13,6 +13,7 @@
 #define WELCOME_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 #define HEARTBEAT_DEFAULT_MS 1000
 #define DEVICES_NS TESSI_NS_PER_S /* so often people are told what devices do */
+#define GATHER_NS INT64_C(500000) /* between reports that nobody waits for: each costs three threads some 15 us */
 #define GAUGES_STALE_NS (100 * TESSI_NS_PER_MS) /* freed memory is no event, but somebody may be looking */
 
 enum {
@@ -100,6 +101,7 @@ static void send_report(struct tessi_worker *worker)
         return;
     }
     trace_steals(worker, report);
+    worker->reported_ns = worker->now_ns;
     tessi_worker_send(worker, &message);
     worker->gauges = (struct tessi_report){
         .memory_used_bytes = report->memory_used_bytes,
@@ -133,7 +135,8 @@ static int64_t report_deadline(const struct tessi_worker *worker)
     tessi_flow_stats(worker->flow, &stats);
     bool stale = stats.memory_used_bytes != worker->gauges.memory_used_bytes;
     int64_t after_ns = stale && worker->heartbeat_ns > GAUGES_STALE_NS ? GAUGES_STALE_NS : worker->heartbeat_ns;
-    return worker->sent_ns + after_ns;
+    int64_t until_ns = worker->sent_ns + after_ns, gathered_ns = worker->reported_ns + GATHER_NS;
+    return gathered_ns < until_ns && tessi_flow_has_report(worker->flow) ? gathered_ns : until_ns;
 }
 
 static bool devices_due(const struct tessi_worker *worker)
@@ -177,7 +180,9 @@ void tessi_worker_tell(struct tessi_worker *worker)
 {
     flush_unsent(worker);
     bool due = worker->now_ns - worker->sent_ns >= worker->heartbeat_ns;
-    bool wanted = due || worker->now_ns >= report_deadline(worker) || tessi_flow_has_report(worker->flow);
+    bool wanted = due || worker->now_ns >= report_deadline(worker) ||
+                  (tessi_flow_has_report(worker->flow) &&
+                   (worker->locates.count > 0 || tessi_flow_report_presses(worker->flow)));
     if (!worker->link_full && worker->phase == WORKER_WORKING && wanted) {
         send_report(worker);
     }

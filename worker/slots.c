@@ -298,6 +298,21 @@ bool tessi_slots_help(struct tessi_slots *slots)
     return tried;
 }
 
+uint32_t tessi_slots_busy(const struct tessi_slots *slots)
+{
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < slots->config.count; i++) {
+        const struct slot *slot = &slots->all[i];
+        busy += atomic_load_explicit(&slot->submitted, memory_order_relaxed) != slot->taken ? 1 : 0;
+    }
+    return busy;
+}
+
+bool tessi_slots_call(const struct tessi_slots *slots)
+{
+    return atomic_load_explicit(&slots->woken, memory_order_relaxed);
+}
+
 size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit)
 {
     size_t count = 0;

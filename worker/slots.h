@@ -49,6 +49,11 @@ void tessi_slots_kick(struct tessi_slots *slots);
  * again, nobody has been woken for them. */
 bool tessi_slots_help(struct tessi_slots *slots);
 
+/* Slots that have steps whose outcomes were not taken. */
+uint32_t tessi_slots_busy(const struct tessi_slots *slots);
+/* The owner has been told of outcomes and has not looked yet. */
+bool tessi_slots_call(const struct tessi_slots *slots);
+
 /* Steps that have ended and were not taken before, at most `limit`; their number. Texts live until the flow's next
  * actions are carried out. When it is the limit, there may be more. */
 size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *outcomes, size_t limit);

@@ -15,14 +15,21 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/relax.h"
 #include "worker/internal.h"
 #include "worker/settings.h"
 #include "worker/store/spill.h"
 
 enum {
     READY_MAX = 64,
-    TURNS_MAX = 16 /* of work that the loop finds for itself, before it looks at its messages again */
+    TURNS_MAX = 16, /* of work that the loop finds for itself, before it looks at its messages again */
+    ATTEND_LOOKS = 16, /* between two looks at the clock */
+    VAIN_SHARE = 16
 };
+#define ATTEND_NS INT64_C(50000) /* what two wake-ups take */
+#define ATTEND_AFTER_NS INT64_C(1000000)
+#define VAIN_MAX_NS INT64_C(100000000) /* looking in vain that is paid back later */
+#define STAY_NS INT64_C(20000000) /* on a processor of one's own, before the system may choose again */
 #define ABSENCE_MAX_NS INT64_C(15000000000) /* half of the time after which ZeroMQ gives a silent connection up */
 #define ABSENCE_HEARTBEATS 2.5               /* half of those after which the scheduler gives a worker up */
 
@@ -230,7 +237,8 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     bool inproc = worker->scheduler.scheme == TESSI_SCHEME_INPROC;
     TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->kernels, sizeof worker->kernels, error));
     TESSI_TRY(find_gpus(worker, error));
-    worker->threads = config->threads > 0 ? config->threads : tessi_settings_processors();
+    worker->processors = tessi_settings_processors();
+    worker->threads = config->threads > 0 ? config->threads : worker->processors;
     worker->memory_bytes = config->memory_bytes > 0 ? config->memory_bytes : tessi_worker_default_memory();
     choose_spill(worker);
     worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -366,12 +374,52 @@ static void work(struct tessi_worker *worker)
     }
 }
 
+/* A neighbour that has just spoken is likely to speak again soon, and to be woken takes longer than all else that happens
+ * to a small block. So the loop looks at the lines for a moment before it sleeps, while this host has a processor for it:
+ * its workers share them. Looking in vain may take a sixteenth of the time, so that it ends when nothing comes any more or
+ * somebody else uses the processors. Loops that wake each other tend to be kept on one processor; one of them leaves it. */
+static void attend_lines(struct tessi_worker *worker)
+{
+    uint32_t share = worker->processors / (1 + tessi_peers_neighbours(worker->peers));
+    int64_t used_ns = tessi_peers_lines_used(worker->peers);
+    if (used_ns == INT64_MIN || worker->now_ns - used_ns > ATTEND_AFTER_NS || tessi_slots_busy(worker->slots) >= share) {
+        tessi_settings_let_go(&worker->stay);
+        return;
+    }
+    int64_t begun_ns = tessi_clock_now(), now_ns = begun_ns;
+    if (begun_ns - worker->moved_ns > STAY_NS) {
+        tessi_settings_let_go(&worker->stay);
+        if (tessi_peers_crowded(worker->peers)) {
+            worker->moved_ns = begun_ns;
+            tessi_settings_change_processor(&worker->stay);
+        }
+    }
+    if (worker->vain_until_ns - begun_ns > VAIN_MAX_NS) {
+        return;
+    }
+    while (now_ns - begun_ns < ATTEND_NS) {
+        for (int i = 0; i < ATTEND_LOOKS; i++) {
+            if (tessi_peers_called(worker->peers)) {
+                return;
+            }
+            tessi_relax();
+        }
+        if (tessi_slots_call(worker->slots)) {
+            return;
+        }
+        now_ns = tessi_clock_now();
+    }
+    int64_t from_ns = worker->vain_until_ns > begun_ns ? worker->vain_until_ns : begun_ns;
+    worker->vain_until_ns = from_ns + VAIN_SHARE * (now_ns - begun_ns);
+}
+
 static void loop_once(struct tessi_worker *worker)
 {
     struct tessi_ready ready[READY_MAX];
     int64_t before_ns = worker->now_ns, left_ns = time_left(worker);
-    if (worker->phase == WORKER_WORKING && !tessi_peers_sleep(worker->peers)) {
-        left_ns = 0;
+    if (worker->phase == WORKER_WORKING) {
+        attend_lines(worker);
+        left_ns = tessi_peers_sleep(worker->peers) ? left_ns : 0;
     }
     uint32_t count = tessi_poller_wait(worker->poller, left_ns, ready, READY_MAX);
     worker->now_ns = tessi_clock_now();
@@ -470,6 +518,7 @@ static enum tessi_status begin_again(struct tessi_worker *worker, struct tessi_e
     worker->gauges = (struct tessi_report){0};
     worker->locates.count = 0;
     worker->question_count = 0;
+    worker->reported_ns = 0;
     worker->phase = WORKER_JOINING;
     worker->status = TESSI_OK;
     worker->again = false;

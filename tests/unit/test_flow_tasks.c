@@ -26,6 +26,33 @@ static void test_chain_wakes_directly(void **state)
     destroy(&bench);
 }
 
+/* A report is sent at once when something unknown begins, a question is answered, or little is left to do here; else it
+ * may be gathered. */
+static void test_reports_press(void **state)
+{
+    (void)state;
+    struct bench bench = with_reader(20 * LARGE, 0, LARGE);
+    assign(&bench, span(1, 0, 8, 1, 0), (struct tessi_span){0});
+    struct tessi_flow_action first = nth(&bench, TESSI_FLOW_RUN, 0);
+    assert_true(tessi_flow_report_presses(bench.flow)); /* no step of the layer has ended here yet */
+    (void)report(&bench);
+    assert_false(tessi_flow_report_presses(bench.flow));
+    done(&bench, first);
+    uint64_t run = first.run + 1;
+    assert_true(tessi_flow_has_report(bench.flow));
+    assert_false(tessi_flow_report_presses(bench.flow)); /* one is done, and others that have begun will be soon */
+    scheduler(&bench, TESSI_FLOW_STEAL, at(OTHER, 1, 7, 1));
+    assert_true(tessi_flow_report_presses(bench.flow));
+    (void)report(&bench);
+    for (uint64_t left = 6; left > 2; left--) {
+        assert_false(tessi_flow_report_presses(bench.flow));
+        struct tessi_flow_outcome outcome = {.run = run++, .ran_ns = 5};
+        step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &outcome, .outcome_count = 1});
+    }
+    assert_true(tessi_flow_report_presses(bench.flow)); /* it is about to run dry */
+    destroy(&bench);
+}
+
 /* Once a layer's steps are known to be short, its readers queue up behind it. */
 static void test_readers_queue_up(void **state)
 {
@@ -256,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain_wakes_directly),
+        cmocka_unit_test(test_reports_press),
         cmocka_unit_test(test_readers_queue_up),
         cmocka_unit_test(test_reader_of_a_failure_starts_over),
         cmocka_unit_test(test_readers_of_distrusted_start_over),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -143,11 +144,36 @@ static void the_bell_rings_for_sleepers_only(void **state)
     ends_close(&ends);
 }
 
+/* One thread uses both ends here. */
+static void ends_know_that_they_share_a_processor(void **state)
+{
+    cpu_set_t all, one;
+    struct ends ends;
+    const struct tessi_line_letter hello = {"hello", NULL, 5, 0};
+    (void)state;
+    ends_open(&ends);
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    for (size_t there = 0, sent = 0; there < CPU_SETSIZE; there++) {
+        if (CPU_ISSET(there, &all)) {
+            CPU_ZERO(&one);
+            CPU_SET(there, &one);
+            assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+            assert_true(sent == 0 || !tessi_line_shares_processor(ends.lines[1]));
+            assert_true(tessi_line_send(ends.lines[0], &hello));
+            assert_true(tessi_line_shares_processor(ends.lines[1]));
+            sent++;
+        }
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    ends_close(&ends);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_belongs_to_its_hello),
         cmocka_unit_test(letters_come_in_order),
+        cmocka_unit_test(ends_know_that_they_share_a_processor),
         cmocka_unit_test(the_bell_rings_for_sleepers_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

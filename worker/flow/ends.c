@@ -3,6 +3,8 @@
 #include "core/base/alloc.h"
 #include "worker/flow/internal.h"
 
+#define STEP_NOISE_NS INT64_C(10000) /* by which any step may be late */
+
 static void unpin(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
@@ -117,8 +119,12 @@ void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
 static void measure(struct tessi_flow *flow, const struct flow_run *run)
 {
     struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);
-    int64_t ran_ns = run->ran_ns > 0 ? run->ran_ns : 1;
-    layer->step_ns = layer->step_ns == 0 ? ran_ns : layer->step_ns + (ran_ns - layer->step_ns) / 8;
+    int64_t ran_ns = run->ran_ns > 0 ? run->ran_ns : 1, most_ns = 2 * layer->step_ns + STEP_NOISE_NS;
+    if (layer->step_ns == 0) {
+        layer->step_ns = ran_ns;
+    } else { /* one step that was kept from its processor says little about the next */
+        layer->step_ns += ((ran_ns < most_ns ? ran_ns : most_ns) - layer->step_ns) / 8;
+    }
 }
 
 static void task_step_done(struct tessi_flow *flow, const struct flow_run *run, bool lost)

@@ -331,6 +331,7 @@ void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
     report->pulled_bytes = flow->pulled_bytes;
     report->pulling_ns = flow->pulling_ns;
     flow->report = (struct tessi_report){0};
+    flow->begins_unknown = false;
 }
 
 bool tessi_flow_has_report(const struct tessi_flow *flow)
@@ -342,6 +343,14 @@ bool tessi_flow_has_report(const struct tessi_flow *flow)
         }
     }
     return flow->copies.count > 0 || !tessi_report_empty(&flow->report);
+}
+
+bool tessi_flow_report_presses(const struct tessi_flow *flow)
+{
+    const struct tessi_report *report = &flow->report;
+    bool answers = report->adopted.count + report->missing.count + report->stolen.count + report->kept.count +
+                       report->refused.count + report->failure_count > 0;
+    return answers || flow->blocked || flow->begins_unknown || flow->all.count <= 2 * (size_t)flow_slots_all(flow);
 }
 
 void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *stats)

@@ -202,6 +202,9 @@ void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *eve
 /* Move what is to be reported into `report` (gauges filled) and start a new one. The caller frees it. */
 void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report);
 bool tessi_flow_has_report(const struct tessi_flow *flow);
+/* Somebody may wait for it: it answers a question, the worker runs dry or waits for room, or something begins of which
+ * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the task. */
+bool tessi_flow_report_presses(const struct tessi_flow *flow);
 
 /* Invariants, for the simulator after every step: ledger = sum of blocks, ≤ budget; pins, users and
  * leases agree; every waiting task has a reason that can end. Asserts. */

@@ -177,6 +177,8 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     run->ended = false;
     run->text = NULL;
     run->alone = task->alone;
+    flow->begins_unknown = flow->begins_unknown || run->alone ||
+                           flow_layer(flow, flow_block(flow, task->block)->layer)->step_ns == 0;
     run->estimate_ns = step_estimate(flow, task);
     run->lingers = false;
     run->in_count = 0;

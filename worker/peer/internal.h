@@ -76,7 +76,9 @@ struct tessi_peers {
     struct tessi_line_post *post; /* NULL: no lines */
     struct tessi_source post_source;
     size_t line_count;
+    uint32_t neighbour_count; /* peers whose memory is mapped */
     int64_t lines_used_ns; /* when something came over one */
+    uint32_t crowded; /* letters in a row from neighbours that ran on our processor and leave it to us to move */
     uint64_t run_id, nonce;
     uint32_t self;
     bool begun;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -20,6 +21,7 @@
 struct ring { /* one way; all of it is shared */
     _Alignas(64) atomic_uint_fast64_t written; /* bytes ever; by who sends */
     atomic_uint sender_waits;                  /* for room; cleared by who rings for it */
+    atomic_uint sender_processor;              /* where it ran when it sent last */
     _Alignas(64) atomic_uint_fast64_t read;    /* bytes ever; by who receives */
     atomic_uint receiver_sleeps;               /* cleared by who rings */
     _Alignas(64) uint8_t bytes[RING_BYTES];
@@ -320,6 +322,8 @@ bool tessi_line_send(struct tessi_line *line, const struct tessi_line_letter *le
         put(line, line->written + sizeof sizes + letter->header_size, letter->payload, letter->payload_size);
     }
     line->written += need;
+    int processor = sched_getcpu();
+    atomic_store_explicit(&line->out->sender_processor, (unsigned)processor, memory_order_relaxed);
     atomic_store(&line->out->written, line->written);
     if (atomic_load(&line->out->receiver_sleeps) != 0 && atomic_exchange(&line->out->receiver_sleeps, 0) != 0) {
         ring_bell(line);
@@ -363,6 +367,13 @@ bool tessi_line_receive(struct tessi_line *line, struct tessi_line_letter *lette
 bool tessi_line_broken(const struct tessi_line *line)
 {
     return line->is_broken;
+}
+
+bool tessi_line_shares_processor(const struct tessi_line *line)
+{
+    int processor = sched_getcpu();
+    return processor >= 0 &&
+           atomic_load_explicit(&line->in->sender_processor, memory_order_relaxed) == (unsigned)processor;
 }
 
 bool tessi_line_calls(const struct tessi_line *line)

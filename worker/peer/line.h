@@ -54,6 +54,9 @@ bool tessi_line_send(struct tessi_line *line, const struct tessi_line_letter *le
 bool tessi_line_receive(struct tessi_line *line, struct tessi_line_letter *letter);
 bool tessi_line_broken(const struct tessi_line *line);
 
+/* The other end ran on the calling thread's processor when it sent its latest letter: a hint. */
+bool tessi_line_shares_processor(const struct tessi_line *line);
+
 /* There is something to receive, or room that was missing. */
 bool tessi_line_calls(const struct tessi_line *line);
 /* From now on the bell is wanted, until the next receive. Look whether the line calls afterwards. */

@@ -13,6 +13,7 @@
 #include "core/net/server.h"
 #include "worker/peer/internal.h"
 
+#define CROWDED_MIN 8
 #define RETRY_NS (200 * TESSI_NS_PER_MS)
 /* A piece and its neighbourhood; between threads of one process frames are not copied and may be any size. */
 #define FRAME_BYTES_MAX (TESSI_PIECE_BYTES + (UINT64_C(1) << 20))
@@ -68,6 +69,7 @@ void tessi_peer_emit(struct peer *peer, enum tessi_flow_event_kind kind)
 static void neighbour_forget(struct peer *peer)
 {
     struct neighbour *neighbour = peer->neighbour;
+    peer->peers->neighbour_count -= neighbour != NULL ? 1 : 0;
     peer->neighbour = NULL;
     if (neighbour != NULL && neighbour->users == 0) {
         tessi_mapping_close(neighbour->mapping);
@@ -484,6 +486,7 @@ void tessi_peers_up(struct tessi_peers *peers, uint32_t id, const char *address,
             peer->neighbour = tessi_zalloc(sizeof *peer->neighbour);
             peer->neighbour->mapping = mapping;
             peer->neighbour->peers = peers;
+            peers->neighbour_count++;
         } else {
             tessi_log_event(TESSI_LOG_INFO, "memory_not_mapped", "peer=%" PRIu32 " reason=" TESSI_LOG_TEXT, id,
                             error.text);
@@ -704,6 +707,10 @@ bool tessi_peers_hear(struct tessi_peers *peers, int64_t now_ns)
     for (size_t i = 0; peers->line_count > 0 && i < peers->count; i++) {
         struct peer *peer = peers->all[i];
         bool own = tessi_peer_hear(peer, true), other = tessi_peer_hear(peer, false);
+        const struct tessi_line *spoken = other ? peer->in_line : own ? peer->out_line : NULL;
+        if (spoken != NULL && peer->id > peers->self) {
+            peers->crowded = tessi_line_shares_processor(spoken) ? peers->crowded + 1 : 0;
+        }
         if (own || other || peer->out_box.first != NULL || peer->in_box.first != NULL) {
             tessi_peer_touch(peer);
         }
@@ -736,6 +743,18 @@ bool tessi_peers_sleep(struct tessi_peers *peers)
         }
     }
     return !tessi_peers_called(peers);
+}
+
+bool tessi_peers_crowded(struct tessi_peers *peers)
+{
+    bool crowded = peers->crowded >= CROWDED_MIN;
+    peers->crowded = crowded ? 0 : peers->crowded;
+    return crowded;
+}
+
+uint32_t tessi_peers_neighbours(const struct tessi_peers *peers)
+{
+    return peers->neighbour_count;
 }
 
 int64_t tessi_peers_lines_used(const struct tessi_peers *peers)

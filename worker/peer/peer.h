@@ -99,6 +99,9 @@ void tessi_peers_unmap(void *mapping);
 bool tessi_peers_hear(struct tessi_peers *peers, int64_t now_ns);
 bool tessi_peers_called(const struct tessi_peers *peers); /* there is something to hear */
 int64_t tessi_peers_lines_used(const struct tessi_peers *peers); /* when last; INT64_MIN: no neighbours to hear */
+uint32_t tessi_peers_neighbours(const struct tessi_peers *peers); /* workers of this host */
+/* Neighbours that talk to us have been on our processor for some time, and it is for us to leave it: counts anew then. */
+bool tessi_peers_crowded(struct tessi_peers *peers);
 /* The loop is about to wait: neighbours wake it from now on. False: there is something to hear. */
 bool tessi_peers_sleep(struct tessi_peers *peers);
 /* After each wake: finished copies, room to send, connections to be made again. */

@@ -22,6 +22,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/relax.h"
 #include "worker/kernel/blas.h"
 
 #define DEPTH_DEFAULT 64
@@ -102,20 +103,13 @@ static void event_await(struct tessi_event *event, uint64_t ticket)
 
 /* --- the stream's thread --- */
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
-
 static void wait_for_end(struct tessi_stream *stream, uint64_t entry)
 {
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(&stream->ended, memory_order_acquire) >= entry) {
             return;
         }
-        relax();
+        tessi_relax();
     }
     (void)pthread_mutex_lock(&stream->lock);
     (void)atomic_fetch_add(&stream->waiting, 1);
