@@ -159,7 +159,7 @@ tess_status tess_wait(tess_array *array, uint64_t timeout_ms)
 #define AT_ONCE_BLOCKS 16
 
 /* Of a small result the blocks are asked for together with the work: the scheduler says where they will be, and the
- * workers answer when they have them, while the scheduler hears that they are done. */
+ * workers answer when they have them. The scheduler hears that they are done later than the program. */
 static enum tessi_status fetch_at_once(struct tessi_node *node, uint32_t id, tessi_piece_fn *piece, void *context,
                                        struct tessi_error *error)
 {
@@ -167,8 +167,12 @@ static enum tessi_status fetch_at_once(struct tessi_node *node, uint32_t id, tes
     struct tessi_error why = {0};
     enum tessi_status fetched = tessi_link_fetch(session->link, id, &node->layer->grid,
                                                  tessi_dtype_size(node->layer->dtype), piece, context, &why);
+    if (fetched == TESSI_OK) {
+        session->seconds = SECONDS_UNKNOWN;
+        return TESSI_OK;
+    }
     enum tessi_status status = wait_for(session, id, INT64_MAX, error); /* how it failed, if it did, is said better here */
-    return status == TESSI_OK && fetched != TESSI_OK ? tessi_fail(error, fetched, "%s", why.text) : status;
+    return status == TESSI_OK ? tessi_fail(error, fetched, "%s", why.text) : status;
 }
 
 /* Compute the node unless it is held, then hand its blocks to `piece`. */
@@ -203,7 +207,7 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
     }
     if (transient) {
         set_id(node, &node->pending, 0);
-        tessi_link_release(session->link, &id, 1);
+        tessi_link_release_when_done(session->link, id);
     }
     return status;
 }

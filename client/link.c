@@ -84,6 +84,33 @@ static enum tessi_status known_status(uint32_t code)
     return TESSI_FAILED;
 }
 
+/* The lock is held. */
+static void forget_wanted(struct tessi_link *link, struct tessi_wanted *wanted)
+{
+    tessi_free(wanted->text);
+    *wanted = link->wanted[--link->wanted_count];
+}
+
+static void post_release(struct tessi_link *link, uint32_t id)
+{
+    struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
+    message.as.release.ids = (struct tessi_id_list){&id, 1};
+    tessi_link_post(link, &message);
+}
+
+/* Layers that were released while they were under way and are not any more; the lock is held. */
+static void release_ended(struct tessi_link *link)
+{
+    for (size_t i = link->wanted_count; i-- > 0;) {
+        struct tessi_wanted *wanted = &link->wanted[i];
+        if (wanted->released && wanted->state != TESSI_LAYER_COMPUTING) {
+            link->elapsed_ns = wanted->elapsed_ns;
+            post_release(link, wanted->id);
+            forget_wanted(link, wanted);
+        }
+    }
+}
+
 static void take_refused(struct tessi_link *link, const struct tessi_msg_refused *refused)
 {
     for (size_t i = 0; i < link->wanted_count; i++) {
@@ -115,6 +142,10 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
             wanted->state = TESSI_LAYER_COMPLETE;
             wanted->elapsed_ns = message->as.done.elapsed_ns;
         }
+        if (wanted != NULL && wanted->released && link->settlers == 0) {
+            release_ended(link);
+            return;
+        }
     } else if (message->type == TESSI_MSG_FAILED) {
         wanted = find_wanted(link, message->as.failed.layer);
         if (wanted != NULL && wanted->state != TESSI_LAYER_FAILED) {
@@ -124,6 +155,7 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
         tessi_free(link->document);
         link->document = tessi_strdup(message->as.status_reply.json);
     }
+    release_ended(link);
     pthread_cond_broadcast(&link->changed);
 }
 
@@ -487,14 +519,29 @@ void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t cou
     for (size_t i = 0; i < count; i++) {
         struct tessi_wanted *wanted = find_wanted(link, ids[i]);
         if (wanted != NULL) {
-            tessi_free(wanted->text);
-            *wanted = link->wanted[--link->wanted_count];
+            forget_wanted(link, wanted);
         }
     }
     pthread_mutex_unlock(&link->lock);
     struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
     message.as.release.ids = (struct tessi_id_list){ids, count};
     queue_message(link, &message);
+}
+
+void tessi_link_release_when_done(struct tessi_link *link, uint32_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    struct tessi_wanted *wanted = find_wanted(link, id);
+    bool under_way = wanted != NULL && wanted->state == TESSI_LAYER_COMPUTING;
+    if (under_way) {
+        wanted->released = true; /* the news that it is done wakes the I/O thread anyway */
+    } else if (wanted != NULL) {
+        link->elapsed_ns = wanted->elapsed_ns;
+    }
+    pthread_mutex_unlock(&link->lock);
+    if (!under_way) {
+        tessi_link_release(link, &id, 1);
+    }
 }
 
 void tessi_link_cancel(struct tessi_link *link, uint32_t id)
@@ -606,6 +653,28 @@ enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const s
     TESS_ASSERT(tessi_transfer_finished(transfer, &outcome));
     tessi_transfer_destroy(transfer);
     return outcome.status == TESSI_OK ? TESSI_OK : tessi_fail(error, outcome.status, "%s", outcome.text);
+}
+
+static bool is_settled(const struct tessi_link *link)
+{
+    bool settled = true;
+    for (size_t i = 0; i < link->wanted_count; i++) {
+        settled = settled && !link->wanted[i].released;
+    }
+    return settled || link->fatal.status != TESSI_OK;
+}
+
+int64_t tessi_link_settle(struct tessi_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    link->settlers++;
+    while (!is_settled(link)) {
+        pthread_cond_wait(&link->changed, &link->lock);
+    }
+    link->settlers--;
+    int64_t elapsed_ns = link->elapsed_ns;
+    pthread_mutex_unlock(&link->lock);
+    return elapsed_ns;
 }
 
 void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers)

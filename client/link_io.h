@@ -65,6 +65,7 @@ struct tessi_wanted { /* a layer that the session asked for; guarded by the lock
     char *text;               /* owned */
     uint64_t done, total;
     int64_t elapsed_ns;
+    bool released; /* nobody asks for it any more: the scheduler is told when it is done */
 };
 
 struct tessi_link {
@@ -84,6 +85,8 @@ struct tessi_link {
     size_t served_count, served_capacity;
     uint32_t next_request;
     uint32_t watchers; /* callers who wait and want to see progress */
+    uint32_t settlers; /* callers who wait until no released layer is under way */
+    int64_t elapsed_ns; /* of the last released layer that was done */
     struct tessi_session_counts counts;
     uint32_t workers;
     char *document; /* the last status reply, owned, until somebody takes it */

@@ -219,6 +219,8 @@ tess_status tess_session_stats(tess_session *session, tess_stats *stats)
     char *document = NULL;
     enum tessi_status status = tessi_session_check(session, &error);
     if (status == TESSI_OK) {
+        int64_t elapsed_ns = tessi_link_settle(session->link);
+        session->seconds = session->seconds == SECONDS_UNKNOWN ? (double)elapsed_ns / 1e9 : session->seconds;
         status = tessi_link_status_document(session->link, &document, &error);
     }
     if (status != TESSI_OK) {

@@ -24,6 +24,8 @@ struct tess_scope {
     struct tess_array *arrays; /* a list through next and prev */
 };
 
+#define SECONDS_UNKNOWN (-1.0)
+
 struct tess_session {
     struct tessi_error first; /* status OK: no error yet */
     struct tessi_error fatal; /* why it could not be opened; status OK: it was */
@@ -39,7 +41,7 @@ struct tess_session {
     uint32_t mark;                   /* of the last walk over the graph */
     tess_progress_fn *progress;
     void *progress_context;
-    double seconds;       /* of the last computation waited for */
+    double seconds;       /* of the last computation waited for; SECONDS_UNKNOWN: the link knows */
     pthread_mutex_t lock; /* guards the `held` and `pending` fields of nodes, which tess_cancel reads */
 };
 
