@@ -155,18 +155,24 @@ tess_status tess_wait(tess_array *array, uint64_t timeout_ms)
 
 /* ——— fetching ——— */
 
-#define AT_ONCE_BYTES 65536 /* results that are asked for before they exist */
+#define AT_ONCE_BYTES 65536 /* results that are sent without being asked for */
 #define AT_ONCE_BLOCKS 16
 
-/* Of a small result the blocks are asked for together with the work: the scheduler says where they will be, and the
- * workers answer when they have them. The scheduler hears that they are done later than the program. */
+static bool is_small(const struct tessi_node *node)
+{
+    return node->session->progress == NULL && tessi_layer_bytes(node->layer) <= AT_ONCE_BYTES &&
+           tessi_layer_tasks(node->layer) <= AT_ONCE_BLOCKS;
+}
+
+/* The blocks of a small result are sent by the workers as soon as they have them. The scheduler hears that they are done
+ * later than the program. */
 static enum tessi_status fetch_at_once(struct tessi_node *node, uint32_t id, tessi_piece_fn *piece, void *context,
                                        struct tessi_error *error)
 {
     struct tess_session *session = node->session;
     struct tessi_error why = {0};
-    enum tessi_status fetched = tessi_link_fetch(session->link, id, &node->layer->grid,
-                                                 tessi_dtype_size(node->layer->dtype), piece, context, &why);
+    enum tessi_status fetched = tessi_link_fetch_pushed(session->link, id, &node->layer->grid,
+                                                        tessi_dtype_size(node->layer->dtype), piece, context, &why);
     if (fetched == TESSI_OK) {
         session->seconds = SECONDS_UNKNOWN;
         return TESSI_OK;
@@ -184,9 +190,11 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
     drop_failed_hold(node);
     uint32_t id = node->held;
     bool transient = id == 0;
+    bool pushed = transient && is_small(node);
     if (transient) {
         struct tessi_plan plan;
         tessi_plan_make(session, &node, 1, &plan);
+        plan.entries[node->position].layer->push = pushed;
         status = tessi_plan_submit(session, &plan, error);
         id = tessi_plan_id(&plan, node);
         tessi_plan_fini(&plan);
@@ -195,8 +203,7 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
         }
         set_id(node, &node->pending, id);
     }
-    if (transient && session->progress == NULL && tessi_layer_bytes(node->layer) <= AT_ONCE_BYTES &&
-        tessi_layer_tasks(node->layer) <= AT_ONCE_BLOCKS) {
+    if (pushed) {
         status = fetch_at_once(node, id, piece, context, error);
     } else {
         status = wait_for(session, id, INT64_MAX, error);

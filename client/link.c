@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 
 #define READY_MAX 16
+#define IDLE_NS (5 * TESSI_NS_PER_MS) /* that messages wait for company */
 #define STATUS_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 
 /* ——— what both sides use ——— */
@@ -57,6 +58,15 @@ static enum tessi_status wanted_failure(const struct tessi_wanted *wanted, struc
     return tessi_fail(error, wanted->status, "%s", text);
 }
 
+bool tessi_link_layer_complete(struct tessi_link *link, uint32_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    const struct tessi_wanted *wanted = find_wanted(link, id);
+    bool complete = wanted != NULL && wanted->state == TESSI_LAYER_COMPLETE;
+    pthread_mutex_unlock(&link->lock);
+    return complete;
+}
+
 enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error)
 {
     pthread_mutex_lock(&link->lock);
@@ -91,11 +101,13 @@ static void forget_wanted(struct tessi_link *link, struct tessi_wanted *wanted)
     *wanted = link->wanted[--link->wanted_count];
 }
 
+/* Of a small layer, which nobody waits for: told with the next message, if there is one soon. */
 static void post_release(struct tessi_link *link, uint32_t id)
 {
     struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
     message.as.release.ids = (struct tessi_id_list){&id, 1};
-    tessi_link_post(link, &message);
+    link->idle_ns = link->idle.first == NULL ? tessi_clock_now() : link->idle_ns;
+    tessi_mailbox_add(&link->idle, &message, NULL);
 }
 
 /* Layers that were released while they were under way and are not any more; the lock is held. */
@@ -135,6 +147,8 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
         if (link->watchers == 0) {
             return; /* nobody need be woken for it */
         }
+    } else if (message->type == TESSI_MSG_ACCEPTED) {
+        return;
     } else if (message->type == TESSI_MSG_DONE) {
         wanted = find_wanted(link, message->as.done.layer);
         link->counts = message->as.done.stats;
@@ -260,7 +274,12 @@ static void send_to_scheduler(struct tessi_link *link, int64_t now_ns)
         struct tessi_message heartbeat = {.type = TESSI_MSG_HEARTBEAT, .run_id = link->run_id};
         tessi_link_post(link, &heartbeat);
     }
-    if (link->out.first != NULL) {
+    bool overdue = link->idle.first != NULL && now_ns - link->idle_ns >= IDLE_NS;
+    if (link->out.first != NULL || overdue) {
+        struct tessi_mailbox hurried = link->out;
+        link->out = link->idle;
+        link->idle = (struct tessi_mailbox){0};
+        tessi_mailbox_move(&link->out, &hurried);
         link->sent_ns = now_ns;
         (void)tessi_mailbox_flush(&link->out, link->scheduler);
     }
@@ -281,6 +300,10 @@ static void *run(void *argument)
         send_to_scheduler(link, now_ns);
         int64_t beat_ns = link->sent_ns + link->heartbeat_ms * TESSI_NS_PER_MS / 2;
         next_ns = beat_ns < next_ns ? beat_ns : next_ns;
+        int64_t pushed_ns = link->transfer != NULL ? tessi_transfer_deadline(link->transfer) : INT64_MAX;
+        next_ns = pushed_ns < next_ns ? pushed_ns : next_ns;
+        int64_t idle_ns = link->idle.first != NULL ? link->idle_ns + IDLE_NS : INT64_MAX;
+        next_ns = idle_ns < next_ns ? idle_ns : next_ns;
         uint32_t count = tessi_poller_wait(link->poller, next_ns > now_ns ? next_ns - now_ns : 0, ready, READY_MAX);
         for (uint32_t i = 0; i < count; i++) {
             if (ready[i].owner == link) {
@@ -366,6 +389,7 @@ static void free_link(struct tessi_link *link)
     }
     tessi_poller_destroy(link->poller);
     tessi_mailbox_fini(&link->out);
+    tessi_mailbox_fini(&link->idle);
     tessi_mailbox_fini(&link->queued);
     tessi_serve_fini(link);
     for (size_t i = 0; i < link->wanted_count; i++) {
@@ -636,11 +660,9 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
     return status;
 }
 
-enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
-                                   size_t element_bytes, tessi_piece_fn *piece, void *context,
-                                   struct tessi_error *error)
+static enum tessi_status run_transfer(struct tessi_link *link, struct tessi_transfer *transfer,
+                                      struct tessi_error *error)
 {
-    struct tessi_transfer *transfer = tessi_transfer_create(link->id, id, grid, element_bytes, piece, context);
     pthread_mutex_lock(&link->lock);
     TESS_ASSERT(link->asked == NULL); /* a session is used by one thread at a time */
     link->asked = transfer;
@@ -675,6 +697,20 @@ int64_t tessi_link_settle(struct tessi_link *link)
     int64_t elapsed_ns = link->elapsed_ns;
     pthread_mutex_unlock(&link->lock);
     return elapsed_ns;
+}
+
+enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                   size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                   struct tessi_error *error)
+{
+    return run_transfer(link, tessi_transfer_create(link->id, id, grid, element_bytes, false, piece, context), error);
+}
+
+enum tessi_status tessi_link_fetch_pushed(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                          size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                          struct tessi_error *error)
+{
+    return run_transfer(link, tessi_transfer_create(link->id, id, grid, element_bytes, true, piece, context), error);
 }
 
 void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers)

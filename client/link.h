@@ -68,6 +68,11 @@ enum tessi_status tessi_link_fetch(struct tessi_link *link, uint32_t id, const s
                                    size_t element_bytes, tessi_piece_fn *piece, void *context,
                                    struct tessi_error *error);
 
+/* The same for a layer that was submitted with `push`. */
+enum tessi_status tessi_link_fetch_pushed(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid,
+                                          size_t element_bytes, tessi_piece_fn *piece, void *context,
+                                          struct tessi_error *error);
+
 /* Counters as the scheduler last told them, and the number of workers now. */
 void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers);
 

@@ -98,6 +98,8 @@ struct tessi_link {
     struct tessi_poller *poller;
     struct tessi_client *scheduler;
     struct tessi_mailbox out; /* for the scheduler */
+    struct tessi_mailbox idle; /* likewise, but in no hurry: goes with what comes next */
+    int64_t idle_ns;           /* since when there is some */
     int64_t sent_ns;          /* last message to the scheduler */
     struct tessi_remote **peers;
     size_t peer_count, peer_capacity;
@@ -119,6 +121,9 @@ void tessi_link_post(struct tessi_link *link, const struct tessi_message *messag
 /* The connection has ended; the first reason stays. Takes the lock. */
 void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const char *text);
 
+/* Whether the scheduler has said that the layer is done. Takes the lock. */
+bool tessi_link_layer_complete(struct tessi_link *link, uint32_t id);
+
 /* How a layer has failed, as the scheduler said; OK when it has not. Takes the lock. */
 enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error);
 
@@ -129,6 +134,7 @@ void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address);
 void tessi_remote_lost(struct tessi_link *link, uint32_t id);
 /* Whether messages can be sent to it now; begins to connect when they cannot. */
 bool tessi_remote_ready(struct tessi_remote *peer, int64_t now_ns);
+bool tessi_remotes_welcomed(const struct tessi_link *link); /* there are workers, and all can send to us now */
 void tessi_remote_send(struct tessi_remote *peer, const struct tessi_message *message);
 void tessi_remote_receive(struct tessi_remote *peer);
 /* Connect those that are wanted and may be tried again, close those that ended, flush. Returns when to come again. */
@@ -145,9 +151,11 @@ void tessi_serve_fini(struct tessi_link *link);
 /* ---- Transfers (transfer.c) ---- */
 
 struct tessi_transfer *tessi_transfer_create(uint32_t session, uint32_t layer, const struct tessi_grid *grid,
-                                             size_t element_bytes, tessi_piece_fn *piece, void *context);
+                                             size_t element_bytes, bool pushed, tessi_piece_fn *piece,
+                                             void *context);
 void tessi_transfer_destroy(struct tessi_transfer *transfer);
 void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns); /* ask for what may be asked for now */
+int64_t tessi_transfer_deadline(const struct tessi_transfer *transfer); /* of the next pump; INT64_MAX: none */
 void tessi_transfer_location(struct tessi_link *link, const struct tessi_spans *spans);
 void tessi_transfer_message(struct tessi_link *link, struct tessi_remote *peer, const struct tessi_message *message,
                             struct tessi_frame *payload, uint32_t payload_count);

@@ -117,6 +117,16 @@ bool tessi_remote_ready(struct tessi_remote *peer, int64_t now_ns)
     return peer->client != NULL && peer->welcomed && !peer->gone && !peer->lost;
 }
 
+bool tessi_remotes_welcomed(const struct tessi_link *link)
+{
+    bool welcomed = link->peer_count > 0;
+    for (size_t i = 0; i < link->peer_count && welcomed; i++) {
+        const struct tessi_remote *peer = link->peers[i];
+        welcomed = peer->lost || (peer->client != NULL && peer->welcomed && !peer->gone);
+    }
+    return welcomed;
+}
+
 void tessi_remote_send(struct tessi_remote *peer, const struct tessi_message *message)
 {
     tessi_mailbox_add(&peer->out, message, NULL);

@@ -6,7 +6,10 @@
  *
  *      LOCATING ──location──▶ LOCATED ──READ──▶ READING ──inline──▶ (done)
  *         ▲                      ▲                 │ └──offer──▶ OFFERED ──PULL──▶ PULLING ──pieces──▶ (done)
- *         └── ask, peer gone ────┴──── moved ──────┘ */
+ *         └── ask, peer gone ────┴──── moved ──────┘
+ *
+ * Blocks of a layer that was submitted with `push` come by themselves from workers that we are connected to: nobody is
+ * asked for them (PUSHED) unless the layer is done and they are still not here. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,11 +17,13 @@
 #include "client/link_io.h"
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/clock.h"
 
 #define WINDOW 1024u                    /* blocks under way */
 #define PULL_BYTES (UINT64_C(64) << 20) /* pulled and not yet here, but at least one block */
+#define PUSH_NS (2 * TESSI_NS_PER_MS)   /* after the layer is done, until what was not pushed is asked for */
 
-enum slot_state { SLOT_FREE, SLOT_LOCATING, SLOT_LOCATED, SLOT_READING, SLOT_OFFERED, SLOT_PULLING };
+enum slot_state { SLOT_FREE, SLOT_PUSHED, SLOT_LOCATING, SLOT_LOCATED, SLOT_READING, SLOT_OFFERED, SLOT_PULLING };
 
 struct slot {
     enum slot_state state;
@@ -33,6 +38,8 @@ struct tessi_transfer {
     size_t element_bytes;
     tessi_piece_fn *piece;
     void *context;
+    bool pushed;     /* blocks come by themselves */
+    int64_t done_ns; /* when the layer was found to be done; 0: it was not */
     uint64_t blocks;
     uint64_t next;      /* the first block that is not under way yet */
     uint64_t remaining; /* blocks not taken yet */
@@ -44,13 +51,15 @@ struct tessi_transfer {
 };
 
 struct tessi_transfer *tessi_transfer_create(uint32_t session, uint32_t layer, const struct tessi_grid *grid,
-                                             size_t element_bytes, tessi_piece_fn *piece, void *context)
+                                             size_t element_bytes, bool pushed, tessi_piece_fn *piece,
+                                             void *context)
 {
     struct tessi_transfer *transfer = tessi_zalloc(sizeof *transfer);
     transfer->session = session;
     transfer->layer = layer;
     tessi_grid_copy(&transfer->grid, grid);
     transfer->element_bytes = element_bytes;
+    transfer->pushed = pushed;
     transfer->piece = piece;
     transfer->context = context;
     transfer->blocks = tessi_grid_blocks(grid);
@@ -127,15 +136,39 @@ static void begin_blocks(struct tessi_link *link, struct tessi_transfer *transfe
     for (uint32_t s = 0; s < WINDOW && transfer->next < transfer->blocks; s++) {
         struct slot *slot = &transfer->slots[s];
         if (slot->state == SLOT_FREE) {
-            *slot = (struct slot){.state = SLOT_LOCATING, .index = transfer->next++};
+            *slot = (struct slot){.state = transfer->pushed ? SLOT_PUSHED : SLOT_LOCATING, .index = transfer->next++};
             tessi_map_put(&transfer->by_index, (struct tessi_map_key){0, slot->index}, s);
             transfer->under_way++;
             span.count++;
         }
     }
-    struct tessi_message message = {.type = TESSI_MSG_LOCATE, .run_id = link->run_id};
-    message.as.locate.spans = tessi_spans_view(&span, 1);
-    tessi_link_post(link, &message);
+    if (!transfer->pushed) {
+        struct tessi_message message = {.type = TESSI_MSG_LOCATE, .run_id = link->run_id};
+        message.as.locate.spans = tessi_spans_view(&span, 1);
+        tessi_link_post(link, &message);
+    }
+}
+
+/* A worker whose connection to us is not there could not send what it made. */
+static void watch_pushes(struct tessi_link *link, struct tessi_transfer *transfer, int64_t now_ns)
+{
+    if (transfer->next == 0) {
+        transfer->pushed = tessi_remotes_welcomed(link);
+    } else if (transfer->done_ns == 0) {
+        transfer->done_ns = tessi_link_layer_complete(link, transfer->layer) ? now_ns : 0;
+    } else if (now_ns - transfer->done_ns >= PUSH_NS) {
+        transfer->pushed = false;
+        for (uint32_t s = 0; s < WINDOW; s++) {
+            if (transfer->slots[s].state == SLOT_PUSHED) {
+                locate_again(link, transfer, &transfer->slots[s]);
+            }
+        }
+    }
+}
+
+int64_t tessi_transfer_deadline(const struct tessi_transfer *transfer)
+{
+    return transfer->pushed && transfer->done_ns != 0 ? transfer->done_ns + PUSH_NS : INT64_MAX;
 }
 
 /* READ all that is known to lie at one worker with one message. */
@@ -178,6 +211,9 @@ void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns)
     if (tessi_link_layer_failure(link, transfer->layer, &failure) != TESSI_OK) {
         tessi_transfer_fail(transfer, failure.status, failure.text);
         return;
+    }
+    if (transfer->pushed) {
+        watch_pushes(link, transfer, now_ns);
     }
     begin_blocks(link, transfer);
     for (uint32_t s = 0; s < WINDOW && transfer->under_way > 0; s++) {
@@ -270,14 +306,20 @@ static void take(struct tessi_transfer *transfer, struct slot *slot, uint64_t of
     }
 }
 
-/* The slot that a peer's message is about; NULL when it is stale. */
-static struct slot *addressed(struct tessi_transfer *transfer, const struct tessi_remote *peer, struct tessi_task task)
+/* The slot of the task's block; NULL when none is under way. */
+static struct slot *slot_of(struct tessi_transfer *transfer, struct tessi_task task)
 {
     if (transfer == NULL || transfer->error.status != TESSI_OK || task.session != transfer->session ||
         task.layer != transfer->layer) {
         return NULL;
     }
-    struct slot *slot = find_slot(transfer, task.index);
+    return find_slot(transfer, task.index);
+}
+
+/* The slot that a peer's message is about; NULL when it is stale. */
+static struct slot *addressed(struct tessi_transfer *transfer, const struct tessi_remote *peer, struct tessi_task task)
+{
+    struct slot *slot = slot_of(transfer, task);
     return slot != NULL && slot->worker == peer->id ? slot : NULL;
 }
 
@@ -294,8 +336,9 @@ void tessi_transfer_message(struct tessi_link *link, struct tessi_remote *peer, 
     struct tessi_transfer *transfer = link->transfer;
     struct slot *slot = NULL;
     if (message->type == TESSI_MSG_READY_INLINE) {
-        slot = addressed(transfer, peer, message->as.ready_inline.task);
-        if (slot != NULL && slot->state == SLOT_READING) {
+        /* It may have been pushed, by whoever made it, before we have asked or been answered. */
+        slot = slot_of(transfer, message->as.ready_inline.task);
+        if (slot != NULL && slot->state <= SLOT_READING) {
             take(transfer, slot, 0, payload, payload_count);
         }
     } else if (message->type == TESSI_MSG_READY_OFFER) {

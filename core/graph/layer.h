@@ -58,6 +58,7 @@ struct tessi_layer {
     uint32_t ninputs;
     struct tessi_input input[TESSI_INPUTS_MAX];
     struct tessi_wishes wishes;
+    bool push; /* its client waits for the blocks: small ones are sent there as soon as they are made */
     union {
         struct tessi_scalar full;
         struct {

@@ -270,8 +270,10 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     struct submission *submission = &session->submissions[session->submission_count++];
     *submission = (struct submission){0};
     struct sched_layer **added = tessi_alloc((event->layer_count + 1) * sizeof *added);
+    bool pushed = false;
     for (size_t i = 0; i < event->layer_count; i++) {
         added[i] = add_layer(session, event->layers[i], sched->now_ns);
+        pushed = pushed || added[i]->layer->push;
         added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0);
         note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LAYER,
                                                 .session = session->id,
@@ -291,7 +293,9 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     for (size_t w = 0; w < event->id_count; w++) {
         want(sched, layer_find(session, event->ids[w]));
     }
-    emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
+    if (!pushed) { /* else the blocks say it */
+        emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
+    }
     choose_lanes(sched, added, event->layer_count);
     order_layers(sched, added, event->layer_count);
     place_layers(sched, added, event->layer_count);

@@ -394,6 +394,9 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
 static void report_progress(struct tessi_sched *sched, struct sched_layer *layer, bool last)
 {
     const struct submission *submission = &layer->session->submissions[layer->submission];
+    if (layer->layer->push) {
+        return; /* who is sent the blocks looks at nothing else */
+    }
     if (submission->done == layer->progress_done && !last) {
         return;
     }

@@ -179,7 +179,7 @@ static void pack_wishes(struct tessi_buffer *buffer, const struct tessi_wishes *
 
 void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *layer)
 {
-    tessi_pack_array(buffer, 8);
+    tessi_pack_array(buffer, 9);
     tessi_pack_u64(buffer, layer->session);
     tessi_pack_u64(buffer, layer->id);
     tessi_pack_u64(buffer, (uint64_t)layer->op);
@@ -195,6 +195,7 @@ void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *lay
     }
     pack_parameters(buffer, layer);
     pack_wishes(buffer, &layer->wishes);
+    tessi_pack_bool(buffer, layer->push);
 }
 
 /* ——— unpacking ——— */
@@ -513,7 +514,7 @@ static bool unpack_body(struct tessi_scan *scan, struct tessi_layer *layer)
             return false;
         }
     }
-    return unpack_parameters(scan, layer) && unpack_wishes(scan, &layer->wishes);
+    return unpack_parameters(scan, layer) && unpack_wishes(scan, &layer->wishes) && tessi_scan_bool(scan, &layer->push);
 }
 
 enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer **layer, struct tessi_error *error)
@@ -521,7 +522,7 @@ enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer
     uint32_t session, id, op;
     enum tessi_dtype dtype = TESSI_BOOL;
     *layer = NULL;
-    if (!tessi_scan_array_of(scan, 8) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
+    if (!tessi_scan_array_of(scan, 9) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
         !tessi_scan_u32(scan, &op) || !unpack_dtype(scan, &dtype)) {
         return tessi_scan_status(scan, error);
     }

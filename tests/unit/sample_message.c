@@ -213,6 +213,7 @@ struct tessi_layer *sample_layer(struct sample *sample, enum tessi_op op)
 {
     struct tessi_layer *layer =
         tessi_layer_create((uint32_t)sample_next(sample), (uint32_t)sample_next(sample) / 2, op, TESSI_F64);
+    layer->push = (sample_next(sample) & 1) != 0;
     uint32_t ndim = op == TESSI_OP_ARANGE || op == TESSI_OP_OPAQUE ? 1
                     : op == TESSI_OP_EYE || op == TESSI_OP_MATMUL  ? 2
                                                                    : (uint32_t)sample_between(sample, 1, 4);

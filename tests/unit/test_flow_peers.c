@@ -226,6 +226,33 @@ static void test_leases_of_a_lost_peer_end(void **state)
     destroy(&bench);
 }
 
+/* Blocks that a client waits for go there as soon as they are made: small ones, and while it is there. */
+static void test_small_blocks_are_pushed(void **state)
+{
+    (void)state;
+    struct bench bench = create(20 * LARGE, 0, 1);
+    struct tessi_layer *small = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, SMALL);
+    struct tessi_layer *large = layer_source(SESSION, 2, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    small->push = large->push = true;
+    layer(&bench, small);
+    layer(&bench, large);
+    make(&bench, 1, 0, 0);
+    struct tessi_flow_action sent = the(&bench, TESSI_FLOW_SEND_INLINE);
+    assert_int_equal(sent.peer, SESSION);
+    assert_int_equal(sent.task.index, 0);
+    make(&bench, 2, 0, 1);
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_INLINE), 0);
+    peer_up(&bench, SESSION, false);
+    make(&bench, 1, 1, 2);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_INLINE).peer, SESSION);
+    peer_lost(&bench, SESSION);
+    make(&bench, 1, 2, 3);
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_INLINE), 0);
+    tessi_layer_destroy(small);
+    tessi_layer_destroy(large);
+    destroy(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_peer_lost),
         cmocka_unit_test(test_revoke_waits_for_the_step),
         cmocka_unit_test(test_serving),
+        cmocka_unit_test(test_small_blocks_are_pushed),
         cmocka_unit_test(test_leases_of_a_lost_peer_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

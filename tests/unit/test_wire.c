@@ -140,6 +140,7 @@ static void assert_layers_equal(const struct tessi_layer *a, const struct tessi_
     assert_true(a->session == b->session && a->id == b->id && a->op == b->op && a->dtype == b->dtype);
     assert_true(tessi_grid_equal(&a->grid, &b->grid));
     assert_int_equal(a->ninputs, b->ninputs);
+    assert_true(a->push == b->push);
     for (uint32_t i = 0; i < a->ninputs; i++) {
         assert_true(a->input[i].layer == b->input[i].layer && a->input[i].dtype == b->input[i].dtype);
         assert_true(tessi_grid_equal(&a->input[i].grid, &b->input[i].grid));

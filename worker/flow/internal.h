@@ -481,6 +481,7 @@ void tessi_flow_on_read(struct tessi_flow *flow, const struct tessi_flow_event *
 void tessi_flow_on_pull(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_release(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_serve_parked(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_push(struct tessi_flow *flow, uint32_t block); /* to its client, if that waits for it and it is small */
 /* Parked readers are sent to `worker`, or back to the scheduler when it is 0. */
 void tessi_flow_turn_away(struct tessi_flow *flow, uint32_t block, uint32_t worker, uint32_t epoch);
 void tessi_flow_lease_end(struct tessi_flow *flow, uint32_t block); /* one lease fewer */

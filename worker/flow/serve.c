@@ -60,6 +60,20 @@ void tessi_flow_serve_parked(struct tessi_flow *flow, uint32_t handle)
     }
 }
 
+void tessi_flow_push(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct flow_block *block = flow_block(flow, handle);
+    const struct flow_layer *layer = flow_layer(flow, block->layer);
+    if (!layer->layer->push || block->bytes > TESSI_INLINE_BYTES) {
+        return;
+    }
+    uint32_t peer = tessi_map_get(&flow->peer_of, (struct tessi_map_key){0, layer->session});
+    if (peer == TESSI_MAP_NONE || !flow_peer(flow, peer)->lost) {
+        flow->served_bytes += block->bytes;
+        (void)answer(flow, TESSI_FLOW_SEND_INLINE, handle, layer->session);
+    }
+}
+
 void tessi_flow_turn_away(struct tessi_flow *flow, uint32_t handle, uint32_t worker, uint32_t epoch)
 {
     const struct flow_block *block = flow_block(flow, handle);

@@ -363,6 +363,7 @@ void tessi_flow_task_finish(struct tessi_flow *flow, uint32_t handle)
     flow->largest_bytes = block->bytes > flow->largest_bytes ? block->bytes : flow->largest_bytes;
     tessi_flow_block_set_source(flow, block_handle, 0);
     tessi_flow_block_move(flow, block_handle, FLOW_LOCAL);
+    tessi_flow_push(flow, block_handle);
     tessi_flow_serve_parked(flow, block_handle);
 }
 
