@@ -20,7 +20,7 @@
 #include "worker/flow/flow.h"
 #include "worker/gpu/gpus.h"
 #include "worker/peer/peer.h"
-#include "worker/settings.h"
+#include "worker/processor.h"
 #include "worker/slots.h"
 #include "worker/store/store.h"
 #include "worker/trace/trace.h"
@@ -51,7 +51,7 @@ struct tessi_worker {
     char processor[TESSI_WIRE_NAME_MAX + 1];
     struct tessi_resources resources;
     uint32_t threads, processors;
-    int64_t vain_until_ns, moved_ns; /* see attend_lines() */
+    int64_t vain_until_ns; /* see attend_lines() */
     struct tessi_processor_stay stay;
     uint64_t memory_bytes, spill_bytes;
     const char *spill_dir; /* NULL: none */

@@ -18,16 +18,6 @@
 
 #define PROBE_TIMEOUT_NS (3 * TESSI_NS_PER_S)
 
-uint32_t tessi_settings_processors(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) {
-        return 1;
-    }
-    int count = CPU_COUNT(&set);
-    return count > 0 ? (uint32_t)count : 1;
-}
-
 uint32_t tessi_settings_processor(uint32_t nth)
 {
     cpu_set_t set;
@@ -40,31 +30,6 @@ uint32_t tessi_settings_processor(uint32_t nth)
         }
     }
     return 0;
-}
-
-void tessi_settings_change_processor(struct tessi_processor_stay *stay)
-{
-    cpu_set_t other;
-    int here = sched_getcpu();
-    if (here < 0 || stay->stays || sched_getaffinity(0, sizeof stay->allowed, &stay->allowed) != 0 ||
-        CPU_COUNT(&stay->allowed) < 2) {
-        return;
-    }
-    size_t to = (size_t)here;
-    do {
-        to = (to + 1) % CPU_SETSIZE;
-    } while (!CPU_ISSET(to, &stay->allowed));
-    CPU_ZERO(&other);
-    CPU_SET(to, &other);
-    stay->stays = sched_setaffinity(0, sizeof other, &other) == 0;
-}
-
-void tessi_settings_let_go(struct tessi_processor_stay *stay)
-{
-    if (stay->stays) {
-        stay->stays = false;
-        (void)sched_setaffinity(0, sizeof stay->allowed, &stay->allowed);
-    }
 }
 
 /* ——— memory ——— */

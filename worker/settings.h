@@ -2,25 +2,14 @@
 #ifndef TESSI_WORKER_SETTINGS_H
 #define TESSI_WORKER_SETTINGS_H
 
-#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/base/status.h"
 
-/* Processors that this process may run on; ≥ 1. */
-uint32_t tessi_settings_processors(void);
-/* The number of the nth of them. */
+/* The number of the nth processor that this process may run on (processor.h). */
 uint32_t tessi_settings_processor(uint32_t nth);
-
-/* Send the calling thread to another of them, where it stays until it is let go: `stay` keeps those where it may be. */
-struct tessi_processor_stay {
-    bool stays;
-    cpu_set_t allowed;
-};
-void tessi_settings_change_processor(struct tessi_processor_stay *stay);
-void tessi_settings_let_go(struct tessi_processor_stay *stay);
 
 /* The smaller of physical memory and the limits of our control groups (v1 and v2), in bytes. */
 uint64_t tessi_settings_memory(void);

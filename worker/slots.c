@@ -9,6 +9,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "worker/device/cpu/cpu.h"
+#include "worker/processor.h"
 #include "worker/settings.h"
 
 #define UNSEEN_NS INT64_C(100000) /* run time after which the owner hears of steps that have ended, at the latest */
@@ -161,7 +162,7 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     memset(slots->all, 0, config->count * sizeof *slots->all);
     struct tessi_device_options device = {.blas_family = config->blas_family};
     TESSI_TRY(tessi_device_cpu.open(&device, &slots->device, error));
-    uint32_t processors = tessi_settings_processors();
+    uint32_t processors = tessi_processors();
     for (uint32_t i = 0; i < config->count; i++) {
         char lane[32];
         (void)snprintf(lane, sizeof lane, "slot %" PRIu32, i);

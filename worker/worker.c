@@ -29,7 +29,6 @@ enum {
 #define ATTEND_NS INT64_C(50000) /* what two wake-ups take */
 #define ATTEND_AFTER_NS INT64_C(1000000)
 #define VAIN_MAX_NS INT64_C(100000000) /* looking in vain that is paid back later */
-#define STAY_NS INT64_C(20000000) /* on a processor of one's own, before the system may choose again */
 #define ABSENCE_MAX_NS INT64_C(15000000000) /* half of the time after which ZeroMQ gives a silent connection up */
 #define ABSENCE_HEARTBEATS 2.5               /* half of those after which the scheduler gives a worker up */
 
@@ -237,7 +236,7 @@ static enum tessi_status create_parts(struct tessi_worker *worker, const struct 
     bool inproc = worker->scheduler.scheme == TESSI_SCHEME_INPROC;
     TESSI_TRY(tessi_settings_families(config->blas_core, inproc, worker->kernels, sizeof worker->kernels, error));
     TESSI_TRY(find_gpus(worker, error));
-    worker->processors = tessi_settings_processors();
+    worker->processors = tessi_processors();
     worker->threads = config->threads > 0 ? config->threads : worker->processors;
     worker->memory_bytes = config->memory_bytes > 0 ? config->memory_bytes : tessi_worker_default_memory();
     choose_spill(worker);
@@ -383,16 +382,13 @@ static void attend_lines(struct tessi_worker *worker)
     uint32_t share = worker->processors / (1 + tessi_peers_neighbours(worker->peers));
     int64_t used_ns = tessi_peers_lines_used(worker->peers);
     if (used_ns == INT64_MIN || worker->now_ns - used_ns > ATTEND_AFTER_NS || tessi_slots_busy(worker->slots) >= share) {
-        tessi_settings_let_go(&worker->stay);
+        tessi_processor_let_go(&worker->stay, worker->now_ns, true);
         return;
     }
     int64_t begun_ns = tessi_clock_now(), now_ns = begun_ns;
-    if (begun_ns - worker->moved_ns > STAY_NS) {
-        tessi_settings_let_go(&worker->stay);
-        if (tessi_peers_crowded(worker->peers)) {
-            worker->moved_ns = begun_ns;
-            tessi_settings_change_processor(&worker->stay);
-        }
+    tessi_processor_let_go(&worker->stay, begun_ns, false);
+    if (tessi_peers_crowded(worker->peers)) {
+        (void)tessi_processor_leave(&worker->stay, begun_ns);
     }
     if (worker->vain_until_ns - begun_ns > VAIN_MAX_NS) {
         return;

@@ -233,11 +233,16 @@ uint64_t tessi_grid_blocks(const struct tessi_grid *grid)
 
 void tessi_grid_coords(const struct tessi_grid *grid, uint64_t index, uint64_t *coords)
 {
-    for (uint32_t d = grid->ndim; d-- > 0;) {
+    for (uint32_t d = grid->ndim; d-- > 1;) { /* divisions are most of what a short task's arithmetic costs */
         coords[d] = index % grid->axis[d].count;
         index /= grid->axis[d].count;
     }
-    TESS_ASSERT(index == 0);
+    if (grid->ndim > 0) {
+        coords[0] = index;
+        TESS_ASSERT(index < grid->axis[0].count);
+    } else {
+        TESS_ASSERT(index == 0);
+    }
 }
 
 uint64_t tessi_grid_index(const struct tessi_grid *grid, const uint64_t *coords)

@@ -19,7 +19,7 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
 #define AHEAD_NS INT64_C(500000)      /* steps queue up for so long */
 #define HANDOVER_NS INT64_C(10000000) /* another may wait behind one step that takes less: it hides the hand-over */
 #define SHORT_NS INT64_C(200000)      /* steps that others may queue up behind */
-#define CROSS_NS INT64_C(3000)        /* until one slot knows that another's step has ended */
+#define CROSS_NS INT64_C(1500)        /* until one slot knows that another's step has ended */
 #define UNKNOWN_NS INT64_C(1000000)   /* of a step, until one of its layer has been measured */
 #define STREAMS_PER_SLOT 2 /* started tasks of several steps: more of their accumulators would fill the memory */
 

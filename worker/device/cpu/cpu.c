@@ -24,6 +24,7 @@
 #include "core/base/clock.h"
 #include "core/base/relax.h"
 #include "worker/kernel/blas.h"
+#include "worker/processor.h"
 
 #define DEPTH_DEFAULT 64
 #define DEPTH_MAX 65536
@@ -52,6 +53,8 @@ struct entry {
 
 struct tessi_device {
     uint64_t total_bytes;
+    uint32_t processors;
+    atomic_uint streams; /* open ones */
     _Atomic(struct tessi_stream *) closed; /* kept to the end: entries of other streams may still ask for their outcomes */
 };
 
@@ -74,9 +77,11 @@ struct tessi_stream {
     _Alignas(64) atomic_uint_fast64_t taken;     /* out of the ring; this and what follows is written by the thread */
     atomic_uint_fast64_t ended;
     atomic_uint_fast64_t failed; /* number of the last entry that did not end well */
+    atomic_int processor;        /* where the last entry was begun */
     _Alignas(64) atomic_uint turn;    /* enum turn; the thread waits for `filled` unless it is its own */
     atomic_uint waiting;              /* threads that wait for `progress` */
     atomic_bool closing;
+    struct tessi_processor_stay stay; /* of the thread */
     pthread_mutex_t lock;
     pthread_cond_t filled;
     pthread_cond_t progress;
@@ -103,9 +108,23 @@ static void event_await(struct tessi_event *event, uint64_t ticket)
 
 /* --- the stream's thread --- */
 
-static void wait_for_end(struct tessi_stream *stream, uint64_t entry)
+/* It is worth looking while the other runs at the same time: on a processor of its own. */
+static bool runs_beside(struct tessi_stream *own, const struct tessi_stream *other)
 {
-    for (int i = 0; i < SPINS; i++) {
+    if (atomic_load_explicit(&own->device->streams, memory_order_relaxed) > own->device->processors) {
+        return false;
+    }
+    return atomic_load_explicit(&other->processor, memory_order_relaxed) != sched_getcpu() ||
+           tessi_processor_leave(&own->stay, tessi_clock_now());
+}
+
+static void wait_for_end(struct tessi_stream *own, struct tessi_stream *stream, uint64_t entry)
+{
+    if (own->stay.stays) {
+        tessi_processor_let_go(&own->stay, tessi_clock_now(), false);
+    }
+    int looks = runs_beside(own, stream) ? SPINS : 0;
+    for (int i = 0; i < looks; i++) {
         if (atomic_load_explicit(&stream->ended, memory_order_acquire) >= entry) {
             return;
         }
@@ -142,7 +161,7 @@ static enum tessi_status await(struct tessi_stream *stream, const struct tessi_l
     for (uint32_t i = 0; i < launch->after_count; i++) {
         struct tessi_stream *other = launch->after[i].stream;
         if (other != stream && atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
-            wait_for_end(other, launch->after[i].last);
+            wait_for_end(stream, other, launch->after[i].last);
         }
         well = well && atomic_load_explicit(&other->failed, memory_order_relaxed) < launch->after[i].first;
     }
@@ -214,6 +233,7 @@ static bool turn_pass(struct tessi_stream *stream, enum turn from, enum turn to)
 /* False when the stream closes and nothing is left. */
 static bool sleep_until_filled(struct tessi_stream *stream)
 {
+    tessi_processor_let_go(&stream->stay, 0, true);
     (void)pthread_mutex_lock(&stream->lock);
     atomic_store(&stream->turn, TURN_NOBODY);
     for (;;) {
@@ -239,6 +259,10 @@ static void run_next(struct tessi_stream *stream)
     /* Copied out, so that its place can be filled again while it runs. */
     struct entry entry = stream->ring[taken % stream->depth];
     atomic_store_explicit(&stream->taken, taken + 1, memory_order_release);
+    int here = sched_getcpu();
+    if (atomic_load_explicit(&stream->processor, memory_order_relaxed) != here) {
+        atomic_store_explicit(&stream->processor, here, memory_order_relaxed);
+    }
     run_entry(stream, &entry);
 }
 
@@ -339,6 +363,7 @@ static enum tessi_status cpu_open(const struct tessi_device_options *options, st
         return tessi_fail(error, TESSI_IO, "the size of the memory cannot be read");
     }
     *device = tessi_zalloc(sizeof **device);
+    (*device)->processors = tessi_processors();
     (*device)->total_bytes = (uint64_t)info.totalram * info.mem_unit;
     return TESSI_OK;
 }
@@ -480,6 +505,7 @@ static enum tessi_status cpu_stream_open(struct tessi_device *device, const stru
         return tessi_fail(error, failure == EINVAL ? TESSI_INVALID : TESSI_NOMEM, "a stream's thread cannot start%s: %s",
                           options->pin ? " on its processor" : "", strerror(failure));
     }
+    (void)atomic_fetch_add(&device->streams, 1);
     *out = stream;
     return TESSI_OK;
 }
@@ -493,6 +519,7 @@ static void cpu_stream_close(struct tessi_stream *stream)
     (void)turn_pass(stream, TURN_NOBODY, TURN_THREAD);
     wake_thread(stream);
     (void)pthread_join(stream->thread, NULL);
+    (void)atomic_fetch_sub(&stream->device->streams, 1);
     stream->next_closed = atomic_load(&stream->device->closed);
     while (!atomic_compare_exchange_weak(&stream->device->closed, &stream->next_closed, stream)) {
     }
