@@ -195,10 +195,14 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
         struct tessi_plan plan;
         tessi_plan_make(session, &node, 1, &plan);
         plan.entries[node->position].layer->push = pushed;
+        if (pushed) {
+            tessi_link_hold(session->link, true);
+        }
         status = tessi_plan_submit(session, &plan, error);
         id = tessi_plan_id(&plan, node);
         tessi_plan_fini(&plan);
         if (status != TESSI_OK) {
+            tessi_link_hold(session->link, false);
             return status;
         }
         set_id(node, &node->pending, id);

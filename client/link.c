@@ -231,7 +231,9 @@ static void receive_from_scheduler(struct tessi_link *link)
 static bool take_commands(struct tessi_link *link)
 {
     pthread_mutex_lock(&link->lock);
-    tessi_mailbox_move(&link->out, &link->queued);
+    if (!link->held) {
+        tessi_mailbox_move(&link->out, &link->queued);
+    }
     if (link->asked != NULL && link->transfer == NULL && link->fatal.status == TESSI_OK) {
         link->transfer = link->asked;
     }
@@ -552,6 +554,16 @@ void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t cou
     queue_message(link, &message);
 }
 
+void tessi_link_hold(struct tessi_link *link, bool held)
+{
+    pthread_mutex_lock(&link->lock);
+    link->held = held;
+    pthread_mutex_unlock(&link->lock);
+    if (!held) {
+        tessi_poller_wake(link->poller);
+    }
+}
+
 void tessi_link_release_when_done(struct tessi_link *link, uint32_t id)
 {
     pthread_mutex_lock(&link->lock);
@@ -666,6 +678,7 @@ static enum tessi_status run_transfer(struct tessi_link *link, struct tessi_tran
     pthread_mutex_lock(&link->lock);
     TESS_ASSERT(link->asked == NULL); /* a session is used by one thread at a time */
     link->asked = transfer;
+    link->held = false;
     tessi_poller_wake(link->poller);
     while (link->asked == transfer) {
         pthread_cond_wait(&link->changed, &link->lock);

@@ -39,6 +39,8 @@ enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *
 enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
                                     const uint32_t *wanted, size_t wanted_count, struct tessi_error *error);
 void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t count); /* NULL link is allowed */
+/* What is submitted from now on leaves with the next transfer, so that nothing is pushed before somebody takes it. */
+void tessi_link_hold(struct tessi_link *link, bool held);
 /* Of a layer whose blocks have been fetched: the scheduler may not have been told yet that they are made. */
 void tessi_link_release_when_done(struct tessi_link *link, uint32_t id);
 /* Wait until the scheduler has been told so of all of those; returns its measure of the last one. */

@@ -91,6 +91,7 @@ struct tessi_link {
     uint32_t workers;
     char *document; /* the last status reply, owned, until somebody takes it */
     bool closing;
+    bool held; /* `queued` waits for the next transfer */
     struct tessi_transfer *asked; /* handed over by a caller, not yet begun */
 
     /* Of the I/O thread alone from here on. */

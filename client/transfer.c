@@ -149,11 +149,12 @@ static void begin_blocks(struct tessi_link *link, struct tessi_transfer *transfe
     }
 }
 
-/* A worker whose connection to us is not there could not send what it made. */
+/* A worker whose connection to us is not there could not send what it made, and what came before the transfer began was not
+ * for anybody. */
 static void watch_pushes(struct tessi_link *link, struct tessi_transfer *transfer, int64_t now_ns)
 {
     if (transfer->next == 0) {
-        transfer->pushed = tessi_remotes_welcomed(link);
+        transfer->pushed = tessi_remotes_welcomed(link) && !tessi_link_layer_complete(link, transfer->layer);
     } else if (transfer->done_ns == 0) {
         transfer->done_ns = tessi_link_layer_complete(link, transfer->layer) ? now_ns : 0;
     } else if (now_ns - transfer->done_ns >= PUSH_NS) {

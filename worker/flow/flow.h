@@ -24,7 +24,8 @@
  * needs is kept for the next that does, within bounds.
  * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
  * never waits for room. Small blocks of a layer whose client waits for them are sent there without being asked for
- * (`push`): it knows what to do when they do not come. Hence the globally oldest task can always run: nothing waits for ever.
+ * (`push`): it knows what to do when they do not come.
+ * Hence the globally oldest task can always run: nothing waits for ever.
  *
  * Order. Room is granted in the global order. Of the tasks that have their inputs here those of higher priority start
  * first, then older ones; a task that demands a resource starts when enough of it is free, and holds it until it

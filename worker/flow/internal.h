@@ -280,7 +280,7 @@ struct tessi_flow {
     struct flow_ref *refs;     /* of the task under construction */
     size_t ref_count, ref_capacity;
     struct tessi_report report;
-    bool begins_unknown;       /* since the last report: a step of a layer that never ended one here, or of a task that workers died of */
+    bool begins_unknown;       /* since the last report, something of which the worker may die */
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
     uint32_t seq, started, spilling, spill_generation;
