@@ -491,7 +491,8 @@ void end_asking(struct worker *worker, const struct sched_layer *layer, struct t
 bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer, uint64_t index);
 /* Its run time; 0: it has been asked for before. */
 double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref);
-bool only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind); /* it could begin, were its inputs not on the way */
+/* It could begin, were its inputs not on the way. */
+bool only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind);
 /* Ask the victim for tasks worth `wanted_ns` that the thief can begin; false: it has none to spare. */
 bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
                  double wanted_ns);
