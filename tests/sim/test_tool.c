@@ -138,7 +138,7 @@ static void test_steals_move_little(void **state)
     uint64_t least_words = UINT64_C(2) * 8192 * 8192 / 2 - UINT64_C(2) * 8192 * 8192 / 4;
     for (int seed = 1; seed <= 5; seed++) {
         int64_t bound_ns;
-        char text[8];
+        char text[16];
         (void)snprintf(text, sizeof text, "%d", seed);
         struct tool_result r = RUN(&bound_ns, "matmul", "8192", "512", "--workers", "4", "--bandwidth", "1GiB", "--time",
                                    "lognormal:80ms:0.3", "--seed", text);
