@@ -278,8 +278,8 @@ static void take_share(struct tessi_sched *sched, struct worker *thief, struct w
     struct backlog *backlog = backlog_of(lane, victim->index);
     size_t count = backlog->heap.count < SPANS_MAX ? backlog->heap.count : SPANS_MAX;
     uint32_t *handles = tessi_alloc((count + 1) * sizeof *handles);
-    uint32_t kind = kind_at(thief, lane);
-    bool blocked = thief->load[kind].backlog > thief->load[kind].demanding_backlog;
+    const struct load *load = &thief->load[kind_at(thief, lane)];
+    bool blocked = load->backlog > load->demanding_backlog;
     double due = 0;
     uint64_t end = 0, like = 0, cut = 0;
     for (size_t i = 0; i < count; i++) { /* what is taken is moved in the heap */
@@ -306,22 +306,11 @@ static void take_share(struct tessi_sched *sched, struct worker *thief, struct w
             like = span.count;
             cut = end - part;
         }
-        if (part == 0) {
-            continue;
+        if (part > 0) {
+            take_last(sched, thief, victim, backlog, handles[i], part);
         }
-        (void)backlog_take(sched, backlog, victim->index, handles[i]);
-        if (part < span.count) {
-            backlog_put(sched, victim->index,
-                        (struct backlog_span){span.layer, span.first, span.count - part, span.again});
-        }
-        span.first += span.count - part;
-        span.count = part;
-        backlog_put(sched, thief->index, span);
-        note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, span.first, part, reason(thief, kind));
-        sched->steals += part;
-        span.layer->session->stats.steals += part;
     }
-    make_hungry(sched, victim); /* what stood behind it may be next */
+    make_hungry(sched, victim); /* what stood before what was taken may be next */
     tessi_free(handles);
 }
 
