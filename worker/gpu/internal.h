@@ -4,6 +4,7 @@
  *   lane.c   a thread with a queue of jobs
  *   jobs.c   what the lanes do: copies and launches, pinned host memory
  *   gauges.c what the devices do, for people
+ *   open.c   devices opened, stopped and closed
  *   gpus.c   the owner's side: names, machines, outcomes */
 #ifndef TESSI_GPU_INTERNAL_H
 #define TESSI_GPU_INTERNAL_H
@@ -22,6 +23,7 @@
 #define NONE UINT32_MAX
 #define PIN_GRANULE ((uint64_t)16 << 20)
 #define STREAM_DEPTH 8192
+#define LAUNCH_DEPTH 8 /* steps at a device at a time, at least */
 
 enum { STREAM_IN, STREAM_COMPUTE, STREAM_OUT, STREAMS };
 
@@ -148,6 +150,9 @@ tessi_lane_fn tessi_gpus_job_run;
 tessi_lane_idle_fn tessi_gpus_jobs_given; /* the front lane has handed over all that there is */
 void tessi_gpus_job_end(struct job *job, enum tessi_status status, const char *text, int64_t ran_ns); /* any thread */
 void tessi_gpus_unpin_all(struct tessi_gpus *gpus);
+
+/* gpus.c */
+void tessi_gpus_drop_ended(struct tessi_gpus *gpus); /* jobs that nobody will be told of */
 
 /* gauges.c */
 TESSI_MUST_USE enum tessi_status tessi_gpus_gauges_open(struct tessi_gpus *gpus, struct tessi_error *error);

@@ -1,6 +1,7 @@
 /* What the files of worker/peer share.
  *
  *   peer.c     the table of peers, connections, what the loop calls
+ *   actions.c  what the planner has the worker say
  *   talk.c     messages to and from peers
  *   send.c     blocks on their way out, under byte credits
  *   receive.c  blocks on their way in
