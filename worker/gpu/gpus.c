@@ -1,8 +1,6 @@
 #include "worker/gpu/gpus.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "core/base/log.h"
 #include "worker/gpu/internal.h"
