@@ -280,6 +280,40 @@ static void test_read_npy_errors(void **state)
     tessi_layer_destroy(layer);
 }
 
+/* The path was looked at before: a link that stands in it now was put there to read another file. */
+static void test_read_npy_follows_no_links(void **state)
+{
+    struct tessi_shape shape = SHAPE(100);
+    unsigned char bytes[100] = {0};
+    char out[100], folder[] = "/tmp/tessera-links-XXXXXX", link[64], within[96];
+    char *path = file_with(bytes, sizeof bytes);
+    struct tessi_error error = {.text = ""};
+    struct tessi_layer *layer = whole_layer(TESSI_OP_READ_NPY, TESSI_U8, &shape, NULL);
+    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out};
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(link, sizeof link, "%s/link", folder);
+    layer->as.npy.bytes = sizeof bytes;
+    layer->as.npy.path = link;
+    assert_int_equal(symlink(path, link), 0); /* in the place of the file */
+    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
+    assert_non_null(strstr(error.text, "symbolic link"));
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(symlink("/tmp", link), 0); /* in the place of a folder */
+    (void)snprintf(within, sizeof within, "%s%s", link, strrchr(path, '/'));
+    layer->as.npy.path = within;
+    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
+    assert_non_null(strstr(error.text, "symbolic link"));
+    layer->as.npy.path = path;
+    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_OK);
+    layer->as.npy.path = NULL;
+    (void)unlink(link);
+    (void)rmdir(folder);
+    (void)unlink(path);
+    tessi_free(path);
+    tessi_layer_destroy(layer);
+}
+
 /* The block of an opaque task follows from its inputs and its index, and from nothing else. */
 static void test_opaque(void **state)
 {
@@ -321,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_normal_moments),
         cmocka_unit_test(test_read_npy),
         cmocka_unit_test(test_read_npy_errors),
+        cmocka_unit_test(test_read_npy_follows_no_links),
         cmocka_unit_test(test_opaque),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

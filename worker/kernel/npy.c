@@ -1,8 +1,12 @@
-/* Blocks of a C-order .npy file: rows read in place with pread. */
+/* Blocks of a C-order .npy file: rows read in place with pread.
+ *
+ * Whether the file may be read was decided by its path, which has no symbolic links. It is opened folder by folder, so that
+ * a link that somebody has put there since leads nowhere else. */
 #include "worker/kernel/operations.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,6 +34,35 @@ static enum tessi_status read_all(int file, const char *path, unsigned char *to,
         offset += (uint64_t)n;
     }
     return TESSI_OK;
+}
+
+static int open_without_links(const char *path)
+{
+    int folder = open(path[0] == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (folder >= 0) {
+        char name[NAME_MAX + 1];
+        path += strspn(path, "/");
+        size_t length = strcspn(path, "/");
+        bool last = path[length + strspn(path + length, "/")] == 0;
+        int next = -1;
+        if (length <= NAME_MAX) {
+            memcpy(name, path, length);
+            name[length] = 0;
+            next = openat(folder, name,
+                          O_NOFOLLOW | O_CLOEXEC | (last ? O_RDONLY | O_NONBLOCK : O_PATH | O_DIRECTORY));
+        } else {
+            errno = ENAMETOOLONG;
+        }
+        int reason = errno;
+        (void)close(folder);
+        errno = reason;
+        if (last) {
+            return next;
+        }
+        folder = next;
+        path += length;
+    }
+    return -1;
 }
 
 static enum tessi_status check_file(int file, const char *path, const struct tessi_kernel_step *step,
@@ -81,7 +114,13 @@ static enum tessi_status read_block(int file, const struct tessi_kernel_step *st
 enum tessi_status tessi_kernel_read_npy(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     const char *path = step->layer->as.npy.path;
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int file = open_without_links(path);
+    if (file < 0 && (errno == ELOOP || errno == ENOTDIR)) {
+        return tessi_fail(error, TESSI_IO,
+                          "%s: a part of this path has become a symbolic link or another kind of file since the task began: "
+                          "give the path of the file itself",
+                          path);
+    }
     if (file < 0) {
         return tessi_fail(error, errno == ENOENT ? TESSI_NOT_FOUND : TESSI_IO, "%s cannot be opened: %s", path,
                           strerror(errno));
