@@ -12,9 +12,11 @@
 #include <cjson/cJSON.h>
 #include <libgen.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/tessera.h"
@@ -178,6 +180,51 @@ static void test_a_worker_with_the_resource_joins(void **state)
     stop(&cluster);
 }
 
+struct reading {
+    tess_array *array;
+    double values[16];
+    tess_status status;
+};
+
+static void *read_values(void *argument)
+{
+    struct reading *reading = argument;
+    reading->status = tess_read(reading->array, reading->values, sizeof reading->values);
+    return NULL;
+}
+
+/* Workers send a small result by themselves to a client that is connected to them. One that joins after the client has begun
+ * to wait makes it here and cannot: the client must ask for it when the scheduler says that it is done. */
+static void test_a_small_result_that_nobody_sends(void **state)
+{
+    (void)state;
+    struct cluster cluster;
+    pthread_t thread;
+    start(&cluster, "600s");
+    add_worker(&cluster, "1", "ssd=1");
+    struct reading reading = {.array = tess_full(cluster.session, TESS_SHAPE(16), TESS_F64, 1, TESS_AUTO)};
+    (void)read_values(&reading); /* connects the client and the worker */
+    assert_int_equal(reading.status, TESS_OK);
+    assert_int_equal(tess_session_schedule(cluster.session, &(tess_compute_options){.resources = "tape"}), TESS_OK);
+    reading = (struct reading){.array = tess_full(cluster.session, TESS_SHAPE(16), TESS_F64, 7, TESS_AUTO)};
+    assert_int_equal(pthread_create(&thread, NULL, read_values, &reading), 0);
+    for (bool waits = false; !waits;) { /* what the scheduler knows, the client waits for */
+        cJSON *status = status_of(&cluster);
+        waits = number(status, "tasks_waiting") > 0;
+        cJSON_Delete(status);
+    }
+    add_worker(&cluster, "1", "tape=1");
+    struct timespec deadline;
+    assert_int_equal(clock_gettime(CLOCK_REALTIME, &deadline), 0);
+    deadline.tv_sec += 60; /* ends a test that would hang */
+    assert_int_equal(pthread_timedjoin_np(thread, NULL, &deadline), 0);
+    assert_int_equal(reading.status, TESS_OK);
+    for (int i = 0; i < 16; i++) {
+        assert_true(reading.values[i] == 7);
+    }
+    stop(&cluster);
+}
+
 static void test_higher_priority_goes_first(void **state)
 {
     (void)state;
@@ -240,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_only_workers_with_the_resource),
         cmocka_unit_test(test_nobody_has_the_resource),
         cmocka_unit_test(test_a_worker_with_the_resource_joins),
+        cmocka_unit_test(test_a_small_result_that_nobody_sends),
         cmocka_unit_test(test_higher_priority_goes_first),
         cmocka_unit_test(test_wrong_options),
         cmocka_unit_test(test_the_cluster_inside_the_process),
