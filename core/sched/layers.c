@@ -125,7 +125,31 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
     return TESSI_OK;
 }
 
-static struct sched_layer *add_layer(struct session *session, struct tessi_layer *layer, int64_t now_ns)
+static uint32_t add_submission(struct session *session)
+{
+    uint32_t position = session->submission_free;
+    if (position > 0) {
+        session->submission_free = session->submissions[--position].next;
+    } else {
+        position = (uint32_t)session->submission_count++;
+        tessi_grow(&session->submissions, &session->submission_capacity, session->submission_count,
+                   sizeof *session->submissions);
+    }
+    session->submissions[position] = (struct submission){0};
+    return position;
+}
+
+/* One that has no layers left is named by nobody. */
+static void end_submission(struct session *session, uint32_t position)
+{
+    if (session->submissions[position].layers == 0) {
+        session->submissions[position].next = session->submission_free;
+        session->submission_free = position + 1;
+    }
+}
+
+static struct sched_layer *add_layer(struct session *session, struct tessi_layer *layer, uint32_t submission,
+                                     int64_t now_ns)
 {
     struct sched_layer *added = tessi_zalloc(sizeof *added);
     added->layer = layer;
@@ -135,7 +159,9 @@ static struct sched_layer *add_layer(struct session *session, struct tessi_layer
     added->pages = tessi_zalloc(added->page_count * sizeof *added->pages);
     added->handle = true;
     added->submitted_ns = now_ns;
-    added->submission = (uint32_t)session->submission_count - 1;
+    added->submission = submission;
+    session->submissions[submission].layers++;
+    session->submissions[submission].total += added->tasks;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         bool itself = layer->input[i].layer == layer->id;
         struct sched_layer *input = itself ? added : layer_find(session, layer->input[i].layer);
@@ -265,14 +291,11 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         refuse(sched, event, &error);
         return;
     }
-    tessi_grow(&session->submissions, &session->submission_capacity, session->submission_count + 1,
-               sizeof *session->submissions);
-    struct submission *submission = &session->submissions[session->submission_count++];
-    *submission = (struct submission){0};
+    uint32_t submission = add_submission(session);
     struct sched_layer **added = tessi_alloc((event->layer_count + 1) * sizeof *added);
     bool pushed = false;
     for (size_t i = 0; i < event->layer_count; i++) {
-        added[i] = add_layer(session, event->layers[i], sched->now_ns);
+        added[i] = add_layer(session, event->layers[i], submission, sched->now_ns);
         pushed = pushed || added[i]->layer->push;
         added[i]->kind = kind_guess(sched, added[i]->layer);
         added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0, added[i]->kind);
@@ -281,7 +304,6 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
                                                 .layer = added[i]->layer->id,
                                                 .amount = added[i]->tasks,
                                                 .peer = (uint32_t)added[i]->layer->op});
-        submission->total += added[i]->tasks;
         sched->tasks_total += added[i]->tasks;
     }
     for (size_t i = 0; i < event->layer_count; i++) {
@@ -302,6 +324,7 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     place_layers(sched, added, event->layer_count);
     finish_reruns(sched);
     tessi_free(added);
+    end_submission(session, submission); /* it may only want layers that are here already */
 }
 
 void release_handles(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
@@ -462,6 +485,8 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     notify_drop(sched, layer);
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
+    session->submissions[layer->submission].layers--;
+    end_submission(session, layer->submission);
     sched->tasks_total -= left;
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
     (void)tessi_map_remove(&session->layers_by_id, id_key(layer->layer->id));

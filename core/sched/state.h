@@ -164,19 +164,22 @@ struct lane {
 
 struct submission {
     uint64_t total, done;
+    uint32_t layers; /* that are left of it; 0: its place is free */
+    uint32_t next;   /* the next free place + 1 */
 };
 
 struct session {
     uint32_t id;
     int64_t heard_ns;
     struct tessi_map layers_by_id; /* → position in layers */
-    struct sched_layer **layers;   /* owned array; NULL holes are reused never */
+    struct sched_layer **layers;   /* owned array; NULL holes go when layers are swept */
     size_t layer_count, layer_capacity;
     struct lane **lanes; /* lowest rank first, owned */
     size_t lane_count, lane_capacity;
     uint32_t turn;
     struct submission *submissions;
     size_t submission_count, submission_capacity;
+    uint32_t submission_free; /* the first free place + 1; 0: none */
     uint64_t wanted_bytes;
     int64_t starving_since_ns; /* has work and no worker is there; −1: not so */
     struct tessi_sched_session_stats stats;

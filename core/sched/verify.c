@@ -155,6 +155,21 @@ static void verify_hand_overs(const struct tessi_sched *sched)
     TESS_ASSERT(handed == handing && handed == sched->hand_over_of.count && handed_bytes == promised_bytes);
 }
 
+/* A session that submits for ever keeps what it remembers of submissions that have layers left, and no more. */
+static void verify_submissions(const struct session *session)
+{
+    uint64_t layers = 0, used = 0, free = 0;
+    for (size_t i = 0; i < session->submission_count; i++) {
+        layers += session->submissions[i].layers;
+        used += session->submissions[i].layers > 0;
+    }
+    for (uint32_t next = session->submission_free; next > 0; next = session->submissions[next - 1].next) {
+        TESS_ASSERT(session->submissions[next - 1].layers == 0);
+        free++;
+    }
+    TESS_ASSERT(layers == session->layer_count && used + free == session->submission_count);
+}
+
 void tessi_sched_verify(const struct tessi_sched *sched)
 {
     struct counts counts[1024][2] = {0};
@@ -165,6 +180,9 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             verify_layer(sched, session->layers[l], counts);
             verify_waiting(session->layers[l]);
+        }
+        if (session != NULL) {
+            verify_submissions(session);
         }
     }
     if (sched->demands) {
