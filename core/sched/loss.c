@@ -134,6 +134,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     tessi_free(worker->given);
     worker->given = NULL;
     worker->given_count = worker->given_capacity = 0;
+    mark_dirty(worker); /* what was gathered for it goes */
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *thief = sched->workers[w];
         if (thief == worker || thief->stealing_from == worker->index) {

@@ -50,18 +50,22 @@ static void free_step_memory(struct tessi_sched *sched)
     sched->scratch_count = 0;
 }
 
+static void free_gathered(struct worker *worker)
+{
+    struct tessi_spans *all[] = {&worker->out_assign, &worker->out_where, &worker->out_free,      &worker->out_unassign,
+                                 &worker->out_steal,  &worker->out_adopt, &worker->out_take_over, &worker->out_location};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        tessi_spans_fini(all[i]);
+    }
+    tessi_free(worker->out_layers);
+    worker->out_layers = NULL;
+    worker->out_layer_count = worker->out_layer_capacity = 0;
+}
+
 static void worker_destroy(struct worker *worker)
 {
     tessi_free(worker->given);
-    tessi_spans_fini(&worker->out_assign);
-    tessi_spans_fini(&worker->out_where);
-    tessi_spans_fini(&worker->out_free);
-    tessi_spans_fini(&worker->out_unassign);
-    tessi_spans_fini(&worker->out_steal);
-    tessi_spans_fini(&worker->out_adopt);
-    tessi_spans_fini(&worker->out_take_over);
-    tessi_spans_fini(&worker->out_location);
-    tessi_free(worker->out_layers);
+    free_gathered(worker);
     tessi_free(worker);
 }
 
@@ -483,9 +487,7 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
 {
     worker->dirty = false;
     if (!worker->alive) {
-        worker->out_layer_count = worker->out_assign.count = worker->out_where.count = worker->out_free.count = 0;
-        worker->out_steal.count = worker->out_adopt.count = worker->out_location.count = 0;
-        worker->out_unassign.count = worker->out_take_over.count = 0;
+        free_gathered(worker);
         return;
     }
     if (worker->out_layer_count > 0) {
