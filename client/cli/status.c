@@ -87,6 +87,19 @@ static void print_worker(const cJSON *worker)
     }
 }
 
+/* What became of the tasks in a step of a steal. */
+static const char *outcome(const char *step)
+{
+    static const char *const words[][2] = {
+        {"take", "moved"}, {"ask", "asked back"}, {"confirm", "moved: not started yet"}, {"refuse", "stayed"}};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(step, words[i][0]) == 0) {
+            return words[i][1];
+        }
+    }
+    return step;
+}
+
 /* Why steals came to nothing, and the newest ones. */
 static void print_steals(const cJSON *root)
 {
@@ -100,11 +113,16 @@ static void print_steals(const cJSON *root)
     cJSON_ArrayForEach(steal, cJSON_GetObjectItemCaseSensitive(root, "recent_steals"))
     {
         const char *why = text(steal, "why");
-        if (printed++ < STEALS_PRINTED) {
-            printf("steal      %.1f s ago: %s %.0f tasks from %s on, worker %.0f to %.0f%s%s\n",
-                   number(steal, "seconds_ago"), text(steal, "step"), number(steal, "tasks"),
-                   text(steal, "first_task"), number(steal, "from"), number(steal, "to"), why[0] != 0 ? ": " : "", why);
+        if (printed++ >= STEALS_PRINTED) {
+            break;
         }
+        char thief[32] = "others"; /* of a worker that leaves */
+        if (number(steal, "to") != 0) {
+            (void)snprintf(thief, sizeof thief, "%.0f", number(steal, "to"));
+        }
+        printf("steal      %.1f s ago, worker %.0f to %s: %.0f tasks from %s on %s%s%s\n", number(steal, "seconds_ago"),
+               number(steal, "from"), thief, number(steal, "tasks"), text(steal, "first_task"),
+               outcome(text(steal, "step")), why[0] != 0 ? "; " : "", why);
     }
 }
 

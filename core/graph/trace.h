@@ -26,7 +26,7 @@
     ROW(LEAVE, leave, 17, "tasks")     /* a worker is gone; tasks: what it had been given and had not done */          \
     ROW(LAYER, layer, 18, "tasks")     /* submitted; peer: its operation */                                            \
     ROW(TAKE, take, 19, "tasks")       /* a steal of tasks that were waiting for giver, to peer; why */                \
-    ROW(ASK, ask, 20, "tasks")         /* tasks given to giver are asked back for peer; why */                         \
+    ROW(ASK, ask, 20, "tasks")         /* tasks given to giver are asked back for peer (0: anybody); why */                         \
     ROW(CONFIRM, confirm, 21, "tasks") /* … and moved: they had not started */                                       \
     ROW(REFUSE, refuse, 22, "tasks")   /* … and stay; why */
 
@@ -37,7 +37,7 @@ enum tessi_trace_kind {
 };
 #define TESSI_TRACE_KIND_END 23
 
-/* Why a steal was begun, or came to nothing. NAME, code, text */
+/* Why tasks were to move, or stayed. NAME, code, text */
 #define TESSI_TRACE_WHYS(ROW)                                                                                          \
     ROW(NOTHING, 0, "")                                                                                                \
     ROW(IDLE_SLOTS, 1, "the thief had fewer tasks than slots")                                                         \
@@ -45,14 +45,15 @@ enum tessi_trace_kind {
     ROW(STARTED, 3, "it had started")                                                                                  \
     ROW(DONE, 4, "it was done")                                                                                        \
     ROW(ELSEWHERE, 5, "it was no longer there")                                                                        \
-    ROW(BUSY, 6, "its worker was about to run it")
+    ROW(BUSY, 6, "its worker was about to run it")                                                                     \
+    ROW(LEAVING, 7, "its worker leaves")
 
 enum tessi_trace_why {
 #define TESSI_ROW(NAME, code, text) TESSI_TRACE_WHY_##NAME = code,
     TESSI_TRACE_WHYS(TESSI_ROW)
 #undef TESSI_ROW
 };
-#define TESSI_TRACE_WHY_END 7
+#define TESSI_TRACE_WHY_END 8
 
 struct tessi_trace_record {
     uint64_t index; /* of the task, or of the first of several */

@@ -93,6 +93,19 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
     return found;
 }
 
+/* Tasks kept there too, of lanes that are tried before this one: what is more urgent, or what the policy prefers. */
+static uint64_t ahead_of(const struct session *session, const struct lane *lane, uint32_t w)
+{
+    uint64_t count = 0;
+    for (size_t l = 0; l < session->lane_count && session->lanes[l]->rank < lane->rank; l++) {
+        const struct lane *other = session->lanes[l];
+        for (size_t e = 0; w < other->capacity && other->kind == lane->kind && e < other->backlogs[w].heap.count; e++) {
+            count += other->backlogs[w].spans[other->backlogs[w].heap.entries[e].value].count;
+        }
+    }
+    return count;
+}
+
 /* Of each slot, or of each device. */
 static double queue_seconds(const struct worker *worker, const struct lane *lane)
 {
@@ -116,8 +129,15 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
             continue;
         }
         const struct worker *worker = sched->workers[w];
+        uint64_t preferred = ahead_of(layer->session, lane, w);
         tessi_lines_say(lines, "it is kept for %s, with %" PRIu64 " tasks before it",
                         worker_name(sched, w, name, sizeof name), before);
+        if (preferred > 0) {
+            tessi_lines_say(lines,
+                            "%" PRIu64 " tasks that its session's priorities or policy prefer are kept there too and are "
+                            "tried first",
+                            preferred);
+        }
         tessi_lines_say(lines,
                         "that worker has been given %" PRIu64
                         " tasks, about %.3f s for each slot; it gets more below %.3f s",
@@ -128,14 +148,16 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
         }
         return;
     }
-    if (lane->orphans.heap.count > 0 && lane->demand.count > 0) {
+    if (!place_in(&lane->orphans, layer, index, &before)) {
+        tessi_lines_say(lines, "nobody needs its block at present");
+    } else if (lane->demand.count > 0) {
         tessi_lines_say(
             lines,
             "no worker has the resources that it demands, %s: start one with `tessera worker ADDRESS --resources %s`",
             tessi_resources_text(&lane->demand, demand, sizeof demand), demand);
+    } else {
+        tessi_lines_say(lines, "it waits for any worker that may run it");
     }
-    tessi_lines_say(lines, place_in(&lane->orphans, layer, index, &before) ? "it waits for any worker that may run it"
-                                                                           : "nobody needs its block at present");
 }
 
 static void tell_assigned(const struct tessi_sched *sched, const struct sched_layer *layer,

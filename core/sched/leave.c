@@ -227,6 +227,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sc
     } else if ((task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
                layer->layer->op != TESSI_OP_RECEIVE) {
         ask_for(worker, layer, task);
+        note_ask(sched, NULL, worker, layer, index);
         tessi_spans_push(&worker->out_steal, (struct tessi_span){.session = layer->session->id,
                                                                  .layer = layer->layer->id,
                                                                  .first = index,

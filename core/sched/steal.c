@@ -177,7 +177,12 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
 void note_ask(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
               const struct sched_layer *layer, uint64_t index)
 {
-    note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1, reason(thief, kind_at(thief, layer->lane)));
+    if (thief == NULL) {
+        note_steal(sched, TESSI_TRACE_ASK, 0, victim, layer, index, 1, TESSI_TRACE_WHY_LEAVING);
+    } else {
+        note_steal(sched, TESSI_TRACE_ASK, thief->id, victim, layer, index, 1,
+                   reason(thief, kind_at(thief, layer->lane)));
+    }
 }
 
 /* The last tasks of a span. */
@@ -652,7 +657,7 @@ static void refused(struct tessi_sched *sched, const struct worker *victim, cons
     } else if (state == TASK_ASSIGNED && task->owner == victim->index && task->epoch == span->epoch) {
         why = (task->flags & TASK_STARTED) != 0 ? TESSI_TRACE_WHY_STARTED : TESSI_TRACE_WHY_BUSY;
     }
-    sched->steals_refused[why]++;
+    sched->steals_refused[why] += span->worker != 0; /* else a worker that leaves has kept it */
     note_steal(sched, TESSI_TRACE_REFUSE, span->worker, victim, layer, index, 1, why);
 }
 
@@ -678,7 +683,8 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
             load_changed(sched, victim);
             refused(sched, victim, span, layer, i);
         } else {
-            note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1, TESSI_TRACE_WHY_NOTHING);
+            note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1,
+                       span->worker != 0 ? TESSI_TRACE_WHY_NOTHING : TESSI_TRACE_WHY_LEAVING);
             unassign(sched, layer, task);
             if (span->worker != 0) { /* else it was given back by one that leaves */
                 sched->steals++;

@@ -215,6 +215,63 @@ static void test_steals_are_noted_with_their_reasons(void **state)
     end(&cluster);
 }
 
+/* What a worker that leaves is asked for goes to anybody. */
+static void test_a_worker_that_leaves(void **state)
+{
+    (void)state;
+    struct cluster cluster = cluster_with_work(1, 3, 1000000);
+    event(&cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVING, .peer = 1, .wait_ns = 1000000000});
+    assert_true(cluster.notes[TESSI_TRACE_ASK] > 0);
+    assert_int_equal(cluster.last[TESSI_TRACE_ASK].why, TESSI_TRACE_WHY_LEAVING);
+    assert_int_equal(cluster.last[TESSI_TRACE_ASK].peer, 0);
+    struct tessi_report answer = {0};
+    for (uint64_t i = 0; i < cluster.asked_back.items[0].count; i++) { /* the first one has begun */
+        struct tessi_span one = cluster.asked_back.items[0];
+        one.first += i;
+        one.count = 1;
+        tessi_spans_push(i == 0 ? &answer.kept : &answer.stolen, one);
+    }
+    report(&cluster, 1, &answer);
+    assert_true(cluster.notes[TESSI_TRACE_CONFIRM] > 0);
+    assert_int_equal(cluster.last[TESSI_TRACE_CONFIRM].why, TESSI_TRACE_WHY_LEAVING);
+    struct tessi_sched_status status;
+    tessi_sched_status(cluster.sched, &status);
+    assert_int_equal(status.steals, 0);
+    for (int why = 0; why < TESSI_TRACE_WHY_END; why++) {
+        assert_int_equal(status.steals_refused[why], 0); /* nobody was refused what it wanted */
+    }
+    end(&cluster);
+}
+
+/* Two submissions of one session; the second is urgent, and the third demands what no worker has. */
+static void test_wishes(void **state)
+{
+    (void)state;
+    struct cluster cluster = cluster_with_work(1, 40, 100000000);
+    for (uint32_t id = 3; id <= 4; id++) {
+        struct tessi_layer *layer = layer_source(CLIENT, id, TESSI_OP_OPAQUE, 1, 40, 800);
+        layer->as.opaque.nanoseconds = 100000000;
+        if (id == 3) {
+            layer->wishes.priority = 5;
+        } else {
+            assert_int_equal(tessi_resources_parse("tape=2", &layer->wishes.demand, NULL), TESSI_OK);
+        }
+        event(&cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
+                                                   .peer = CLIENT,
+                                                   .layers = &layer,
+                                                   .layer_count = 1,
+                                                   .ids = &id,
+                                                   .id_count = 1});
+    }
+    says(why_of(&cluster, 2, 39), "40 tasks that its session's priorities or policy prefer are kept there too");
+    assert_null(strstr(why_of(&cluster, 3, 39).text, "prefer"));
+    struct tessi_sched_why why = why_of(&cluster, 4, 0);
+    says(why, "no worker has the resources that it demands, tape=2");
+    assert_null(strstr(why.text, "waits for any worker"));
+    assert_null(strstr(why.text, "nobody needs"));
+    end(&cluster);
+}
+
 /* ——— the worker ——— */
 
 struct planner {
@@ -305,6 +362,34 @@ static void test_a_worker_says_that_memory_is_full(void **state)
     tessi_free(planner.actions.items);
 }
 
+static void test_a_worker_says_what_its_wishes_wait_for(void **state)
+{
+    (void)state;
+    struct tessi_flow_config config = {
+        .self = 1, .slots = 2, .slot_depth = 1, .window = 2, .memory_bytes = 10 * MIB, .pull_bytes = 10 * MIB};
+    assert_int_equal(tessi_resources_parse("ssd=3", &config.resources, NULL), TESSI_OK);
+    struct planner planner = {.flow = tessi_flow_create(&config)};
+    struct tessi_layer *layers[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        layers[i] = layer_source(CLIENT, i + 1, TESSI_OP_OPAQUE, 1, 8, 800);
+        layers[i]->wishes.priority = i == 2 ? 4 : 0;
+        assert_int_equal(tessi_resources_parse(i == 0 ? "ssd=2" : "", &layers[i]->wishes.demand, NULL), TESSI_OK);
+        step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_LAYER, .layer = layers[i]});
+    }
+    assign(&planner, 1, 0, 0, 0);
+    assign(&planner, 1, 1, 1, 0); /* a slot is free, and only one of ssd */
+    there(&planner, 1, 1, "it waits for a resource: it demands ssd=2, tasks here hold ssd=2 of ssd=3");
+    assign(&planner, 2, 0, 2, 0);
+    assign(&planner, 2, 1, 3, 0);
+    there(&planner, 2, 1, "it waits for a slot: 2 of 2 are busy");
+    assign(&planner, 3, 0, 4, 0);
+    there(&planner, 2, 1, "1 tasks of higher priority are ready too and go first");
+    there(&planner, 3, 0, "it waits for a slot: 2 of 2 are busy");
+    assert_null(strstr(planner.text, "higher priority"));
+    tessi_flow_destroy(planner.flow);
+    tessi_free(planner.actions.items);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,8 +397,11 @@ int main(void)
         cmocka_unit_test(test_given_and_not_given),
         cmocka_unit_test(test_the_first_that_waits),
         cmocka_unit_test(test_steals_are_noted_with_their_reasons),
+        cmocka_unit_test(test_a_worker_that_leaves),
+        cmocka_unit_test(test_wishes),
         cmocka_unit_test(test_a_worker_says_what_is_missing),
         cmocka_unit_test(test_a_worker_says_that_memory_is_full),
+        cmocka_unit_test(test_a_worker_says_what_its_wishes_wait_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,15 +91,43 @@ static uint64_t steps_before(const struct tessi_flow *flow, uint32_t task)
     return run - slot->first;
 }
 
+/* Tasks here whose inputs are there as well and that start before it whatever their age. */
+static uint64_t more_urgent(const struct tessi_flow *flow, const struct flow_task *task)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; flow->priorities && i < flow->tasks.count; i++) {
+        const struct flow_task *other = flow_task(flow, i);
+        count += other->live && !other->started && !other->receive && other->missing == 0 &&
+                 tessi_flow_task_wishes(flow, other)->priority > tessi_flow_task_wishes(flow, task)->priority;
+    }
+    return count;
+}
+
+static void tell_lacking(const struct tessi_flow *flow, const struct flow_task *task, struct tessi_lines *lines)
+{
+    struct tessi_resources held = flow->config.resources;
+    char demand[TESSI_RESOURCES_TEXT_MAX], used[TESSI_RESOURCES_TEXT_MAX], has[TESSI_RESOURCES_TEXT_MAX];
+    for (uint32_t r = 0; r < held.count; r++) {
+        held.item[r].amount = (uint32_t)flow->resources_used[r];
+    }
+    tessi_lines_say(lines, "its inputs are here; it waits for a resource: it demands %s, tasks here hold %s of %s%s",
+                    tessi_resources_text(&tessi_flow_task_wishes(flow, task)->demand, demand, sizeof demand),
+                    tessi_resources_text(&held, used, sizeof used),
+                    tessi_resources_text(&flow->config.resources, has, sizeof has),
+                    flow->reserved_for != FLOW_NONE ? ", and the oldest task gets them first" : "");
+}
+
 static void tell_ready(const struct tessi_flow *flow, const struct flow_task *task, struct tessi_lines *lines)
 {
+    bool device = flow_task_kind(flow, task) == FLOW_DEVICE;
+    uint32_t first = device ? flow->config.slots : 0, count = device ? flow->config.device_slots : flow->config.slots;
     uint32_t busy = 0;
-    for (uint32_t i = 0; i < flow->config.slots; i++) {
+    for (uint32_t i = first; i < first + count; i++) {
         busy += flow_slot_count(&flow->slots[i]) > 0;
     }
     const struct flow_block *block = flow_block(flow, task->block);
-    uint64_t room = flow->config.memory_bytes - flow->used_bytes;
-    if (busy < flow->config.slots && (flow->blocked || block->bytes > room)) {
+    uint64_t room = flow->config.memory_bytes - flow->used_bytes, urgent = more_urgent(flow, task);
+    if (busy < count && (flow->blocked || block->bytes > room)) {
         tessi_lines_say(lines,
                         "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64
                         " of %" PRIu64 " are in use%s",
@@ -107,8 +135,11 @@ static void tell_ready(const struct tessi_flow *flow, const struct flow_task *ta
                         flow->blocked ? ", and the oldest task gets room first" : "");
         return;
     }
-    tessi_lines_say(lines, "its inputs are here; it waits for a slot: %" PRIu32 " of %" PRIu32 " are busy", busy,
-                    flow->config.slots);
+    tessi_lines_say(lines, "its inputs are here; it waits for a %s: %" PRIu32 " of %" PRIu32 " are busy",
+                    device ? "place at a device" : "slot", busy, count);
+    if (urgent > 0) {
+        tessi_lines_say(lines, "%" PRIu64 " tasks of higher priority are ready too and go first", urgent);
+    }
 }
 
 const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task name, char *text, size_t size)
@@ -140,6 +171,8 @@ const char *tessi_flow_explain(const struct tessi_flow *flow, struct tessi_task 
         tell_inputs(flow, task, &lines);
     } else if (block->state == FLOW_ABANDONED) {
         tessi_lines_say(&lines, "the memory of an earlier copy of its block is still in use");
+    } else if (tessi_heap_contains(&flow->lacking, block->task)) {
+        tell_lacking(flow, task, &lines);
     } else {
         tell_ready(flow, task, &lines);
     }
