@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/ask.h"
@@ -212,15 +213,36 @@ static enum tessi_status write_events(struct collector *collector, FILE *file, c
     return status;
 }
 
+/* A pipe or a device is written as it is: a file of its name would take its place. */
+static enum tessi_status write_special(struct collector *collector, const char *path, struct tessi_error *error)
+{
+    FILE *file = fopen(path, "we");
+    if (file == NULL) {
+        return tessi_fail(error, TESSI_IO, "%s: it cannot be opened: %s", path, strerror(errno));
+    }
+    enum tessi_status status = write_events(collector, file, path, error);
+    if (fclose(file) != 0 && status == TESSI_OK) {
+        status = tessi_fail(error, TESSI_IO, "%s: it cannot be written: %s", path, strerror(errno));
+    }
+    return status;
+}
+
 static enum tessi_status write_file(struct collector *collector, const char *path, struct tessi_error *error)
 {
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        return tessi_fail(error, TESSI_IO, "%s: it is a folder: name a file in it", path);
+    }
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        return write_special(collector, path, error);
+    }
     size_t size = strlen(path) + 32;
     char *temporary = tessi_alloc(size);
     (void)snprintf(temporary, size, "%s.%ld.tmp", path, (long)getpid());
     FILE *file = fopen(temporary, "we");
     enum tessi_status status = TESSI_OK;
     if (file == NULL) {
-        status = tessi_fail(error, TESSI_IO, "%s: it cannot be made: %s", temporary, strerror(errno));
+        status = tessi_fail(error, TESSI_IO, "%s cannot be written: %s: %s", path, temporary, strerror(errno));
     } else {
         status = write_events(collector, file, path, error);
         if (fclose(file) != 0 && status == TESSI_OK) {

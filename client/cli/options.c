@@ -270,6 +270,16 @@ static int read_option(const struct cli_command *command, const char *word, int 
     return -1;
 }
 
+/* A word after an option whose value may be left out was perhaps meant as its value. */
+static void hint_at_value(const struct cli_command *command, const char *before)
+{
+    const struct cli_option *option =
+        strncmp(before, "--", 2) == 0 ? find_option(command, before + 2, strlen(before + 2)) : NULL;
+    if (option != NULL && option->kind == CLI_OPTIONAL) {
+        fprintf(stderr, "  a value of --%s begins with a digit; see 'tessera %s --help'\n", option->name, command->name);
+    }
+}
+
 static int read_arguments(const struct cli_command *command, int argc, char **argv, const char **positional)
 {
     bool given = false, only_words = false;
@@ -294,6 +304,7 @@ static int read_arguments(const struct cli_command *command, int argc, char **ar
         } else if (command->positional == NULL || given) {
             fprintf(stderr, "tessera %s: '%s' is one argument too many; usage: tessera %s %s\n", command->name, argv[i],
                     command->name, command->usage);
+            hint_at_value(command, i > 0 ? argv[i - 1] : "");
             return CLI_USAGE;
         } else {
             *positional = argv[i];

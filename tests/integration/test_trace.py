@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -141,6 +142,7 @@ class Trace(unittest.TestCase):
             self.assertEqual(reasons(), [])
             self.assertIn("no task waits", tessera("status", cluster.address, "--why").stdout)
             self.assertEqual(tessera("status", cluster.address, "--why=three").returncode, 2)
+            self.assertIn("begins with a digit", tessera("status", cluster.address, "--why", "three").stderr)
 
     def test_a_worker_that_hangs_costs_its_own_rows(self):
         with Cluster(workers=2) as cluster:
@@ -171,6 +173,15 @@ class Trace(unittest.TestCase):
             unwritable = tessera("trace", cluster.address, "-o", "/nowhere/at/all.json")
             self.assertEqual(unwritable.returncode, 1)
             self.assertIn("/nowhere/at/all.json", unwritable.stderr)
+            with tempfile.TemporaryDirectory() as folder:
+                self.assertIn("folder", tessera("trace", cluster.address, "-o", folder).stderr)
+                pipe = os.path.join(folder, "pipe")  # what is no file keeps its place and is written as it is
+                os.mkfifo(pipe)
+                with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+                    self.assertEqual(tessera("trace", cluster.address, "-o", pipe).returncode, 0)
+                    self.assertEqual(json.loads(reader.communicate(timeout=20 * SLOW)[0])["otherData"]["overwritten"], 0)
+                self.assertEqual(os.listdir(folder), ["pipe"])
+                self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
             to_stdout = tessera("trace", cluster.address, "-o", "-")
             self.assertEqual(json.loads(to_stdout.stdout)["otherData"]["overwritten"], 0)
         gone = tessera("trace", cluster.address, "--out", "-")
