@@ -211,6 +211,10 @@ enum tessi_status tessi_npy_writer_open(const char *path, const struct tessi_npy
         return tessi_fail(error, TESSI_UNSUPPORTED, "%s: NumPy has no dtype %s: convert with tess_astype", path,
                           tessi_dtype_name(header->dtype));
     }
+    struct stat there;
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) {
+        return tessi_fail(error, TESSI_IO, "%s is no regular file, which would be replaced: name another one", path);
+    }
     struct tessi_npy_writer *writer = tessi_zalloc(sizeof *writer);
     enum tessi_status status;
     writer->file = -1;

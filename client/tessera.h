@@ -211,7 +211,8 @@ TESS_API tess_status tess_session_stats(tess_session *session, tess_stats *stats
 
 /* Write what the cluster has run, moved, spilled and stolen lately, as far as its workers still remember it, to a
  * file that Perfetto (https://ui.perfetto.dev) and chrome://tracing open. An existing file is replaced when all is
- * written; "-" is standard output. IO: the file; those of a lost connection. Any thread. */
+ * written, a pipe or a device is written as it is; "-" is standard output. IO: the file; those of a lost connection.
+ * Any thread. */
 TESS_API tess_status tess_session_trace(tess_session *session, const char *path);
 
 typedef struct tess_progress {
@@ -440,8 +441,8 @@ TESS_API tess_status tess_read(tess_array *array, void *data, uint64_t bytes);
 TESS_API tess_status tess_read_scalar(tess_array *array, double *value);
 
 /* Compute the array, unless it is persisted, and write it as a NumPy file: under a temporary name in the same
- * directory, flushed to the disk, then renamed to `path`; a failure leaves what was at `path` before. IO;
- * UNSUPPORTED for bf16, which NumPy does not have. */
+ * directory, flushed to the disk, then renamed to `path`; a failure leaves what was at `path` before. IO, also
+ * where something other than a file is at `path`; UNSUPPORTED for bf16, which NumPy does not have. */
 TESS_API tess_status tess_write_npy(tess_array *array, const char *path);
 
 /* Stop computing a persisted array, or the one that another thread is about to read; who waits for it gets

@@ -161,6 +161,13 @@ static void test_failed_write_leaves_nothing(void **state)
     assert_int_equal(tess_write_npy(tess_ones(s, TESS_SHAPE(4), TESS_F64, TESS_AUTO), missing), TESS_IO);
     assert_non_null(strstr(tess_session_error(s), missing));
     tess_session_clear_error(s);
+    struct stat pipe;
+    assert_int_equal(mkfifo(path, 0600), 0); /* would be gone if the file took its place, and so would /dev/null */
+    assert_int_equal(tess_write_npy(tess_ones(s, TESS_SHAPE(4), TESS_F64, TESS_AUTO), path), TESS_IO);
+    assert_non_null(strstr(tess_session_error(s), "no regular file"));
+    assert_true(stat(path, &pipe) == 0 && S_ISFIFO(pipe.st_mode));
+    assert_int_equal(unlink(path), 0);
+    tess_session_clear_error(s);
     write_bytes(path, "before", 6);
     char source[300];
     snprintf(source, sizeof source, "%s/source.npy", folder);
