@@ -230,7 +230,7 @@ def main(name):
     support.clean_up_on_signal()
     parser = argparse.ArgumentParser(description="The %s bench; README.md tells how each figure is made." % name)
     parser.add_argument("--tasks", type=int, help="of the graph, links, steps or times (default: as the bar says)")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="(5)")
     parser.add_argument("--quick", action="store_true", help="small, two repeats: only shows that it runs")
     parser.add_argument("--only", help="measure only what has this in its name")
     parser.add_argument("--no-peers", action="store_true")
@@ -238,6 +238,7 @@ def main(name):
     options = parser.parse_args()
     conditions = support.conditions()
     variants, bars = BENCHES[name](options)
+    support.require_any(variants, options.only)
     there, missing = ([], {}) if options.no_peers else prepare_peers()
     conditions["starpu_settings"] = STARPU_SETTINGS if "starpu" in there else None
     conditions.update({"left out: " + peer: reason for peer, reason in missing.items()})

@@ -1,6 +1,7 @@
 """What the bench scripts share: where programs are, starting and stopping them, how much of the processors
 somebody else took meanwhile, medians."""
 
+import argparse
 import glob
 import json
 import os
@@ -24,6 +25,18 @@ INHERITED = {key: value for key, value in os.environ.items() if key.startswith("
 
 def say(text=""):
     print(text, file=sys.stderr, flush=True)
+
+
+def parser(doc):
+    """Of a script whose first paragraph says what it measures."""
+    return argparse.ArgumentParser(description=" ".join(doc.split("\n\n")[0].split()))
+
+
+def require_any(names, only):
+    """A run that measures nothing would meet every bar: it ends here."""
+    if only and not any(only in name for name in names):
+        say("nothing has %r in its name; there are: %s" % (only, ", ".join(names)))
+        sys.exit(2)
 
 
 def clean_up_on_signal():

@@ -27,7 +27,8 @@ static const char help[] =
     "Graphs:\n"
     "  matmul N CHUNK [SEGMENT]   C = A B, N x N of f64; SEGMENT: k is cut, the parts are added\n"
     "  sum N CHUNK                sum(matmul(A + B, C))\n"
-    "  tasks N                    two layers of N one-element blocks, the second reads the first transposed\n"
+    "  tasks N                    two layers of N one-element blocks, the second reads the first transposed;\n"
+    "                             N is rounded down to a square\n"
     "  layered WxD                D layers of W one-element blocks, each reads the one below it\n"
     "  stencil WxD                the same, each reads the block below it and its two neighbours\n"
     "  dag N W                    N tasks, each reads one to three of the W before it, by chance\n"
@@ -288,7 +289,8 @@ enum tessi_status tool_options_parse(struct tool_options *options, int argc, cha
         }
     }
     if (row == NULL) {
-        return tessi_fail(error, TESSI_INVALID, "name a graph first, as in `simulate matmul 65536 1024`; see --help");
+        return tessi_fail(error, TESSI_INVALID, "%s%s%sname a graph first, as in `simulate matmul 65536 1024`; see --help",
+                          argc > 1 ? "'" : "", argc > 1 ? argv[1] : "", argc > 1 ? "' is no graph: " : "");
     }
     *options = tool_options_default();
     options->graph = row->kind;
@@ -310,8 +312,8 @@ enum tessi_status tool_options_parse(struct tool_options *options, int argc, cha
         }
     }
     if (numbers < row->numbers_min || numbers > row->numbers_max) {
-        return tessi_fail(error, TESSI_INVALID, "%s takes %u to %u numbers, not %u; see --help", row->name,
-                          row->numbers_min, row->numbers_max, numbers);
+        return tessi_fail(error, TESSI_INVALID, "%s takes %u%s numbers, not %u; see --help", row->name, row->numbers_min,
+                          row->numbers_max > row->numbers_min ? " or more" : "", numbers);
     }
     return check_late(options, error);
 }
