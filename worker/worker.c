@@ -386,6 +386,7 @@ static void attend_lines(struct tessi_worker *worker)
         return;
     }
     int64_t begun_ns = tessi_clock_now(), now_ns = begun_ns;
+    tessi_poller_keep_apart(worker->poller);
     tessi_processor_let_go(&worker->stay, begun_ns, false);
     if (tessi_peers_crowded(worker->peers)) {
         (void)tessi_processor_leave(&worker->stay, begun_ns);
@@ -415,6 +416,9 @@ static void loop_once(struct tessi_worker *worker)
     int64_t before_ns = worker->now_ns, left_ns = time_left(worker);
     if (worker->phase == WORKER_WORKING) {
         attend_lines(worker);
+        if (tessi_slots_busy(worker->slots) > 0) {
+            tessi_poller_keep_apart(worker->poller); /* a slot may want the processor that they would share */
+        }
         left_ns = tessi_peers_sleep(worker->peers) ? left_ns : 0;
     }
     uint32_t count = tessi_poller_wait(worker->poller, left_ns, ready, READY_MAX);
@@ -471,6 +475,7 @@ static void cancel_held_steps(struct tessi_worker *worker)
  * first. */
 static void end_membership(struct tessi_worker *worker)
 {
+    tessi_poller_keep_apart(worker->poller);
     tessi_processor_let_go(&worker->stay, 0, true); /* threads that are made next inherit where this one may be */
     close_link(worker);
     cancel_held_steps(worker);

@@ -10,6 +10,7 @@
 
 /* A ZAP request: version, request id, domain, address, routing id, mechanism, credentials… */
 enum { ZAP_PARTS = 8, ZAP_PARTS_MIN = 6, ZAP_REQUEST_ID = 1, ZAP_MECHANISM = 5, ZAP_CREDENTIALS = 6 };
+enum { NUMBERS = 10000 }; /* what leaves room in the name of a thread */
 
 static bool part_is(zmq_msg_t *part, const void *bytes, size_t size)
 {
@@ -117,6 +118,7 @@ static enum tessi_status door_open(struct tessi_net *net, struct tessi_error *er
 
 enum tessi_status tessi_net_create(const char *keys_dir, struct tessi_net **net_out, struct tessi_error *error)
 {
+    static atomic_uint numbers;
     enum tessi_status status = TESSI_OK;
     struct tessi_net *net = tessi_zalloc(sizeof *net);
     *net_out = NULL;
@@ -132,6 +134,9 @@ enum tessi_status tessi_net_create(const char *keys_dir, struct tessi_net **net_
     }
     /* A worker has a client for each neighbour, and every client takes three sockets. */
     int rc = zmq_ctx_set(net->zmq, ZMQ_MAX_SOCKETS, 60000);
+    TESS_ASSERT(rc == 0);
+    net->number = atomic_fetch_add(&numbers, 1) % NUMBERS;
+    rc = zmq_ctx_set(net->zmq, ZMQ_THREAD_NAME_PREFIX, (int)net->number);
     TESS_ASSERT(rc == 0);
     TESSI_TRY(door_open(net, error));
     *net_out = net;

@@ -422,6 +422,7 @@ enum tessi_status tessi_endpoint_send(struct tessi_endpoint *endpoint, const voi
     TESS_ASSERT(header_size > 0 && frame_count < TESSI_NET_FRAMES_MAX);
     void *socket = endpoint->socket;
     endpoint->is_touched = true;
+    endpoint->sends++;
     if (route != NULL && zmq_send(socket, route, route_size, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
         return first_part_failed(endpoint, frames, frame_count);
     }

@@ -24,6 +24,9 @@ struct tessi_net {
     pthread_t door_thread;
     void *door_socket; /* the door-keeper's; used by its thread only once that runs */
 
+    unsigned number;        /* in the names of ZeroMQ's threads */
+    atomic_bool io_is_kept; /* a poller looks after ZeroMQ's thread: together.h */
+
     atomic_uint endpoints_open;
     atomic_uint_fast64_t monitors_named;
     atomic_uint_fast64_t keys_refused;
@@ -48,6 +51,7 @@ struct tessi_endpoint {
     bool is_pending;    /* the owner's own queue has an event */
     int64_t retry_ns;   /* after a BUSY send: when to report that it may be tried again, or NEVER */
     int64_t timer_ns;   /* when the owner wants to be called, or NEVER */
+    uint64_t sends;     /* messages that were sent */
     int epoll_fd;       /* the poller's, or −1 */
     void *poller_entry; /* the poller's, for epoll */
 };

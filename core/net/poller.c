@@ -12,6 +12,7 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/net/endpoint.h"
+#include "core/net/together.h"
 
 enum { EVENTS_MAX = 64 };
 
@@ -32,6 +33,10 @@ struct tessi_poller {
     struct entry **entries;
     size_t entries_capacity;
     size_t entries_count;
+    struct tessi_net *net; /* of the endpoints; NULL: there was none yet */
+    struct tessi_together together;
+    bool has_slept; /* in the last wait, until something came */
+    uint64_t sends; /* of all endpoints, before the last wait */
     size_t turn; /* where the next look begins, so that a small `capacity` starves nobody */
 };
 
@@ -66,6 +71,7 @@ void tessi_poller_destroy(struct tessi_poller *poller)
     if (poller == NULL) {
         return;
     }
+    tessi_together_fini(&poller->together);
     for (size_t i = 0; i < poller->entries_count; i++) {
         TESS_ASSERT(poller->entries[i]->endpoint == NULL);
         tessi_free(poller->entries[i]);
@@ -107,6 +113,7 @@ static enum tessi_status add_endpoint(struct tessi_poller *poller, struct tessi_
     struct entry *entry = add_entry(poller, owner);
     entry->endpoint = endpoint;
     endpoint->epoll_fd = poller->epoll_fd;
+    poller->net = endpoint->net;
     endpoint->poller_entry = entry;
     /* A client whose last attempt could not even open a socket has only its end to tell. */
     if (endpoint->socket != NULL && !tessi_endpoint_watch(endpoint, poller->epoll_fd, entry)) {
@@ -296,10 +303,16 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
     struct epoll_event events[EVENTS_MAX];
     struct round round = {.ready = ready, .capacity = capacity, .now_ns = tessi_clock_now()};
     int64_t until_ns = timeout_ns > TESSI_NEVER - round.now_ns ? TESSI_NEVER : round.now_ns + timeout_ns;
+    uint64_t sends = 0;
     poller->turn = poller->turn + 1 < poller->entries_count ? poller->turn + 1 : 0;
     for (size_t i = 0; i < poller->entries_count; i++) {
         poller->entries[i]->is_reported = false;
+        sends += poller->entries[i]->endpoint != NULL ? poller->entries[i]->endpoint->sends : 0;
     }
+    poller->together.answers += poller->has_slept && sends != poller->sends ? 1 : 0;
+    poller->has_slept = false;
+    poller->sends = sends;
+    tessi_together_tend(&poller->together, poller->net, round.now_ns);
     for (;;) {
         round.next_ns = until_ns;
         look_at_all(poller, &round);
@@ -308,11 +321,13 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
             report(&round, NULL, TESSI_POLL_WAKE);
         }
         int64_t wait_ns = round.next_ns == TESSI_NEVER ? TESSI_NEVER : round.next_ns - round.now_ns;
-        int n = wait_events(poller, events, round.count > 0 || wait_ns < 0 ? 0 : wait_ns);
+        wait_ns = round.count > 0 || wait_ns < 0 ? 0 : wait_ns;
+        int n = wait_events(poller, events, wait_ns);
         if (n < 0) {
             TESS_ASSERT(errno == EINTR);
             return round.count;
         }
+        poller->has_slept = poller->has_slept || (wait_ns > 0 && n > 0);
         take_events(poller, events, n, &round);
         round.now_ns = tessi_clock_now();
         if (n > 0) {
@@ -322,6 +337,11 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
             return round.count;
         }
     }
+}
+
+void tessi_poller_keep_apart(struct tessi_poller *poller)
+{
+    tessi_together_part(&poller->together, tessi_clock_now());
 }
 
 void tessi_poller_wake(struct tessi_poller *poller)
