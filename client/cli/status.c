@@ -70,13 +70,14 @@ static void print_device(const cJSON *device)
 static void print_worker(const cJSON *worker)
 {
     char used[32], memory[32], peak[32], spilled[32];
-    printf("%6.0f  %-20.20s %-28.28s %5.0f  %10s of %-10s %10s %10s %9.1f %9.0f %7.1f\n", number(worker, "id"),
+    printf("%6.0f  %-20.20s %-28.28s %5.0f  %10s of %-10s %10s %10s %9.1f %9.0f %7.1f%s\n", number(worker, "id"),
            text(worker, "name"), text(worker, "address"), number(worker, "slots"),
            cli_format_bytes(number(worker, "memory_used_bytes"), used, sizeof used),
            cli_format_bytes(number(worker, "memory_bytes"), memory, sizeof memory),
            cli_format_bytes(number(worker, "memory_peak_bytes"), peak, sizeof peak),
            cli_format_bytes(number(worker, "spilled_bytes"), spilled, sizeof spilled), number(worker, "queue_seconds"),
-           number(worker, "tasks_done"), number(worker, "heard_seconds_ago"));
+           number(worker, "tasks_done"), number(worker, "heard_seconds_ago"),
+           cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(worker, "leaving")) ? "  leaving" : "");
     if (text(worker, "resources")[0] != 0) {
         printf("%6s  resources %s, in use %s\n", "", text(worker, "resources"), text(worker, "resources_used"));
     }
