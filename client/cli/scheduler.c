@@ -4,8 +4,11 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "core/base/clock.h"
 #include "core/server/history.h"
 #include "core/server/scheduler.h"
+
+#define TIMEOUT_LEAST_NS (100 * TESSI_NS_PER_MS)
 
 static void stop(void *context)
 {
@@ -28,6 +31,15 @@ static int serve(const struct tessi_scheduler_config *config)
     return CLI_OK;
 }
 
+/* Peers say several times in such a span that they live; shorter ones would take everybody for lost. */
+static bool long_enough(const char *option, int64_t span_ns)
+{
+    if (span_ns < TIMEOUT_LEAST_NS) {
+        fprintf(stderr, "tessera scheduler: --%s: give 100ms or more\n", option);
+    }
+    return span_ns >= TIMEOUT_LEAST_NS;
+}
+
 int cli_scheduler(int argc, char **argv)
 {
     const char *log = "info", *family = "";
@@ -38,7 +50,7 @@ int cli_scheduler(int argc, char **argv)
          &config.listen},
         {"keys", "DIR", "encrypt, and let in only who has the same keys", CLI_TEXT, &config.keys_dir},
         {"insecure", NULL, "listen beyond this machine without keys", CLI_FLAG, &config.insecure},
-        {"wait-workers", "TIME", "how long work waits when there is no worker at all (5s)", CLI_DURATION,
+        {"wait-workers", "TIME", "how long work waits when there is no worker at all (5s); 0: not at all", CLI_DURATION,
          &config.sched.wait_workers_ns},
         {"worker-timeout", "TIME", "a worker silent for so long is lost (10s)", CLI_DURATION,
          &config.sched.worker_silence_ns},
@@ -67,6 +79,13 @@ int cli_scheduler(int argc, char **argv)
     }
     if (!cli_log(log)) {
         return CLI_USAGE;
+    }
+    if (!long_enough("worker-timeout", config.sched.worker_silence_ns) ||
+        !long_enough("client-timeout", config.sched.client_silence_ns)) {
+        return CLI_USAGE;
+    }
+    if (config.sched.wait_workers_ns == 0) {
+        config.sched.wait_workers_ns = 1; /* not at all; 0 stands for what is usual */
     }
     if (strlen(family) >= sizeof config.sched.family) {
         fprintf(stderr, "tessera scheduler: --blas-core %s: no family has such a long name\n", family);

@@ -121,7 +121,7 @@ static enum tessi_status read_key(const char *path, bool is_secret, char key[KEY
     if (fd < 0) {
         if (errno == ENOENT || errno == ENOTDIR) {
             return tessi_fail(error, TESSI_NOT_FOUND,
-                              "%s does not exist: make keys with `tessera keys DIR`, or copy the cluster's keys there",
+                              "%s does not exist: make keys with `tessera keygen DIR`, or copy the cluster's keys there",
                               path);
         }
         return tessi_fail(error, TESSI_IO, "cannot read %s: %s", path, strerror(errno));

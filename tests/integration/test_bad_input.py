@@ -8,7 +8,7 @@ import unittest
 
 import numpy
 
-from cluster import TESSERA, Cluster, example, run_example
+from cluster import SLOW, TESSERA, Cluster, environment, example, run_example
 
 
 def header(descr="'<f8'", order="False", shape="(4, 4)", length=None, version=(1, 0)):
@@ -81,6 +81,20 @@ class BadInput(unittest.TestCase):
         with Cluster(workers=0) as cluster:
             text = self.refused("--scheduler", cluster.address, "--n", 16, "--chunk", 8)
             self.assertIn("worker", text)
+
+    def test_waiting_for_workers_can_be_turned_off(self):
+        with Cluster(workers=0, scheduler=["--wait-workers", "0"]) as cluster:
+            self.refused("--scheduler", cluster.address, "--n", 16, "--chunk", 8, words=["worker"], seconds=3 * SLOW)
+
+    def test_options_of_the_scheduler(self):
+        for options, words in ((["--worker-timeout", "0"], "--worker-timeout: give 100ms or more"),
+                               (["--client-timeout", "1ms"], "--client-timeout: give 100ms or more"),
+                               (["--keys", "/nonexistent-folder"], "tessera keygen")):
+            with self.subTest(options):
+                done = subprocess.run([TESSERA, "scheduler", "--listen", "tcp://127.0.0.1:0", *options],
+                                      capture_output=True, text=True, env=environment(), timeout=20)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(words, done.stderr)
 
     def test_product_that_cannot_fit(self):
         with Cluster(workers=1, memory="8MiB", worker=["--spill", "none"]) as cluster:
