@@ -406,7 +406,7 @@ enum tessi_status tessi_client_send(struct tessi_client *client, const void *hea
 static bool client_has_event(struct tessi_client *client)
 {
     return client->endpoint.is_pending || client->state == CLIENT_ENDED ||
-           tessi_clock_now() >= client->endpoint.timer_ns || tessi_endpoint_has_input(&client->endpoint);
+           tessi_clock_now() >= client->endpoint.timer_ns || tessi_endpoint_has_input(&client->endpoint, true);
 }
 
 static void sleep_on(struct tessi_client *client, int64_t until_ns)

@@ -172,6 +172,7 @@ enum tessi_status tessi_endpoint_open(struct tessi_endpoint *endpoint, struct te
     endpoint->retry_ns = TESSI_NEVER;
     endpoint->timer_ns = TESSI_NEVER;
     endpoint->is_touched = true;
+    endpoint->is_monitor_quiet = false;
     endpoint->socket = zmq_socket(net->zmq, type);
     if (endpoint->socket == NULL) {
         return zmq_failed(error, "cannot create a socket");
@@ -227,6 +228,7 @@ bool tessi_endpoint_watch(struct tessi_endpoint *endpoint, int epoll_fd, void *p
     endpoint->epoll_fd = epoll_fd;
     endpoint->poller_entry = poller_entry;
     endpoint->is_touched = true;
+    endpoint->is_monitor_quiet = false;
     return true;
 }
 
@@ -247,17 +249,28 @@ static bool socket_has_input(void *socket)
     return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN) != 0;
 }
 
-bool tessi_endpoint_has_input(struct tessi_endpoint *endpoint)
+bool tessi_endpoint_has_input(struct tessi_endpoint *endpoint, bool is_signalled)
 {
-    return endpoint->socket != NULL && (socket_has_input(endpoint->socket) || socket_has_input(endpoint->monitor));
+    if (endpoint->socket == NULL) {
+        return false;
+    }
+    if ((is_signalled || endpoint->is_touched) && socket_has_input(endpoint->socket)) {
+        return true;
+    }
+    if (is_signalled || !endpoint->is_monitor_quiet) {
+        endpoint->is_monitor_quiet = !socket_has_input(endpoint->monitor);
+        return !endpoint->is_monitor_quiet;
+    }
+    return false;
 }
 
 bool tessi_endpoint_monitor_next(struct tessi_endpoint *endpoint, unsigned *event, int *value)
 {
     zmq_msg_t part;
     zmq_msg_init(&part);
-    endpoint->is_touched = true;
+    endpoint->is_monitor_quiet = false;
     if (zmq_msg_recv(&part, endpoint->monitor, ZMQ_DONTWAIT) < 0) {
+        endpoint->is_monitor_quiet = zmq_errno() == EAGAIN;
         zmq_msg_close(&part);
         return false;
     }
@@ -322,6 +335,7 @@ bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, s
     endpoint->is_touched = true;
     zmq_msg_init(&part);
     if (zmq_msg_recv(first != NULL ? first : &part, endpoint->socket, ZMQ_DONTWAIT) < 0) {
+        endpoint->is_touched = zmq_errno() != EAGAIN;
         zmq_msg_close(&part);
         return false;
     }

@@ -219,8 +219,8 @@ static void look_at(struct entry *entry, struct round *round)
     }
     if (endpoint->is_pending || round->now_ns >= endpoint->timer_ns) {
         events |= TESSI_POLL_READ;
-    } else if (endpoint->is_touched || endpoint->is_signalled) {
-        if (tessi_endpoint_has_input(endpoint)) {
+    } else if (endpoint->is_touched || !endpoint->is_monitor_quiet || endpoint->is_signalled) {
+        if (tessi_endpoint_has_input(endpoint, endpoint->is_signalled)) {
             events |= TESSI_POLL_READ;
         } else {
             endpoint->is_touched = false;
@@ -246,7 +246,8 @@ static void look_at_all(struct tessi_poller *poller, struct round *round)
             continue;
         }
         bool is_due = round->now_ns >= endpoint->retry_ns || round->now_ns >= endpoint->timer_ns;
-        if (endpoint->is_touched || endpoint->is_signalled || endpoint->is_pending || is_due) {
+        bool is_used = endpoint->is_touched || !endpoint->is_monitor_quiet;
+        if (is_used || endpoint->is_signalled || endpoint->is_pending || is_due) {
             look_at(entry, round);
         }
         int64_t next_ns = endpoint->retry_ns < endpoint->timer_ns ? endpoint->retry_ns : endpoint->timer_ns;
