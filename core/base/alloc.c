@@ -73,11 +73,8 @@ void tessi_alloc_fail_at(uint64_t nth)
     fail_countdown = nth;
 }
 
-void tessi_grow(void *items, size_t *capacity, size_t need, size_t element_size)
+void tessi_grow_more(void *items, size_t *capacity, size_t need, size_t element_size)
 {
-    if (need <= *capacity) {
-        return;
-    }
     size_t wanted = *capacity + *capacity / 2 + 8;
     if (wanted < need) {
         wanted = need;

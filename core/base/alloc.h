@@ -25,6 +25,13 @@ void tessi_alloc_fail_at(uint64_t nth);
 
 /* Make room for `need` elements in a growing array: `items` points to the array
  * pointer, `capacity` to the number of elements it has room for. Grows by half. */
-void tessi_grow(void *items, size_t *capacity, size_t need, size_t element_size);
+void tessi_grow_more(void *items, size_t *capacity, size_t need, size_t element_size); /* there is not room enough */
+
+static inline void tessi_grow(void *items, size_t *capacity, size_t need, size_t element_size)
+{
+    if (need > *capacity) {
+        tessi_grow_more(items, capacity, need, element_size);
+    }
+}
 
 #endif

@@ -72,11 +72,6 @@ void tessi_heap_push(struct tessi_heap *heap, uint64_t first, uint64_t second, u
     sift_up(heap, heap->count - 1);
 }
 
-const struct tessi_heap_entry *tessi_heap_peek(const struct tessi_heap *heap)
-{
-    return heap->count > 0 ? &heap->entries[0] : NULL;
-}
-
 struct tessi_heap_entry tessi_heap_pop(struct tessi_heap *heap)
 {
     TESS_ASSERT(heap->count > 0);

@@ -27,7 +27,10 @@ struct tessi_heap {
 void tessi_heap_init(struct tessi_heap *heap);
 void tessi_heap_fini(struct tessi_heap *heap);
 void tessi_heap_push(struct tessi_heap *heap, uint64_t first, uint64_t second, uint32_t value); /* absent before */
-const struct tessi_heap_entry *tessi_heap_peek(const struct tessi_heap *heap); /* NULL when empty */
+static inline const struct tessi_heap_entry *tessi_heap_peek(const struct tessi_heap *heap) /* NULL when empty */
+{
+    return heap->count > 0 ? &heap->entries[0] : NULL;
+}
 struct tessi_heap_entry tessi_heap_pop(struct tessi_heap *heap);               /* not empty */
 void tessi_heap_update(struct tessi_heap *heap, uint64_t first, uint64_t second, uint32_t value); /* present: a new key */
 bool tessi_heap_contains(const struct tessi_heap *heap, uint32_t value);

@@ -139,7 +139,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
         struct worker *thief = sched->workers[w];
         if (thief == worker || thief->stealing_from == worker->index) {
             thief->stealing_from = NO_WORKER; /* the dead answer no more */
-            thief->stealing = 0;
+            thief->stealing = thief->stole = thief->missed = 0;
             thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
             load_changed(sched, thief);
             make_hungry(sched, thief);

@@ -25,7 +25,7 @@ bool resources_fit(const struct worker *worker, const struct tessi_resources *de
     return true;
 }
 
-bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
+bool demand_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0 || resources_fit(worker, demand)) {

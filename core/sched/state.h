@@ -3,6 +3,7 @@
 #ifndef TESSI_SCHED_STATE_H
 #define TESSI_SCHED_STATE_H
 
+#include "core/base/assert.h"
 #include "core/base/heap.h"
 #include "core/base/map.h"
 #include "core/sched/sched.h"
@@ -210,7 +211,7 @@ struct load { /* of a worker's processors, or of its devices: they work side by 
     bool idle;        /* it has been given tasks, and for some time none of them has begun */
     bool resting;     /* no thief for a while: it has found nothing, or has just become idle */
     bool bare;        /* nothing that was given to it is worth asking back, as far as it has reported */
-    uint8_t misses;   /* how often it has found nothing */
+    uint8_t misses;   /* how often it has found nothing, or got nothing */
     int64_t take_ns;  /* not before this does it take from others' backlogs while it has one itself */
 };
 
@@ -244,6 +245,7 @@ struct worker {
     uint32_t waits_count;
     uint32_t stealing_from; /* worker index; NO_WORKER */
     uint64_t stealing;      /* tasks asked for and not answered */
+    uint64_t stole, missed; /* tasks that were asked for with them, and have been answered for */
     /* Assigned tasks, oldest first; checked against the records when they are looked at. */
     struct given *given; /* owned */
     size_t given_count, given_capacity;
@@ -420,14 +422,35 @@ struct sched_layer *layer_find(struct session *session, uint32_t id);
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
 void mark_dirty(struct worker *worker);
 
-/* table.c: records */
-struct task_record *record(struct sched_layer *layer, uint64_t index);          /* made when it is not there */
-struct task_record *record_peek(const struct sched_layer *layer, uint64_t index); /* NULL: not LIVE */
+/* table.c: records. These are looked up several times for each task. */
+void open_page(struct sched_layer *layer, uint64_t number);
+
+static inline struct task_record *record(struct sched_layer *layer, uint64_t index) /* made when it is not there */
+{
+    TESS_ASSERT(index < layer->tasks);
+    struct page *page = &layer->pages[index / PAGE_TASKS];
+    if (page->kind != PAGE_LIVE) {
+        open_page(layer, index / PAGE_TASKS);
+    }
+    return &page->records[index % PAGE_TASKS];
+}
+
+static inline struct task_record *record_peek(const struct sched_layer *layer, uint64_t index) /* NULL: not LIVE */
+{
+    TESS_ASSERT(index < layer->tasks);
+    const struct page *page = &layer->pages[index / PAGE_TASKS];
+    return page->kind == PAGE_LIVE ? &page->records[index % PAGE_TASKS] : NULL;
+}
+
 enum task_state state_of(const struct sched_layer *layer, uint64_t index);
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
 void set_needed(struct sched_layer *layer, uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
 void collapse_pages(struct tessi_sched *sched);
-struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker);
+struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker);
+static inline struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker)
+{
+    return worker < layer->on_capacity ? &layer->on[worker] : on_worker_made(layer, worker);
+}
 
 /* layers.c: submission and the life of layers */
 void submit(struct tessi_sched *sched, const struct tessi_sched_event *event);
@@ -509,7 +532,11 @@ bool can_run(const struct worker *worker, const struct tessi_resources *demand);
 bool resources_fit(const struct worker *worker, const struct tessi_resources *demand); /* so much is free */
 /* Enough of what the layer's tasks demand is free. A task that was taken from its owner (`again`) may pass younger ones
  * that hold it: they may be waiting for it, and the worker lets the older one go first. */
-bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order);
+bool demand_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order);
+static inline bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
+{
+    return layer->lane->demand.count == 0 || demand_free(worker, layer, again, order);
+}
 void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);
 void resources_give(struct worker *worker, const struct sched_layer *layer);
 void balance_demanding(struct tessi_sched *sched, struct worker *thief);

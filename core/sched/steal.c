@@ -17,6 +17,7 @@
 #define STEAL_GAIN_NS 2e6 /* several times what the messages of a steal take */
 #define TRIES 4           /* thieves that find nothing, in one step */
 #define REST_NS INT64_C(1000000) /* of one that has found nothing, doubled each time */
+#define VAIN 4            /* for each task that moved so many did not */
 #define MISSES_MAX 6             /* times */
 #define TAKE_AGAIN_NS INT64_C(200000000) /* of one whose own backlog cannot begin: until it takes part of another's */
 #define SPANS_MAX 4096 /* of a victim's lane, shared in one step */
@@ -561,6 +562,14 @@ static void rest(struct tessi_sched *sched, struct worker *worker, uint32_t kind
     tessi_heap_push(&sched->resting, (uint64_t)(sched->now_ns + for_ns), load, load);
 }
 
+/* It has found nothing, or most of what it asked for had ended or begun before the victim heard of it. */
+static void rest_longer(struct tessi_sched *sched, struct worker *worker, uint32_t kind)
+{
+    struct load *load = &worker->load[kind];
+    rest(sched, worker, kind, REST_NS << load->misses);
+    load->misses = (uint8_t)(load->misses + (load->misses < MISSES_MAX));
+}
+
 static bool nothing_runs(const struct load *load)
 {
     return load->started == 0 && load->assigned > 0;
@@ -600,11 +609,10 @@ static void balance_kind(struct tessi_sched *sched, uint32_t kind)
         struct load *load = &thief->load[kind];
         found = steal_for(sched, thief, kind);
         if (found == FIND_NOTHING_FOR_IT) {
-            rest(sched, thief, kind, REST_NS << load->misses);
-            load->misses = (uint8_t)(load->misses + (load->misses < MISSES_MAX));
+            rest_longer(sched, thief, kind);
             sched->search_ns[kind] = ++misses < TRIES ? sched->search_ns[kind] : sched->now_ns + REST_NS;
         } else if (found == FIND_WORK) {
-            load->misses = 0;
+            load->misses = thief->stealing > 0 ? load->misses : 0; /* else the answers tell */
             if (load->idle) {
                 rest(sched, thief, kind, REST_NS);
             }
@@ -625,7 +633,7 @@ void balance(struct tessi_sched *sched)
 }
 
 static void count_answer(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span,
-                         const struct sched_layer *layer)
+                         const struct sched_layer *layer, bool given)
 {
     struct worker *thief = worker_find(sched, span->worker);
     if (thief == NULL || thief->stealing_from != victim->index) {
@@ -638,9 +646,17 @@ static void count_answer(struct tessi_sched *sched, const struct worker *victim,
         double coming_ns = load->coming_ns - (double)span->count * layer->estimate_ns;
         load->coming_ns = coming_ns > 0 ? coming_ns : 0;
     }
+    thief->stole += given ? span->count : 0;
+    thief->missed += given ? 0 : span->count;
     if (thief->stealing == 0) {
         thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
         thief->stealing_from = NO_WORKER;
+        if (layer != NULL && thief->stole < thief->missed / VAIN) {
+            rest_longer(sched, thief, kind_at(thief, layer->lane));
+        } else if (layer != NULL) {
+            thief->load[kind_at(thief, layer->lane)].misses = 0;
+        }
+        thief->stole = thief->missed = 0;
         make_hungry(sched, thief);
     }
 }
@@ -664,7 +680,7 @@ static void refused(struct tessi_sched *sched, const struct worker *victim, cons
 static void end_ask(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span, bool given)
 {
     struct sched_layer *layer = layer_named(sched, span->session, span->layer);
-    count_answer(sched, victim, span, layer);
+    count_answer(sched, victim, span, layer, given);
     if (layer == NULL || span->first >= layer->tasks || span->count > layer->tasks - span->first) {
         sched->stale_reports++;
         return;

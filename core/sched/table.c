@@ -23,7 +23,7 @@ static uint64_t page_tasks(const struct sched_layer *layer, uint64_t page)
 }
 
 /* A page that was never touched starts with every task unassigned and all its readers to come. */
-static void open_page(struct sched_layer *layer, uint64_t number)
+void open_page(struct sched_layer *layer, uint64_t number)
 {
     struct page *page = &layer->pages[number];
     uint64_t count = page_tasks(layer, number);
@@ -39,23 +39,6 @@ static void open_page(struct sched_layer *layer, uint64_t number)
     }
     page->alive = pristine ? (uint32_t)count : 0;
     page->kind = PAGE_LIVE;
-}
-
-struct task_record *record(struct sched_layer *layer, uint64_t index)
-{
-    TESS_ASSERT(index < layer->tasks);
-    struct page *page = &layer->pages[index / PAGE_TASKS];
-    if (page->kind != PAGE_LIVE) {
-        open_page(layer, index / PAGE_TASKS);
-    }
-    return &page->records[index % PAGE_TASKS];
-}
-
-struct task_record *record_peek(const struct sched_layer *layer, uint64_t index)
-{
-    TESS_ASSERT(index < layer->tasks);
-    const struct page *page = &layer->pages[index / PAGE_TASKS];
-    return page->kind == PAGE_LIVE ? &page->records[index % PAGE_TASKS] : NULL;
 }
 
 enum task_state state_of(const struct sched_layer *layer, uint64_t index)
@@ -117,7 +100,7 @@ void collapse_pages(struct tessi_sched *sched)
     sched->empty_page_count = 0;
 }
 
-struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker)
+struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker)
 {
     size_t known = layer->on_capacity;
     tessi_grow(&layer->on, &layer->on_capacity, (size_t)worker + 1, sizeof *layer->on);
