@@ -184,25 +184,65 @@ void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t s
     TESS_ASSERT(false);
 }
 
+enum few { NONE, ONE, BOX }; /* blocks or tasks; BOX: to be found in the general way */
+
 /* The one block that the task reads of the input, when each rule names one chunk: the most common case. */
-static bool only_input(const struct tessi_layer *layer, uint32_t input, uint64_t index, uint64_t *block)
+static enum few only_input(const struct tessi_layer *layer, uint32_t input, uint64_t index, uint64_t *block)
 {
     const struct tessi_map_rules *rules = &layer->input[input].rules;
     const struct tessi_grid *grid = &layer->input[input].grid;
     uint64_t coords[TESSI_NDIM_MAX], at = 0;
     for (uint32_t d = 0; d < rules->ndim; d++) {
-        if (rules->rule[d].kind != TESSI_RULE_SAME && rules->rule[d].kind != TESSI_RULE_FIXED) {
-            return false;
+        enum tessi_rule_kind kind = rules->rule[d].kind;
+        if (kind != TESSI_RULE_SAME && kind != TESSI_RULE_FIXED && kind != TESSI_RULE_OFFSET) {
+            return BOX;
         }
     }
     tessi_grid_coords(&layer->grid, index, coords);
     for (uint32_t d = 0; d < rules->ndim; d++) {
         const struct tessi_rule *rule = &rules->rule[d];
-        uint64_t chunk = rule->kind == TESSI_RULE_SAME ? coords[rule->dim] : (uint64_t)rule->value;
+        uint64_t base = rule->kind == TESSI_RULE_FIXED ? 0 : coords[rule->dim];
+        uint64_t chunk = rule->kind == TESSI_RULE_SAME ? base : base + (uint64_t)rule->value; /* below 0: very large */
+        if (chunk >= grid->axis[d].count) {
+            return NONE;
+        }
         at = at * grid->axis[d].count + chunk;
     }
     *block = at;
-    return true;
+    return ONE;
+}
+
+/* Likewise the one task that reads the block, when each dimension of the output follows one of the input. */
+static enum few only_reader(const struct tessi_layer *layer, uint32_t input, uint64_t block, uint64_t *task)
+{
+    const struct tessi_map_rules *rules = &layer->input[input].rules;
+    const struct tessi_grid *grid = &layer->grid;
+    uint64_t coords[TESSI_NDIM_MAX], to[TESSI_NDIM_MAX], at = 0;
+    uint32_t followed = 0;
+    for (uint32_t d = 0; d < rules->ndim; d++) {
+        const struct tessi_rule *rule = &rules->rule[d];
+        bool follows = rule->kind == TESSI_RULE_SAME || rule->kind == TESSI_RULE_OFFSET;
+        if (!follows || (followed & 1u << rule->dim) != 0) {
+            return BOX;
+        }
+        followed |= 1u << rule->dim;
+    }
+    if (rules->ndim != grid->ndim) {
+        return BOX;
+    }
+    tessi_grid_coords(&layer->input[input].grid, block, coords);
+    for (uint32_t d = 0; d < rules->ndim; d++) {
+        const struct tessi_rule *rule = &rules->rule[d];
+        to[rule->dim] = rule->kind == TESSI_RULE_SAME ? coords[d] : coords[d] - (uint64_t)rule->value;
+    }
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        if (to[d] >= grid->axis[d].count) {
+            return NONE;
+        }
+        at = at * grid->axis[d].count + to[d];
+    }
+    *task = at;
+    return ONE;
 }
 
 void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t index, tessi_visit_fn *visit,
@@ -214,13 +254,14 @@ void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t
         visit_run(table_inputs(layer->input[input].rules.table, index), visit, context);
         return;
     }
-    if (only_input(layer, input, index, &block)) {
+    enum few few = only_input(layer, input, index, &block);
+    if (few == ONE) {
         visit(context, block);
-        return;
+    } else if (few == BOX) {
+        struct tessi_box box;
+        input_box(layer, input, index, &box);
+        visit_box(&layer->input[input].grid, &box, visit, context);
     }
-    struct tessi_box box;
-    input_box(layer, input, index, &box);
-    visit_box(&layer->input[input].grid, &box, visit, context);
 }
 
 uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input, uint64_t index)
@@ -228,6 +269,11 @@ uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input,
     TESS_ASSERT(input < layer->ninputs);
     if (layer->input[input].rules.table != NULL) {
         return table_inputs(layer->input[input].rules.table, index).count;
+    }
+    uint64_t block;
+    enum few few = only_input(layer, input, index, &block);
+    if (few != BOX) {
+        return few == ONE ? 1 : 0;
     }
     struct tessi_box box;
     input_box(layer, input, index, &box);
@@ -242,9 +288,15 @@ void tessi_block_dependents(const struct tessi_layer *layer, uint32_t input, uin
         visit_run(table_readers(layer->input[input].rules.table, block), visit, context);
         return;
     }
-    struct tessi_box box;
-    reader_box(layer, input, block, &box);
-    visit_box(&layer->grid, &box, visit, context);
+    uint64_t task;
+    enum few few = only_reader(layer, input, block, &task);
+    if (few == ONE) {
+        visit(context, task);
+    } else if (few == BOX) {
+        struct tessi_box box;
+        reader_box(layer, input, block, &box);
+        visit_box(&layer->grid, &box, visit, context);
+    }
 }
 
 uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t input, uint64_t block)
@@ -252,6 +304,11 @@ uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t i
     TESS_ASSERT(input < layer->ninputs);
     if (layer->input[input].rules.table != NULL) {
         return table_readers(layer->input[input].rules.table, block).count;
+    }
+    uint64_t task;
+    enum few few = only_reader(layer, input, block, &task);
+    if (few != BOX) {
+        return few == ONE ? 1 : 0;
     }
     struct tessi_box box;
     reader_box(layer, input, block, &box);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/base/alloc.h"
+#include "core/graph/layer.h"
 #include "core/graph/map.h"
 #include "tests/unit/sample.h"
 
@@ -75,10 +76,41 @@ static bool box_has(const struct tessi_box *box, const uint64_t *coords)
     return true;
 }
 
+struct named { /* what a walk has named */
+    const struct tessi_grid *grid;
+    const struct tessi_box *box;
+    uint64_t count;
+};
+
+static void name_one(void *context, uint64_t index)
+{
+    struct named *named = context;
+    uint64_t coords[TESSI_NDIM_MAX] = {0};
+    tessi_grid_coords(named->grid, index, coords);
+    assert_true(box_has(named->box, coords));
+    named->count++;
+}
+
+/* Tasks and blocks are named one by one as their boxes say; where there is one at most, without a box. */
+static void compare_walks(const struct tessi_layer *layer, uint64_t task, const struct tessi_box *inputs, uint64_t block,
+                          const struct tessi_box *outputs)
+{
+    struct named blocks = {&layer->input[0].grid, inputs, 0}, tasks = {&layer->grid, outputs, 0};
+    tessi_task_inputs(layer, 0, task, name_one, &blocks);
+    tessi_block_dependents(layer, 0, block, name_one, &tasks);
+    assert_int_equal(blocks.count, tessi_box_volume(inputs));
+    assert_int_equal(tasks.count, tessi_box_volume(outputs));
+    assert_int_equal(blocks.count, tessi_task_input_count(layer, 0, task));
+    assert_int_equal(tasks.count, tessi_block_dependent_count(layer, 0, block));
+}
+
 static uint64_t compare_all_pairs(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                                   const struct tessi_grid *out)
 {
     uint64_t reads = 0;
+    struct tessi_layer layer = {.grid = *out, .ninputs = 1};
+    layer.input[0].grid = *in;
+    layer.input[0].rules = *rules;
     for (uint64_t t = 0; t < tessi_grid_blocks(out); t++) {
         uint64_t to[TESSI_NDIM_MAX] = {0};
         struct tessi_box inputs;
@@ -98,6 +130,7 @@ static uint64_t compare_all_pairs(const struct tessi_map_rules *rules, const str
             }
             assert_int_equal(box_has(&inputs, from), slow);
             assert_int_equal(box_has(&outputs, to), slow);
+            compare_walks(&layer, t, &inputs, b, &outputs);
             reads += slow;
         }
     }
