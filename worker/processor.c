@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #define STAY_NS INT64_C(20000000)
+#define AGAIN_NS INT64_C(1000000) /* between two moves of a thread that was let go meanwhile */
 
 uint32_t tessi_processors(void)
 {
@@ -18,7 +19,7 @@ bool tessi_processor_leave(struct tessi_processor_stay *stay, int64_t now_ns)
 {
     cpu_set_t other;
     int here = sched_getcpu();
-    bool early = stay->since_ns != 0 && now_ns - stay->since_ns < STAY_NS;
+    bool early = stay->since_ns != 0 && now_ns - stay->since_ns < (stay->stays ? STAY_NS : AGAIN_NS);
     if (here < 0 || early) {
         return false;
     }

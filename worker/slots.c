@@ -12,7 +12,9 @@
 #include "worker/processor.h"
 #include "worker/settings.h"
 
-#define UNSEEN_NS INT64_C(100000) /* run time after which the owner hears of steps that have ended, at the latest */
+#define UNSEEN_NS INT64_C(250000) /* run time after which the owner hears of steps that have ended, at the latest, */
+#define AWAITED_NS INT64_C(100000) /* and where other workers wait for blocks from here */
+#define BRIEF_NS INT64_C(50000)   /* of a step: others may wait for the next one, and the owner had better not interrupt it */
 #define WAKES_NS INT64_C(40000)   /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
 #define LONE_NS INT64_C(160000)   /* where there is one slot, nothing else can end here meanwhile: only requests wait */
 
@@ -41,7 +43,8 @@ struct slot {
     _Alignas(64) atomic_uint_fast64_t submitted; /* runs; written by the owner, as is what follows */
     atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
     _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
-    int64_t unseen_ns;                           /* run time since the owner was last told */
+    int64_t unseen_ns;                           /* run time since the owner last looked or was told */
+    unsigned look;                               /* that was this one */
     struct tessi_trace_ring *trace;              /* likewise the thread's */
 };
 
@@ -52,7 +55,9 @@ struct tessi_slots {
     struct slot *all;
     int64_t brief_ns;  /* work that takes less may be done by the owner */
     uint32_t kicks;    /* slots with `kick` */
-    atomic_bool woken; /* the owner has been told and has not looked yet */
+    _Alignas(64) atomic_bool woken; /* the owner has been told and has not looked yet */
+    atomic_uint looks;              /* times that it has looked */
+    atomic_bool awaited;
 };
 
 /* ——— the slot's thread ——— */
@@ -84,12 +89,18 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
         step->layer = NULL;
     }
     trace_step(step);
-    slot->unseen_ns += ran_ns;
+    unsigned look = atomic_load_explicit(&slots->looks, memory_order_relaxed);
+    bool awaited = atomic_load_explicit(&slots->awaited, memory_order_relaxed);
+    slot->unseen_ns = slot->look == look ? slot->unseen_ns + ran_ns : ran_ns;
+    slot->look = look;
     uint64_t ended = atomic_load_explicit(&slot->ended, memory_order_relaxed) + 1;
     atomic_store(&slot->ended, ended);
-    if (ended >= atomic_load_explicit(&slot->wake_at, memory_order_relaxed) || slot->unseen_ns >= UNSEEN_NS ||
+    if (ended >= atomic_load_explicit(&slot->wake_at, memory_order_relaxed) || slot->unseen_ns >= (awaited ? AWAITED_NS : UNSEEN_NS) ||
         ended == atomic_load(&slot->submitted)) {
         slot->unseen_ns = 0;
+        if (ran_ns < BRIEF_NS && ended != atomic_load(&slot->submitted)) {
+            tessi_cpu_give_way(slot->stream);
+        }
         if (!atomic_exchange(&slots->woken, true)) {
             slots->config.wake(slots->config.context);
         }
@@ -149,14 +160,18 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
 {
     *out = NULL;
     enum tessi_status status;
-    struct tessi_slots *slots = tessi_zalloc(sizeof *slots);
+    struct tessi_slots *slots = aligned_alloc(_Alignof(struct tessi_slots), sizeof *slots);
+    if (slots == NULL) {
+        return tessi_fail(error, TESSI_NOMEM, "no memory for %" PRIu32 " slots", config->count);
+    }
+    memset(slots, 0, sizeof *slots);
     slots->config = *config;
     slots->brief_ns = config->count == 1 ? LONE_NS : WAKES_NS;
     slots->data_dir = tessi_strdup(config->data_dir);
     slots->all = aligned_alloc(_Alignof(struct slot), config->count * sizeof *slots->all);
     if (slots->all == NULL) {
         tessi_free(slots->data_dir);
-        tessi_free(slots);
+        free(slots);
         return tessi_fail(error, TESSI_NOMEM, "no memory for %" PRIu32 " slots", config->count);
     }
     memset(slots->all, 0, config->count * sizeof *slots->all);
@@ -207,7 +222,7 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     }
     free(slots->all);
     tessi_free(slots->data_dir);
-    tessi_free(slots);
+    free(slots);
 }
 
 /* What the step should take. Until one of its layer has been measured: long enough for a slow processor. A task of a
@@ -223,6 +238,13 @@ static int64_t expected_ns(const struct tessi_flow_action *action)
     }
     struct tessi_cost cost = tessi_task_cost(action->layer, action->task.index);
     return cost.flops + cost.bytes < (double)WAKES_NS ? (int64_t)(cost.flops + cost.bytes) : INT64_MAX;
+}
+
+/* When half of what is left there has ended. */
+static void wake_at_half(struct slot *slot)
+{
+    uint64_t left = atomic_load_explicit(&slot->submitted, memory_order_relaxed) - slot->taken;
+    atomic_store_explicit(&slot->wake_at, slot->taken + (left + 1) / 2, memory_order_relaxed);
 }
 
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store,
@@ -257,8 +279,8 @@ void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *
     launch->prepare = prepare;
     launch->done = on_step_done;
     launch->context = step;
-    atomic_store_explicit(&slot->wake_at, slot->taken + (submitted + 2 - slot->taken) / 2, memory_order_relaxed);
     atomic_store(&slot->submitted, submitted + 1);
+    wake_at_half(slot);
     enum tessi_status status = tessi_device_cpu.launch(slot->stream, launch);
     TESS_ASSERT(status == TESSI_OK);
     slots->kicks += slot->kick ? 0 : 1;
@@ -299,6 +321,16 @@ bool tessi_slots_help(struct tessi_slots *slots)
     return tried;
 }
 
+void tessi_slots_rest(struct tessi_slots *slots, bool awaited)
+{
+    if (awaited != atomic_load_explicit(&slots->awaited, memory_order_relaxed)) {
+        atomic_store_explicit(&slots->awaited, awaited, memory_order_relaxed);
+    }
+    for (uint32_t i = 0; i < slots->config.count; i++) {
+        tessi_cpu_come_back(slots->all[i].stream);
+    }
+}
+
 uint32_t tessi_slots_busy(const struct tessi_slots *slots)
 {
     uint32_t busy = 0;
@@ -318,6 +350,7 @@ size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *ou
 {
     size_t count = 0;
     atomic_store(&slots->woken, false);
+    atomic_store_explicit(&slots->looks, atomic_load_explicit(&slots->looks, memory_order_relaxed) + 1, memory_order_relaxed);
     for (uint32_t i = 0; i < slots->config.count && count < limit; i++) {
         struct slot *slot = &slots->all[i];
         uint64_t ended = atomic_load(&slot->ended);
@@ -325,6 +358,7 @@ size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *ou
             const struct step *step = &slot->steps[++slot->taken % slots->config.depth];
             outcomes[count++] = (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text, false};
         }
+        wake_at_half(slot);
     }
     return count;
 }

@@ -49,6 +49,10 @@ void tessi_slots_kick(struct tessi_slots *slots);
  * again, nobody has been woken for them. */
 bool tessi_slots_help(struct tessi_slots *slots);
 
+/* The owner has done what it was woken for: a slot that has left it its processor goes on. `awaited`: others wait for what
+ * is made here, so the owner wants to hear of it soon. */
+void tessi_slots_rest(struct tessi_slots *slots, bool awaited);
+
 /* Slots that have steps whose outcomes were not taken. */
 uint32_t tessi_slots_busy(const struct tessi_slots *slots);
 /* The owner has been told of outcomes and has not looked yet. */

@@ -442,6 +442,9 @@ static void loop_once(struct tessi_worker *worker)
         tessi_worker_tell(worker);
         tessi_worker_go_when_free(worker);
     }
+    if (worker->slots != NULL) {
+        tessi_slots_rest(worker->slots, worker->flow != NULL && tessi_flow_awaited(worker->flow));
+    }
 }
 
 static void close_link(struct tessi_worker *worker)

@@ -3,10 +3,13 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/alloc.h"
 #include "worker/device/cpu/cpu.h"
+#include "worker/processor.h"
 
 static const struct tessi_device_kind *const cpu = &tessi_device_cpu;
 
@@ -385,6 +388,88 @@ static void test_after(void **state)
     cpu->close(device);
 }
 
+/* Streams in lock step: entry n of each comes after entry n - 1 of its neighbours, which has ended then, though its callback
+ * may still be on its way. */
+struct row {
+    struct tessi_stream *stream;
+    const struct row *before, *behind;
+    pthread_t thread; /* of its first entry */
+    atomic_uint ended;
+    unsigned strangers; /* entries that another thread has run */
+    bool in_order;
+};
+
+static void end_in_row(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+{
+    enum { GIVES_WAY = 37 };
+    struct row *row = context;
+    unsigned number = atomic_load(&row->ended) + 1;
+    (void)text;
+    (void)run_ns;
+    if (number == 1) {
+        row->thread = pthread_self();
+    }
+    row->strangers += pthread_equal(row->thread, pthread_self()) ? 0 : 1;
+    row->in_order = row->in_order && status == TESSI_OK && atomic_load(&row->before->ended) + 2 >= number &&
+                    atomic_load(&row->behind->ended) + 2 >= number;
+    if (number % GIVES_WAY == 0) {
+        tessi_cpu_give_way(row->stream);
+    }
+    atomic_store(&row->ended, number);
+}
+
+/* A stream that has given way stays away until it is told to come back. Others that wait for it run what it has left, and
+ * nothing is run twice, too early or never. */
+static void test_give_way(void **state)
+{
+    enum { ROWS_MAX = 64, LENGTH = 3000 };
+    static struct row rows[ROWS_MAX];
+    struct tessi_device *device = open_device();
+    struct tessi_layer *layer = full_layer(1);
+    uint32_t count = tessi_processors() < 2 ? 2 : tessi_processors() > ROWS_MAX ? ROWS_MAX : tessi_processors();
+    struct tessi_launch *launches = tessi_zalloc((size_t)count * LENGTH * sizeof *launches);
+    double(*out)[64] = tessi_zalloc(count * sizeof *out);
+    (void)state;
+    for (uint32_t i = 0; i < count; i++) {
+        rows[i] = (struct row){.stream = open_stream(device, LENGTH + 1), .in_order = true};
+        rows[i].before = &rows[(i + count - 1) % count];
+        rows[i].behind = &rows[(i + 1) % count];
+    }
+    for (uint32_t n = 0; n < LENGTH; n++) {
+        for (uint32_t i = 0; i < count; i++) {
+            struct tessi_launch *one = &launches[(size_t)n * count + i];
+            *one = (struct tessi_launch){.call = {.layer = layer, .steps = 1, .out = out[i]},
+                                         .after = {{rows[i].before->stream, n, n}, {rows[i].behind->stream, n, n}},
+                                         .after_count = n > 0 ? 2 : 0, .done = end_in_row, .context = &rows[i]};
+            assert_int_equal(cpu->launch(rows[i].stream, one), TESSI_OK);
+            cpu->kick(rows[i].stream);
+        }
+    }
+    unsigned ended, before = 0, strangers = 0;
+    do {
+        ended = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            ended += atomic_load(&rows[i].ended);
+        }
+        for (uint32_t i = 0; i < count && ended == before; i++) {
+            tessi_cpu_come_back(rows[i].stream);
+        }
+        before = ended;
+        (void)sched_yield();
+    } while (ended < count * LENGTH);
+    for (uint32_t i = 0; i < count; i++) {
+        cpu->stream_close(rows[i].stream);
+        assert_int_equal(atomic_load(&rows[i].ended), LENGTH);
+        assert_true(rows[i].in_order);
+        strangers += rows[i].strangers;
+    }
+    assert_true(strangers > 0);
+    tessi_free(out);
+    tessi_free(launches);
+    tessi_layer_destroy(layer);
+    cpu->close(device);
+}
+
 /* Products from several streams at once give the bits of one. */
 static void test_products_side_by_side(void **state)
 {
@@ -461,7 +546,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_launch),  cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_order_and_bound),
         cmocka_unit_test(test_events),  cmocka_unit_test(test_many),            cmocka_unit_test(test_two_streams),
-        cmocka_unit_test(test_after),   cmocka_unit_test(test_help),
+        cmocka_unit_test(test_after),   cmocka_unit_test(test_help),            cmocka_unit_test(test_give_way),
         cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

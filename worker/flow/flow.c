@@ -366,6 +366,11 @@ bool tessi_flow_report_presses(const struct tessi_flow *flow)
     return answers || flow->blocked || flow->begins_unknown || flow->all.count <= 2 * (size_t)flow_slots_all(flow);
 }
 
+bool tessi_flow_awaited(const struct tessi_flow *flow)
+{
+    return flow->parked > 0;
+}
+
 void tessi_flow_stats(const struct tessi_flow *flow, struct tessi_flow_stats *stats)
 {
     *stats = (struct tessi_flow_stats){

@@ -209,6 +209,8 @@ bool tessi_flow_has_report(const struct tessi_flow *flow);
 /* Somebody may wait for it: it answers a question, the worker runs dry or waits for room, or something begins of which
  * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the task. */
 bool tessi_flow_report_presses(const struct tessi_flow *flow);
+/* Reads of peers wait for what is made here. */
+bool tessi_flow_awaited(const struct tessi_flow *flow);
 
 /* Invariants, for the simulator after every step: ledger = sum of blocks, ≤ budget; pins, users and
  * leases agree; every waiting task has a reason that can end. Asserts. */

@@ -7,8 +7,11 @@
  * Who submits may also run what waits itself while the thread sleeps (`help`): a step of a few microseconds
  * takes less than waking a thread for it. `turn` says whose the stream is:
  *
- *     THREAD ──(ring empty)──> NOBODY ──(kick)──> THREAD
- *                              NOBODY ──(help)──> HELPER ──(done)──> NOBODY */
+ *     THREAD ──(ring empty, or gives way)──> NOBODY ──(kick, or comes back)──> THREAD
+ *                                            NOBODY ──(help)──> HELPER ──(done)──> NOBODY
+ *
+ * A thread gives way where somebody else needs its processor. Rather than wait for the end of a step that such a
+ * thread would run next, another stream's thread runs it: it has a processor, and the one that it waits for has none. */
 #include "worker/device/cpu/cpu.h"
 
 #include <errno.h>
@@ -21,6 +24,7 @@
 #include <sys/sysinfo.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/relax.h"
 #include "worker/kernel/blas.h"
@@ -29,6 +33,7 @@
 #define DEPTH_DEFAULT 64
 #define DEPTH_MAX 65536
 #define BLOCK_ALIGNMENT 64
+#define BRIEF_NS INT64_C(50000) /* of an entry: less than what it takes to wake somebody and to go on with him */
 #define SPINS 2000 /* looks at another stream, a pause apart, before sleeping: some tens of microseconds */
 
 enum entry_kind { ENTRY_LAUNCH, ENTRY_COPY, ENTRY_EVENT, ENTRY_WAIT };
@@ -55,6 +60,7 @@ struct tessi_device {
     uint64_t total_bytes;
     uint32_t processors;
     atomic_uint streams; /* open ones */
+    atomic_uint away;    /* those that have given way; one at most */
     _Atomic(struct tessi_stream *) closed; /* kept to the end: entries of other streams may still ask for their outcomes */
 };
 
@@ -67,6 +73,8 @@ struct tessi_event {
 
 enum turn { TURN_THREAD, TURN_NOBODY, TURN_HELPER }; /* who takes entries, and writes what the thread writes */
 
+enum presence { PRESENT, AWAY, WAITING, RETURNING }; /* of the thread; it takes its turn back itself, when it has a processor again */
+
 struct tessi_stream {
     struct tessi_device *device;
     struct tessi_stream *next_closed;
@@ -78,8 +86,12 @@ struct tessi_stream {
     atomic_uint_fast64_t ended;
     atomic_uint_fast64_t failed; /* number of the last entry that did not end well */
     atomic_int processor;        /* where the last entry was begun */
+    bool brief;                  /* it was a short one */
+    bool owes;                   /* who waits for it has not been told of its end */
     _Alignas(64) atomic_uint turn;    /* enum turn; the thread waits for `filled` unless it is its own */
-    atomic_uint waiting;              /* threads that wait for `progress` */
+    atomic_uint waiting;              /* threads that wait for `progress`, */
+    _Atomic(struct tessi_stream *) waiter; /* and the stream of one of them */
+    atomic_uint presence;             /* enum presence */
     atomic_bool closing;
     struct tessi_processor_stay stay; /* of the thread */
     pthread_mutex_t lock;
@@ -108,35 +120,63 @@ static void event_await(struct tessi_event *event, uint64_t ticket)
 
 /* --- the stream's thread --- */
 
-/* It is worth looking while the other runs at the same time: on a processor of its own. */
-static bool runs_beside(struct tessi_stream *own, const struct tessi_stream *other)
+static bool is_empty(const struct tessi_stream *stream)
 {
-    if (atomic_load_explicit(&own->device->streams, memory_order_relaxed) > own->device->processors) {
-        return false;
-    }
-    return atomic_load_explicit(&other->processor, memory_order_relaxed) != sched_getcpu() ||
-           tessi_processor_leave(&own->stay, tessi_clock_now());
+    return atomic_load(&stream->submitted) == atomic_load_explicit(&stream->taken, memory_order_relaxed);
 }
 
-static void wait_for_end(struct tessi_stream *own, struct tessi_stream *stream, uint64_t entry)
+static void note_processor(struct tessi_stream *stream)
 {
-    if (own->stay.stays) {
-        tessi_processor_let_go(&own->stay, tessi_clock_now(), false);
+    int here = sched_getcpu();
+    if (atomic_load_explicit(&stream->processor, memory_order_relaxed) != here) {
+        atomic_store_explicit(&stream->processor, here, memory_order_relaxed);
     }
-    int looks = runs_beside(own, stream) ? SPINS : 0;
-    for (int i = 0; i < looks; i++) {
-        if (atomic_load_explicit(&stream->ended, memory_order_acquire) >= entry) {
-            return;
+}
+
+static void tell_waiters(struct tessi_stream *stream)
+{
+    if (atomic_load(&stream->waiting) > 0) {
+        (void)pthread_mutex_lock(&stream->lock);
+        (void)pthread_cond_broadcast(&stream->progress);
+        (void)pthread_mutex_unlock(&stream->lock);
+    }
+}
+
+/* The next entry has nothing to wait for. */
+static bool is_free(const struct tessi_stream *stream)
+{
+    const struct entry *entry =
+        &stream->ring[atomic_load_explicit(&stream->taken, memory_order_relaxed) % stream->depth];
+    if (entry->kind == ENTRY_LAUNCH) {
+        const struct tessi_launch *launch = entry->as.launch;
+        for (uint32_t i = 0; i < launch->after_count; i++) {
+            struct tessi_stream *other = launch->after[i].stream;
+            if (other != stream &&
+                atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
+                return false;
+            }
         }
-        tessi_relax();
     }
-    (void)pthread_mutex_lock(&stream->lock);
-    (void)atomic_fetch_add(&stream->waiting, 1);
-    while (atomic_load(&stream->ended) < entry) {
-        (void)pthread_cond_wait(&stream->progress, &stream->lock);
+    return true;
+}
+
+/* A thread that comes to a step that waits for the very stream that waits for this one runs what that one has left itself,
+ * if it takes no longer than waking it would. */
+static bool looks_itself(const struct tessi_stream *stream)
+{
+    if (!stream->brief || atomic_load_explicit(&stream->turn, memory_order_relaxed) != TURN_THREAD || is_empty(stream) ||
+        atomic_load(&stream->waiting) != 1) {
+        return false;
     }
-    (void)atomic_fetch_sub(&stream->waiting, 1);
-    (void)pthread_mutex_unlock(&stream->lock);
+    struct tessi_stream *waiter = atomic_load_explicit(&stream->waiter, memory_order_relaxed);
+    const struct entry *entry =
+        &stream->ring[atomic_load_explicit(&stream->taken, memory_order_relaxed) % stream->depth];
+    bool found = false;
+    for (uint32_t i = 0; entry->kind == ENTRY_LAUNCH && i < entry->as.launch->after_count; i++) {
+        const struct tessi_after *after = &entry->as.launch->after[i];
+        found = found || (after->stream == waiter && atomic_load(&waiter->ended) < after->last);
+    }
+    return found;
 }
 
 static void end_entry(struct tessi_stream *stream, enum tessi_status status)
@@ -147,22 +187,23 @@ static void end_entry(struct tessi_stream *stream, enum tessi_status status)
     }
     atomic_store(&stream->ended, number);
     if (atomic_load(&stream->waiting) > 0) {
-        (void)pthread_mutex_lock(&stream->lock);
-        (void)pthread_cond_broadcast(&stream->progress);
-        (void)pthread_mutex_unlock(&stream->lock);
+        if (looks_itself(stream)) {
+            stream->owes = true;
+        } else {
+            tell_waiters(stream);
+        }
     }
 }
 
-/* What the launch comes after. A failure of a later entry than the one meant may be taken for one of its own: the
- * launch is then handed over once more. */
-static enum tessi_status await(struct tessi_stream *stream, const struct tessi_launch *launch)
+/* Whether what the launch comes after has ended well. A failure of a later entry than the one meant may be taken for one of
+ * its own: the launch is then handed over once more. */
+static enum tessi_status outcome_before(const struct tessi_stream *stream, const struct tessi_launch *launch)
 {
     bool well = true;
     for (uint32_t i = 0; i < launch->after_count; i++) {
         struct tessi_stream *other = launch->after[i].stream;
-        if (other != stream && atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
-            wait_for_end(stream, other, launch->after[i].last);
-        }
+        TESS_ASSERT(other == stream ||
+                    atomic_load_explicit(&other->ended, memory_order_acquire) >= launch->after[i].last);
         well = well && atomic_load_explicit(&other->failed, memory_order_relaxed) < launch->after[i].first;
     }
     return well ? TESSI_OK : TESSI_CANCELLED;
@@ -172,7 +213,7 @@ static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
 {
     struct tessi_error error;
     error.text[0] = 0;
-    enum tessi_status status = await(stream, launch);
+    enum tessi_status status = outcome_before(stream, launch);
     int64_t start_ns = tessi_clock_now(); /* not when the last one ended: its callback may have woken somebody */
     launch->started_ns = start_ns;
     if (status == TESSI_OK && launch->prepare != NULL) {
@@ -182,6 +223,7 @@ static void run_launch(struct tessi_stream *stream, struct tessi_launch *launch)
         status = tessi_kernel_run(&launch->call, &error);
     }
     int64_t end_ns = tessi_clock_now();
+    stream->brief = end_ns - start_ns < BRIEF_NS;
     end_entry(stream, status);
     launch->done(launch->context, status, status == TESSI_OK ? "" : error.text, end_ns - start_ns);
 }
@@ -219,38 +261,59 @@ static void run_entry(struct tessi_stream *stream, const struct entry *entry)
     }
 }
 
-static bool is_empty(const struct tessi_stream *stream)
-{
-    return atomic_load(&stream->submitted) == atomic_load_explicit(&stream->taken, memory_order_relaxed);
-}
-
 static bool turn_pass(struct tessi_stream *stream, enum turn from, enum turn to)
 {
     unsigned expected = from;
     return atomic_compare_exchange_strong(&stream->turn, &expected, to);
 }
 
-/* False when the stream closes and nothing is left. */
-static bool sleep_until_filled(struct tessi_stream *stream)
+static bool is_present(const struct tessi_stream *stream)
 {
-    tessi_processor_let_go(&stream->stay, 0, true);
+    return atomic_load(&stream->presence) == PRESENT;
+}
+
+/* Sleep for as long as others need the processor; others may run what is in the ring meanwhile. */
+static void stay_away(struct tessi_stream *stream)
+{
+    tell_waiters(stream);
     (void)pthread_mutex_lock(&stream->lock);
     atomic_store(&stream->turn, TURN_NOBODY);
+    while (atomic_load(&stream->presence) == AWAY && !atomic_load(&stream->closing)) {
+        (void)pthread_cond_wait(&stream->filled, &stream->lock);
+    }
+    atomic_store(&stream->presence, PRESENT);
+    (void)pthread_mutex_unlock(&stream->lock);
+    (void)atomic_fetch_sub(&stream->device->away, 1);
+}
+
+/* Wait until the stream has something to run and is the thread's. False when it closes and nothing is left. */
+static bool take_turn(struct tessi_stream *stream)
+{
+    (void)pthread_mutex_lock(&stream->lock);
     for (;;) {
         /* Who submits looks at the turn afterwards, and who helps looks at the ring after it has given the turn back:
          * one of the two sees the other. */
-        bool wanted = atomic_load(&stream->submitted) != atomic_load(&stream->taken) || atomic_load(&stream->closing);
-        if (wanted && (turn_pass(stream, TURN_NOBODY, TURN_THREAD) || atomic_load(&stream->turn) == TURN_THREAD)) {
+        bool wanted = !is_empty(stream) || atomic_load(&stream->closing);
+        bool own = (wanted && turn_pass(stream, TURN_NOBODY, TURN_THREAD)) || atomic_load(&stream->turn) == TURN_THREAD;
+        if (own && (!is_empty(stream) || atomic_load(&stream->closing))) {
             break;
         }
-        if (!wanted && atomic_load(&stream->turn) == TURN_THREAD) {
-            atomic_store(&stream->turn, TURN_NOBODY); /* who kicked it meant an earlier sleep */
-            continue;
+        if (own) {
+            atomic_store(&stream->turn, TURN_NOBODY); /* who kicked it meant an earlier sleep, or somebody has helped */
+        } else {
+            (void)pthread_cond_wait(&stream->filled, &stream->lock);
         }
-        (void)pthread_cond_wait(&stream->filled, &stream->lock);
     }
     (void)pthread_mutex_unlock(&stream->lock);
     return !is_empty(stream);
+}
+
+static bool sleep_until_filled(struct tessi_stream *stream)
+{
+    tell_waiters(stream);
+    tessi_processor_let_go(&stream->stay, 0, true);
+    atomic_store(&stream->turn, TURN_NOBODY);
+    return take_turn(stream);
 }
 
 static void run_next(struct tessi_stream *stream)
@@ -259,23 +322,8 @@ static void run_next(struct tessi_stream *stream)
     /* Copied out, so that its place can be filled again while it runs. */
     struct entry entry = stream->ring[taken % stream->depth];
     atomic_store_explicit(&stream->taken, taken + 1, memory_order_release);
-    int here = sched_getcpu();
-    if (atomic_load_explicit(&stream->processor, memory_order_relaxed) != here) {
-        atomic_store_explicit(&stream->processor, here, memory_order_relaxed);
-    }
     run_entry(stream, &entry);
 }
-
-static void *stream_main(void *argument)
-{
-    struct tessi_stream *stream = argument;
-    while (!is_empty(stream) || sleep_until_filled(stream)) {
-        run_next(stream);
-    }
-    return NULL;
-}
-
-/* --- who submits --- */
 
 static void wake_thread(struct tessi_stream *stream)
 {
@@ -295,34 +343,27 @@ static enum tessi_status submit(struct tessi_stream *stream, const struct entry 
     return TESSI_OK;
 }
 
+/* One that has given way comes back by itself. */
 static void cpu_kick(struct tessi_stream *stream)
 {
-    if (atomic_load(&stream->turn) == TURN_NOBODY && turn_pass(stream, TURN_NOBODY, TURN_THREAD)) {
+    if (atomic_load(&stream->turn) == TURN_NOBODY && is_present(stream) && turn_pass(stream, TURN_NOBODY, TURN_THREAD)) {
         wake_thread(stream);
     }
 }
 
-/* The next entry has nothing to wait for. */
-static bool is_free(const struct tessi_stream *stream)
+/* Who submits and who comes back look at the turn afterwards, and who helps looks at what they have said after it has
+ * given the turn back: one of the two sees the other. */
+static void end_help(struct tessi_stream *stream)
 {
-    const struct entry *entry =
-        &stream->ring[atomic_load_explicit(&stream->taken, memory_order_relaxed) % stream->depth];
-    if (entry->kind == ENTRY_LAUNCH) {
-        const struct tessi_launch *launch = entry->as.launch;
-        for (uint32_t i = 0; i < launch->after_count; i++) {
-            struct tessi_stream *other = launch->after[i].stream;
-            if (other != stream &&
-                atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
-                return false;
-            }
-        }
+    atomic_store(&stream->turn, TURN_NOBODY);
+    if (!is_empty(stream) || atomic_load(&stream->closing)) {
+        cpu_kick(stream);
     }
-    return true;
 }
 
 static bool cpu_help(struct tessi_stream *stream)
 {
-    if (!turn_pass(stream, TURN_NOBODY, TURN_HELPER)) {
+    if (!is_present(stream) || !turn_pass(stream, TURN_NOBODY, TURN_HELPER)) {
         return false;
     }
     bool ran = false;
@@ -330,11 +371,149 @@ static bool cpu_help(struct tessi_stream *stream)
         run_next(stream);
         ran = true;
     }
-    atomic_store(&stream->turn, TURN_NOBODY);
-    if (!is_empty(stream)) {
-        cpu_kick(stream);
-    }
+    end_help(stream);
     return ran;
+}
+
+/* From another stream's thread that waits for the entry. */
+static bool help_until(struct tessi_stream *stream, uint64_t entry)
+{
+    if (!turn_pass(stream, TURN_NOBODY, TURN_HELPER)) {
+        return false;
+    }
+    while (atomic_load_explicit(&stream->ended, memory_order_relaxed) < entry && !is_empty(stream) && is_free(stream)) {
+        run_next(stream);
+    }
+    bool done = atomic_load_explicit(&stream->ended, memory_order_relaxed) >= entry;
+    end_help(stream);
+    return done;
+}
+
+/* --- the stream's thread waits for others --- */
+
+/* It is worth looking while the other runs at the same time: on a processor of its own. */
+static bool runs_beside(struct tessi_stream *own, const struct tessi_stream *other)
+{
+    if (atomic_load_explicit(&own->device->streams, memory_order_relaxed) > own->device->processors) {
+        return false;
+    }
+    note_processor(own);
+    if (atomic_load_explicit(&other->processor, memory_order_relaxed) != sched_getcpu()) {
+        return true;
+    }
+    bool left = tessi_processor_leave(&own->stay, tessi_clock_now());
+    note_processor(own);
+    return left;
+}
+
+static bool is_left(const struct tessi_stream *stream)
+{
+    return atomic_load_explicit(&stream->turn, memory_order_relaxed) == TURN_NOBODY;
+}
+
+/* Run what the other has left, or look for its end for a moment. */
+static bool look_for_end(struct tessi_stream *own, struct tessi_stream *other, uint64_t entry)
+{
+    own->owes = false;
+    if (is_left(other) && help_until(other, entry)) {
+        return true;
+    }
+    tell_waiters(own);
+    if (own->stay.stays) {
+        tessi_processor_let_go(&own->stay, tessi_clock_now(), false);
+    }
+    int looks = runs_beside(own, other) ? SPINS : 0;
+    for (int i = 0; i < looks; i++) {
+        if (atomic_load_explicit(&other->ended, memory_order_acquire) >= entry ||
+            (is_left(other) && help_until(other, entry))) {
+            return true;
+        }
+        tessi_relax();
+    }
+    return false;
+}
+
+/* The stream is left meanwhile: who is waited for may run what it waits for itself. */
+static void sleep_for_end(struct tessi_stream *own, struct tessi_stream *other, uint64_t entry)
+{
+    atomic_store(&own->presence, WAITING);
+    atomic_store(&own->turn, TURN_NOBODY);
+    (void)pthread_mutex_lock(&other->lock);
+    atomic_store(&other->waiter, own);
+    (void)atomic_fetch_add(&other->waiting, 1);
+    while (atomic_load(&other->ended) < entry) {
+        (void)pthread_cond_wait(&other->progress, &other->lock);
+    }
+    (void)atomic_fetch_sub(&other->waiting, 1);
+    (void)pthread_mutex_unlock(&other->lock);
+    atomic_store(&own->presence, PRESENT);
+}
+
+/* What the next entry comes after. False when the stream closes and nothing is left. */
+static bool wait_for_others(struct tessi_stream *stream)
+{
+    const struct entry *entry =
+        &stream->ring[atomic_load_explicit(&stream->taken, memory_order_relaxed) % stream->depth];
+    const struct tessi_launch *launch = entry->as.launch;
+    for (uint32_t i = 0; i < launch->after_count; i++) {
+        struct tessi_stream *other = launch->after[i].stream;
+        uint64_t last = launch->after[i].last;
+        if (other != stream && atomic_load_explicit(&other->ended, memory_order_acquire) < last &&
+            !look_for_end(stream, other, last)) {
+            sleep_for_end(stream, other, last);
+            return take_turn(stream);
+        }
+    }
+    return true;
+}
+
+static void *stream_main(void *argument)
+{
+    struct tessi_stream *stream = argument;
+    bool open = true;
+    while (open) {
+        bool away = atomic_load_explicit(&stream->presence, memory_order_relaxed) != PRESENT;
+        if (away) {
+            stay_away(stream);
+            open = take_turn(stream);
+        } else if (is_empty(stream)) {
+            open = sleep_until_filled(stream);
+        } else if (is_free(stream)) {
+            if (stream->owes) {
+                stream->owes = false;
+                tell_waiters(stream);
+            }
+            note_processor(stream);
+            run_next(stream);
+        } else {
+            open = wait_for_others(stream);
+        }
+    }
+    return NULL;
+}
+
+/* --- who submits --- */
+
+void tessi_cpu_give_way(struct tessi_stream *stream)
+{
+    struct tessi_device *device = stream->device;
+    unsigned none = 0;
+    bool own = atomic_load_explicit(&stream->turn, memory_order_relaxed) == TURN_THREAD;
+    unsigned streams = atomic_load_explicit(&device->streams, memory_order_relaxed);
+    if (own && streams > 1 && streams >= device->processors &&
+        atomic_compare_exchange_strong(&device->away, &none, 1)) {
+        atomic_store(&stream->presence, AWAY);
+    }
+}
+
+void tessi_cpu_come_back(struct tessi_stream *stream)
+{
+    unsigned away = AWAY;
+    if (atomic_load(&stream->presence) == AWAY &&
+        atomic_compare_exchange_strong(&stream->presence, &away, RETURNING)) {
+        wake_thread(stream);
+    }
+    tell_waiters(stream);
 }
 
 static enum tessi_status submit_and_kick(struct tessi_stream *stream, const struct entry *entry)
