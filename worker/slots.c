@@ -13,7 +13,8 @@
 #include "worker/settings.h"
 
 #define UNSEEN_NS INT64_C(250000) /* run time after which the owner hears of steps that have ended, at the latest, */
-#define AWAITED_NS INT64_C(100000) /* and where other workers wait for blocks from here */
+#define AWAITED_NS INT64_C(100000) /* and where other workers wait for blocks from here, or where there is one slot: its
+                                    * owner seldom takes its processor, and looks again at once while the queue is short */
 #define BRIEF_NS INT64_C(50000)   /* of a step: others may wait for the next one, and the owner had better not interrupt it */
 #define WAKES_NS INT64_C(40000)   /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
 #define LONE_NS INT64_C(160000)   /* where there is one slot, nothing else can end here meanwhile: only requests wait */
@@ -90,7 +91,7 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
     }
     trace_step(step);
     unsigned look = atomic_load_explicit(&slots->looks, memory_order_relaxed);
-    bool awaited = atomic_load_explicit(&slots->awaited, memory_order_relaxed);
+    bool awaited = slots->config.count == 1 || atomic_load_explicit(&slots->awaited, memory_order_relaxed);
     slot->unseen_ns = slot->look == look ? slot->unseen_ns + ran_ns : ran_ns;
     slot->look = look;
     uint64_t ended = atomic_load_explicit(&slot->ended, memory_order_relaxed) + 1;
@@ -358,7 +359,9 @@ size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *ou
             const struct step *step = &slot->steps[++slot->taken % slots->config.depth];
             outcomes[count++] = (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text, false};
         }
-        wake_at_half(slot);
+        if (slots->config.count > 1) {
+            wake_at_half(slot);
+        }
     }
     return count;
 }
