@@ -43,7 +43,8 @@ double history_guess(const struct tessi_layer *layer, uint64_t index)
     return layer->op == TESSI_OP_OPAQUE ? time + (double)layer->as.opaque.nanoseconds : time;
 }
 
-static double median(const struct history_entry *entry)
+/* The sample below which this part of all lie. */
+static double quantile(const struct history_entry *entry, double part)
 {
     double sorted[SAMPLES];
     for (uint32_t i = 0; i < entry->count; i++) { /* a few numbers: by insertion */
@@ -53,7 +54,12 @@ static double median(const struct history_entry *entry)
         }
         sorted[at] = entry->samples[i];
     }
-    return sorted[entry->count / 2];
+    return sorted[(uint32_t)(part * entry->count)];
+}
+
+static double median(const struct history_entry *entry)
+{
+    return quantile(entry, 0.5);
 }
 
 uint32_t history_processor(struct tessi_sched *sched, const char *name)
@@ -99,6 +105,16 @@ double history_estimate(struct tessi_sched *sched, const struct tessi_layer *lay
         guess_ns = DEVICE_LAUNCH_NS + guess_ns * GUESS_GFLOPS / sched->device_gflops;
     }
     return handle == TESSI_MAP_NONE ? guess_ns : median(&sched->history[handle]);
+}
+
+double history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    uint32_t handle = reference(sched, layer->layer, 0, layer->kind);
+    const struct history_entry *entry = handle == TESSI_MAP_NONE ? NULL : &sched->history[handle];
+    if (entry == NULL || entry->count < SAMPLES / 2) {
+        return 1;
+    }
+    return (quantile(entry, 0.75) - quantile(entry, 0.25)) / median(entry);
 }
 
 bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind)

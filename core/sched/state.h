@@ -620,6 +620,8 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
 void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
 /* Of a task on a processor, or (kind 1) at a device. */
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind);
+/* How far the run times of the layer's tasks lie apart, those in the middle, as a part of their median; 1: not known. */
+double history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer);
 /* Such tasks have run there. */
 bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind);
 void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns); /* and queues with it */

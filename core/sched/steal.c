@@ -23,9 +23,10 @@
 #define SPANS_MAX 4096 /* of a victim's lane, shared in one step */
 #define MOVING_PRICE 2    /* so many times what moving data takes must be saved: it keeps both ends from other things */
 #define SOON_NS 1e7       /* before it has nothing to do a thief looks for tasks whose data have to move */
-#define EVEN 32           /* and this part of the time since the work was submitted, */
-#define EVEN_SOURCE 8     /* or this one for what is made from nothing, */
-#define WORTH_BYTES_PER_NS 0.15 /* or time enough to move the data over a slow network */
+#define EVEN 0.03         /* and this part of the time since the work was submitted, */
+#define EVEN_SCATTERED 0.1 /* at most this one where run times scatter, */
+#define EVEN_SOURCE 0.5   /* or this one for what is made from nothing, */
+#define WORTH_BYTES_PER_NS 0.1 /* or time enough to move the data over a network of a gigabit a second */
 
 static double units_of(const struct worker *worker, uint32_t kind)
 {
@@ -66,6 +67,14 @@ static double time_at(const struct worker *worker, uint32_t kind, double run_ns)
     return run_ns * worker->load[kind].slowness / units_of(worker, kind);
 }
 
+/* The least part of the time so far that has to be saved. Of workers whose run times scatter one is always late by a
+ * task or so, and on a shared machine who ends early leaves its processor to who is late. */
+static double even_part(const struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    double part = EVEN + history_scatter(sched, layer);
+    return is_source(layer) ? EVEN_SOURCE : part < EVEN_SCATTERED ? part : EVEN_SCATTERED;
+}
+
 /* How many of `most` tasks of the layer may go when the first of them moves so many bytes, and each further one so
  * many: as many as let both workers end soonest, and none when that saves too little for what moves. What runs at the
  * victim is half done, as likely as not. */
@@ -91,7 +100,7 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
         count++;
     }
     double bytes = (double)first + (double)(count > 0 ? count - 1 : 0) * (double)next;
-    double even_ns = (double)(sched->now_ns - layer->submitted_ns) / (is_source(layer) ? EVEN_SOURCE : EVEN);
+    double even_ns = (double)(sched->now_ns - layer->submitted_ns) * even_part(sched, layer);
     double worth_ns = bytes / WORTH_BYTES_PER_NS;
     double least_ns = even_ns < worth_ns ? even_ns : worth_ns;
     double messages_ns = idle ? 0.1 * STEAL_GAIN_NS : STEAL_GAIN_NS;

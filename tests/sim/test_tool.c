@@ -148,6 +148,22 @@ static void test_steals_move_little(void **state)
     assert_true(most_words * 100 <= 5 * least_words * 115);
 }
 
+/* Of four workers one is always late by a task or so when times scatter: no row of blocks is fetched for that. */
+static void test_scatter_moves_nothing(void **state)
+{
+    (void)state;
+    uint64_t least_words = UINT64_C(2) * 4096 * 4096 / 2 - UINT64_C(2) * 4096 * 4096 / 4;
+    for (int seed = 1; seed <= 5; seed++) {
+        int64_t bound_ns;
+        char text[16];
+        (void)snprintf(text, sizeof text, "%d", seed);
+        struct tool_result r = RUN(&bound_ns, "matmul", "4096", "512", "--workers", "4", "--bandwidth", "10GiB",
+                                   "--time", "lognormal:80ms:0.2", "--seed", text);
+        assert_true(r.words_max * 100 <= least_words * 115);
+        assert_true((double)r.makespan_ns <= 1.1 * (double)bound_ns);
+    }
+}
+
 /* The last tasks of a slow worker go to others, and not from one of those to another. */
 static void test_no_task_goes_to_and_fro(void **state)
 {
@@ -305,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_a_slow_worker_does_not_hold_up_the_rest),
         cmocka_unit_test(test_a_product_fetches_what_it_must),
         cmocka_unit_test(test_steals_move_little),
+        cmocka_unit_test(test_scatter_moves_nothing),
         cmocka_unit_test(test_no_task_goes_to_and_fro),
         cmocka_unit_test(test_memory_is_kept_within),
         cmocka_unit_test(test_a_tree_of_sums_consumes_blocks_as_they_are_made),
