@@ -363,7 +363,10 @@ typedef enum tess_compute {
 
 typedef struct tess_matmul_options {
     tess_shape chunks;    /* of the result; zero: as the operands' */
-    int64_t segments;     /* of k; 0: as told above, 1: never cut */
+    int64_t segments;     /* of k; 0: as told above, 1: never cut. On many workers a cut saves words: c segments, with
+                             memory for c results of partial sums, are a 2.5D product (Solomonik and Demmel,
+                             "Communication-optimal parallel 2.5D matrix multiplication and LU factorization
+                             algorithms", 2011). The same cut gives the same bits on any number of workers */
     tess_compute compute; /* of f32; INVALID with other types unless native */
     bool wide;            /* the result in the type of the sums: f32 of f16 and bf16, i32 of i8, u32 of u8 */
 } tess_matmul_options;

@@ -21,6 +21,7 @@ static const char help[] =
     "  --a FILE --b FILE    multiply these; workers read them from the same paths\n"
     "  --dtype f64|f32      of the product (f64; for files: as they are)\n"
     "  --chunk C            side of the blocks (a quarter of the matrix, 256 to 2048)\n"
+    "  --segments S         cut k into so many: on many workers with memory to spare fewer words move (2.5D)\n"
     "  --seed S             of the random matrices (1)\n"
     "  --out FILE           write the product as a NumPy file\n"
     "  --check              compare with the factors in f64: a random projection and some rows\n"
@@ -35,7 +36,7 @@ static const char help[] =
 
 struct options {
     const char *scheduler, *keys, *a, *b, *out;
-    int64_t n, chunk, seed, workers;
+    int64_t n, chunk, segments, seed, workers;
     tess_dtype dtype;
     bool has_dtype, has_chunk, check, json;
 };
@@ -81,6 +82,7 @@ static int take_value(struct options *options, const char *option, const char *v
         {"--out", &options->out, NULL, 0},
         {"--n", NULL, &options->n, 1},
         {"--chunk", NULL, &options->chunk, 1},
+        {"--segments", NULL, &options->segments, 1},
         {"--seed", NULL, &options->seed, 0},
         {"--workers", NULL, &options->workers, 1},
     };
@@ -214,7 +216,7 @@ static void make_operands(const struct options *options, struct job *job)
 static int multiply(const struct options *options, struct job *job)
 {
     make_operands(options, job);
-    job->c = tess_matmul(job->a, job->b);
+    job->c = tess_matmul_with(job->a, job->b, &(tess_matmul_options){.segments = options->segments});
     if (tess_array_status(job->c) != TESS_OK) {
         return failure(job);
     }

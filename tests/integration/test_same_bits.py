@@ -53,6 +53,14 @@ class SameBits(unittest.TestCase):
     def test_square(self):
         self.check(["--n", 8192, "--chunk", 1024] if FULL else ["--n", 1536, "--chunk", 256])
 
+    def test_chosen_segments(self):
+        """What the caller chose decides the bits, and nothing else: k in two segments."""
+        job = ["--n", 1024, "--chunk", 128, "--segments", 2]
+        with tempfile.TemporaryDirectory() as folder:
+            digests = {self.run_job(folder, job, workers)[0] for workers in (1, 4, 4)}
+            self.assertEqual(len(digests), 1)
+            self.assertNotEqual(self.run_job(folder, job[:-2], 1)[0], digests.pop())
+
     def test_split_k(self):
         with tempfile.TemporaryDirectory() as folder:
             import numpy
