@@ -72,6 +72,13 @@ uint32_t tessi_map_get(const struct tessi_map *map, struct tessi_map_key key)
     return map->count == 0 ? TESSI_MAP_NONE : map->entries[find(map, key)].value;
 }
 
+void tessi_map_prefetch(const struct tessi_map *map, struct tessi_map_key key)
+{
+    if (map->count > 0) {
+        __builtin_prefetch(&map->entries[home(map, key)]);
+    }
+}
+
 void tessi_map_put(struct tessi_map *map, struct tessi_map_key key, uint32_t value)
 {
     TESS_ASSERT(value != TESSI_MAP_NONE);

@@ -31,6 +31,7 @@ struct tessi_map {
 void tessi_map_init(struct tessi_map *map);
 void tessi_map_fini(struct tessi_map *map);
 uint32_t tessi_map_get(const struct tessi_map *map, struct tessi_map_key key); /* TESSI_MAP_NONE if absent */
+void tessi_map_prefetch(const struct tessi_map *map, struct tessi_map_key key); /* it will be looked up soon */
 void tessi_map_put(struct tessi_map *map, struct tessi_map_key key, uint32_t value); /* inserts or replaces */
 bool tessi_map_remove(struct tessi_map *map, struct tessi_map_key key); /* false if it was absent */
 void tessi_map_clear(struct tessi_map *map);

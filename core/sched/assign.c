@@ -32,9 +32,9 @@ static bool below(const struct tessi_sched *sched, const struct worker *worker, 
  * Whatever else may let it go on (new work, an input that has found an owner, a resource) makes it hungry at once. */
 void room_made(struct tessi_sched *sched, struct worker *worker)
 {
-    bool both = worker->load[1].units > 0; /* then those for which nothing waits are always low */
+    bool both = sched->device_workers > 0 && worker->load[1].units > 0; /* then those for which nothing waits are always low */
     bool low = ((!both || worker->load[0].backlog > 0) && below(sched, worker, 0, 0.75)) ||
-               (worker->load[1].backlog > 0 && below(sched, worker, 1, 0.75));
+               (both && worker->load[1].backlog > 0 && below(sched, worker, 1, 0.75));
     load_changed(sched, worker);
     if (low || sched->demands) {
         make_hungry(sched, worker);
@@ -46,7 +46,7 @@ void room_made(struct tessi_sched *sched, struct worker *worker)
 static bool may_take(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind, bool again,
                      uint64_t order)
 {
-    bool sendable = worker->out_where.count < WHERE_MAX && sched->step_assigned < sched->config.assigned_per_step;
+    bool sendable = where_count(worker) < WHERE_MAX && sched->step_assigned < sched->config.assigned_per_step;
     if (!sendable || below(sched, worker, kind, 1)) {
         return sendable;
     }
@@ -72,7 +72,7 @@ static void name_owner(void *context, uint64_t index)
         walk->assigned = false;
         walk->missing = index;
     } else if (task->owner != walk->worker->index) {
-        tessi_spans_push(&walk->worker->out_where,
+        tessi_spans_push(&outbox_of(walk->worker)->where,
                          (struct tessi_span){.session = walk->layer->session->id,
                                              .layer = walk->layer->layer->id,
                                              .first = index,
@@ -88,7 +88,7 @@ static bool name_inputs(struct tessi_sched *sched, struct worker *worker, const 
                         uint64_t index)
 {
     struct input_walk walk = {.sched = sched, .worker = worker, .assigned = true};
-    struct tessi_spans *where = &worker->out_where;
+    struct tessi_spans *where = &outbox_of(worker)->where;
     size_t before = where->count;
     struct tessi_span last = before > 0 ? where->items[before - 1] : (struct tessi_span){0};
     for (uint32_t i = 0; i < layer->layer->ninputs && walk.assigned; i++) {
@@ -110,9 +110,9 @@ void tell_layer(struct worker *worker, struct sched_layer *layer)
     struct layer_on_worker *on = on_worker(layer, worker->index);
     if (!on->told) {
         on->told = true;
-        tessi_grow(&worker->out_layers, &worker->out_layer_capacity, worker->out_layer_count + 1,
-                   sizeof *worker->out_layers);
-        worker->out_layers[worker->out_layer_count++] = layer->layer;
+        struct outbox *out = outbox_of(worker);
+        tessi_grow(&out->layers, &out->layer_capacity, out->layer_count + 1, sizeof *out->layers);
+        out->layers[out->layer_count++] = layer->layer;
     }
 }
 
@@ -158,6 +158,7 @@ static void remember_given(struct tessi_sched *sched, struct worker *worker, con
             }
         }
         worker->given_count = kept;
+        worker->given_next = 0;
         worker->given_limit = kept + kept / 2 + GIVEN_SPANS;
     }
     tessi_grow(&worker->given, &worker->given_capacity, worker->given_count + 1, sizeof *worker->given);
@@ -198,7 +199,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
                               .order = order,
                               .deaths = task->deaths};
     worker->youngest = order > worker->youngest ? order : worker->youngest;
-    tessi_spans_push(&worker->out_assign, span);
+    tessi_spans_push(&outbox_of(worker)->assign, span);
     remember_given(sched, worker, layer, index);
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
         on_worker(layer->inputs[i], worker->index)->reads = true;
@@ -227,6 +228,7 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     if (worker->assigned == 0) {
         worker->youngest = 0;
         worker->given_count = 0;
+        worker->given_next = 0;
     }
     end_asking(worker, layer, task);
     task->owner = NO_WORKER;
@@ -345,7 +347,7 @@ void feed_workers(struct tessi_sched *sched)
             struct worker *worker = sched->workers[sched->hungry[at]];
             if (worker->alive && worker->backlog > 0) {
                 (void)feed(sched, worker);
-                if (worker->out_where.count >= WHERE_MAX || sched->step_assigned >= sched->config.assigned_per_step) {
+                if (where_count(worker) >= WHERE_MAX || sched->step_assigned >= sched->config.assigned_per_step) {
                     worker->look_again = true;
                     sched->more = true;
                 }

@@ -51,7 +51,7 @@ void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     }
     for (size_t i = 0; i < copies->count; i++) {
         struct worker *worker = sched->workers[copies->items[i]];
-        tessi_spans_push(&worker->out_free, (struct tessi_span){.session = layer->session->id,
+        tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
                                                                 .layer = layer->layer->id,
                                                                 .first = index,
                                                                 .count = 1});

@@ -54,7 +54,8 @@ void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *lay
     struct worker *holder = sched->workers[worker];
     if (holder->alive) {
         /* A FREE that went before the ASSIGN of the same task would leave it running. */
-        struct tessi_spans *spans = holder->out_assign.count > 0 ? &holder->out_unassign : &holder->out_free;
+        struct outbox *out = outbox_of(holder);
+        struct tessi_spans *spans = out->assign.count > 0 ? &out->unassign : &out->free;
         tessi_spans_push(spans, (struct tessi_span){.session = layer->session->id,
                                                                 .layer = layer->layer->id,
                                                                 .first = index,
@@ -134,7 +135,7 @@ void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
         layer->held--;
         task->state = TASK_UNASSIGNED;
     } else if (task->state == TASK_RELEASED) {
-        set_needed(layer, index, task);
+        set_needed(index, task);
     } else {
         TESS_ASSERT(task->state == TASK_UNASSIGNED);
     }

@@ -242,7 +242,7 @@ static bool waits(const struct sched_layer *layer, uint64_t index)
 static bool first_of_layer(const struct sched_layer *layer, uint64_t *index)
 {
     for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p].kind >= PAGE_RELEASED) {
+        if (layer->pages[p] == PAGE_RELEASED || layer->pages[p] == PAGE_UNUSED) {
             continue;
         }
         uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;

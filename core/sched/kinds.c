@@ -93,7 +93,7 @@ static void set_kind(struct tessi_sched *sched, struct sched_layer *layer, uint3
 void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks,
               bool device)
 {
-    if (worker->load[1].units == 0) {
+    if (sched->device_workers == 0 || worker->load[1].units == 0) {
         return;
     }
     layer->ran[device ? 1 : 0] += tasks;
@@ -162,6 +162,9 @@ void join_kinds(struct tessi_sched *sched, struct worker *worker)
 void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost)
 {
     struct load *load = &worker->load[0], *devices = &worker->load[1];
+    if (sched->device_workers == 0) {
+        return; /* neither its devices nor its description are looked at */
+    }
     uint64_t left = lost < worker->info.devices ? worker->info.devices - lost : 0;
     if (left >= devices->units) {
         return;

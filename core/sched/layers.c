@@ -148,8 +148,8 @@ static void end_submission(struct session *session, uint32_t position)
     }
 }
 
-static struct sched_layer *add_layer(struct session *session, struct tessi_layer *layer, uint32_t submission,
-                                     int64_t now_ns)
+static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *session, struct tessi_layer *layer,
+                                     uint32_t submission)
 {
     struct sched_layer *added = tessi_zalloc(sizeof *added);
     added->layer = layer;
@@ -157,8 +157,9 @@ static struct sched_layer *add_layer(struct session *session, struct tessi_layer
     added->tasks = tessi_layer_tasks(layer);
     added->page_count = (added->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
     added->pages = tessi_zalloc(added->page_count * sizeof *added->pages);
+    added->rooms = &sched->page_rooms;
     added->handle = true;
-    added->submitted_ns = now_ns;
+    added->submitted_ns = sched->now_ns;
     added->submission = submission;
     session->submissions[submission].layers++;
     session->submissions[submission].total += added->tasks;
@@ -181,7 +182,7 @@ static void join_reader(struct tessi_sched *sched, struct sched_layer *input, co
                         uint32_t number)
 {
     for (uint64_t i = 0; i < input->tasks; i++) {
-        if (input->pages[i / PAGE_TASKS].kind == PAGE_PRISTINE) {
+        if (input->pages[i / PAGE_TASKS] == PAGE_PRISTINE) {
             i |= PAGE_TASKS - 1;
             continue;
         }
@@ -219,7 +220,7 @@ static void want(struct tessi_sched *sched, struct sched_layer *layer)
     layer->wanted = true;
     layer->session->wanted_bytes += tessi_layer_bytes(layer->layer);
     for (uint64_t i = 0; i < layer->tasks; i++) {
-        if (layer->pages[i / PAGE_TASKS].kind == PAGE_PRISTINE) {
+        if (layer->pages[i / PAGE_TASKS] == PAGE_PRISTINE) {
             i |= PAGE_TASKS - 1;
         } else if (state_of(layer, i) == TASK_RELEASED) {
             work_push(&sched->rerun, layer, i);
@@ -295,7 +296,7 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     struct sched_layer **added = tessi_alloc((event->layer_count + 1) * sizeof *added);
     bool pushed = false;
     for (size_t i = 0; i < event->layer_count; i++) {
-        added[i] = add_layer(session, event->layers[i], submission, sched->now_ns);
+        added[i] = add_layer(sched, session, event->layers[i], submission);
         pushed = pushed || added[i]->layer->push;
         added[i]->kind = kind_guess(sched, added[i]->layer);
         added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0, added[i]->kind);
@@ -441,7 +442,9 @@ static void free_description(struct sched_layer *layer)
 static void free_layer(struct sched_layer *layer)
 {
     for (uint64_t p = 0; p < layer->page_count; p++) {
-        tessi_free(layer->pages[p].records);
+        if (layer->pages[p] >= PAGE_LIVE) {
+            page_give(layer->rooms, layer->pages[p]);
+        }
     }
     tessi_free(layer->pages);
     tessi_free(layer->consumers);

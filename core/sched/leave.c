@@ -124,7 +124,7 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     to->promised_bytes += one->bytes;
     copies_add(sched, layer, one->index, to->index); /* so that it hears when the block is not wanted any more */
     tell_layer(to, layer);
-    tessi_spans_push(&to->out_take_over, (struct tessi_span){.session = layer->session->id,
+    tessi_spans_push(&outbox_of(to)->take_over, (struct tessi_span){.session = layer->session->id,
                                                              .layer = layer->layer->id,
                                                              .first = one->index,
                                                              .count = 1,
@@ -228,7 +228,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sc
                layer->layer->op != TESSI_OP_RECEIVE) {
         ask_for(worker, layer, task);
         note_ask(sched, NULL, worker, layer, index);
-        tessi_spans_push(&worker->out_steal, (struct tessi_span){.session = layer->session->id,
+        tessi_spans_push(&outbox_of(worker)->steal, (struct tessi_span){.session = layer->session->id,
                                                                  .layer = layer->layer->id,
                                                                  .first = index,
                                                                  .count = 1,

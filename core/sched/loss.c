@@ -29,7 +29,7 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
     load_changed(sched, worker);
     tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
-    tessi_spans_push(&worker->out_adopt, (struct tessi_span){.session = layer->session->id,
+    tessi_spans_push(&outbox_of(worker)->adopt, (struct tessi_span){.session = layer->session->id,
                                                              .layer = layer->layer->id,
                                                              .first = index,
                                                              .count = 1,
@@ -67,7 +67,7 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
 static void lose_from_layer(struct tessi_sched *sched, struct sched_layer *layer, uint32_t worker)
 {
     for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p].kind != PAGE_LIVE) {
+        if (layer->pages[p] < PAGE_LIVE) {
             continue;
         }
         uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;
@@ -134,6 +134,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     tessi_free(worker->given);
     worker->given = NULL;
     worker->given_count = worker->given_capacity = 0;
+    worker->given_next = 0;
     mark_dirty(worker); /* what was gathered for it goes */
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *thief = sched->workers[w];

@@ -28,7 +28,7 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
         if (layer == NULL) {
             sched->stale_reports++;
             if (holds) { /* a copy that was under way when the layer went: the worker may never have known the layer */
-                tessi_spans_push(&worker->out_free, (struct tessi_span){.session = span->session,
+                tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = span->session,
                                                                         .layer = span->layer,
                                                                         .first = span->first,
                                                                         .count = span->count});
@@ -59,7 +59,7 @@ static void free_stale(struct worker *worker, const struct sched_layer *layer, u
 {
     const struct task_record *task = record_peek(layer, index);
     if (task == NULL || task->owner != worker->index) {
-        tessi_spans_push(&worker->out_free, (struct tessi_span){.session = layer->session->id,
+        tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
                                                                 .layer = layer->layer->id,
                                                                 .first = index,
                                                                 .count = 1});
@@ -76,6 +76,7 @@ static void take_started(struct tessi_sched *sched, struct worker *worker, struc
         struct load *load = &worker->load[kind_at(worker, layer->lane)];
         load->started++;
         load->idle = false;
+        expect_task(worker, layer, index, task);
     }
 }
 
@@ -303,7 +304,10 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
 
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
-    worker->load[0].bare = worker->load[1].bare = false;
+    worker->load[0].bare = false;
+    if (sched->device_workers > 0) {
+        worker->load[1].bare = false;
+    }
     take_gauges(sched, worker, report);
     take_times(sched, worker, report);
     each(sched, worker, &report->started, false, take_started);

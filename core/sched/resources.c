@@ -10,7 +10,7 @@
 
 bool can_run(const struct worker *worker, const struct tessi_resources *demand)
 {
-    return stays(worker) && worker->info.slots > 0 &&
+    return stays(worker) && worker->slots > 0 &&
            (demand->count == 0 || tessi_resources_cover(&worker->resources, demand));
 }
 

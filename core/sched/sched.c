@@ -10,6 +10,7 @@
 #include "core/sched/state.h"
 
 #define SPANS_KEPT 256
+#define WORKERS_SIDE_BY_SIDE 8u
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
 #define PROGRESS_INTERVAL_NS INT64_C(100000000)
 
@@ -50,23 +51,26 @@ static void free_step_memory(struct tessi_sched *sched)
     sched->scratch_count = 0;
 }
 
-static void free_gathered(struct worker *worker)
+static void outbox_destroy(struct outbox *out)
 {
-    struct tessi_spans *all[] = {&worker->out_assign, &worker->out_where, &worker->out_free,      &worker->out_unassign,
-                                 &worker->out_steal,  &worker->out_adopt, &worker->out_take_over, &worker->out_location};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        tessi_spans_fini(all[i]);
-    }
-    tessi_free(worker->out_layers);
-    worker->out_layers = NULL;
-    worker->out_layer_count = worker->out_layer_capacity = 0;
+    tessi_spans_fini(&out->assign);
+    tessi_spans_fini(&out->where);
+    tessi_spans_fini(&out->free);
+    tessi_spans_fini(&out->unassign);
+    tessi_spans_fini(&out->steal);
+    tessi_spans_fini(&out->adopt);
+    tessi_spans_fini(&out->take_over);
+    tessi_spans_fini(&out->location);
+    tessi_free(out->layers);
+    tessi_free(out);
 }
 
 static void worker_destroy(struct worker *worker)
 {
+    if (worker->out != NULL) { /* sessions that end now have blocks freed that nobody will be told of */
+        outbox_destroy(worker->out);
+    }
     tessi_free(worker->given);
-    free_gathered(worker);
-    tessi_free(worker);
 }
 
 void tessi_sched_destroy(struct tessi_sched *sched)
@@ -82,7 +86,14 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     for (size_t w = 0; w < sched->worker_count; w++) {
         worker_destroy(sched->workers[w]);
     }
+    for (size_t i = 0; i < sched->worker_room_count; i++) {
+        tessi_free(sched->worker_rooms[i]);
+    }
+    for (size_t i = 0; i < sched->outbox_count; i++) {
+        outbox_destroy(sched->outboxes[i]);
+    }
     free_step_memory(sched);
+    page_rooms_fini(&sched->page_rooms);
     loads_fini(&sched->loads);
     task_lists_fini(&sched->copies);
     task_lists_fini(&sched->parked);
@@ -97,7 +108,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
                      sched->watched,        sched->actions,     sched->drops,        sched->client_locations,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
-                     sched->hand_overs_free, sched->long_layers.items};
+                     sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -147,11 +158,21 @@ struct session *session_find(struct tessi_sched *sched, uint32_t id)
 void mark_dirty(struct worker *worker)
 {
     if (!worker->dirty) {
-        struct worker_list *list = worker->dirty_list;
+        struct worker_list *list = &worker->sched->dirty;
         worker->dirty = true;
         tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
         list->items[list->count++] = worker->index;
     }
+}
+
+struct outbox *outbox_of(struct worker *worker)
+{
+    struct tessi_sched *sched = worker->sched;
+    if (worker->out == NULL) {
+        worker->out = sched->outbox_count > 0 ? sched->outboxes[--sched->outbox_count] : tessi_zalloc(sizeof *worker->out);
+        mark_dirty(worker);
+    }
+    return worker->out;
 }
 
 /* True when `family` is one of the comma-separated names. */
@@ -208,6 +229,20 @@ static bool read_resources(struct tessi_sched *sched, const struct tessi_sched_e
     return false;
 }
 
+/* A few lie side by side, each from the start of a cache line. */
+static struct worker *worker_room(struct tessi_sched *sched)
+{
+    size_t at = sched->worker_count % WORKERS_SIDE_BY_SIDE, align = _Alignof(struct worker);
+    if (at == 0) {
+        tessi_grow(&sched->worker_rooms, &sched->worker_room_capacity, sched->worker_room_count + 1,
+                   sizeof *sched->worker_rooms);
+        sched->worker_rooms[sched->worker_room_count++] =
+            tessi_zalloc(WORKERS_SIDE_BY_SIDE * sizeof(struct worker) + align);
+    }
+    uintptr_t room = (uintptr_t)sched->worker_rooms[sched->worker_room_count - 1];
+    return (struct worker *)((room + align - 1) / align * align) + at;
+}
+
 static void worker_join(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
     if (worker_find(sched, event->peer) != NULL || session_find(sched, event->peer) != NULL) {
@@ -221,7 +256,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     if (!read_resources(sched, event, &resources)) {
         return;
     }
-    struct worker *worker = tessi_zalloc(sizeof *worker);
+    struct worker *worker = worker_room(sched);
     worker->resources = resources;
     worker->id = event->peer;
     worker->index = (uint32_t)sched->worker_count;
@@ -230,7 +265,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->slots = worker->info.slots;
     worker->heard_ns = sched->now_ns;
     worker->stealing_from = NO_WORKER;
-    worker->dirty_list = &sched->dirty;
+    worker->sched = sched;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
     sched->workers[sched->worker_count++] = worker;
     sched->alive_count++;
@@ -449,7 +484,7 @@ static const void *take_copy(struct tessi_sched *sched, const void *items, size_
     return copy;
 }
 
-/* Spans gathered for a worker have been copied. What much room was made for is not kept: there are many workers. */
+/* Spans gathered for a worker have been copied. What much room was made for is not kept. */
 static void empty_spans(struct tessi_spans *spans)
 {
     if (spans->capacity > SPANS_KEPT) {
@@ -458,14 +493,27 @@ static void empty_spans(struct tessi_spans *spans)
     spans->count = 0;
 }
 
+static void empty_outbox(struct tessi_sched *sched, struct worker *worker)
+{
+    struct outbox *out = worker->out;
+    struct tessi_spans *all[] = {&out->assign, &out->where,    &out->free,      &out->unassign,
+                                 &out->steal,  &out->location, &out->take_over, &out->adopt};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        empty_spans(all[i]);
+    }
+    out->layer_count = 0;
+    tessi_grow(&sched->outboxes, &sched->outbox_capacity, sched->outbox_count + 1, sizeof *sched->outboxes);
+    sched->outboxes[sched->outbox_count++] = out;
+    worker->out = NULL;
+}
+
 static void send_spans(struct tessi_sched *sched, struct worker *worker, enum tessi_sched_action_kind kind,
-                       struct tessi_spans *spans)
+                       const struct tessi_spans *spans)
 {
     if (spans->count > 0) {
         struct tessi_sched_action *action = emit(sched, kind, worker->id);
         action->spans = take_copy(sched, spans->items, spans->count * sizeof *spans->items);
         action->span_count = spans->count;
-        empty_spans(spans);
     }
 }
 
@@ -483,39 +531,42 @@ static void send_drops(struct tessi_sched *sched, struct worker *worker)
 
 /* What was gathered for a worker goes out in an order that it can rely on: descriptions before
  * spans that name them, what is to be forgotten before what is to be done again. */
+static void send_outbox(struct tessi_sched *sched, struct worker *worker, const struct outbox *out)
+{
+    if (out->layer_count > 0) {
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LAYERS, worker->id);
+        action->layers = take_copy(sched, out->layers, out->layer_count * sizeof *out->layers);
+        action->layer_count = out->layer_count;
+    }
+    send_spans(sched, worker, TESSI_SCHED_FREE, &out->free);
+    send_drops(sched, worker);
+    send_spans(sched, worker, TESSI_SCHED_ADOPT, &out->adopt);
+    send_spans(sched, worker, TESSI_SCHED_TAKE_OVER, &out->take_over);
+    if (out->assign.count > 0) {
+        send_spans(sched, worker, TESSI_SCHED_ASSIGN, &out->assign);
+        struct tessi_sched_action *action = &sched->actions[sched->action_count - 1];
+        if (out->where.count > 0) {
+            action->where = take_copy(sched, out->where.items, out->where.count * sizeof *out->where.items);
+            action->where_count = out->where.count;
+        }
+    }
+    send_spans(sched, worker, TESSI_SCHED_FREE, &out->unassign);
+    send_spans(sched, worker, TESSI_SCHED_STEAL, &out->steal);
+    send_spans(sched, worker, TESSI_SCHED_LOCATION, &out->location);
+}
+
 static void flush_worker(struct tessi_sched *sched, struct worker *worker)
 {
     worker->dirty = false;
-    if (!worker->alive) {
-        free_gathered(worker);
-        return;
+    if (worker->alive && worker->out != NULL) {
+        send_outbox(sched, worker, worker->out);
+    } else if (worker->alive) {
+        send_drops(sched, worker);
     }
-    if (worker->out_layer_count > 0) {
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LAYERS, worker->id);
-        action->layers = take_copy(sched, worker->out_layers, worker->out_layer_count * sizeof *worker->out_layers);
-        action->layer_count = worker->out_layer_count;
-        worker->out_layer_count = 0;
+    if (worker->out != NULL) {
+        empty_outbox(sched, worker);
     }
-    send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_free);
-    send_drops(sched, worker);
-    send_spans(sched, worker, TESSI_SCHED_ADOPT, &worker->out_adopt);
-    send_spans(sched, worker, TESSI_SCHED_TAKE_OVER, &worker->out_take_over);
-    if (worker->out_assign.count > 0) {
-        struct tessi_spans *assign = &worker->out_assign, *where = &worker->out_where;
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_ASSIGN, worker->id);
-        action->spans = take_copy(sched, assign->items, assign->count * sizeof *assign->items);
-        action->span_count = assign->count;
-        if (where->count > 0) {
-            action->where = take_copy(sched, where->items, where->count * sizeof *where->items);
-            action->where_count = where->count;
-        }
-        empty_spans(assign);
-        empty_spans(where);
-    }
-    send_spans(sched, worker, TESSI_SCHED_FREE, &worker->out_unassign);
-    send_spans(sched, worker, TESSI_SCHED_STEAL, &worker->out_steal);
-    send_spans(sched, worker, TESSI_SCHED_LOCATION, &worker->out_location);
-    if (worker->left && !worker->left_told) {
+    if (worker->alive && worker->left && !worker->left_told) {
         worker->left_told = true;
         emit(sched, TESSI_SCHED_LEFT, worker->id)->leave = worker->leave;
     }

@@ -171,6 +171,11 @@ struct tessi_sched;
 
 struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config);
 void tessi_sched_destroy(struct tessi_sched *sched);
+/* A hint: an event of this peer is among the next eight or so. Whoever has several at hand says so for each of them, in
+ * their order, before he steps the first; then what they need is fetched from memory while others are worked on, and with
+ * thousands of workers a step takes half as long. Nothing else changes. */
+void tessi_sched_expect(struct tessi_sched *sched, uint32_t peer);
+
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
                       struct tessi_sched_actions *actions);
 

@@ -10,7 +10,7 @@
 #include "core/sched/task_lists.h"
 
 #define NAMED_LAYERS 16u
-#define PAGE_TASKS 16u /* of deep graphs few tasks of a page are live at once */
+#define PAGE_TASKS 4u /* one cache line; of deep graphs few tasks of a page are live at once */
 #define NO_WORKER UINT32_MAX
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 
@@ -38,18 +38,28 @@ struct task_record {
     uint8_t state;
     uint8_t flags;
     uint8_t deaths;
-    uint8_t spare;
+    uint8_t page_alive; /* of the first of a page */
 };
 
-/* Records come in pages that exist only while some task of the page is alive. */
-/* UNUSED: released, and none of its tasks ever had an owner. */
-enum page_kind { PAGE_PRISTINE = 0, PAGE_LIVE = 1, PAGE_RELEASED = 2, PAGE_UNUSED = 3 };
-
-struct page {
-    enum page_kind kind;
-    uint32_t alive; /* records that are not RELEASED */
-    struct task_record *records; /* LIVE only, owned */
+/* Records come in pages that exist only while some task of the page is alive. A layer knows of each of its pages what it
+ * is, or its number among those that exist. */
+enum page {
+    PAGE_PRISTINE = 0,
+    PAGE_RELEASED = 1,
+    PAGE_UNUSED = 2, /* released, and none of its tasks ever had an owner */
+    PAGE_LIVE = 3,   /* the first number; the first record of a page also says how many are not RELEASED */
 };
+
+struct page_rooms { /* of all layers; see pages.c */
+    struct task_record **rooms; /* of ROOM_PAGES each, side by side, from the start of a cache line */
+    void **memory;              /* that they lie in, owned */
+    size_t count, capacity, memory_capacity;
+    uint32_t free;  /* number of the page that was given back last, which knows the next; 0: none */
+    uint32_t used;  /* pages that exist */
+    uint32_t begun; /* the first so many have existed */
+};
+
+#define ROOM_PAGES 1024u
 
 struct layer_on_worker {
     uint64_t assigned;
@@ -90,7 +100,8 @@ struct sched_layer {
     struct consumer *consumers; /* owned */
     size_t consumer_count, consumer_capacity;
     uint64_t tasks;
-    struct page *pages; /* owned */
+    uint32_t *pages; /* enum page, or more: owned */
+    struct page_rooms *rooms; /* the scheduler's */
     uint64_t page_count;
     uint32_t epoch_floor; /* no record of a page made again starts below this epoch */
     bool handle;    /* the client can still name it */
@@ -197,6 +208,10 @@ struct given { /* 16 bytes, since there is one for each live task where tasks of
 
 struct load { /* of a worker's processors, or of its devices: they work side by side */
     uint32_t units;     /* slots, devices; 0: what is for devices is for processors here */
+    bool idle;          /* it has been given tasks, and for some time none of them has begun */
+    bool resting;       /* no thief for a while: it has found nothing, or has just become idle */
+    bool bare;          /* nothing that was given to it is worth asking back, as far as it has reported */
+    uint8_t misses;     /* how often it has found nothing, or got nothing */
     double queue_ns;    /* estimated run time of what is assigned */
     double backlog_ns;
     double demanding_ns; /* of backlog_ns, what demands a resource */
@@ -208,62 +223,67 @@ struct load { /* of a worker's processors, or of its devices: they work side by 
     double asked_ns;  /* their estimated run time */
     double coming_ns; /* of what it has asked others for */
     uint64_t started; /* tasks that have begun and not ended */
-    bool idle;        /* it has been given tasks, and for some time none of them has begun */
-    bool resting;     /* no thief for a while: it has found nothing, or has just become idle */
-    bool bare;        /* nothing that was given to it is worth asking back, as far as it has reported */
-    uint8_t misses;   /* how often it has found nothing, or got nothing */
     int64_t take_ns;  /* not before this does it take from others' backlogs while it has one itself */
+    uint64_t spare;   /* two cache lines */
 };
 
+/* What a step has for a worker. Few workers have one at a time, so they pass on the same few. */
+struct outbox {
+    const struct tessi_layer **layers; /* owned array */
+    size_t layer_count, layer_capacity;
+    struct tessi_spans assign, where, free, steal, adopt, location, take_over;
+    struct tessi_spans unassign; /* FREE of what was, or may have been, assigned earlier in this step */
+};
+
+/* What every report reads and writes comes first, up to the load of the processors, a few lines of the processor's caches:
+ * with thousands of workers they come from memory each time; see expect.c. */
 struct worker {
-    uint32_t id;
+    _Alignas(64) uint32_t id;
     uint32_t index;
     bool alive;
+    bool dirty;
+    bool hungry;           /* in the hungry list */
+    bool leaving;          /* gets no work any more; see leave.c */
+    bool left;             /* while leaving: all is looked after, it only has to go */
+    bool left_told;
+    bool look_again;       /* in the next step, whatever happens */
+    bool load_changed;     /* this and the next: in the lists of those whose matches are to be played again */
+    bool load_stale;
     uint32_t slots; /* as info says */
     int64_t heard_ns;
-    struct load load[2];        /* processors, devices */
-    uint64_t assigned, backlog; /* tasks, of both */
+    uint64_t assigned, backlog; /* tasks, of both loads */
+    struct tessi_sched *sched;
+    struct outbox *out; /* NULL: nothing yet in this step */
+    /* Assigned tasks, oldest first; checked against the records when they are looked at. */
+    struct given *given; /* owned */
+    size_t given_count, given_capacity;
+    uint32_t given_next; /* where what comes after the last task that began is looked for */
+    const void *soon[5]; /* what its next report will need, as like as not: see expect.c */
+    uint64_t youngest;  /* highest order given since it last had nothing */
+    uint64_t done;
+    uint32_t processor, device; /* their kinds: indices into processors */
+    uint32_t next_session; /* where its round-robin over sessions stands */
+    uint32_t stealing_from; /* worker index; NO_WORKER */
+    uint64_t stealing;      /* tasks asked for and not answered */
+    /* gauges of its last report */
+    uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
+    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages, pulled_bytes;
+    uint64_t pulling_ns;
+    size_t given_limit;  /* `given` is looked through for finished ones when it has grown to this */
+    struct load load[2]; /* processors, devices */
+    /* What follows is seldom looked at. */
+    double bytes_per_ns; /* at which blocks reach it over the network, smoothed; 0: not measured */
     uint64_t demanding;          /* tasks assigned that demand a resource */
     uint64_t demanding_youngest; /* highest order given to one since there was none */
     uint64_t demanding_backlog;  /* tasks of `backlog` that demand a resource */
-    uint32_t processor, device;  /* their kinds: indices into processors */
-    uint64_t youngest;  /* highest order given since it last had nothing */
-    uint64_t done;
-    uint32_t next_session; /* where its round-robin over sessions stands */
-    bool hungry;           /* in the hungry list */
-    bool leaving;            /* gets no work any more; see leave.c */
-    bool left;               /* while leaving: all is looked after, it only has to go */
-    bool left_told;
     int64_t leave_limit_ns;
     uint64_t handing;        /* blocks of its own that others have been told to take over */
     uint64_t promised_bytes; /* blocks of others that it has been told to take over */
     uint64_t refused_bytes;  /* it had no room for a block of so many; larger ones are not offered; 0: none refused */
     struct tessi_sched_leave_counts leave;
-    bool look_again;       /* in the next step, whatever happens */
-    bool load_changed, load_stale; /* in the lists of those whose matches are to be played again */
-    struct tessi_map_key waits[WAITS_MAX]; /* tasks whose assignment its next ones wait for: see blocked.c */
     uint32_t waits_count;
-    uint32_t stealing_from; /* worker index; NO_WORKER */
-    uint64_t stealing;      /* tasks asked for and not answered */
-    uint64_t stole, missed; /* tasks that were asked for with them, and have been answered for */
-    /* Assigned tasks, oldest first; checked against the records when they are looked at. */
-    struct given *given; /* owned */
-    size_t given_count, given_capacity;
-    size_t given_limit; /* looked through for finished ones when it has grown to this */
-    /* gauges of its last report */
-    uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
-    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages, pulled_bytes;
-    uint64_t pulling_ns;
-    double bytes_per_ns; /* at which blocks reach it over the network, smoothed; 0: not measured */
-    /* gathered during a step, sent at its end */
-    bool dirty;
-    struct worker_list *dirty_list; /* the scheduler's */
-    const struct tessi_layer **out_layers; /* owned array */
-    size_t out_layer_count, out_layer_capacity;
-    struct tessi_spans out_assign, out_where, out_free, out_steal, out_adopt, out_location;
-    struct tessi_spans out_take_over;
-    struct tessi_spans out_unassign; /* FREE of what was, or may have been, assigned earlier in this step */
-    /* What is seldom looked at stands last: with thousands of workers the rest is read from memory at each report. */
+    uint64_t stole, missed;  /* tasks that were asked for with those of `stealing`, and have been answered for */
+    struct tessi_map_key waits[WAITS_MAX]; /* tasks whose assignment its next ones wait for: see blocked.c */
     struct tessi_worker_info info;
     struct tessi_resources resources;
     uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
@@ -325,6 +345,13 @@ struct loads {
     struct worker_list stale;   /* since the others were */
 };
 
+#define EXPECT_AHEAD 8u
+
+struct expected {
+    uint32_t peer;
+    struct worker *worker; /* NULL: none, or not looked up yet */
+};
+
 struct client_location {
     uint32_t peer;
     struct tessi_span span;
@@ -335,7 +362,9 @@ struct tessi_sched {
     int64_t now_ns;
     uint64_t order_next;
     char family[TESSI_NAME_MAX];
-    struct worker **workers; /* by index, never reused; owned */
+    struct worker **workers; /* by index, never reused */
+    void **worker_rooms;     /* where they lie side by side, owned */
+    size_t worker_room_count, worker_room_capacity;
     size_t worker_count, worker_capacity, alive_count;
     struct tessi_map worker_by_id;
     struct session **sessions; /* owned; NULL when gone */
@@ -361,13 +390,18 @@ struct tessi_sched {
     uint32_t *hungry; /* worker indices: something has changed for them */
     size_t hungry_count, hungry_capacity;
     struct worker_list dirty; /* something is to be sent to them */
+    struct outbox **outboxes; /* that nobody has, owned */
+    size_t outbox_count, outbox_capacity;
     struct loads loads;
+    struct expected expected[EXPECT_AHEAD]; /* the last peers that an event is expected of, in turns */
+    uint32_t expected_count;
     struct tessi_heap resting; /* workers' loads (index * 2 + kind), by the time at which they may steal again */
     int64_t search_ns[2];      /* not before this are victims looked for, of each kind */
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
     struct work_list rerun; /* released tasks that are needed again */
     struct work_list poison;
     struct work_list long_layers; /* whose estimate has just become long */
+    struct page_rooms page_rooms;
     struct page_ref *empty_pages; /* pages whose last record was released in this step */
     size_t empty_page_count, empty_page_capacity;
     struct sched_layer **watched; /* wanted and not announced */
@@ -421,6 +455,21 @@ struct session *session_find(struct tessi_sched *sched, uint32_t id);
 struct sched_layer *layer_find(struct session *session, uint32_t id);
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
 void mark_dirty(struct worker *worker);
+struct outbox *outbox_of(struct worker *worker); /* to put something into: it is sent when the step ends */
+static inline size_t where_count(const struct worker *worker)
+{
+    return worker->out != NULL ? worker->out->where.count : 0;
+}
+
+/* pages.c */
+uint32_t page_take(struct page_rooms *rooms); /* its records are zeroed */
+void page_give(struct page_rooms *rooms, uint32_t number);
+void page_rooms_fini(struct page_rooms *rooms);
+static inline struct task_record *page_at(const struct page_rooms *rooms, uint32_t number)
+{
+    number -= PAGE_LIVE;
+    return &rooms->rooms[number / ROOM_PAGES][number % ROOM_PAGES * PAGE_TASKS];
+}
 
 /* table.c: records. These are looked up several times for each task. */
 void open_page(struct sched_layer *layer, uint64_t number);
@@ -428,23 +477,23 @@ void open_page(struct sched_layer *layer, uint64_t number);
 static inline struct task_record *record(struct sched_layer *layer, uint64_t index) /* made when it is not there */
 {
     TESS_ASSERT(index < layer->tasks);
-    struct page *page = &layer->pages[index / PAGE_TASKS];
-    if (page->kind != PAGE_LIVE) {
+    const uint32_t *page = &layer->pages[index / PAGE_TASKS];
+    if (*page < PAGE_LIVE) {
         open_page(layer, index / PAGE_TASKS);
     }
-    return &page->records[index % PAGE_TASKS];
+    return page_at(layer->rooms, *page) + index % PAGE_TASKS;
 }
 
 static inline struct task_record *record_peek(const struct sched_layer *layer, uint64_t index) /* NULL: not LIVE */
 {
     TESS_ASSERT(index < layer->tasks);
-    const struct page *page = &layer->pages[index / PAGE_TASKS];
-    return page->kind == PAGE_LIVE ? &page->records[index % PAGE_TASKS] : NULL;
+    uint32_t page = layer->pages[index / PAGE_TASKS];
+    return page >= PAGE_LIVE ? page_at(layer->rooms, page) + index % PAGE_TASKS : NULL;
 }
 
 enum task_state state_of(const struct sched_layer *layer, uint64_t index);
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
-void set_needed(struct sched_layer *layer, uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
+void set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
 void collapse_pages(struct tessi_sched *sched);
 struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker);
 static inline struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker)
@@ -500,6 +549,9 @@ double load_of(const struct worker *worker, uint32_t kind); /* nanoseconds until
 void feed_workers(struct tessi_sched *sched);
 void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+
+/* expect.c: the worker's next report will need the task's record. */
+void expect_task(struct worker *worker, const struct sched_layer *layer, uint64_t index, const struct task_record *task);
 
 /* loads.c */
 void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */

@@ -120,7 +120,7 @@ double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victi
         return 0; /* it was given to the victim twice, and has just been asked for */
     }
     ask_for(victim, ref.layer, task);
-    tessi_spans_push(&victim->out_steal, (struct tessi_span){.session = ref.layer->session->id,
+    tessi_spans_push(&outbox_of(victim)->steal, (struct tessi_span){.session = ref.layer->session->id,
                                                              .layer = ref.layer->layer->id,
                                                              .first = ref.index,
                                                              .count = 1,

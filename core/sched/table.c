@@ -25,20 +25,20 @@ static uint64_t page_tasks(const struct sched_layer *layer, uint64_t page)
 /* A page that was never touched starts with every task unassigned and all its readers to come. */
 void open_page(struct sched_layer *layer, uint64_t number)
 {
-    struct page *page = &layer->pages[number];
+    enum page was = (enum page)layer->pages[number];
     uint64_t count = page_tasks(layer, number);
-    bool pristine = page->kind == PAGE_PRISTINE;
-    page->records = tessi_zalloc(count * sizeof *page->records);
+    bool pristine = was == PAGE_PRISTINE;
+    layer->pages[number] = page_take(layer->rooms);
+    struct task_record *records = page_at(layer->rooms, layer->pages[number]);
     for (uint64_t i = 0; i < count; i++) {
-        struct task_record *task = &page->records[i];
-        task->epoch = page->kind == PAGE_RELEASED ? layer->epoch_floor : 0;
+        struct task_record *task = &records[i];
+        task->epoch = was == PAGE_RELEASED ? layer->epoch_floor : 0;
         task->owner = NO_WORKER;
         task->state = pristine ? TASK_UNASSIGNED : TASK_RELEASED;
         task->flags = pristine ? 0 : TASK_DONE_ONCE;
         task->refs = pristine ? (uint32_t)readers_of(layer, number * PAGE_TASKS + i) : 0;
     }
-    page->alive = pristine ? (uint32_t)count : 0;
-    page->kind = PAGE_LIVE;
+    records->page_alive = pristine ? (uint8_t)count : 0;
 }
 
 enum task_state state_of(const struct sched_layer *layer, uint64_t index)
@@ -47,30 +47,30 @@ enum task_state state_of(const struct sched_layer *layer, uint64_t index)
     if (task != NULL) {
         return (enum task_state)task->state;
     }
-    return layer->pages[index / PAGE_TASKS].kind == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
+    return layer->pages[index / PAGE_TASKS] == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
 }
 
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task)
 {
     TESS_ASSERT(task->state != TASK_RELEASED && task->refs == 0);
-    struct page *page = &layer->pages[index / PAGE_TASKS];
+    struct task_record *first = task - index % PAGE_TASKS;
     task->state = TASK_RELEASED;
     task->owner = NO_WORKER;
     task->flags = TASK_DONE_ONCE;
-    TESS_ASSERT(page->alive > 0);
-    page->alive--;
-    if (page->alive == 0) {
+    TESS_ASSERT(first->page_alive > 0);
+    first->page_alive--;
+    if (first->page_alive == 0) {
         tessi_grow(&sched->empty_pages, &sched->empty_page_capacity, sched->empty_page_count + 1,
                    sizeof *sched->empty_pages);
         sched->empty_pages[sched->empty_page_count++] = (struct page_ref){layer, index / PAGE_TASKS};
     }
 }
 
-void set_needed(struct sched_layer *layer, uint64_t index, struct task_record *task)
+void set_needed(uint64_t index, struct task_record *task)
 {
     TESS_ASSERT(task->state == TASK_RELEASED);
     task->state = TASK_UNASSIGNED;
-    layer->pages[index / PAGE_TASKS].alive++;
+    (task - index % PAGE_TASKS)->page_alive++;
 }
 
 /* Callers hold pointers to records within a step, so pages close at its end only. One in which some tasks had an owner
@@ -79,23 +79,23 @@ void collapse_pages(struct tessi_sched *sched)
 {
     for (size_t p = 0; p < sched->empty_page_count; p++) {
         struct sched_layer *layer = sched->empty_pages[p].layer;
-        struct page *page = &layer->pages[sched->empty_pages[p].page];
-        if (page->kind != PAGE_LIVE || page->alive > 0) {
+        uint32_t *page = &layer->pages[sched->empty_pages[p].page];
+        const struct task_record *records = *page >= PAGE_LIVE ? page_at(layer->rooms, *page) : NULL;
+        if (records == NULL || records->page_alive > 0) {
             continue;
         }
         uint64_t count = page_tasks(layer, sched->empty_pages[p].page), had = 0;
         uint32_t highest = 0;
         for (uint64_t i = 0; i < count; i++) {
-            highest = page->records[i].epoch > highest ? page->records[i].epoch : highest;
-            had += page->records[i].epoch > 0;
+            highest = records[i].epoch > highest ? records[i].epoch : highest;
+            had += records[i].epoch > 0;
         }
         if (had > 0 && had < count) {
             continue; /* which of them had an owner would be forgotten */
         }
         layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
-        tessi_free(page->records);
-        page->records = NULL;
-        page->kind = had > 0 ? PAGE_RELEASED : PAGE_UNUSED;
+        page_give(layer->rooms, *page);
+        *page = had > 0 ? PAGE_RELEASED : PAGE_UNUSED;
     }
     sched->empty_page_count = 0;
 }

@@ -264,6 +264,11 @@ enum tessi_relay_result tessi_relay_receive(struct tessi_relay *relay, int64_t n
     return result;
 }
 
+void tessi_relay_expect(struct tessi_relay *relay, uint32_t peer)
+{
+    tessi_sched_expect(relay->sched, peer);
+}
+
 void tessi_relay_gone(struct tessi_relay *relay, int64_t now_ns, uint32_t peer)
 {
     enum tessi_role role = tessi_relay_role(relay, peer);

@@ -55,6 +55,8 @@ enum tessi_status tessi_relay_history(struct tessi_relay *relay, const void *byt
 /* A message of `peer`; its id was never used before by another connection. `why` is filled when it is dropped. */
 enum tessi_relay_result tessi_relay_receive(struct tessi_relay *relay, int64_t now_ns, uint32_t peer, const void *bytes,
                                             size_t size, struct tessi_error *why);
+/* A message of `peer` is among the next few: a hint, of which nothing is to be seen in what follows. */
+void tessi_relay_expect(struct tessi_relay *relay, uint32_t peer);
 void tessi_relay_gone(struct tessi_relay *relay, int64_t now_ns, uint32_t peer); /* its connection has ended */
 void tessi_relay_tick(struct tessi_relay *relay, int64_t now_ns);
 /* Fill the outbox with SHUTDOWN to every worker and client. */

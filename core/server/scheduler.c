@@ -22,6 +22,8 @@
 #include "core/server/status.h"
 
 #define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
+#define TOGETHER 16                     /* messages received before the first of them is taken */
+#define AHEAD 6                         /* messages of which the machine knows the peers */
 #define BACKLOG_MAX ((size_t)512 << 20) /* bytes that may wait for one peer before it is given up */
 #define LINGER_MS 1000
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
@@ -284,27 +286,45 @@ static void take_tick(struct tessi_scheduler *scheduler)
     }
 }
 
+static void take_net_event(struct tessi_scheduler *scheduler, struct tessi_net_event *event)
+{
+    switch (event->kind) {
+    case TESSI_NET_MESSAGE:
+        /* Payload frames mean nothing here; a message with some is malformed. */
+        take_message(scheduler, event->peer, event->frames[0].data,
+                     event->frame_count == 1 ? event->frames[0].size : 0);
+        break;
+    case TESSI_NET_GONE:
+        take_gone(scheduler, event->peer);
+        break;
+    case TESSI_NET_READY:
+        break;
+    }
+    tessi_net_event_clear(event);
+    take_lost(scheduler);
+}
+
+/* A few messages are received before the first of them is taken, so that the machine knows whose are to come. */
 static void drain(struct tessi_scheduler *scheduler)
 {
-    for (int i = 0; i < DRAIN_MAX && !atomic_load(&scheduler->stopping); i++) {
-        struct tessi_net_event event;
-        if (tessi_server_receive(scheduler->server, &event) != TESSI_OK) {
+    struct tessi_net_event events[TOGETHER];
+    for (int taken = 0; taken < DRAIN_MAX && !atomic_load(&scheduler->stopping);) {
+        int count = 0;
+        while (count < TOGETHER && tessi_server_receive(scheduler->server, &events[count]) == TESSI_OK) {
+            count++;
+        }
+        if (count == 0) {
             return;
         }
-        switch (event.kind) {
-        case TESSI_NET_MESSAGE:
-            /* Payload frames mean nothing here; a message with some is malformed. */
-            take_message(scheduler, event.peer, event.frames[0].data,
-                         event.frame_count == 1 ? event.frames[0].size : 0);
-            break;
-        case TESSI_NET_GONE:
-            take_gone(scheduler, event.peer);
-            break;
-        case TESSI_NET_READY:
-            break;
+        for (int i = 0, told = 0; i < count; i++) {
+            for (; told < count && told <= i + AHEAD; told++) {
+                if (told > i && events[told].kind == TESSI_NET_MESSAGE) {
+                    tessi_relay_expect(scheduler->relay, events[told].peer);
+                }
+            }
+            take_net_event(scheduler, &events[i]);
         }
-        tessi_net_event_clear(&event);
-        take_lost(scheduler);
+        taken += count;
     }
 }
 

@@ -220,12 +220,19 @@ static double step(struct tool_cluster *cluster, struct tessi_sched_event event)
     struct tool_result *result = &cluster->result;
     event.now_ns = cluster->now_ns;
     bool apart = event.kind == TESSI_SCHED_WORKER_JOIN || event.kind == TESSI_SCHED_SUBMIT;
+    if (cluster->options.alone) {
+        tool_tape_write(&cluster->tape, &event);
+    }
     tool_memory_count(true);
     int64_t before_ns = tessi_clock_now();
     if (before_ns - cluster->stepped_ns > LONG_NS) {
         cluster->waited_ns = waited_ns(before_ns);
     }
+    for (uint32_t i = 0; i < cluster->expect_count; i++) {
+        tessi_sched_expect(cluster->sched, cluster->expect[i]);
+    }
     tessi_sched_step(cluster->sched, &event, &actions);
+    cluster->expect_count = 0;
     cluster->stepped_ns = tessi_clock_now();
     int64_t took_ns = cluster->stepped_ns - before_ns;
     if (took_ns > LONG_NS) {
@@ -322,6 +329,29 @@ static void take_letter(struct tool_cluster *cluster, uint32_t number)
     tool_pool_give(&cluster->letters, number);
 }
 
+/* Letters that come at the same moment are at hand together, as messages are that a poll finds. */
+static void take_letters(struct tool_cluster *cluster, const struct tool_event *first)
+{
+    struct tool_event letters[TOOL_POLL];
+    const struct tool_timeline *timeline = &cluster->timeline;
+    size_t count = 1, told = 0;
+    letters[0] = *first;
+    while (count < TOOL_POLL && timeline->count > 0 && timeline->events[0].at_ns == cluster->now_ns &&
+           timeline->events[0].kind == TOOL_LETTER) {
+        letters[count++] = tool_timeline_pop(&cluster->timeline);
+        cluster->busy_events--;
+        cluster->result.events++;
+    }
+    for (size_t i = 0; i < count && cluster->awaited > 0; i++) {
+        for (; told < count && told <= i + TOOL_AHEAD; told++) {
+            if (told > i) {
+                cluster->expect[cluster->expect_count++] = TOOL_FIRST_WORKER + letters[told].worker;
+            }
+        }
+        take_letter(cluster, letters[i].a);
+    }
+}
+
 static void take_event(struct tool_cluster *cluster, const struct tool_event *event)
 {
     struct tool_worker *worker = &cluster->workers[event->worker];
@@ -347,7 +377,7 @@ static void take_event(struct tool_cluster *cluster, const struct tool_event *ev
         }
         break;
     case TOOL_LETTER:
-        take_letter(cluster, event->a);
+        take_letters(cluster, event);
         break;
     case TOOL_ORDER: {
         struct tool_order order = ((struct tool_order *)cluster->orders.items)[event->a];
@@ -440,6 +470,7 @@ void tool_cluster_init(struct tool_cluster *cluster, const struct tool_options *
     config.window_ns = options->window_ns > 0 ? options->window_ns : config.window_ns;
     describe_layers(cluster);
     tool_memory_count(true);
+    cluster->config = config;
     cluster->sched = tessi_sched_create(&config);
     tool_memory_count(false);
     cluster->workers = tessi_zalloc(options->workers * sizeof *cluster->workers);
@@ -508,6 +539,7 @@ void tool_cluster_fini(struct tool_cluster *cluster)
     pool_fini(&cluster->links);
     pool_fini(&cluster->letters);
     pool_fini(&cluster->orders);
+    tool_tape_fini(&cluster->tape);
     tessi_free(cluster->timeline.events);
     tessi_free(cluster->workers);
     tessi_free(cluster->layers);

@@ -19,11 +19,14 @@
 #include "tests/sim/tool/graphs.h"
 #include "tests/sim/tool/options.h"
 #include "tests/sim/tool/queue.h"
+#include "tests/sim/tool/tape.h"
 
 #define TOOL_NONE UINT32_MAX
 #define TOOL_WINDOW 3u                       /* steps of a stream whose inputs are brought in ahead */
 #define TOOL_INLINE_BYTES 65536u             /* up to this size a block rides in the first answer */
 #define TOOL_PULL_BYTES (UINT64_C(128) << 20) /* asked for and not here yet, of one worker */
+#define TOOL_AHEAD 6u /* messages that a scheduler is told of before it takes them, as core/server does */
+#define TOOL_POLL 1024u /* letters at the most that a poll finds */
 #define TOOL_FIRST_WORKER (TOOL_SESSION + 1u) /* the id of worker number 0 */
 
 enum tool_event_kind {
@@ -159,7 +162,9 @@ struct tool_cluster {
     struct tool_options options;
     struct tool_graph graph;
     struct tool_layer *layers; /* one for each of the graph, owned */
+    struct tessi_sched_config config;
     struct tessi_sched *sched;
+    struct tool_tape tape; /* with options.alone */
     int64_t now_ns, tick_ns, submitted_ns;
     struct tool_timeline timeline;
     uint64_t busy_events; /* that are not periodic */
@@ -171,6 +176,8 @@ struct tool_cluster {
     size_t awaited; /* wanted layers that are not done */
     uint64_t live;
     uint64_t touched; /* keeps the reading of reports from being left out */
+    uint32_t expect[TOOL_AHEAD]; /* the scheduler is told within its next step that these are to report */
+    uint32_t expect_count;
     struct tool_result result;
     struct tessi_error error;
 };

@@ -48,6 +48,7 @@ static const char help[] =
     "  --window TIME       work that the scheduler hands out ahead (its default)\n"
     "  --persist yes|no    compute and hold the sources first, unmeasured (yes for matmul and sum)\n"
     "  --seed N            of task times and random graphs (1)\n"
+    "  --alone             then tell the same to another scheduler machine with nothing between its steps\n"
     "  --verify            check the scheduler's invariants after every step (slow, up to 1,000 workers)\n";
 
 struct tool_options tool_options_default(void)
@@ -296,6 +297,10 @@ enum tessi_status tool_options_parse(struct tool_options *options, int argc, cha
     options->graph = row->kind;
     options->persist = row->persist;
     for (int i = 2; i < argc; i++) {
+        if (strcmp(argv[i], "--alone") == 0) {
+            options->alone = true;
+            continue;
+        }
         if (strcmp(argv[i], "--verify") == 0) {
             options->verify = true;
         } else if (argv[i][0] != '-') {

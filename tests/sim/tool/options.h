@@ -50,6 +50,7 @@ struct tool_options {
     int64_t overhead_ns; /* of each step besides its kernel */
     int64_t window_ns;   /* 0: the scheduler's default */
     uint64_t seed;
+    bool alone;          /* the events are told again to another machine, and its time measured */
     bool verify;         /* the scheduler's invariants after every step: slow */
 };
 

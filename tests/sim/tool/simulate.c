@@ -19,6 +19,17 @@ static void print_product(const struct tool_cluster *cluster)
                  bound > 0 ? (double)cluster->result.words_max / bound : 0.0);
 }
 
+static void print_alone(const struct tool_cluster *cluster)
+{
+    struct tool_tape_times times;
+    if (cluster->options.alone) {
+        tool_tape_play(&cluster->tape, &cluster->graph, &cluster->config, cluster->first_measured, &times);
+        (void)printf(" \"alone_join_seconds\": %.6f, \"alone_accept_seconds\": %.6f, \"alone_ns_per_task\": %.1f,",
+                     times.join_seconds, times.accept_seconds,
+                     times.scheduler_seconds * 1e9 / (double)(cluster->result.tasks > 0 ? cluster->result.tasks : 1));
+    }
+}
+
 static void print_result(const struct tool_cluster *cluster, double wall_seconds)
 {
     const struct tool_result *r = &cluster->result;
@@ -45,6 +56,7 @@ static void print_result(const struct tool_cluster *cluster, double wall_seconds
     (void)printf(" \"resident_start_bytes\": %" PRIu64 ", \"resident_tenth_bytes\": %" PRIu64
                  ", \"resident_peak_bytes\": %" PRIu64 ",",
                  r->resident_start, r->resident_tenth, r->resident_peak);
+    print_alone(cluster);
     (void)printf(" \"events\": %" PRIu64 ", \"wall_seconds\": %.3f}\n", r->events, wall_seconds);
 }
 

@@ -1,0 +1,56 @@
+/* Where pages of records lie: in rooms that all layers share, so that what is live lies together, each page within one
+ * cache line. A page that is given back is the next to be taken. Rooms go when no page is left. */
+#include <string.h>
+
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/sched/state.h"
+
+#define PAGE_BYTES (PAGE_TASKS * sizeof(struct task_record))
+
+_Static_assert(PAGE_BYTES == 64, "a page is a cache line");
+
+static void add_room(struct page_rooms *rooms)
+{
+    void *memory = tessi_alloc((ROOM_PAGES + 1) * PAGE_BYTES);
+    tessi_grow(&rooms->memory, &rooms->memory_capacity, rooms->count + 1, sizeof *rooms->memory);
+    tessi_grow(&rooms->rooms, &rooms->capacity, rooms->count + 1, sizeof *rooms->rooms);
+    rooms->memory[rooms->count] = memory;
+    rooms->rooms[rooms->count++] = (struct task_record *)(((uintptr_t)memory + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
+}
+
+uint32_t page_take(struct page_rooms *rooms)
+{
+    uint32_t number = rooms->free;
+    if (number != 0) {
+        rooms->free = page_at(rooms, number)->epoch;
+    } else {
+        TESS_ASSERT(rooms->begun < UINT32_MAX - PAGE_LIVE);
+        number = PAGE_LIVE + rooms->begun++;
+        if (rooms->begun > rooms->count * ROOM_PAGES) {
+            add_room(rooms);
+        }
+    }
+    rooms->used++;
+    memset(page_at(rooms, number), 0, PAGE_BYTES);
+    return number;
+}
+
+void page_give(struct page_rooms *rooms, uint32_t number)
+{
+    page_at(rooms, number)->epoch = rooms->free;
+    rooms->free = number;
+    if (--rooms->used == 0) {
+        page_rooms_fini(rooms);
+    }
+}
+
+void page_rooms_fini(struct page_rooms *rooms)
+{
+    for (size_t i = 0; i < rooms->count; i++) {
+        tessi_free(rooms->memory[i]);
+    }
+    tessi_free(rooms->memory);
+    tessi_free(rooms->rooms);
+    *rooms = (struct page_rooms){0};
+}
