@@ -478,7 +478,9 @@ static void cancel_held_steps(struct tessi_worker *worker)
  * first. */
 static void end_membership(struct tessi_worker *worker)
 {
-    tessi_poller_keep_apart(worker->poller);
+    if (worker->poller != NULL) { /* else the worker could not be made */
+        tessi_poller_keep_apart(worker->poller);
+    }
     tessi_processor_let_go(&worker->stay, 0, true); /* threads that are made next inherit where this one may be */
     close_link(worker);
     cancel_held_steps(worker);
