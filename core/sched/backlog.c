@@ -16,7 +16,7 @@ void backlog_fini(struct backlog *backlog)
     tessi_free(backlog->free_spans);
 }
 
-struct backlog *backlog_of(struct lane *lane, uint32_t worker)
+struct backlog *backlog_made(struct lane *lane, uint32_t worker)
 {
     if (worker == NO_WORKER) {
         return &lane->orphans;

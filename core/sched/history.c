@@ -21,18 +21,24 @@
 #define KINDS_MAX 4096     /* of tasks; beyond it those that have not come up for long are forgotten */
 #define PROCESSORS_MAX 64  /* further kinds count as the last one */
 
-static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t index, uint32_t processor)
+/* On the first kind of processor: see `on_processor`. */
+static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
     uint64_t bits[2];
     memcpy(&bits[0], &cost.flops, sizeof bits[0]);
     memcpy(&bits[1], &cost.bytes, sizeof bits[1]);
-    uint64_t high = (uint64_t)processor << 32 | (uint64_t)layer->op << 8 | (uint64_t)layer->dtype;
+    uint64_t high = (uint64_t)layer->op << 8 | (uint64_t)layer->dtype;
     if (layer->op == TESSI_OP_OPAQUE) {
         bits[1] ^= layer->as.opaque.nanoseconds;
     }
     /* Exponent and the top of the mantissa: sizes within some percent are one kind. */
     return (struct tessi_map_key){high, (bits[0] >> 48) << 32 | bits[1] >> 48};
+}
+
+static struct tessi_map_key on_processor(struct tessi_map_key kind, uint32_t processor)
+{
+    return (struct tessi_map_key){kind.high | (uint64_t)processor << 32, kind.low};
 }
 
 double history_guess(const struct tessi_layer *layer, uint64_t index)
@@ -83,12 +89,12 @@ uint32_t history_processor(struct tessi_sched *sched, const char *name)
 
 /* What is known of such tasks on the kind of processor that estimates are made for: the first one at hand that has run
  * some. What other kinds take is told by their workers' slowness. NONE: nothing. */
-static uint32_t reference(const struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
+static uint32_t reference(const struct tessi_sched *sched, struct tessi_map_key task, uint32_t kind)
 {
     for (uint32_t p = 0; p < sched->processor_count; p++) {
         const struct processor *processor = &sched->processors[p];
         if ((processor->workers > 0 || sched->alive_count == 0) && processor->device == (kind > 0)) {
-            uint32_t handle = tessi_map_get(&sched->history_by_kind, kind_of(layer, index, p));
+            uint32_t handle = tessi_map_get(&sched->history_by_kind, on_processor(task, p));
             if (handle != TESSI_MAP_NONE) {
                 return handle;
             }
@@ -99,7 +105,7 @@ static uint32_t reference(const struct tessi_sched *sched, const struct tessi_la
 
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
 {
-    uint32_t handle = reference(sched, layer, index, kind);
+    uint32_t handle = reference(sched, kind_of(layer, index), kind);
     double guess_ns = history_guess(layer, index);
     if (kind > 0 && sched->device_gflops > 0) {
         guess_ns = DEVICE_LAUNCH_NS + guess_ns * GUESS_GFLOPS / sched->device_gflops;
@@ -109,7 +115,7 @@ double history_estimate(struct tessi_sched *sched, const struct tessi_layer *lay
 
 double history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
-    uint32_t handle = reference(sched, layer->layer, 0, layer->kind);
+    uint32_t handle = reference(sched, kind_of(layer->layer, 0), layer->kind);
     const struct history_entry *entry = handle == TESSI_MAP_NONE ? NULL : &sched->history[handle];
     if (entry == NULL || entry->count < SAMPLES / 2) {
         return 1;
@@ -119,7 +125,7 @@ double history_scatter(const struct tessi_sched *sched, const struct sched_layer
 
 bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind)
 {
-    return reference(sched, layer, 0, kind) != TESSI_MAP_NONE;
+    return reference(sched, kind_of(layer, 0), kind) != TESSI_MAP_NONE;
 }
 
 /* The estimate of a layer is one number for all its tasks; queues are kept in step with it. */
@@ -181,7 +187,8 @@ static void tell_alike(struct tessi_sched *sched, const struct sched_layer *laye
     for (size_t l = 0; l < layer->session->layer_count; l++) {
         struct sched_layer *other = layer->session->layers[l];
         if (other != NULL && other != layer && other->first_done == 0 && other->layer->op == layer->layer->op &&
-            differs(estimate_ns, other->estimate_ns, 1.1) && reference(sched, other->layer, 0, other->kind) == handle) {
+            differs(estimate_ns, other->estimate_ns, 1.1) &&
+            reference(sched, kind_of(other->layer, 0), other->kind) == handle) {
             set_estimate(sched, other, estimate_ns);
         }
     }
@@ -190,7 +197,7 @@ static void tell_alike(struct tessi_sched *sched, const struct sched_layer *laye
 void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
                     double mean_ns)
 {
-    struct tessi_map_key kind = kind_of(layer->layer, index, processor);
+    struct tessi_map_key task = kind_of(layer->layer, index), kind = on_processor(task, processor);
     uint32_t handle = tessi_map_get(&sched->history_by_kind, kind);
     if (handle == TESSI_MAP_NONE) {
         handle = entry_make(sched, kind);
@@ -200,7 +207,7 @@ void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64
     entry->samples[entry->next] = mean_ns;
     entry->next = (entry->next + 1) % (uint32_t)SAMPLES;
     entry->count += entry->count < SAMPLES;
-    if (reference(sched, layer->layer, index, layer->kind) != handle) {
+    if (reference(sched, task, layer->kind) != handle) {
         return;
     }
     double estimate = median(entry) + 500; /* what a task costs besides its kernel */

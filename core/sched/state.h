@@ -530,7 +530,11 @@ void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer
                   uint64_t count); /* tasks that nobody has had yet; NO_WORKER: orphans */
 void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span);
 #define BACKLOG_FRESH (UINT64_C(1) << 63) /* in the heap's keys, beside the order: nobody has had it yet */
-struct backlog *backlog_of(struct lane *lane, uint32_t worker);
+struct backlog *backlog_made(struct lane *lane, uint32_t worker);
+static inline struct backlog *backlog_of(struct lane *lane, uint32_t worker)
+{
+    return worker < lane->capacity ? &lane->backlogs[worker] : backlog_made(lane, worker);
+}
 void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
 void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
 void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker); /* the worker is gone */
