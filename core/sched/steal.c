@@ -75,9 +75,17 @@ static double even_part(const struct tessi_sched *sched, const struct sched_laye
     return is_source(layer) ? EVEN_SOURCE : part < EVEN_SCATTERED ? part : EVEN_SCATTERED;
 }
 
+/* What it has takes so much longer than as many tasks of the layer would: these may have to wait for something long. */
+static double others_ns(const struct worker *worker, uint32_t kind, double each_ns)
+{
+    const struct load *load = &worker->load[kind];
+    double more_ns = load_of(worker, kind) - (double)(load->assigned - load->asked + load->backlog) * each_ns;
+    return more_ns > 0 ? more_ns : 0;
+}
+
 /* How many of `most` tasks of the layer may go when the first of them moves so many bytes, and each further one so
  * many: as many as let both workers end soonest, and none when that saves too little for what moves. What runs at the
- * victim is half done, as likely as not. */
+ * victim is half done, as likely as not. Where all of them go, none waits for what else the victim has. */
 static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched_layer *layer,
                              const struct worker *thief, const struct worker *victim, uint64_t first, uint64_t next,
                              uint64_t most)
@@ -98,6 +106,10 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
     if (count < most && more_ns > saved_ns) {
         saved_ns = more_ns;
         count++;
+    } else if (count == most) {
+        saved_ns += others_ns(victim, kind, gives_ns);
+        more_ns = ahead_ns - (double)count * takes_ns;
+        saved_ns = saved_ns < more_ns ? saved_ns : more_ns;
     }
     double bytes = (double)first + (double)(count > 0 ? count - 1 : 0) * (double)next;
     double even_ns = (double)(sched->now_ns - layer->submitted_ns) * even_part(sched, layer);

@@ -42,6 +42,7 @@ static void occupy_slot(tess_session *session, int64_t seconds)
     const int64_t chunk[TESSI_NDIM_MAX] = {1};
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_OPAQUE, TESSI_F64);
     tessi_grid_regular(&layer->grid, &shape, chunk);
+    layer->as.opaque.pin = 1; /* both stay where they begin, though another worker has nothing to do */
     layer->as.opaque.nanoseconds = (uint64_t)seconds * UINT64_C(1000000000);
     struct tessi_node *node = tessi_node_build(session, layer, NULL, &error);
     check_status(session, tess_persist(tessi_array_finish(session, "occupy_slot", node, &error)));

@@ -458,6 +458,32 @@ static void test_cancelled_chain_stops(void **state)
     }
 }
 
+/* Small tasks that read large blocks go to an idle worker, though it has none of these, rather than wait for something
+ * long; they would save nothing by themselves. */
+static void test_what_waits_for_something_long_moves(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *blocks = source(1, 4096, 2048, 1024), *sleep = chain(2, 2, 1);
+    submit(&world, &blocks, 1, 1);
+    finish_all(&world, 1);
+    sleep->as.opaque.nanoseconds = UINT64_C(10000000000);
+    submit(&world, &sleep, 1, 2);
+    struct tessi_layer *readers = tessi_layer_create(CLIENT, 3, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_shape shape = {2, {4, 2}};
+    tessi_grid_regular(&readers->grid, &shape, (const int64_t[TESSI_NDIM_MAX]){1, 1});
+    add_input(readers, blocks, (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0},
+              (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1});
+    submit(&world, &readers, 1, 3);
+    assert_int_equal(world.pending[2].count, 0);
+    join(&world, 2, 1 << 30);
+    while (finish_one(&world, 2)) {
+    }
+    assert_int_equal(world.done_layer, 3);
+    stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_too_big_is_refused),
         cmocka_unit_test(test_no_workers_fails_in_time),
         cmocka_unit_test(test_idle_worker_steals),
+        cmocka_unit_test(test_what_waits_for_something_long_moves),
         cmocka_unit_test(test_failure_poisons_dependents_only),
         cmocka_unit_test(test_chain_in_one_layer),
         cmocka_unit_test(test_pinned_chain_alternates),
