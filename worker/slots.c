@@ -12,12 +12,15 @@
 #include "worker/processor.h"
 #include "worker/settings.h"
 
-#define UNSEEN_NS INT64_C(250000) /* run time after which the owner hears of steps that have ended, at the latest, */
-#define AWAITED_NS INT64_C(100000) /* and where other workers wait for blocks from here, or where there is one slot: its
-                                    * owner seldom takes its processor, and looks again at once while the queue is short */
-#define BRIEF_NS INT64_C(50000)   /* of a step: others may wait for the next one, and the owner had better not interrupt it */
-#define WAKES_NS INT64_C(40000)   /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
-#define LONE_NS INT64_C(160000)   /* where there is one slot, nothing else can end here meanwhile: only requests wait */
+/* Run time after which the owner hears of steps that have ended, at the latest; and where other workers wait for blocks
+ * from here, or where there is one slot: its owner seldom takes its processor, and looks again at once while the queue
+ * is short. */
+#define UNSEEN_NS INT64_C(250000)
+#define AWAITED_NS INT64_C(100000)
+/* Of a step: others may wait for the next one, and the owner had better not interrupt it. */
+#define BRIEF_NS INT64_C(50000)
+#define WAKES_NS INT64_C(40000) /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
+#define LONE_NS INT64_C(160000) /* where there is one slot, nothing else can end here meanwhile: only requests wait */
 
 struct step { /* one that is with a slot */
     struct tessi_launch launch;
@@ -96,8 +99,8 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
     slot->look = look;
     uint64_t ended = atomic_load_explicit(&slot->ended, memory_order_relaxed) + 1;
     atomic_store(&slot->ended, ended);
-    if (ended >= atomic_load_explicit(&slot->wake_at, memory_order_relaxed) || slot->unseen_ns >= (awaited ? AWAITED_NS : UNSEEN_NS) ||
-        ended == atomic_load(&slot->submitted)) {
+    if (ended >= atomic_load_explicit(&slot->wake_at, memory_order_relaxed) ||
+        slot->unseen_ns >= (awaited ? AWAITED_NS : UNSEEN_NS) || ended == atomic_load(&slot->submitted)) {
         slot->unseen_ns = 0;
         if (ran_ns < BRIEF_NS && ended != atomic_load(&slot->submitted)) {
             tessi_cpu_give_way(slot->stream);
@@ -227,8 +230,8 @@ void tessi_slots_destroy(struct tessi_slots *slots)
 }
 
 /* What the step should take. Until one of its layer has been measured: long enough for a slow processor. A task of a
- * program's own that has never ended here goes to the slot: should the worker die of it, the loop goes on meanwhile to say
- * that it began. */
+ * program's own that has never ended here goes to the slot: should the worker die of it, the loop goes on meanwhile to
+ * say that it began. */
 static int64_t expected_ns(const struct tessi_flow_action *action)
 {
     if (action->step_ns > 0) {
@@ -351,13 +354,15 @@ size_t tessi_slots_take(struct tessi_slots *slots, struct tessi_flow_outcome *ou
 {
     size_t count = 0;
     atomic_store(&slots->woken, false);
-    atomic_store_explicit(&slots->looks, atomic_load_explicit(&slots->looks, memory_order_relaxed) + 1, memory_order_relaxed);
+    unsigned looks = atomic_load_explicit(&slots->looks, memory_order_relaxed);
+    atomic_store_explicit(&slots->looks, looks + 1, memory_order_relaxed);
     for (uint32_t i = 0; i < slots->config.count && count < limit; i++) {
         struct slot *slot = &slots->all[i];
         uint64_t ended = atomic_load(&slot->ended);
         while (slot->taken < ended && count < limit) {
             const struct step *step = &slot->steps[++slot->taken % slots->config.depth];
-            outcomes[count++] = (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text, false};
+            outcomes[count++] =
+                (struct tessi_flow_outcome){i, slot->taken, step->ran_ns, step->status, step->text, false};
         }
         if (slots->config.count > 1) {
             wake_at_half(slot);

@@ -11,24 +11,24 @@
 
 /* NAME, name, code (never reused), what `amount` counts. Workers write those below 16, the scheduler the others. */
 #define TESSI_TRACE_KINDS(ROW)                                                                                         \
-    ROW(RUN, run, 1, "wait_ns")     /* a step on a slot; peer: the step's number; why: its status */                   \
-    ROW(FETCH, fetch, 2, "bytes")   /* PULL to the last byte; peer: who sent */                                        \
-    ROW(INLINE, inline, 3, "bytes") /* READ to the answer that holds the bytes: the block's making included */         \
-    ROW(MAP, map, 4, "bytes")       /* READ to the lease on a neighbour's memory: likewise */                          \
-    ROW(SERVE, serve, 5, "bytes")   /* an instant: a block or a lease on it goes to peer */                            \
-    ROW(SPILL, spill, 6, "bytes")   /* why: its status */                                                              \
+    ROW(RUN, run, 1, "wait_ns")          /* a step on a slot; peer: the step's number; why: its status */              \
+    ROW(FETCH, fetch, 2, "bytes")        /* PULL to the last byte; peer: who sent */                                   \
+    ROW(INLINE, inline, 3, "bytes")      /* READ to the answer that holds the bytes: the block's making included */    \
+    ROW(MAP, map, 4, "bytes")            /* READ to the lease on a neighbour's memory: likewise */                     \
+    ROW(SERVE, serve, 5, "bytes")        /* an instant: a block or a lease on it goes to peer */                       \
+    ROW(SPILL, spill, 6, "bytes")        /* why: its status */                                                         \
     ROW(LOAD, load, 7, "bytes")                                                                                        \
-    ROW(GIVE, give, 8, "tasks")        /* an instant: tasks from index on go to the thief, peer */                     \
-    ROW(KEEP, keep, 9, "tasks")        /* an instant: asked for, but they stay */                                      \
-    ROW(COPY_IN, copy_in, 10, "bytes")   /* to a device; peer: its number; why: its status */                            \
-    ROW(COPY_OUT, copy_out, 11, "bytes") /* from it: likewise */                                                      \
-    ROW(JOIN, join, 16, "slots")       /* a worker, peer */                                                            \
-    ROW(LEAVE, leave, 17, "tasks")     /* a worker is gone; tasks: what it had been given and had not done */          \
-    ROW(LAYER, layer, 18, "tasks")     /* submitted; peer: its operation */                                            \
-    ROW(TAKE, take, 19, "tasks")       /* a steal of tasks that were waiting for giver, to peer; why */                \
-    ROW(ASK, ask, 20, "tasks")         /* tasks given to giver are asked back for peer (0: anybody); why */                         \
-    ROW(CONFIRM, confirm, 21, "tasks") /* … and moved: they had not started */                                       \
-    ROW(REFUSE, refuse, 22, "tasks")   /* … and stay; why */
+    ROW(GIVE, give, 8, "tasks")          /* an instant: tasks from index on go to the thief, peer */                   \
+    ROW(KEEP, keep, 9, "tasks")          /* an instant: asked for, but they stay */                                    \
+    ROW(COPY_IN, copy_in, 10, "bytes")   /* to a device; peer: its number; why: its status */                          \
+    ROW(COPY_OUT, copy_out, 11, "bytes") /* from it: likewise */                                                       \
+    ROW(JOIN, join, 16, "slots")         /* a worker, peer */                                                          \
+    ROW(LEAVE, leave, 17, "tasks")       /* a worker is gone; tasks: what it had been given and had not done */        \
+    ROW(LAYER, layer, 18, "tasks")       /* submitted; peer: its operation */                                          \
+    ROW(TAKE, take, 19, "tasks")         /* a steal of tasks that were waiting for giver, to peer; why */              \
+    ROW(ASK, ask, 20, "tasks")           /* tasks given to giver are asked back for peer (0: anybody); why */          \
+    ROW(CONFIRM, confirm, 21, "tasks")   /* … and moved: they had not started */                                       \
+    ROW(REFUSE, refuse, 22, "tasks")     /* … and stay; why */
 
 enum tessi_trace_kind {
 #define TESSI_ROW(NAME, name, code, amount) TESSI_TRACE_##NAME = code,

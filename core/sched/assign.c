@@ -32,7 +32,8 @@ static bool below(const struct tessi_sched *sched, const struct worker *worker, 
  * Whatever else may let it go on (new work, an input that has found an owner, a resource) makes it hungry at once. */
 void room_made(struct tessi_sched *sched, struct worker *worker)
 {
-    bool both = sched->device_workers > 0 && worker->load[1].units > 0; /* then those for which nothing waits are always low */
+    /* Then those for which nothing waits are always low. */
+    bool both = sched->device_workers > 0 && worker->load[1].units > 0;
     bool low = ((!both || worker->load[0].backlog > 0) && below(sched, worker, 0, 0.75)) ||
                (both && worker->load[1].backlog > 0 && below(sched, worker, 1, 0.75));
     load_changed(sched, worker);

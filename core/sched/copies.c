@@ -52,9 +52,9 @@ void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     for (size_t i = 0; i < copies->count; i++) {
         struct worker *worker = sched->workers[copies->items[i]];
         tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
-                                                                .layer = layer->layer->id,
-                                                                .first = index,
-                                                                .count = 1});
+                                                                       .layer = layer->layer->id,
+                                                                       .first = index,
+                                                                       .count = 1});
         mark_dirty(worker);
     }
     task_lists_end(&sched->copies, copies);

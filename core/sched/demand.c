@@ -57,9 +57,9 @@ void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *lay
         struct outbox *out = outbox_of(holder);
         struct tessi_spans *spans = out->assign.count > 0 ? &out->unassign : &out->free;
         tessi_spans_push(spans, (struct tessi_span){.session = layer->session->id,
-                                                                .layer = layer->layer->id,
-                                                                .first = index,
-                                                                .count = 1});
+                                                    .layer = layer->layer->id,
+                                                    .first = index,
+                                                    .count = 1});
         mark_dirty(holder);
     }
 }

@@ -34,7 +34,8 @@ void tessi_sched_expect(struct tessi_sched *sched, uint32_t peer)
 /* The record of the task that comes after this one among those that the worker was given; NULL: not found at once. */
 static const struct task_record *next_given(struct worker *worker, const struct sched_layer *layer, uint64_t index)
 {
-    for (size_t looks = 0; looks < LOOKS_AHEAD && worker->given_next < worker->given_count; looks++, worker->given_next++) {
+    for (size_t looks = 0; looks < LOOKS_AHEAD && worker->given_next < worker->given_count;
+         looks++, worker->given_next++) {
         const struct given *given = &worker->given[worker->given_next];
         if (given->layer != layer->layer->id || given->session != layer->session->id || index < given->first ||
             index - given->first >= given->count) {

@@ -125,11 +125,11 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     copies_add(sched, layer, one->index, to->index); /* so that it hears when the block is not wanted any more */
     tell_layer(to, layer);
     tessi_spans_push(&outbox_of(to)->take_over, (struct tessi_span){.session = layer->session->id,
-                                                             .layer = layer->layer->id,
-                                                             .first = one->index,
-                                                             .count = 1,
-                                                             .epoch = one->epoch,
-                                                             .worker = sched->workers[task->owner]->id});
+                                                                    .layer = layer->layer->id,
+                                                                    .first = one->index,
+                                                                    .count = 1,
+                                                                    .epoch = one->epoch,
+                                                                    .worker = sched->workers[task->owner]->id});
     mark_dirty(to);
 }
 
@@ -229,10 +229,10 @@ static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sc
         ask_for(worker, layer, task);
         note_ask(sched, NULL, worker, layer, index);
         tessi_spans_push(&outbox_of(worker)->steal, (struct tessi_span){.session = layer->session->id,
-                                                                 .layer = layer->layer->id,
-                                                                 .first = index,
-                                                                 .count = 1,
-                                                                 .epoch = task->epoch});
+                                                                        .layer = layer->layer->id,
+                                                                        .first = index,
+                                                                        .count = 1,
+                                                                        .epoch = task->epoch});
     }
 }
 
@@ -245,7 +245,8 @@ void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_
     worker->leaving = true;
     load_changed(sched, worker);
     sched->leaving_count++;
-    worker->leave_limit_ns = wait_ns < INT64_MAX - sched->now_ns ? sched->now_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
+    worker->leave_limit_ns =
+        wait_ns < INT64_MAX - sched->now_ns ? sched->now_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
     for (size_t w = 0; w < sched->worker_count; w++) {
         sched->workers[w]->refused_bytes = 0; /* there may be room by now */
     }

@@ -30,10 +30,10 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     load_changed(sched, worker);
     tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
     tessi_spans_push(&outbox_of(worker)->adopt, (struct tessi_span){.session = layer->session->id,
-                                                             .layer = layer->layer->id,
-                                                             .first = index,
-                                                             .count = 1,
-                                                             .epoch = task->epoch});
+                                                                    .layer = layer->layer->id,
+                                                                    .first = index,
+                                                                    .count = 1,
+                                                                    .epoch = task->epoch});
     mark_dirty(worker);
     answer_parked(sched, layer, index, holder, task->epoch);
 }

@@ -29,9 +29,9 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
             sched->stale_reports++;
             if (holds) { /* a copy that was under way when the layer went: the worker may never have known the layer */
                 tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = span->session,
-                                                                        .layer = span->layer,
-                                                                        .first = span->first,
-                                                                        .count = span->count});
+                                                                               .layer = span->layer,
+                                                                               .first = span->first,
+                                                                               .count = span->count});
                 mark_dirty(worker);
             }
             continue;
@@ -60,9 +60,9 @@ static void free_stale(struct worker *worker, const struct sched_layer *layer, u
     const struct task_record *task = record_peek(layer, index);
     if (task == NULL || task->owner != worker->index) {
         tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
-                                                                .layer = layer->layer->id,
-                                                                .first = index,
-                                                                .count = 1});
+                                                                       .layer = layer->layer->id,
+                                                                       .first = index,
+                                                                       .count = 1});
         mark_dirty(worker);
     }
 }

@@ -169,7 +169,8 @@ struct outbox *outbox_of(struct worker *worker)
 {
     struct tessi_sched *sched = worker->sched;
     if (worker->out == NULL) {
-        worker->out = sched->outbox_count > 0 ? sched->outboxes[--sched->outbox_count] : tessi_zalloc(sizeof *worker->out);
+        worker->out =
+            sched->outbox_count > 0 ? sched->outboxes[--sched->outbox_count] : tessi_zalloc(sizeof *worker->out);
         mark_dirty(worker);
     }
     return worker->out;
@@ -193,7 +194,8 @@ static bool names_family(const char *names, const char *family)
 static bool agree_on_family(struct tessi_sched *sched, const struct tessi_worker_info *info, uint32_t peer)
 {
     if (sched->family[0] == 0) {
-        (void)tessi_text_format(sched->family, sizeof sched->family, "%.*s", (int)strcspn(info->family, ","), info->family);
+        (void)tessi_text_format(sched->family, sizeof sched->family, "%.*s", (int)strcspn(info->family, ","),
+                                info->family);
     }
     if (names_family(info->family, sched->family)) {
         return true;

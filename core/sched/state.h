@@ -549,7 +549,8 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker);
 void room_made(struct tessi_sched *sched, struct worker *worker); /* hungry if there is enough of it */
 double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                       double wanted_ns);
-double load_of(const struct worker *worker, uint32_t kind); /* nanoseconds until these have done all that is kept for it */
+/* Nanoseconds until these have done all that is kept for it. */
+double load_of(const struct worker *worker, uint32_t kind);
 void feed_workers(struct tessi_sched *sched);
 void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
@@ -559,7 +560,8 @@ void expect_task(struct worker *worker, const struct sched_layer *layer, uint64_
 
 /* loads.c */
 void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */
-struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only); /* NULL: nobody has work to give */
+/* NULL: nobody has work to give. */
+struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only);
 struct worker *driest(struct tessi_sched *sched, uint32_t kind);                          /* NULL: nobody runs dry */
 void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
 void loads_fini(struct loads *loads);
@@ -589,7 +591,8 @@ bool resources_fit(const struct worker *worker, const struct tessi_resources *de
 /* Enough of what the layer's tasks demand is free. A task that was taken from its owner (`again`) may pass younger ones
  * that hold it: they may be waiting for it, and the worker lets the older one go first. */
 bool demand_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order);
-static inline bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
+static inline bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again,
+                                  uint64_t order)
 {
     return layer->lane->demand.count == 0 || demand_free(worker, layer, again, order);
 }
@@ -667,7 +670,8 @@ void leave_kinds(struct tessi_sched *sched, struct worker *worker);
 void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns);
 void continue_leaves(struct tessi_sched *sched); /* those that have nothing left, or no time */
 int64_t next_leave_ns(const struct tessi_sched *sched); /* when continue_leaves has something to do; INT64_MAX: never */
-void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* a HELD block, if its owner leaves */
+/* A HELD block, if its owner leaves. */
+void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 /* The block is not HELD by who hands it over any more, or is about not to be. */
 void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 /* A report of a block taken over, or not; false: it is not about that. */

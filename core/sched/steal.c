@@ -131,7 +131,8 @@ static double fair_ns(const struct worker *thief, const struct worker *victim, u
 
 static uint8_t reason(const struct worker *thief, uint32_t kind)
 {
-    return thief->load[kind].assigned < thief->load[kind].units ? TESSI_TRACE_WHY_IDLE_SLOTS : TESSI_TRACE_WHY_SHORT_QUEUE;
+    return thief->load[kind].assigned < thief->load[kind].units ? TESSI_TRACE_WHY_IDLE_SLOTS
+                                                                : TESSI_TRACE_WHY_SHORT_QUEUE;
 }
 
 /* A steal for the trace; one that goes on where the last note stopped lengthens that. */

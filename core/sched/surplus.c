@@ -121,11 +121,11 @@ double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victi
     }
     ask_for(victim, ref.layer, task);
     tessi_spans_push(&outbox_of(victim)->steal, (struct tessi_span){.session = ref.layer->session->id,
-                                                             .layer = ref.layer->layer->id,
-                                                             .first = ref.index,
-                                                             .count = 1,
-                                                             .epoch = task->epoch,
-                                                             .worker = thief->id});
+                                                                    .layer = ref.layer->layer->id,
+                                                                    .first = ref.index,
+                                                                    .count = 1,
+                                                                    .epoch = task->epoch,
+                                                                    .worker = thief->id});
     note_ask(sched, thief, victim, ref.layer, ref.index);
     mark_dirty(victim);
     thief->stealing++;
@@ -139,7 +139,8 @@ double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victi
 /* What it reads gets there before the victim would come to it. */
 static bool pays(const struct tessi_sched *sched, const struct chain *chain)
 {
-    return transfer_ns(sched, chain->victim->index, chain->thief->index, chain->bytes) < load_of(chain->victim, chain->kind);
+    return transfer_ns(sched, chain->victim->index, chain->thief->index, chain->bytes) <
+           load_of(chain->victim, chain->kind);
 }
 
 /* Depth first, the last given go together with all that they wait for. */
