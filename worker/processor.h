@@ -17,11 +17,12 @@ struct tessi_processor_stay {
     cpu_set_t allowed; /* while it stays: where else it may be */
 };
 
-/* Send the calling thread to another of the processors where it may be. It stays there for some time at least. Nothing is
- * done when that is not over yet, or when it has left one a moment ago: else two threads could chase each other. False:
- * nothing was done. */
+/* Send the calling thread to another of the processors where it may be. It stays there for some time at least. Nothing
+ * is done when that is not over yet, or when it has left one a moment ago: else two threads could chase each other.
+ * False: nothing was done. */
 bool tessi_processor_leave(struct tessi_processor_stay *stay, int64_t now_ns);
-/* Let the system choose again where the calling thread runs, if it has stayed for long enough; `at_once`: in any case. */
+/* Let the system choose again where the calling thread runs, if it has stayed for long enough; `at_once`: in any
+ * case. */
 void tessi_processor_let_go(struct tessi_processor_stay *stay, int64_t now_ns, bool at_once);
 
 #endif

@@ -12,9 +12,9 @@
 #include "worker/processor.h"
 #include "worker/settings.h"
 
-/* Run time after which the owner hears of steps that have ended, at the latest; and where other workers wait for blocks
- * from here, or where there is one slot: its owner seldom takes its processor, and looks again at once while the queue
- * is short. */
+/* Run time after which the owner hears of steps that have ended, at the latest; the second one where other workers wait
+ * for blocks from here, or where there is one slot: its owner seldom takes its processor, and looks again at once while
+ * the queue is short. */
 #define UNSEEN_NS INT64_C(250000)
 #define AWAITED_NS INT64_C(100000)
 /* Of a step: others may wait for the next one, and the owner had better not interrupt it. */

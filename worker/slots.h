@@ -36,8 +36,8 @@ void tessi_slots_stop(struct tessi_slots *slots);
 /* Stops them too. NULL is allowed. */
 void tessi_slots_destroy(struct tessi_slots *slots);
 
-/* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. `cancelled`: it is
- * not run, and ends as CANCELLED in its turn. */
+/* A RUN action, with its blocks in `store`. They and the layer stay until the outcome has been taken. `cancelled`: it
+ * is not run, and ends as CANCELLED in its turn. */
 void tessi_slots_run(struct tessi_slots *slots, const struct tessi_flow_action *action, struct tessi_store *store,
                      bool cancelled);
 
@@ -49,8 +49,8 @@ void tessi_slots_kick(struct tessi_slots *slots);
  * again, nobody has been woken for them. */
 bool tessi_slots_help(struct tessi_slots *slots);
 
-/* The owner has done what it was woken for: a slot that has left it its processor goes on. `awaited`: others wait for what
- * is made here, so the owner wants to hear of it soon. */
+/* The owner has done what it was woken for: a slot that has left it its processor goes on. `awaited`: others wait for
+ * what is made here, so the owner wants to hear of it soon. */
 void tessi_slots_rest(struct tessi_slots *slots, bool awaited);
 
 /* Slots that have steps whose outcomes were not taken. */

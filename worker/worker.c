@@ -182,8 +182,8 @@ static void on_gpus_wake(void *context)
     on_store_wake(context);
 }
 
-/* Products on such devices have bits of their own, so a worker that has them offers its best kernels with them, and then
- * its kernels without, as many as the name has room for. */
+/* Products on such devices have bits of their own, so a worker that has them offers its best kernels with them, and
+ * then its kernels without, as many as the name has room for. */
 static void offer_gpus(struct tessi_worker *worker)
 {
     char with[sizeof worker->families];
@@ -373,10 +373,11 @@ static void work(struct tessi_worker *worker)
     }
 }
 
-/* A neighbour that has just spoken is likely to speak again soon, and to be woken takes longer than all else that happens
- * to a small block. So the loop looks at the lines for a moment before it sleeps, while this host has a processor for it:
- * its workers share them. Looking in vain may take a sixteenth of the time, so that it ends when nothing comes any more or
- * somebody else uses the processors. Loops that wake each other tend to be kept on one processor; one of them leaves it. */
+/* A neighbour that has just spoken is likely to speak again soon, and to be woken takes longer than all else that
+ * happens to a small block. So the loop looks at the lines for a moment before it sleeps, while this host has a
+ * processor for it: its workers share them. Looking in vain may take a sixteenth of the time, so that it ends when
+ * nothing comes any more or somebody else uses the processors. Loops that wake each other tend to be kept on one
+ * processor; one of them leaves it. */
 static void attend_lines(struct tessi_worker *worker)
 {
     uint32_t share = worker->processors / (1 + tessi_peers_neighbours(worker->peers));

@@ -41,7 +41,8 @@ static const char *text(const cJSON *object, const char *name)
 }
 
 /* "93 %", or "?" where the device does not tell. */
-static const char *figure(const cJSON *object, const char *name, const char *format, double factor, char *out, size_t size)
+static const char *figure(const cJSON *object, const char *name, const char *format, double factor, char *out,
+                          size_t size)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
     if (cJSON_IsNumber(item)) {

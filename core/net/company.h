@@ -1,12 +1,13 @@
 /* Whether a thread that waits for messages and ZeroMQ's thread, which passes them on, are better kept on one processor.
  *
- * To wake a thread on an idle processor takes several times as long as on one's own. Systems like to spread threads, which
- * is right for those that have much to do at once, and wrong for two that hand small messages to each other and then wait:
- * these are better together. This is the judgement, a pure state machine; `together.h` measures and carries it out.
+ * To wake a thread on an idle processor takes several times as long as on one's own. Systems like to spread threads,
+ * which is right for those that have much to do at once, and wrong for two that hand small messages to each other and
+ * then wait: these are better together. This is the judgement, a pure state machine; `together.h` measures and carries
+ * it out.
  *
- * Time is cut into periods. Two that often wake up to answer something, and use little of a processor otherwise, are put
- * together. They stay so while this goes on and they get the processor when they want it: two that take turns wait for
- * each other a little, but when others want it too they part, and the next trial comes later each time. */
+ * Time is cut into periods. Two that often wake up to answer something, and use little of a processor otherwise, are
+ * put together. They stay so while this goes on and they get the processor when they want it: two that take turns wait
+ * for each other a little, but when others want it too they part, and the next trial comes later each time. */
 #ifndef TESSI_NET_COMPANY_H
 #define TESSI_NET_COMPANY_H
 

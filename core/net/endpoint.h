@@ -44,9 +44,9 @@ struct tessi_endpoint {
     int socket_fd; /* readable when ZeroMQ has commands for the socket, not when there are messages */
     int monitor_fd;
 
-    /* For the poller. ZeroMQ's descriptors are edges: whatever is done with a socket may take the
-     * signal, so a socket that was touched is looked at before the next wait. A receive that finds nothing has taken all
-     * signals before it: what comes later makes a new one. */
+    /* For the poller. ZeroMQ's descriptors are edges: whatever is done with a socket may take the signal, so a socket
+     * that was touched is looked at before the next wait. A receive that finds nothing has taken all signals before it:
+     * what comes later makes a new one. */
     bool is_touched;       /* the socket, since a look or a receive that found nothing */
     bool is_monitor_quiet; /* a look found nothing, and the monitor was not used since */
     bool is_signalled;  /* its descriptor was readable in this round */
@@ -74,8 +74,8 @@ TESSI_MUST_USE enum tessi_status tessi_endpoint_set_int(struct tessi_endpoint *e
 /* The next connection event, ZMQ_EVENT_…; false when there is none. */
 bool tessi_endpoint_monitor_next(struct tessi_endpoint *endpoint, unsigned *event, int *value);
 
-/* Look whether there may be something to receive, which takes the descriptors' signals. Not `is_signalled`: none has come,
- * so that only what was used since the last look need be looked at. */
+/* Look whether there may be something to receive, which takes the descriptors' signals. Not `is_signalled`: none has
+ * come, so that only what was used since the last look need be looked at. */
 bool tessi_endpoint_has_input(struct tessi_endpoint *endpoint, bool is_signalled);
 
 /* Receive the parts of one message: `first` gets part 0 when it is not NULL (initialised by the caller,

@@ -49,8 +49,8 @@ void tessi_poller_remove_fd(struct tessi_poller *poller, int fd);
 uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, struct tessi_ready *ready,
                            uint32_t capacity);
 
-/* The thread that waits has its processors back, and is not kept where ZeroMQ's thread is for some time (else it may be: see
- * together.h). For threads that look instead of sleeping, and before others are made, which inherit. */
+/* The thread that waits has its processors back, and is not kept where ZeroMQ's thread is for some time (else it may
+ * be: see together.h). For threads that look instead of sleeping, and before others are made, which inherit. */
 void tessi_poller_keep_apart(struct tessi_poller *poller);
 
 /* From any thread, also before the wait begins: end one wait soon. */

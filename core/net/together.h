@@ -1,6 +1,7 @@
 /* Keeps the thread of a poller and its network's ZeroMQ thread on one processor while that makes messages faster:
- * `company.h` judges, this measures and moves. Only these two threads are ever touched, and each gets back the processors
- * that it had. Where the system does not tell how long threads wait or refuses to move them, nothing is done. */
+ * `company.h` judges, this measures and moves. Only these two threads are ever touched, and each gets back the
+ * processors that it had. Where the system does not tell how long threads wait or refuses to move them, nothing is
+ * done. */
 #ifndef TESSI_NET_TOGETHER_H
 #define TESSI_NET_TOGETHER_H
 
@@ -34,8 +35,8 @@ struct tessi_together {
 void tessi_together_tend(struct tessi_together *together, struct tessi_net *net, int64_t now_ns);
 /* From the loop's thread: part at once, and for some time. */
 void tessi_together_part(struct tessi_together *together, int64_t now_ns);
-/* The loop does not wait any more; from any thread, before the network ends. A loop that has ended in another thread has
- * taken its processors along. */
+/* The loop does not wait any more; from any thread, before the network ends. A loop that has ended in another thread
+ * has taken its processors along. */
 void tessi_together_fini(struct tessi_together *together);
 
 #endif

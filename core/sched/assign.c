@@ -18,7 +18,8 @@ void make_hungry(struct tessi_sched *sched, struct worker *worker)
     load_changed(sched, worker);
 }
 
-/* `share` of the window is not full. A device wants many tasks to choose from, so that what it has copied serves many. */
+/* `share` of the window is not full. A device wants many tasks to choose from, so that what it has copied serves
+ * many. */
 static bool below(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind, double share)
 {
     const struct load *load = &worker->load[kind];

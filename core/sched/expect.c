@@ -1,9 +1,9 @@
 /* What the next events will need, fetched from memory before they come.
  *
- * The state of thousands of workers, and of what they run, does not fit into a processor's caches, and a step that waits
- * for one line after the other does little else. A worker's next report is most likely about what its last one said had
- * begun, and about that task's input, which is likely to be what it ran before. Each expected event advances those before
- * it by a stage: what a stage reads has been fetched by the one before it. */
+ * The state of thousands of workers, and of what they run, does not fit into a processor's caches, and a step that
+ * waits for one line after the other does little else. A worker's next report is most likely about what its last one
+ * said had begun, and about that task's input, which is likely to be what it ran before. Each expected event advances
+ * those before it by a stage: what a stage reads has been fetched by the one before it. */
 #include "core/sched/state.h"
 
 #define LOOK_UP 2u /* events between a stage and the next */

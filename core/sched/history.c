@@ -180,8 +180,8 @@ static bool worth_changing(const struct tessi_sched *sched, const struct sched_l
     return differs(estimate_ns, layer->estimate_ns, lately ? 3 : 1.1);
 }
 
-/* Layers of the same kind none of whose tasks has ended yet: else they would seem shorter than those that have begun, and
- * who has much of them idle. */
+/* Layers of the same kind none of whose tasks has ended yet: else they would seem shorter than those that have begun,
+ * and who has much of them idle. */
 static void tell_alike(struct tessi_sched *sched, const struct sched_layer *layer, uint32_t handle, double estimate_ns)
 {
     for (size_t l = 0; l < layer->session->layer_count; l++) {

@@ -1,9 +1,9 @@
 /* Processors and devices: which of them a layer's tasks are for, and what each worker has.
  *
- * Workers decide that by the layer alone, and say with each task that is done where it ran. Until the first has, a guess
- * stands in: what such tasks did before, or their size. A layer for devices waits in lanes of its own and counts as a load
- * of their devices, so that neither the processors nor the devices of a worker are idle for the other's queue. At a worker
- * without devices (it has lost them) the same layer counts as a load of its processors. */
+ * Workers decide that by the layer alone, and say with each task that is done where it ran. Until the first has, a
+ * guess stands in: what such tasks did before, or their size. A layer for devices waits in lanes of its own and counts
+ * as a load of their devices, so that neither the processors nor the devices of a worker are idle for the other's
+ * queue. At a worker without devices (it has lost them) the same layer counts as a load of its processors. */
 #include <string.h>
 
 #include "core/base/assert.h"

@@ -65,7 +65,8 @@ struct tessi_worker_info {
     char device[TESSI_NAME_MAX];     /* the kind */
     uint64_t device_memory_bytes;    /* that it may take */
     double device_gflops;            /* nominal, of f64 products; 0: not known */
-    double device_flops_min, device_bytes_min; /* a task with less, of a product or of anything else, runs on processors */
+    /* A task with less, of a product or of anything else, runs on processors. */
+    double device_flops_min, device_bytes_min;
 };
 
 enum tessi_sched_event_kind {
@@ -172,8 +173,8 @@ struct tessi_sched;
 struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config);
 void tessi_sched_destroy(struct tessi_sched *sched);
 /* A hint: an event of this peer is among the next eight or so. Whoever has several at hand says so for each of them, in
- * their order, before he steps the first; then what they need is fetched from memory while others are worked on, and with
- * thousands of workers a step takes half as long. Nothing else changes. */
+ * their order, before he steps the first; then what they need is fetched from memory while others are worked on, and
+ * with thousands of workers a step takes half as long. Nothing else changes. */
 void tessi_sched_expect(struct tessi_sched *sched, uint32_t peer);
 
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,

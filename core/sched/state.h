@@ -41,8 +41,8 @@ struct task_record {
     uint8_t page_alive; /* of the first of a page */
 };
 
-/* Records come in pages that exist only while some task of the page is alive. A layer knows of each of its pages what it
- * is, or its number among those that exist. */
+/* Records come in pages that exist only while some task of the page is alive. A layer knows of each of its pages what
+ * it is, or its number among those that exist. */
 enum page {
     PAGE_PRISTINE = 0,
     PAGE_RELEASED = 1,
@@ -235,8 +235,8 @@ struct outbox {
     struct tessi_spans unassign; /* FREE of what was, or may have been, assigned earlier in this step */
 };
 
-/* What every report reads and writes comes first, up to the load of the processors, a few lines of the processor's caches:
- * with thousands of workers they come from memory each time; see expect.c. */
+/* What every report reads and writes comes first, up to the load of the processors, a few lines of the processor's
+ * caches: with thousands of workers they come from memory each time; see expect.c. */
 struct worker {
     _Alignas(64) uint32_t id;
     uint32_t index;
@@ -515,8 +515,8 @@ bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i rea
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
 uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane); /* NO_WORKER: nobody can */
-/* Its tasks, along one dimension, read each other, and are short as far as is known: whoever took the last of them would
- * wait for the rest. */
+/* Its tasks, along one dimension, read each other, and are short as far as is known: whoever took the last of them
+ * would wait for the rest. */
 bool begins_together(const struct sched_layer *layer);
 /* Those that have turned out to take long: find each of their tasks its place. */
 void scatter_long_layers(struct tessi_sched *sched);
@@ -680,7 +680,8 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
 void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
 /* Of a task on a processor, or (kind 1) at a device. */
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind);
-/* How far the run times of the layer's tasks lie apart, those in the middle, as a part of their median; 1: not known. */
+/* How far the run times of the layer's tasks lie apart, those in the middle, as a part of their median; 1: not
+ * known. */
 double history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer);
 /* Such tasks have run there. */
 bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind);

@@ -1,7 +1,7 @@
 /* Stealing: a worker that runs dry takes from the longest queue, so that both end at once.
  *
- * Work that was never handed out moves at once, the same share of each layer. Work that its worker has been given is asked
- * back first, and moves when that worker confirms that it has not started: never two runs of one task on purpose.
+ * Work that was never handed out moves at once, the same share of each layer. Work that its worker has been given is
+ * asked back first, and moves when that worker confirms that it has not started: never two runs of one task on purpose.
  * surplus.c says what is worth asking back. A worker that has work but can begin with none of it is a thief as well, of
  * what it can begin.
  *
@@ -36,7 +36,8 @@ static double units_of(const struct worker *worker, uint32_t kind)
 double load_of(const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
-    /* What demands a resource runs beside the rest when its turn comes; what somebody has asked for is as good as gone. */
+    /* What demands a resource runs beside the rest when its turn comes; what somebody has asked for is as good as
+     * gone. */
     double left_ns = load->queue_ns - load->asked_ns + load->coming_ns + load->backlog_ns - load->demanding_ns;
     return left_ns * load->slowness / units_of(worker, kind);
 }
@@ -297,9 +298,9 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
     return wanted_ns;
 }
 
-/* The same share of each span of a lane, off their ends: what reads what follows it to the same worker, and of layers that
- * come one after the other each is shared. Of single tasks, which wait for each other in no such pattern, every second one
- * or so goes to a thief that has none; they would not let one begin that has some. */
+/* The same share of each span of a lane, off their ends: what reads what follows it to the same worker, and of layers
+ * that come one after the other each is shared. Of single tasks, which wait for each other in no such pattern, every
+ * second one or so goes to a thief that has none; they would not let one begin that has some. */
 static void take_share(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                        double share)
 {
@@ -524,8 +525,8 @@ static struct worker *neighbour_of(struct tessi_sched *sched, const struct worke
 
 enum find { FIND_WORK, FIND_NOTHING_FOR_IT, FIND_NOTHING };
 
-/* Work that was never handed out moves at once. Of a thief that has work but cannot begin with it, loads say less: there
- * has to be more in it, and it lasts for longer. */
+/* Work that was never handed out moves at once. Of a thief that has work but cannot begin with it, loads say less:
+ * there has to be more in it, and it lasts for longer. */
 static bool take_kept(struct tessi_sched *sched, struct worker *thief, uint32_t kind)
 {
     struct load *load = &thief->load[kind];
@@ -620,8 +621,8 @@ static void end_rests(struct tessi_sched *sched)
     }
 }
 
-/* The driest first: where no queue is long enough for it, none is for the others. What one may not run another may, so a
- * few are tried, however many there are. Who finds nothing rests, the longer the more often. */
+/* The driest first: where no queue is long enough for it, none is for the others. What one may not run another may, so
+ * a few are tried, however many there are. Who finds nothing rests, the longer the more often. */
 static void balance_kind(struct tessi_sched *sched, uint32_t kind)
 {
     struct worker *thief;

@@ -1,9 +1,9 @@
 /* What a worker has been given, has not begun, and another one could begin at once.
  *
  * A queue is no reason to take from it: of a worker whose tasks wait for each other, or for blocks that are still being
- * made elsewhere, nobody can do any part sooner. So a task is asked back only when all that it reads is there, or when it
- * follows a short chain of such tasks at the same worker, which then moves with it. And the worker keeps as many
- * as its slots will take next. Of a worker with devices the same holds for either kind of work by itself. */
+ * made elsewhere, nobody can do any part sooner. So a task is asked back only when all that it reads is there, or when
+ * it follows a short chain of such tasks at the same worker, which then moves with it. And the worker keeps as many as
+ * its slots will take next. Of a worker with devices the same holds for either kind of work by itself. */
 #include <string.h>
 
 #include "core/base/alloc.h"

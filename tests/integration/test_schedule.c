@@ -49,8 +49,8 @@ static void launch(struct cluster *cluster, const char *prefix, char *rest, size
     assert_int_equal(posix_spawn_file_actions_adddup2(&actions, ends[1], 1), 0);
     assert_int_equal(posix_spawn_file_actions_addclose(&actions, ends[0]), 0);
     assert_true(cluster->count < PROCESSES_MAX);
-    assert_int_equal(posix_spawn(&cluster->process[cluster->count++], cluster->tessera, &actions, NULL, arguments, environ),
-                     0);
+    assert_int_equal(
+        posix_spawn(&cluster->process[cluster->count++], cluster->tessera, &actions, NULL, arguments, environ), 0);
     assert_int_equal(posix_spawn_file_actions_destroy(&actions), 0);
     (void)close(ends[1]);
     char line[512] = "";
@@ -193,8 +193,8 @@ static void *read_values(void *argument)
     return NULL;
 }
 
-/* Workers send a small result by themselves to a client that is connected to them. One that joins after the client has begun
- * to wait makes it here and cannot: the client must ask for it when the scheduler says that it is done. */
+/* Workers send a small result by themselves to a client that is connected to them. One that joins after the client has
+ * begun to wait makes it here and cannot: the client must ask for it when the scheduler says that it is done. */
 static void test_a_small_result_that_nobody_sends(void **state)
 {
     (void)state;

@@ -388,8 +388,8 @@ static void test_after(void **state)
     cpu->close(device);
 }
 
-/* Streams in lock step: entry n of each comes after entry n - 1 of its neighbours, which has ended then, though its callback
- * may still be on its way. */
+/* Streams in lock step: entry n of each comes after entry n - 1 of its neighbours, which has ended then, though its
+ * callback may still be on its way. */
 struct row {
     struct tessi_stream *stream;
     const struct row *before, *behind;
@@ -418,8 +418,8 @@ static void end_in_row(void *context, enum tessi_status status, const char *text
     atomic_store(&row->ended, number);
 }
 
-/* A stream that has given way stays away until it is told to come back. Others that wait for it run what it has left, and
- * nothing is run twice, too early or never. */
+/* A stream that has given way stays away until it is told to come back. Others that wait for it run what it has left,
+ * and nothing is run twice, too early or never. */
 static void test_give_way(void **state)
 {
     enum { ROWS_MAX = 64, LENGTH = 3000 };

@@ -171,7 +171,8 @@ static void test_uniform_bounds(void **state)
     (void)state;
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         for (size_t r = 0; r < sizeof ranges / sizeof ranges[0]; r++) {
-            struct tessi_layer *layer = random_layer(TESSI_OP_UNIFORM, types[t], &shape, NULL, ranges[r][0], ranges[r][1]);
+            struct tessi_layer *layer =
+                random_layer(TESSI_OP_UNIFORM, types[t], &shape, NULL, ranges[r][0], ranges[r][1]);
             unsigned char *out = whole_run(layer, NULL, WHOLE_KERNEL);
             double low;
             double high;

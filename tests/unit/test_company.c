@@ -1,4 +1,5 @@
-/* When a loop and ZeroMQ's thread are kept on one processor: the judgement in made-up time, and the threads' processors. */
+/* When a loop and ZeroMQ's thread are kept on one processor: the judgement in made-up time, and the threads'
+ * processors. */
 #include "core/net/company.h"
 
 #include <dirent.h>

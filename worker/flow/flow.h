@@ -94,7 +94,7 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_ASK,
     TESSI_FLOW_REVOKE,      /* the owner wants its lease back */
     TESSI_FLOW_DATA,        /* the bytes pulled from `peer` are complete in the block's memory */
-    TESSI_FLOW_SPILLED,     /* spill file written (or, status ≠ OK, could not be; LOST: its bytes are, which comes first) */
+    TESSI_FLOW_SPILLED,     /* spill file written (status ≠ OK: could not be; LOST: its bytes are, which comes first) */
     TESSI_FLOW_LOST,        /* a complete block that was made here is gone with the device that had it */
     TESSI_FLOW_NO_DEVICES,  /* device slots take nothing any more */
     TESSI_FLOW_LOADED,      /* block is back in memory (status ≠ OK: its file is damaged: the block is lost) */
@@ -207,7 +207,8 @@ void tessi_flow_step(struct tessi_flow *flow, const struct tessi_flow_event *eve
 void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report);
 bool tessi_flow_has_report(const struct tessi_flow *flow);
 /* Somebody may wait for it: it answers a question, the worker runs dry or waits for room, or something begins of which
- * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the task. */
+ * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the
+ * task. */
 bool tessi_flow_report_presses(const struct tessi_flow *flow);
 /* Reads of peers wait for what is made here. */
 bool tessi_flow_awaited(const struct tessi_flow *flow);

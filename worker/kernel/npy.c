@@ -1,7 +1,7 @@
 /* Blocks of a C-order .npy file: rows read in place with pread.
  *
- * Whether the file may be read was decided by its path, which has no symbolic links. It is opened folder by folder, so that
- * a link that somebody has put there since leads nowhere else. */
+ * Whether the file may be read was decided by its path, which has no symbolic links. It is opened folder by folder, so
+ * that a link that somebody has put there since leads nowhere else. */
 #include "worker/kernel/operations.h"
 
 #include <errno.h>
@@ -117,8 +117,8 @@ enum tessi_status tessi_kernel_read_npy(const struct tessi_kernel_step *step, st
     int file = open_without_links(path);
     if (file < 0 && (errno == ELOOP || errno == ENOTDIR)) {
         return tessi_fail(error, TESSI_IO,
-                          "%s: a part of this path has become a symbolic link or another kind of file since the task began: "
-                          "give the path of the file itself",
+                          "%s: a part of this path has become a symbolic link or another kind of file since the task "
+                          "began: give the path of the file itself",
                           path);
     }
     if (file < 0) {

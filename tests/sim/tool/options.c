@@ -290,7 +290,8 @@ enum tessi_status tool_options_parse(struct tool_options *options, int argc, cha
         }
     }
     if (row == NULL) {
-        return tessi_fail(error, TESSI_INVALID, "%s%s%sname a graph first, as in `simulate matmul 65536 1024`; see --help",
+        return tessi_fail(error, TESSI_INVALID,
+                          "%s%s%sname a graph first, as in `simulate matmul 65536 1024`; see --help",
                           argc > 1 ? "'" : "", argc > 1 ? argv[1] : "", argc > 1 ? "' is no graph: " : "");
     }
     *options = tool_options_default();

@@ -38,8 +38,9 @@ struct reader {
 
 static struct tessi_spans *list_at(struct tessi_report *report, size_t number)
 {
-    struct tessi_spans *lists[LISTS] = {&report->started, &report->done,   &report->copied, &report->dropped, &report->adopted,
-                                        &report->missing, &report->stolen, &report->kept,   &report->refused};
+    struct tessi_spans *lists[LISTS] = {&report->started, &report->done,    &report->copied,
+                                        &report->dropped, &report->adopted, &report->missing,
+                                        &report->stolen,  &report->kept,    &report->refused};
     return lists[number];
 }
 
@@ -77,7 +78,8 @@ void tool_tape_write(struct tool_tape *tape, const struct tessi_sched_event *eve
     head.counts[0] = (uint32_t)(event->layer_count + event->span_count);
     head.counts[1] = (uint32_t)event->id_count;
     head.size = event->span_count * sizeof *event->spans + event->layer_count * sizeof event->layers[0]->id +
-                event->id_count * sizeof *event->ids + (event->kind == TESSI_SCHED_WORKER_JOIN ? sizeof event->worker : 0);
+                event->id_count * sizeof *event->ids +
+                (event->kind == TESSI_SCHED_WORKER_JOIN ? sizeof event->worker : 0);
     write(tape, &head, sizeof head);
     write(tape, event->spans, event->span_count * sizeof *event->spans);
     for (size_t l = 0; l < event->layer_count; l++) {

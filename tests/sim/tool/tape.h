@@ -1,9 +1,9 @@
 /* What the scheduler machine was told, in order, to be told again to another one.
  *
- * In a run the models of the workers use the processor between the scheduler's steps, and with thousands of workers they
- * leave little of the scheduler's memory in its caches; in a cluster the workers have processors of their own. Played
- * again, the steps have nothing between them but the unpacking of the next message, as in the server. The machine is a
- * function of its events, so it does the same work again. */
+ * In a run the models of the workers use the processor between the scheduler's steps, and with thousands of workers
+ * they leave little of the scheduler's memory in its caches; in a cluster the workers have processors of their own.
+ * Played again, the steps have nothing between them but the unpacking of the next message, as in the server. The
+ * machine is a function of its events, so it does the same work again. */
 #ifndef TESTS_SIM_TOOL_TAPE_H
 #define TESTS_SIM_TOOL_TAPE_H
 
