@@ -3,13 +3,8 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
-static bool keys_equal(struct tessi_map_key a, struct tessi_map_key b)
-{
-    return a.high == b.high && a.low == b.low;
-}
-
 /* The finaliser of MurmurHash3 over both halves; public domain, Austin Appleby. */
-static uint64_t mix(struct tessi_map_key key)
+uint64_t tessi_map_hash(struct tessi_map_key key)
 {
     uint64_t h = key.low ^ (key.high * UINT64_C(0x9e3779b97f4a7c15));
     h ^= h >> 33;
@@ -22,7 +17,7 @@ static uint64_t mix(struct tessi_map_key key)
 
 static size_t home(const struct tessi_map *map, struct tessi_map_key key)
 {
-    return (size_t)mix(key) & (map->capacity - 1);
+    return (size_t)tessi_map_hash(key) & (map->capacity - 1);
 }
 
 static void allocate(struct tessi_map *map, size_t capacity)
@@ -37,7 +32,7 @@ static void allocate(struct tessi_map *map, size_t capacity)
 static size_t find(const struct tessi_map *map, struct tessi_map_key key)
 {
     size_t i = home(map, key);
-    while (map->entries[i].value != TESSI_MAP_NONE && !keys_equal(map->entries[i].key, key)) {
+    while (map->entries[i].value != TESSI_MAP_NONE && !tessi_map_keys_equal(map->entries[i].key, key)) {
         i = (i + 1) & (map->capacity - 1);
     }
     return i;

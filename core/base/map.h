@@ -17,6 +17,13 @@ struct tessi_map_key {
     uint64_t low;
 };
 
+static inline bool tessi_map_keys_equal(struct tessi_map_key a, struct tessi_map_key b)
+{
+    return a.high == b.high && a.low == b.low;
+}
+
+uint64_t tessi_map_hash(struct tessi_map_key key);
+
 struct tessi_map_entry {
     struct tessi_map_key key;
     uint32_t value; /* TESSI_MAP_NONE marks a free entry */

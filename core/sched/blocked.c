@@ -2,17 +2,12 @@
  * somebody is, or when it turns out that nobody ever will. */
 #include "core/sched/state.h"
 
-static bool same_key(struct tessi_map_key a, struct tessi_map_key b)
-{
-    return a.high == b.high && a.low == b.low;
-}
-
 /* False when the worker waits for too many things to keep account of: it has to be looked at in each step. */
 bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index)
 {
     struct tessi_map_key key = tessi_task_key(layer->session->id, layer->layer->id, index);
     for (uint32_t i = 0; i < worker->waits_count; i++) {
-        if (same_key(worker->waits[i], key)) {
+        if (tessi_map_keys_equal(worker->waits[i], key)) {
             return true;
         }
     }
@@ -32,9 +27,9 @@ void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, ui
         return;
     }
     for (size_t i = 0; i < waiting->count; i++) {
-        struct worker *worker = sched->workers[waiting->items[i]];
+        struct worker *worker = sched->workers[task_list_items(waiting)[i]];
         for (uint32_t k = 0; k < worker->waits_count; k++) {
-            if (same_key(worker->waits[k], key)) {
+            if (tessi_map_keys_equal(worker->waits[k], key)) {
                 worker->waits[k] = worker->waits[--worker->waits_count];
                 break;
             }

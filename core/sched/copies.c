@@ -24,7 +24,7 @@ bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     const struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     bool found = false;
     for (size_t i = 0; copies != NULL && i < copies->count && !found; i++) {
-        found = copies->items[i] == worker;
+        found = task_list_items(copies)[i] == worker;
     }
     return found;
 }
@@ -34,7 +34,7 @@ uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint6
     const struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     uint32_t best = NO_WORKER;
     for (size_t i = 0; copies != NULL && i < copies->count; i++) {
-        const struct worker *worker = sched->workers[copies->items[i]];
+        const struct worker *worker = sched->workers[task_list_items(copies)[i]];
         best = worker->left ? best : worker->index;
         if (best != NO_WORKER && stays(sched->workers[best])) {
             return best;
@@ -50,7 +50,7 @@ void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
         return;
     }
     for (size_t i = 0; i < copies->count; i++) {
-        struct worker *worker = sched->workers[copies->items[i]];
+        struct worker *worker = sched->workers[task_list_items(copies)[i]];
         tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
                                                                        .layer = layer->layer->id,
                                                                        .first = index,

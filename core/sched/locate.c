@@ -18,7 +18,7 @@ static void send_location(struct tessi_sched *sched, uint32_t peer, struct tessi
 
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch)
 {
-    if (sched->blocked.by_task.count > 0) {
+    if (sched->blocked.used > 0) {
         wake_blocked(sched, layer, index);
     }
     struct tessi_map_key task = tessi_task_key(layer->session->id, layer->layer->id, index);
@@ -30,7 +30,7 @@ void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     span.worker = owner == NO_WORKER ? 0 : sched->workers[owner]->id;
     span.epoch = epoch;
     for (size_t i = 0; i < asking->count; i++) {
-        send_location(sched, asking->items[i], span);
+        send_location(sched, task_list_items(asking)[i], span);
     }
     task_lists_end(&sched->parked, asking);
 }

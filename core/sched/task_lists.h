@@ -1,6 +1,8 @@
 /* Lists of numbers by task: who holds a copy of its block, who waits for it, who asks where it goes.
  *
- * A task has a list while there is something in it. What a list was kept in serves later ones. */
+ * A task has a list while there is something in it. What a list was kept in serves later ones. Where data move there
+ * are nearly as many lists as live tasks, most of one or two numbers: those lie in the list itself, and the hash table
+ * says only which list it is. */
 #ifndef TESSI_SCHED_TASK_LISTS_H
 #define TESSI_SCHED_TASK_LISTS_H
 
@@ -9,25 +11,38 @@
 
 #include "core/base/map.h"
 
+#define TASK_LIST_OWN 2u
+
 struct task_list {
-    struct tessi_map_key task;
-    uint32_t *items; /* owned */
-    size_t count, capacity;
+    struct tessi_map_key task; /* of one that is not used: low is the next such + 1 */
+    union {
+        uint32_t own[TASK_LIST_OWN];
+        uint32_t *more; /* owned */
+    } items;
+    uint32_t count;
+    uint32_t capacity; /* of `more`; 0: they are in `own` */
 };
 
 struct task_lists { /* zeroed, it is empty */
-    struct tessi_map by_task;
+    uint32_t *slots;   /* a hash table with linear probing: the number of a list + 1; 0: free; owned */
+    size_t slot_count; /* a power of two, or 0 */
     struct task_list *lists; /* owned */
     size_t count, capacity;
-    uint32_t *unused; /* owned */
-    size_t unused_count, unused_capacity;
+    size_t used;     /* lists with something in them */
+    uint64_t unused; /* the one that ended last + 1; 0: none */
 };
+
+struct task_list *task_lists_look_up(const struct task_lists *lists, struct tessi_map_key task); /* not empty */
 
 /* NULL when there is nothing in it. Good until something is put into any of the lists. */
 static inline struct task_list *task_lists_find(const struct task_lists *lists, struct tessi_map_key task)
 {
-    uint32_t number = lists->by_task.count == 0 ? TESSI_MAP_NONE : tessi_map_get(&lists->by_task, task);
-    return number == TESSI_MAP_NONE ? NULL : &lists->lists[number];
+    return lists->used == 0 ? NULL : task_lists_look_up(lists, task);
+}
+
+static inline const uint32_t *task_list_items(const struct task_list *list)
+{
+    return list->capacity > 0 ? list->items.more : list->items.own;
 }
 
 /* At the end; whether it is there already is looked at by `put_once` only. */

@@ -238,9 +238,9 @@ void sim_check_empty(struct sim_world *world)
                      sched->sessions[s]->layer_count, sched->sessions[s]->id);
         }
     }
-    if (sched->copies.by_task.count + sched->parked.by_task.count > 0) {
+    if (sched->copies.used + sched->parked.used > 0) {
         sim_fail(world, "the scheduler still knows %zu copies and %zu waiting readers at the end",
-                 sched->copies.by_task.count, sched->parked.by_task.count);
+                 sched->copies.used, sched->parked.used);
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct sim_node *node = sim_node(world, sched->workers[w]->id);
