@@ -241,9 +241,9 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
 /* The key of the span that comes after the one at the head; UINT64_MAX: there is none. */
 static uint64_t next_key(const struct backlog *backlog)
 {
-    const struct tessi_heap *heap = &backlog->heap;
-    uint64_t next = heap->count > 1 ? heap->entries[1].first : UINT64_MAX;
-    return heap->count > 2 && heap->entries[2].first < next ? heap->entries[2].first : next;
+    uint64_t next = backlog->count > 1 ? backlog_key(&backlog->entries[1]) : UINT64_MAX;
+    uint64_t other = backlog->count > 2 ? backlog_key(&backlog->entries[2]) : UINT64_MAX;
+    return other < next ? other : next;
 }
 
 /* Assign from the lowest span of one lane until the window is full, the span is used up or a task's inputs
@@ -251,13 +251,13 @@ static uint64_t next_key(const struct backlog *backlog)
 static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct lane *lane)
 {
     struct backlog *backlog = backlog_of(lane, worker->index);
-    const struct tessi_heap_entry *head = tessi_heap_peek(&backlog->heap);
+    const struct backlog_entry *head = backlog_first(backlog);
     if (head == NULL) {
         return false;
     }
-    uint32_t handle = head->value;
-    struct backlog_span span = backlog->spans[handle];
-    uint64_t fresh = head->first & BACKLOG_FRESH, order = head->first & ~BACKLOG_FRESH;
+    uint32_t handle = head->handle;
+    struct backlog_span span = backlog_span(backlog, handle);
+    uint64_t key = backlog_key(head), fresh = key & BACKLOG_FRESH, order = key & ~BACKLOG_FRESH;
     uint64_t next = next_key(backlog), done = 0;
     uint32_t kind = kind_at(worker, lane);
     for (; done < span.count; done++) {
@@ -289,11 +289,11 @@ static struct lane *next_lane(const struct session *session, uint32_t worker, si
     uint64_t oldest = 0;
     for (size_t l = first; l < end; l++) {
         struct lane *lane = session->lanes[l];
-        const struct tessi_heap_entry *head =
-            worker < lane->capacity ? tessi_heap_peek(&lane->backlogs[worker].heap) : NULL;
-        if (head != NULL && lane->turn != session->turn && (best == NULL || head->first < oldest)) {
+        const struct backlog_entry *head =
+            worker < lane->capacity ? backlog_first(&lane->backlogs[worker]) : NULL;
+        if (head != NULL && lane->turn != session->turn && (best == NULL || backlog_key(head) < oldest)) {
             best = lane;
-            oldest = head->first;
+            oldest = backlog_key(head);
         }
     }
     return best;

@@ -6,14 +6,89 @@
 void backlog_init(struct backlog *backlog)
 {
     *backlog = (struct backlog){0};
-    tessi_heap_init(&backlog->heap);
 }
 
 void backlog_fini(struct backlog *backlog)
 {
-    tessi_heap_fini(&backlog->heap);
+    tessi_free(backlog->entries);
     tessi_free(backlog->spans);
-    tessi_free(backlog->free_spans);
+    tessi_free(backlog->places);
+}
+
+/* Keys that are equal are settled by the layer, never by which was inserted first. */
+static bool before(const struct backlog *backlog, const struct backlog_entry *a, const struct backlog_entry *b)
+{
+    uint64_t key = backlog_key(a), other = backlog_key(b);
+    if (key != other) {
+        return key < other;
+    }
+    return backlog->spans[a->handle].layer->layer->id < backlog->spans[b->handle].layer->layer->id;
+}
+
+static void set_entry(struct backlog *backlog, size_t i, struct backlog_entry entry)
+{
+    backlog->entries[i] = entry;
+    backlog->places[entry.handle] = (uint32_t)i + 1;
+}
+
+static void sift_up(struct backlog *backlog, size_t i)
+{
+    struct backlog_entry entry = backlog->entries[i];
+    while (i > 0 && before(backlog, &entry, &backlog->entries[(i - 1) / 2])) {
+        set_entry(backlog, i, backlog->entries[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    set_entry(backlog, i, entry);
+}
+
+static void sift_down(struct backlog *backlog, size_t i)
+{
+    struct backlog_entry entry = backlog->entries[i];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= backlog->count) {
+            break;
+        }
+        if (child + 1 < backlog->count && before(backlog, &backlog->entries[child + 1], &backlog->entries[child])) {
+            child++;
+        }
+        if (!before(backlog, &backlog->entries[child], &entry)) {
+            break;
+        }
+        set_entry(backlog, i, backlog->entries[child]);
+        i = child;
+    }
+    set_entry(backlog, i, entry);
+}
+
+static void sift(struct backlog *backlog, uint32_t handle)
+{
+    sift_up(backlog, backlog->places[handle] - 1);
+    sift_down(backlog, backlog->places[handle] - 1);
+}
+
+static struct backlog_entry entry_of(const struct kept_span *span, uint32_t handle, uint64_t order)
+{
+    uint64_t key = order | (span->again ? 0 : BACKLOG_FRESH);
+    return (struct backlog_entry){(uint32_t)key, (uint32_t)(key >> 32), handle};
+}
+
+/* By an eighth: where tasks wait one by one, this is most of what the scheduler has. */
+static uint32_t new_handle(struct backlog *backlog)
+{
+    uint32_t handle = backlog->free;
+    if (handle != 0) {
+        backlog->free = (uint32_t)backlog->spans[handle - 1].first;
+        return handle - 1;
+    }
+    if (backlog->begun == backlog->capacity) {
+        TESS_ASSERT(backlog->begun < UINT32_MAX / 2);
+        backlog->capacity += backlog->capacity / 8 + 8;
+        backlog->entries = tessi_realloc(backlog->entries, backlog->capacity * sizeof *backlog->entries);
+        backlog->spans = tessi_realloc(backlog->spans, backlog->capacity * sizeof *backlog->spans);
+        backlog->places = tessi_realloc(backlog->places, backlog->capacity * sizeof *backlog->places);
+    }
+    return (uint32_t)backlog->begun++;
 }
 
 struct backlog *backlog_made(struct lane *lane, uint32_t worker)
@@ -62,37 +137,43 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
 
 static void insert(struct backlog *backlog, struct backlog_span span)
 {
-    uint32_t handle;
-    if (backlog->free_count > 0) {
-        handle = backlog->free_spans[--backlog->free_count];
-    } else {
-        tessi_grow(&backlog->spans, &backlog->span_capacity, backlog->span_count + 1, sizeof *backlog->spans);
-        handle = (uint32_t)backlog->span_count++;
-    }
-    backlog->spans[handle] = span;
-    uint64_t key = order_of(span.layer, span.first) | (span.again ? 0 : BACKLOG_FRESH);
-    tessi_heap_push(&backlog->heap, key, (uint64_t)span.layer->layer->id << 32, handle);
+    TESS_ASSERT(span.first < SPAN_FIRST_MAX && span.count <= SPAN_COUNT_MAX);
+    uint32_t handle = new_handle(backlog);
+    struct kept_span *kept = &backlog->spans[handle];
+    *kept = (struct kept_span){.layer = span.layer,
+                               .first = span.first & (SPAN_FIRST_MAX - 1),
+                               .count = span.count & SPAN_COUNT_MAX,
+                               .again = span.again};
+    backlog->entries[backlog->count] = entry_of(kept, handle, order_of(span.layer, span.first));
+    sift_up(backlog, backlog->count++);
 }
 
 static void forget(struct backlog *backlog, uint32_t handle)
 {
-    (void)tessi_heap_remove(&backlog->heap, handle);
-    tessi_grow(&backlog->free_spans, &backlog->free_capacity, backlog->free_count + 1, sizeof *backlog->free_spans);
-    backlog->free_spans[backlog->free_count++] = handle;
+    size_t i = backlog->places[handle] - 1;
+    backlog->places[handle] = 0;
+    backlog->spans[handle] = (struct kept_span){.first = backlog->free};
+    backlog->free = handle + 1;
+    backlog->count--;
+    if (i != backlog->count) {
+        set_entry(backlog, i, backlog->entries[backlog->count]);
+        sift(backlog, backlog->entries[i].handle);
+    }
 }
 
 void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
                      uint64_t count, uint64_t order)
 {
-    struct backlog_span *span = &backlog->spans[handle];
+    struct kept_span *span = &backlog->spans[handle];
+    uint64_t left = span->count - count;
     count_backlog(sched, worker, span->layer, count, false);
-    span->first += count;
-    span->count -= count;
-    if (span->count == 0) {
+    if (left == 0) {
         forget(backlog, handle);
     } else if (count > 0) {
-        uint64_t key = order | (span->again ? 0 : BACKLOG_FRESH);
-        tessi_heap_update(&backlog->heap, key, (uint64_t)span->layer->layer->id << 32, handle);
+        span->first = (span->first + count) & (SPAN_FIRST_MAX - 1);
+        span->count = left & SPAN_COUNT_MAX;
+        backlog->entries[backlog->places[handle] - 1] = entry_of(span, handle, order);
+        sift(backlog, handle);
     }
 }
 
@@ -117,7 +198,8 @@ static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, ui
 static void insert_in_order(struct backlog *backlog, struct backlog_span span)
 {
     while (span.count > 0) {
-        uint64_t run = run_in_order(span.layer, span.first, span.count);
+        uint64_t most = span.count < SPAN_COUNT_MAX ? span.count : SPAN_COUNT_MAX;
+        uint64_t run = run_in_order(span.layer, span.first, most);
         insert(backlog, (struct backlog_span){span.layer, span.first, run, span.again});
         span.first += run;
         span.count -= run;
@@ -141,7 +223,7 @@ void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer
 
 struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle)
 {
-    struct backlog_span span = backlog->spans[handle];
+    struct backlog_span span = backlog_span(backlog, handle);
     forget(backlog, handle);
     count_backlog(sched, worker, span.layer, span.count, false);
     return span;
@@ -150,9 +232,9 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, const struct sched_layer *layer)
 {
     size_t count = 0;
-    uint32_t *handles = tessi_alloc((backlog->heap.count + 1) * sizeof *handles);
-    for (size_t i = 0; i < backlog->heap.count; i++) { /* removal moves entries, so they are gathered first */
-        uint32_t handle = backlog->heap.entries[i].value;
+    uint32_t *handles = tessi_alloc((backlog->count + 1) * sizeof *handles);
+    for (size_t i = 0; i < backlog->count; i++) { /* removal moves entries, so they are gathered first */
+        uint32_t handle = backlog->entries[i].handle;
         if (backlog->spans[handle].layer == layer) {
             handles[count++] = handle;
         }
@@ -181,8 +263,8 @@ static void extract(struct tessi_sched *sched, struct sched_layer *layer, uint32
 {
     struct backlog *backlog = backlog_of(layer->lane, worker);
     size_t first = *count;
-    for (size_t i = 0; i < backlog->heap.count; i++) {
-        uint32_t handle = backlog->heap.entries[i].value;
+    for (size_t i = 0; i < backlog->count; i++) {
+        uint32_t handle = backlog->entries[i].handle;
         if (backlog->spans[handle].layer == layer) {
             tessi_grow(spans, capacity, *count + 1, sizeof **spans);
             (*spans)[(*count)++] = (struct backlog_span){.layer = layer, .first = handle};
@@ -223,10 +305,10 @@ void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct l
 void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker)
 {
     struct backlog *backlog = backlog_of(lane, worker);
-    size_t count = backlog->heap.count;
+    size_t count = backlog->count;
     struct backlog_span *spans = tessi_alloc((count + 1) * sizeof *spans);
     for (size_t i = 0; i < count; i++) {
-        spans[i] = backlog_take(sched, backlog, worker, tessi_heap_peek(&backlog->heap)->value);
+        spans[i] = backlog_take(sched, backlog, worker, backlog_first(backlog)->handle);
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t to = least_loaded(sched, lane);
@@ -241,7 +323,7 @@ void adopt_orphans(struct tessi_sched *sched)
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             struct lane *lane = session->lanes[l];
-            if (lane->orphans.heap.count > 0 && least_loaded(sched, lane) != NO_WORKER) {
+            if (lane->orphans.count > 0 && least_loaded(sched, lane) != NO_WORKER) {
                 backlog_hand_on(sched, lane, NO_WORKER);
             }
         }

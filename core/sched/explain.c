@@ -80,13 +80,13 @@ static bool place_in(const struct backlog *backlog, const struct sched_layer *la
     uint64_t order = order_of(layer, index);
     bool found = false;
     *before = 0;
-    for (size_t e = 0; e < backlog->heap.count; e++) {
-        const struct backlog_span *span = &backlog->spans[backlog->heap.entries[e].value];
+    for (size_t e = 0; e < backlog->count; e++) {
+        const struct kept_span *span = &backlog->spans[backlog->entries[e].handle];
         bool inside = span->layer == layer && index - span->first < span->count;
         found = found || inside;
         if (inside) {
             *before += index - span->first;
-        } else if ((backlog->heap.entries[e].first & ~BACKLOG_FRESH) < order) {
+        } else if ((backlog_key(&backlog->entries[e]) & ~BACKLOG_FRESH) < order) {
             *before += span->count;
         }
     }
@@ -99,8 +99,8 @@ static uint64_t ahead_of(const struct session *session, const struct lane *lane,
     uint64_t count = 0;
     for (size_t l = 0; l < session->lane_count && session->lanes[l]->rank < lane->rank; l++) {
         const struct lane *other = session->lanes[l];
-        for (size_t e = 0; w < other->capacity && other->kind == lane->kind && e < other->backlogs[w].heap.count; e++) {
-            count += other->backlogs[w].spans[other->backlogs[w].heap.entries[e].value].count;
+        for (size_t e = 0; w < other->capacity && other->kind == lane->kind && e < other->backlogs[w].count; e++) {
+            count += other->backlogs[w].spans[other->backlogs[w].entries[e].handle].count;
         }
     }
     return count;

@@ -74,7 +74,7 @@ static struct worker *longest_lane(struct tessi_sched *sched, const struct worke
     struct worker *longest = NULL;
     for (size_t w = 0; w < lane->capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
-        if (worker != thief && stays(worker) && lane->backlogs[w].heap.count > 0 &&
+        if (worker != thief && stays(worker) && lane->backlogs[w].count > 0 &&
             (longest == NULL || demanding_ns(worker, lane) > demanding_ns(longest, lane))) {
             longest = worker;
         }
@@ -113,8 +113,8 @@ static void fail_orphans(struct tessi_sched *sched, struct lane *lane)
                             "no worker has the resources that its tasks demand, %s: start one with `tessera worker "
                             "ADDRESS --resources %s`",
                             demand, demand);
-    while (lane->orphans.heap.count > 0) {
-        uint32_t handle = tessi_heap_peek(&lane->orphans.heap)->value;
+    while (lane->orphans.count > 0) {
+        uint32_t handle = backlog_first(&lane->orphans)->handle;
         struct backlog_span span = backlog_take(sched, &lane->orphans, NO_WORKER, handle);
         for (uint64_t i = span.first; i < span.first + span.count; i++) {
             const struct task_record *task = record(span.layer, i);
@@ -140,7 +140,7 @@ void check_demands(struct tessi_sched *sched)
             if (lane->demand.count == 0) {
                 continue;
             }
-            if (lane->orphans.heap.count == 0) {
+            if (lane->orphans.count == 0) {
                 lane->starving_since_ns = -1;
             } else if (lane->starving_since_ns < 0) {
                 lane->starving_since_ns = sched->now_ns;

@@ -151,15 +151,31 @@ struct backlog_span {
     bool again; /* taken from an owner, or lost by one: tasks that have been assigned may be waiting for it */
 };
 
+/* Of tasks that wait one by one there is a span and an entry for each, 32 bytes with its place, so both are packed. */
+struct kept_span {
+    struct sched_layer *layer;
+    uint64_t first : 40, count : 23, again : 1;
+};
+
+#define SPAN_FIRST_MAX (UINT64_C(1) << 40)
+#define SPAN_COUNT_MAX ((UINT64_C(1) << 23) - 1) /* longer ones are kept in parts */
+
+struct backlog_entry {
+    uint32_t key_low, key_high; /* of 64 bits: the order of the first task, and BACKLOG_FRESH */
+    uint32_t handle;
+};
+
 /* Work of one session kept for one worker but not assigned yet: what had an owner before what never had one, each
  * lowest order first. What had an owner reads only what had one, so it never waits for the rest, which may well wait
  * for room or resources that readers of the former hold. */
 struct backlog {
-    struct tessi_heap heap;
-    struct backlog_span *spans; /* pool, owned; the heap's values index it */
-    size_t span_count, span_capacity;
-    uint32_t *free_spans; /* owned */
-    size_t free_count, free_capacity;
+    struct backlog_entry *entries; /* a binary heap, owned */
+    struct kept_span *spans;       /* by handle, owned */
+    uint32_t *places;              /* handle → place in entries + 1, owned; 0: free */
+    size_t count;    /* of the entries */
+    size_t begun;    /* the first so many handles have been in use */
+    size_t capacity; /* of all three */
+    uint32_t free;   /* the handle that was given back last + 1, whose span knows the next; 0: none */
 };
 
 /* Work of one session that is handed out in the global order: see policy.h. */
@@ -529,7 +545,20 @@ void backlog_fini(struct backlog *backlog);
 void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
                   uint64_t count); /* tasks that nobody has had yet; NO_WORKER: orphans */
 void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span);
-#define BACKLOG_FRESH (UINT64_C(1) << 63) /* in the heap's keys, beside the order: nobody has had it yet */
+#define BACKLOG_FRESH (UINT64_C(1) << 63) /* in the entries' keys, beside the order: nobody has had it yet */
+static inline uint64_t backlog_key(const struct backlog_entry *entry)
+{
+    return (uint64_t)entry->key_high << 32 | entry->key_low;
+}
+static inline const struct backlog_entry *backlog_first(const struct backlog *backlog) /* NULL when empty */
+{
+    return backlog->count > 0 ? &backlog->entries[0] : NULL;
+}
+static inline struct backlog_span backlog_span(const struct backlog *backlog, uint32_t handle)
+{
+    const struct kept_span *span = &backlog->spans[handle];
+    return (struct backlog_span){span->layer, span->first, span->count, span->again};
+}
 struct backlog *backlog_made(struct lane *lane, uint32_t worker);
 static inline struct backlog *backlog_of(struct lane *lane, uint32_t worker)
 {

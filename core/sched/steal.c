@@ -163,9 +163,9 @@ static void note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind, ui
 static uint32_t largest_span(const struct backlog *backlog, const struct sched_layer *but)
 {
     uint32_t best = TESSI_MAP_NONE;
-    size_t look = backlog->heap.count < 64 ? backlog->heap.count : 64;
-    for (size_t i = backlog->heap.count - look; i < backlog->heap.count; i++) {
-        uint32_t handle = backlog->heap.entries[i].value;
+    size_t look = backlog->count < 64 ? backlog->count : 64;
+    for (size_t i = backlog->count - look; i < backlog->count; i++) {
+        uint32_t handle = backlog->entries[i].handle;
         if (is_pinned(backlog->spans[handle].layer) || backlog->spans[handle].layer == but) {
             continue;
         }
@@ -181,8 +181,8 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
                              const struct sched_layer *layer, const struct company *along, uint64_t *least)
 {
     uint32_t best = TESSI_MAP_NONE, looks = 0;
-    for (size_t i = backlog->heap.count; i-- > 0 && looks < LOOKS;) {
-        const struct backlog_span *span = &backlog->spans[backlog->heap.entries[i].value];
+    for (size_t i = backlog->count; i-- > 0 && looks < LOOKS;) {
+        const struct kept_span *span = &backlog->spans[backlog->entries[i].handle];
         if (span->layer != layer) {
             continue;
         }
@@ -191,7 +191,7 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
         uint64_t here = moving_bytes(sched, span->layer, goes && span->count > 1 ? last - 1 : last, thief, along);
         looks++;
         if (best == TESSI_MAP_NONE || here < *least) {
-            best = backlog->heap.entries[i].value;
+            best = backlog->entries[i].handle;
             *least = here;
         }
     }
@@ -246,7 +246,7 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
         if (handle == TESSI_MAP_NONE) {
             break;
         }
-        struct backlog_span span = backlog->spans[handle];
+        struct backlog_span span = backlog_span(backlog, handle);
         if (along.count < LOOKS) {
             along.tasks[along.count++] = span.first + span.count - 1;
         }
@@ -271,7 +271,7 @@ double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct wo
                       double wanted_ns)
 {
     const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
-    while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].heap.count > 0) {
+    while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].count > 0) {
         struct backlog *backlog = &lane->backlogs[victim->index];
         uint32_t handle = largest_span(backlog, stays_there);
         if (handle == TESSI_MAP_NONE ||
@@ -305,18 +305,18 @@ static void take_share(struct tessi_sched *sched, struct worker *thief, struct w
                        double share)
 {
     struct backlog *backlog = backlog_of(lane, victim->index);
-    size_t count = backlog->heap.count < SPANS_MAX ? backlog->heap.count : SPANS_MAX;
+    size_t count = backlog->count < SPANS_MAX ? backlog->count : SPANS_MAX;
     uint32_t *handles = tessi_alloc((count + 1) * sizeof *handles);
     const struct load *load = &thief->load[kind_at(thief, lane)];
     bool blocked = load->backlog > load->demanding_backlog;
     double due = 0;
     uint64_t end = 0, like = 0, cut = 0;
     for (size_t i = 0; i < count; i++) { /* what is taken is moved in the heap */
-        handles[i] = backlog->heap.entries[i].value;
+        handles[i] = backlog->entries[i].handle;
     }
     for (size_t i = 0; i < count; i++) {
         backlog = backlog_of(lane, victim->index); /* the thief's may be new, and all have moved */
-        struct backlog_span span = backlog->spans[handles[i]];
+        struct backlog_span span = backlog_span(backlog, handles[i]);
         if (is_pinned(span.layer) || begins_together(span.layer) || moving_matters(span.layer, span.first) ||
             !fits(thief, victim, span.layer, span.first)) {
             continue;
@@ -356,7 +356,7 @@ static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct
                 continue;
             }
             uint32_t largest = largest_span(&lane->backlogs[victim->index], NULL);
-            const struct backlog_span *span =
+            const struct kept_span *span =
                 largest == TESSI_MAP_NONE ? NULL : &lane->backlogs[victim->index].spans[largest];
             if (span != NULL && moving_matters(span->layer, span->first)) {
                 (void)take_from_lane(sched, thief, victim, lane, fair_ns(thief, victim, kind));
@@ -492,9 +492,9 @@ static bool keeps_heavy(const struct tessi_sched *sched, const struct worker *vi
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             const struct lane *lane = session->lanes[l];
             if (kind_at(victim, lane) == kind && victim->index < lane->capacity &&
-                lane->backlogs[victim->index].heap.count > 0) {
+                lane->backlogs[victim->index].count > 0) {
                 const struct backlog *backlog = &lane->backlogs[victim->index];
-                const struct backlog_span *span = &backlog->spans[tessi_heap_peek(&backlog->heap)->value];
+                const struct kept_span *span = &backlog->spans[backlog_first(backlog)->handle];
                 return moving_matters(span->layer, span->first);
             }
         }

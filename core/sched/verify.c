@@ -107,8 +107,8 @@ static void verify_layer(const struct tessi_sched *sched, const struct sched_lay
 /* An unassigned task that is needed waits in some backlog: nothing is forgotten. */
 static bool waits(const struct backlog *backlog, const struct sched_layer *layer, uint64_t index)
 {
-    for (size_t i = 0; i < backlog->heap.count; i++) {
-        const struct backlog_span *span = &backlog->spans[backlog->heap.entries[i].value];
+    for (size_t i = 0; i < backlog->count; i++) {
+        const struct kept_span *span = &backlog->spans[backlog->entries[i].handle];
         if (span->layer == layer && index - span->first < span->count) {
             return true;
         }

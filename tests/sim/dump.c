@@ -51,12 +51,12 @@ static void dump_backlogs(const struct sim_world *world, const struct lane *lane
 {
     for (size_t w = 0; w < lane->capacity; w++) {
         const struct backlog *backlog = &lane->backlogs[w];
-        for (size_t i = 0; i < backlog->heap.count; i++) {
-            const struct tessi_heap_entry *entry = &backlog->heap.entries[i];
-            const struct backlog_span *span = &backlog->spans[entry->value];
+        for (size_t i = 0; i < backlog->count; i++) {
+            const struct backlog_entry *entry = &backlog->entries[i];
+            struct backlog_span span = backlog_span(backlog, entry->handle);
             (void)fprintf(stderr, "  backlog of %u: key %" PRIu64 " %u:%" PRIu64 "+%" PRIu64 ", order %" PRIu64 "\n",
-                          world->sched->workers[w]->id, entry->first, span->layer->layer->id, span->first,
-                          span->count, order_of(span->layer, span->first));
+                          world->sched->workers[w]->id, backlog_key(entry), span.layer->layer->id, span.first,
+                          span.count, order_of(span.layer, span.first));
         }
     }
 }
