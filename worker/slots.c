@@ -17,8 +17,6 @@
  * the queue is short. */
 #define UNSEEN_NS INT64_C(250000)
 #define AWAITED_NS INT64_C(100000)
-/* Of a step: others may wait for the next one, and the owner had better not interrupt it. */
-#define BRIEF_NS INT64_C(50000)
 #define WAKES_NS INT64_C(40000) /* what two wake-ups cost: steps to a slot that sleeps, and word of their end */
 #define LONE_NS INT64_C(160000) /* where there is one slot, nothing else can end here meanwhile: only requests wait */
 
@@ -102,7 +100,7 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
     if (ended >= atomic_load_explicit(&slot->wake_at, memory_order_relaxed) ||
         slot->unseen_ns >= (awaited ? AWAITED_NS : UNSEEN_NS) || ended == atomic_load(&slot->submitted)) {
         slot->unseen_ns = 0;
-        if (ran_ns < BRIEF_NS && ended != atomic_load(&slot->submitted)) {
+        if (ended != atomic_load(&slot->submitted)) {
             tessi_cpu_give_way(slot->stream);
         }
         if (!atomic_exchange(&slots->woken, true)) {

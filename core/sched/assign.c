@@ -210,7 +210,6 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
         push_source(sched, worker, layer, span);
     }
     answer_parked(sched, layer, index, worker->index, task->epoch);
-    mark_dirty(worker);
 }
 
 void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task)

@@ -15,7 +15,8 @@ void backlog_fini(struct backlog *backlog)
     tessi_free(backlog->places);
 }
 
-/* Keys that are equal are settled by the layer, never by which was inserted first. */
+/* A heap of its own: an entry of core/base/heap.h, with its place, has more than twice the bytes.
+ * Keys that are equal are settled by the layer, never by which was inserted first. */
 static bool before(const struct backlog *backlog, const struct backlog_entry *a, const struct backlog_entry *b)
 {
     uint64_t key = backlog_key(a), other = backlog_key(b);

@@ -55,7 +55,6 @@ void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
                                                                        .layer = layer->layer->id,
                                                                        .first = index,
                                                                        .count = 1});
-        mark_dirty(worker);
     }
     task_lists_end(&sched->copies, copies);
 }

@@ -60,7 +60,6 @@ void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *lay
                                                     .layer = layer->layer->id,
                                                     .first = index,
                                                     .count = 1});
-        mark_dirty(holder);
     }
 }
 

@@ -130,7 +130,6 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
                                                                     .count = 1,
                                                                     .epoch = one->epoch,
                                                                     .worker = sched->workers[task->owner]->id});
-    mark_dirty(to);
 }
 
 void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)

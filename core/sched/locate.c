@@ -8,7 +8,6 @@ static void send_location(struct tessi_sched *sched, uint32_t peer, struct tessi
     struct worker *worker = worker_find(sched, peer);
     if (worker != NULL) {
         tessi_spans_push(&outbox_of(worker)->location, span);
-        mark_dirty(worker);
     } else if (session_find(sched, peer) != NULL) {
         tessi_grow(&sched->client_locations, &sched->client_location_capacity, sched->client_location_count + 1,
                    sizeof *sched->client_locations);

@@ -34,7 +34,6 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
                                                                     .first = index,
                                                                     .count = 1,
                                                                     .epoch = task->epoch});
-    mark_dirty(worker);
     answer_parked(sched, layer, index, holder, task->epoch);
 }
 

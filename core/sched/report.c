@@ -32,7 +32,6 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
                                                                                .layer = span->layer,
                                                                                .first = span->first,
                                                                                .count = span->count});
-                mark_dirty(worker);
             }
             continue;
         }
@@ -63,7 +62,6 @@ static void free_stale(struct worker *worker, const struct sched_layer *layer, u
                                                                        .layer = layer->layer->id,
                                                                        .first = index,
                                                                        .count = 1});
-        mark_dirty(worker);
     }
 }
 

@@ -471,7 +471,7 @@ struct session *session_find(struct tessi_sched *sched, uint32_t id);
 struct sched_layer *layer_find(struct session *session, uint32_t id);
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
 void mark_dirty(struct worker *worker);
-struct outbox *outbox_of(struct worker *worker); /* to put something into: it is sent when the step ends */
+struct outbox *outbox_of(struct worker *worker); /* to put something into; the worker is dirty from then on */
 static inline size_t where_count(const struct worker *worker)
 {
     return worker->out != NULL ? worker->out->where.count : 0;

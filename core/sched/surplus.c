@@ -127,7 +127,6 @@ double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victi
                                                                     .epoch = task->epoch,
                                                                     .worker = thief->id});
     note_ask(sched, thief, victim, ref.layer, ref.index);
-    mark_dirty(victim);
     thief->stealing++;
     thief->stealing_from = victim->index;
     thief->load[kind_at(thief, ref.layer->lane)].coming_ns += ref.layer->estimate_ns;

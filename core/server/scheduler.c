@@ -22,8 +22,7 @@
 #include "core/server/status.h"
 
 #define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
-#define TOGETHER 16                     /* messages received before the first of them is taken */
-#define AHEAD 6                         /* messages of which the machine knows the peers */
+#define AHEAD 6                         /* messages received before an earlier one is taken */
 #define BACKLOG_MAX ((size_t)512 << 20) /* bytes that may wait for one peer before it is given up */
 #define LINGER_MS 1000
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
@@ -304,27 +303,28 @@ static void take_net_event(struct tessi_scheduler *scheduler, struct tessi_net_e
     take_lost(scheduler);
 }
 
-/* A few messages are received before the first of them is taken, so that the machine knows whose are to come. */
+/* A few messages are received before an earlier one is taken, so that the machine knows whose are to come. */
 static void drain(struct tessi_scheduler *scheduler)
 {
-    struct tessi_net_event events[TOGETHER];
-    for (int taken = 0; taken < DRAIN_MAX && !atomic_load(&scheduler->stopping);) {
-        int count = 0;
-        while (count < TOGETHER && tessi_server_receive(scheduler->server, &events[count]) == TESSI_OK) {
+    struct tessi_net_event events[1 + AHEAD]; /* a ring */
+    size_t first = 0, count = 0;
+    for (int taken = 0;; taken++) {
+        while (count <= AHEAD && taken < DRAIN_MAX && !atomic_load(&scheduler->stopping)) {
+            struct tessi_net_event *event = &events[(first + count) % (1 + AHEAD)];
+            if (tessi_server_receive(scheduler->server, event) != TESSI_OK) {
+                break;
+            }
+            if (count > 0 && event->kind == TESSI_NET_MESSAGE) {
+                tessi_relay_expect(scheduler->relay, event->peer);
+            }
             count++;
         }
         if (count == 0) {
             return;
         }
-        for (int i = 0, told = 0; i < count; i++) {
-            for (; told < count && told <= i + AHEAD; told++) {
-                if (told > i && events[told].kind == TESSI_NET_MESSAGE) {
-                    tessi_relay_expect(scheduler->relay, events[told].peer);
-                }
-            }
-            take_net_event(scheduler, &events[i]);
-        }
-        taken += count;
+        take_net_event(scheduler, &events[first]);
+        first = (first + 1) % (1 + AHEAD);
+        count--;
     }
 }
 

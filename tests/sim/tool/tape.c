@@ -26,8 +26,6 @@ struct ahead { /* what the machine has been told of */
 struct reader {
     const struct tool_tape *tape;
     size_t at;
-    struct head head;
-    struct tessi_spans lists[LISTS];
     struct tessi_spans spans;
     struct tessi_layer **layers;
     size_t layer_capacity;
@@ -56,10 +54,8 @@ static void write(struct tool_tape *tape, const void *bytes, size_t size)
 void tool_tape_write(struct tool_tape *tape, const struct tessi_sched_event *event)
 {
     struct head head = {.now_ns = event->now_ns, .kind = event->kind, .peer = event->peer, .request = event->request};
-    struct tessi_report *report = NULL;
     if (event->kind == TESSI_SCHED_REPORT) {
-        struct tessi_report copy = *event->report;
-        report = &copy;
+        struct tessi_report copy = *event->report, *report = &copy;
         TESS_ASSERT(report->failure_count == 0);
         for (size_t l = 0; l < LISTS; l++) {
             head.counts[l] = (uint32_t)list_at(report, l)->count;
@@ -184,7 +180,6 @@ void tool_tape_play(const struct tool_tape *tape, const struct tool_graph *graph
         expect(sched, tape, &ahead, reader.at, event.now_ns);
         tessi_sched_step(sched, &event, &actions);
         double seconds = (double)(tessi_clock_now() - before_ns) / 1e9;
-        times->actions += actions.count;
         if (event.kind == TESSI_SCHED_WORKER_JOIN) {
             times->join_seconds += seconds;
         } else if (event.kind != TESSI_SCHED_SUBMIT) {

@@ -17,7 +17,6 @@ struct tool_tape { /* zeroed, it is empty */
 
 struct tool_tape_times { /* processor time of the steps */
     double join_seconds, accept_seconds, scheduler_seconds; /* as in tool_result */
-    uint64_t actions; /* all of them: as many as in the run */
 };
 
 void tool_tape_write(struct tool_tape *tape, const struct tessi_sched_event *event);

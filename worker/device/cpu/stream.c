@@ -464,7 +464,7 @@ void tessi_cpu_give_way(struct tessi_stream *stream)
     unsigned none = 0;
     bool own = atomic_load_explicit(&stream->turn, memory_order_relaxed) == TURN_THREAD;
     unsigned streams = atomic_load_explicit(&device->streams, memory_order_relaxed);
-    if (own && streams > 1 && streams >= device->processors &&
+    if (own && stream->brief && streams > 1 && streams >= device->processors &&
         atomic_compare_exchange_strong(&device->away, &none, 1)) {
         atomic_store(&stream->presence, AWAY);
     }
