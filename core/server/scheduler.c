@@ -303,21 +303,21 @@ static void take_net_event(struct tessi_scheduler *scheduler, struct tessi_net_e
     take_lost(scheduler);
 }
 
-/* A few messages are received before an earlier one is taken, so that the machine knows whose are to come. */
+/* A few messages are received before an earlier one is taken, so that the machine knows whose are to come. When there
+ * are no more, those at hand are taken before the next look. */
 static void drain(struct tessi_scheduler *scheduler)
 {
     struct tessi_net_event events[1 + AHEAD]; /* a ring */
     size_t first = 0, count = 0;
+    bool more = true;
     for (int taken = 0;; taken++) {
-        while (count <= AHEAD && taken < DRAIN_MAX && !atomic_load(&scheduler->stopping)) {
+        while (more && count <= AHEAD && taken < DRAIN_MAX && !atomic_load(&scheduler->stopping)) {
             struct tessi_net_event *event = &events[(first + count) % (1 + AHEAD)];
-            if (tessi_server_receive(scheduler->server, event) != TESSI_OK) {
-                break;
-            }
-            if (count > 0 && event->kind == TESSI_NET_MESSAGE) {
+            more = tessi_server_receive(scheduler->server, event) == TESSI_OK;
+            if (more && count > 0 && event->kind == TESSI_NET_MESSAGE) {
                 tessi_relay_expect(scheduler->relay, event->peer);
             }
-            count++;
+            count += more;
         }
         if (count == 0) {
             return;
@@ -325,6 +325,7 @@ static void drain(struct tessi_scheduler *scheduler)
         take_net_event(scheduler, &events[first]);
         first = (first + 1) % (1 + AHEAD);
         count--;
+        more = more || count == 0;
     }
 }
 
