@@ -92,7 +92,7 @@ static void *door_main(void *argument)
 static enum tessi_status door_open(struct tessi_net *net, struct tessi_error *error)
 {
     int zero = 0;
-    net->door_socket = zmq_socket(net->zmq, ZMQ_REP);
+    net->door_socket = tessi_endpoint_numbered(net->zmq, ZMQ_REP);
     if (net->door_socket == NULL || zmq_setsockopt(net->door_socket, ZMQ_LINGER, &zero, sizeof zero) != 0 ||
         zmq_bind(net->door_socket, "inproc://zeromq.zap.01") != 0) {
         enum tessi_status status =

@@ -4,8 +4,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "core/base/alloc.h"
@@ -163,6 +165,30 @@ static int descriptor_of(void *socket)
     return fd;
 }
 
+static unsigned random_seed(void)
+{
+    unsigned seed = 0;
+    while (getrandom(&seed, sizeof seed, 0) < 0) {
+        TESS_ASSERT(errno == EINTR); /* So few bytes come at once, or when the system has gathered some. */
+    }
+    return seed;
+}
+
+void *tessi_endpoint_numbered(void *zmq, int type)
+{
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    char numbers[128];
+    unsigned seed = random_seed();
+    (void)pthread_mutex_lock(&one_at_a_time);
+    char *before = initstate(seed, numbers, sizeof numbers);
+    void *socket = zmq_socket(zmq, type);
+    int cause = zmq_errno();
+    (void)setstate(before);
+    (void)pthread_mutex_unlock(&one_at_a_time);
+    errno = cause;
+    return socket;
+}
+
 enum tessi_status tessi_endpoint_open(struct tessi_endpoint *endpoint, struct tessi_net *net, int type,
                                       const struct tessi_net_options *options, struct tessi_error *error)
 {
@@ -173,7 +199,7 @@ enum tessi_status tessi_endpoint_open(struct tessi_endpoint *endpoint, struct te
     endpoint->timer_ns = TESSI_NEVER;
     endpoint->is_touched = true;
     endpoint->is_monitor_quiet = false;
-    endpoint->socket = zmq_socket(net->zmq, type);
+    endpoint->socket = type == ZMQ_ROUTER ? tessi_endpoint_numbered(net->zmq, type) : zmq_socket(net->zmq, type);
     if (endpoint->socket == NULL) {
         return zmq_failed(error, "cannot create a socket");
     }

@@ -61,6 +61,13 @@ struct tessi_endpoint {
 /* Default values put in for zeros. */
 struct tessi_net_options tessi_net_options_complete(const struct tessi_net_options *options);
 
+/* A ZeroMQ socket that numbers its peers (ROUTER, REP); NULL with errno set.
+ *
+ * ZeroMQ counts them upwards from what rand() gives, and ends the process when a peer has chosen the number that is
+ * next. rand() begins with the same number in every run, so that anybody could choose it: it is lent a state of our own
+ * while the socket takes its number. The program's own sequence stays as it was. */
+void *tessi_endpoint_numbered(void *zmq, int type);
+
 /* Create socket and monitor; `type` is ZMQ_ROUTER or ZMQ_DEALER. The poller's fields are kept, so that an
  * endpoint can be closed and opened again while it is watched. */
 TESSI_MUST_USE enum tessi_status tessi_endpoint_open(struct tessi_endpoint *endpoint, struct tessi_net *net, int type,

@@ -22,6 +22,7 @@ enum {
     HANDSHAKE_MS = 10000,   /* a connection that is silent for so long before it is authenticated is closed */
     HOST_BYTES = 48,
     CLOSE_NS = 1000 * 1000 * 1000, /* see close_listeners */
+    UNCOUNTED_MAX = 4096,          /* peers of our own process, whose connections are not told */
 };
 
 struct peer {
@@ -57,6 +58,8 @@ struct tessi_server {
     size_t slots_free_count;
     uint32_t handle_last;
     struct tessi_map index; /* see the KEY_ constants */
+    uint32_t route_first;   /* ZeroMQ counts its peers upwards from there */
+    uint32_t routes_max;    /* so many have come at most */
 
     struct connection *connections;
     size_t connections_capacity;
@@ -103,6 +106,13 @@ static bool route_read(zmq_msg_t *part, uint32_t *number)
     }
     *number = (uint32_t)bytes[1] << 24 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 8 | bytes[4];
     return true;
+}
+
+/* A peer may choose an identity that looks like ZeroMQ's own. Those are given out in turn, one to each connection that was
+ * accepted, so that most that are chosen are known by their number. */
+static bool route_is_given(const struct tessi_server *server, uint32_t number)
+{
+    return number - server->route_first <= server->routes_max;
 }
 
 static void count(atomic_uint_fast64_t *counter)
@@ -165,6 +175,7 @@ static void read_monitor(struct tessi_server *server)
         switch (event) {
         case ZMQ_EVENT_ACCEPTED:
             *connection_at(server, value) = (struct connection){.is_open = true};
+            server->routes_max++;
             break;
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
             server->connections_unnamed++;
@@ -286,6 +297,11 @@ static bool give_message(struct tessi_server *server, zmq_msg_t *identity, bool 
             return false;
         }
         read_monitor(server); /* so that the state of its connection is known */
+        if (!route_is_given(server, route)) {
+            tessi_net_event_clear(event);
+            count(&net->messages_malformed);
+            return false;
+        }
         peer = add_peer(server, route, tessi_endpoint_part_of(&event->frames[0]));
     }
     if (is_goodbye) {
@@ -489,6 +505,37 @@ cleanup:
     return status;
 }
 
+/* The first of our peers is ourselves: so we know from where ZeroMQ counts them. */
+static enum tessi_status learn_first_route(struct tessi_server *server, struct tessi_error *error)
+{
+    struct tessi_net *net = server->endpoint.net;
+    zmq_msg_t identity, greeting;
+    char name[64];
+    int zero = 0;
+    (void)snprintf(name, sizeof name, "inproc://tessi.first.%llu",
+                   (unsigned long long)atomic_fetch_add_explicit(&net->monitors_named, 1, memory_order_relaxed));
+    void *self = zmq_socket(net->zmq, ZMQ_DEALER);
+    zmq_msg_init(&identity);
+    zmq_msg_init(&greeting);
+    bool learnt = self != NULL && zmq_setsockopt(self, ZMQ_LINGER, &zero, sizeof zero) == 0 &&
+                  zmq_bind(server->endpoint.socket, name) == 0 && zmq_connect(self, name) == 0 &&
+                  zmq_send(self, "", 0, 0) == 0 && zmq_msg_recv(&identity, server->endpoint.socket, 0) >= 0 &&
+                  zmq_msg_recv(&greeting, server->endpoint.socket, 0) >= 0 &&
+                  zmq_unbind(server->endpoint.socket, name) == 0;
+    int cause = zmq_errno();
+    if (learnt) {
+        learnt = route_read(&identity, &server->route_first);
+        TESS_ASSERT(learnt);
+    }
+    zmq_msg_close(&identity);
+    zmq_msg_close(&greeting);
+    if (self != NULL) {
+        zmq_close(self);
+    }
+    server->routes_max = UNCOUNTED_MAX;
+    return learnt ? TESSI_OK : tessi_fail(error, TESSI_IO, "cannot open a server: %s", zmq_strerror(cause));
+}
+
 enum tessi_status tessi_server_open(struct tessi_net *net, const char *address, const struct tessi_net_options *options,
                                     struct tessi_server **server_out, struct tessi_error *error)
 {
@@ -502,6 +549,7 @@ enum tessi_status tessi_server_open(struct tessi_net *net, const char *address, 
     TESSI_TRY(tessi_endpoint_open(&server->endpoint, net, ZMQ_ROUTER, &full, error));
     TESSI_TRY(tessi_endpoint_set_int(&server->endpoint, ZMQ_ROUTER_MANDATORY, 1, error));
     TESSI_TRY(tessi_endpoint_set_int(&server->endpoint, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS, error));
+    TESSI_TRY(learn_first_route(server, error));
     TESSI_TRY(tessi_server_bind(server, address, error));
     *server_out = server;
     return TESSI_OK;

@@ -243,6 +243,65 @@ static void test_huge_frame_headers(void **state)
     stage_close(&stage);
 }
 
+/* Connect as ZMTP 3 does, with an identity of our choice. */
+static int connect_as(const char *endpoint, const unsigned char identity[5])
+{
+    unsigned char greeting[64];
+    unsigned char ready[] = "\4\x2e\5READY\x0bSocket-Type\0\0\0\6DEALER\x08Identity\0\0\0\5_____";
+    memcpy(ready + sizeof ready - 6, identity, 5);
+    int fd = connect_raw(endpoint);
+    make_greeting(greeting, "NULL");
+    send_all(fd, greeting, sizeof greeting);
+    send_all(fd, ready, sizeof ready - 1);
+    unsigned char answer[64 + 43];
+    assert_int_equal(recv(fd, answer, sizeof answer, MSG_WAITALL), (ssize_t)sizeof answer);
+    return fd;
+}
+
+/* What ZeroMQ makes of rand(). */
+static uint32_t number_of_zeromq(void)
+{
+    uint32_t low = (uint32_t)rand();
+    return low | (uint32_t)rand() << 31;
+}
+
+/* ZeroMQ numbers its peers from rand(), and ends the process when one has taken the number that is next. Numbers that a
+ * stranger can foretell are not ours, and the program's own sequence goes on as if nothing were. */
+static void test_numbers_cannot_be_foretold(void **state)
+{
+    (void)state;
+    enum { CHOSEN = 4, ORDINARY = 40 };
+    struct stage stage;
+    int chosen[CHOSEN];
+    srand(2);
+    int next = rand();
+    srand(2);
+    stage_open(&stage, NULL, ANY_PORT, NULL);
+    stage_close(&stage);
+    int after = rand();
+    srand(1);
+    (void)number_of_zeromq(); /* the door-keeper's */
+    uint32_t foretold = number_of_zeromq();
+    srand(1);
+    stage_open(&stage, NULL, ANY_PORT, NULL);
+    for (int i = 0; i < CHOSEN; i++) {
+        uint32_t number = foretold + 8 * (uint32_t)(i + 1);
+        unsigned char identity[5] = {0, (unsigned char)(number >> 24), (unsigned char)(number >> 16),
+                                     (unsigned char)(number >> 8), (unsigned char)number};
+        chosen[i] = connect_as(stage.endpoint, identity);
+        send_all(chosen[i], "\0\1x", 3);
+    }
+    await_count(&stage, offsetof(struct tessi_net_counters, messages_malformed), CHOSEN);
+    for (int i = 0; i < ORDINARY; i++) {
+        expect_service(&stage);
+    }
+    for (int i = 0; i < CHOSEN; i++) {
+        close(chosen[i]);
+    }
+    assert_int_equal(after, next);
+    stage_close(&stage);
+}
+
 /* Peers with an identity of their own, with too many frames, and one that vanishes without goodbye. */
 static void test_malformed_peers(void **state)
 {
@@ -294,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_public_key_is_not_enough),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_huge_frame_headers),
+        cmocka_unit_test(test_numbers_cannot_be_foretold),
         cmocka_unit_test(test_malformed_peers),
     };
     return cmocka_run_group_tests_name("net: hostile peers", tests, NULL, NULL);
