@@ -3,6 +3,19 @@
 #include <stdio.h>
 #include <string.h>
 
+bool tessi_status_known(uint32_t code)
+{
+    switch (code) {
+#define TESSI_ROW(name, number, text) \
+    case number:                      \
+        return true;
+        TESSI_STATUS_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+    default:
+        return false;
+    }
+}
+
 const char *tessi_status_text(enum tessi_status status)
 {
     switch (status) {

@@ -9,6 +9,7 @@
 #define TESSI_BASE_STATUS_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define TESSI_STATUS_TABLE(ROW)                                              \
@@ -45,6 +46,8 @@ struct tessi_error {
     char text[512]; /* Names the thing, the cause and what to do next. */
 };
 
+/* False for a code from outside that we do not have. */
+bool tessi_status_known(uint32_t code);
 /* The fixed English text of a code; "unknown status" for a code we do not have. */
 const char *tessi_status_text(enum tessi_status status);
 

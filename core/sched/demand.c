@@ -150,6 +150,17 @@ static bool task_failed(const struct sched_layer *layer)
     return layer->failure != TESSI_OK && layer->failure != TESSI_CANCELLED && layer->failure != TESSI_NO_WORKERS;
 }
 
+/* The text may be the layer's own, of an earlier failure. */
+static void set_failure(struct sched_layer *layer, uint64_t index, enum tessi_status status, const char *text)
+{
+    TESS_ASSERT(status != TESSI_OK);
+    char *copy = tessi_strdup(text);
+    tessi_free(layer->failure_text);
+    layer->failure = status;
+    layer->failure_index = index;
+    layer->failure_text = copy;
+}
+
 struct spread {
     struct tessi_sched *sched;
     struct sched_layer *from, *layer;
@@ -171,10 +182,7 @@ static void poison_one(void *context, uint64_t index)
     }
     task->state = TASK_POISONED;
     if (!task_failed(layer)) {
-        tessi_free(layer->failure_text);
-        layer->failure = spread->from->failure;
-        layer->failure_index = index;
-        layer->failure_text = tessi_strdup(spread->from->failure_text);
+        set_failure(layer, index, spread->from->failure, spread->from->failure_text);
     }
     answer_parked(spread->sched, layer, index, NO_WORKER, 0);
     drop_input_refs(spread->sched, layer, index);
@@ -186,16 +194,14 @@ void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
 {
     struct task_record *task = record(layer, index);
     TESS_ASSERT(task->state == TASK_UNASSIGNED || task->state == TASK_ASSIGNED);
+    TESS_ASSERT((task->flags & TASK_ADOPTING) == 0); /* it runs nothing, and counts as no reader of its inputs */
     if (task->state == TASK_ASSIGNED) {
         unassign(sched, layer, task);
     }
     task->state = TASK_FAILED;
     sched->tasks_failed++;
     if (!task_failed(layer) || index < layer->failure_index) {
-        tessi_free(layer->failure_text);
-        layer->failure = status;
-        layer->failure_index = index;
-        layer->failure_text = tessi_strdup(text);
+        set_failure(layer, index, status, text);
     }
     answer_parked(sched, layer, index, NO_WORKER, 0);
     drop_input_refs(sched, layer, index);

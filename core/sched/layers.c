@@ -80,6 +80,12 @@ static bool is_wanted(const struct tessi_sched_event *event, uint32_t id)
     return false;
 }
 
+/* Clients may want more than can be counted. */
+static uint64_t sum_of(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
 /* What cannot fit is refused before it starts. With no worker there is nothing to compare with. */
 static enum tessi_status check_fit(struct tessi_sched *sched, struct session *session,
                                    const struct tessi_sched_event *event, struct tessi_error *error)
@@ -99,7 +105,7 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
     }
     uint64_t held = 0;
     for (size_t s = 0; s < sched->session_count; s++) {
-        held += sched->sessions[s] != NULL ? sched->sessions[s]->wanted_bytes : 0;
+        held = sum_of(held, sched->sessions[s] != NULL ? sched->sessions[s]->wanted_bytes : 0);
     }
     for (size_t i = 0; i < event->layer_count; i++) {
         const struct tessi_layer *layer = event->layers[i];
@@ -110,11 +116,11 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
                               "use smaller chunks or give a worker more --memory",
                               tessi_op_row(layer->op)->name, (double)footprint / 1e9, (double)largest / 1e9);
         }
-        held += is_wanted(event, layer->id) ? tessi_layer_bytes(layer) : 0;
+        held = sum_of(held, is_wanted(event, layer->id) ? tessi_layer_bytes(layer) : 0);
     }
     for (size_t w = 0; w < event->id_count; w++) {
         struct sched_layer *known = layer_find(session, event->ids[w]);
-        held += known != NULL && !known->wanted ? tessi_layer_bytes(known->layer) : 0;
+        held = sum_of(held, known != NULL && !known->wanted ? tessi_layer_bytes(known->layer) : 0);
     }
     if (held > room) {
         return tessi_fail(error, TESSI_TOO_BIG,

@@ -7,6 +7,7 @@
 
 #define SLOWNESS_MEMORY_NS 2e8 /* run time over which a worker's slowness is smoothed */
 #define PACE_MEMORY_NS 5e9
+#define TASK_NS_MAX 1e15 /* a run time of more than days is nonsense: it must not drown all others in sums */
 
 typedef void report_fn(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                        const struct tessi_span *span);
@@ -41,16 +42,23 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
     }
 }
 
-/* The record, if the span speaks of what this worker was last asked to do with the task. */
-static struct task_record *current(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
-                                   uint64_t index, uint32_t epoch)
+/* The record, if this worker was last asked under this epoch to run the task, or (TASK_ADOPTING) to own its copy. */
+static struct task_record *asked(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
+                                 uint64_t index, uint32_t epoch, uint32_t adopting)
 {
     struct task_record *task = record_peek(layer, index);
-    if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index && task->epoch == epoch) {
+    if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index && task->epoch == epoch &&
+        (task->flags & TASK_ADOPTING) == adopting) {
         return task;
     }
     sched->stale_reports++;
     return NULL;
+}
+
+static struct task_record *current(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
+                                   uint64_t index, uint32_t epoch)
+{
+    return asked(sched, worker, layer, index, epoch, 0);
 }
 
 /* A worker holds something that it should not: tell it, unless it is about to be asked for it anyway. */
@@ -82,7 +90,7 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
                       const struct tessi_span *span)
 {
     struct task_record *task = current(sched, worker, layer, index, span->epoch);
-    if (task == NULL || task->flags & TASK_ADOPTING) {
+    if (task == NULL) {
         free_stale(worker, layer, index);
         return;
     }
@@ -136,8 +144,8 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     if (take_handed(sched, worker, layer, index, span, true)) {
         return;
     }
-    struct task_record *task = current(sched, worker, layer, index, span->epoch);
-    if (task == NULL || (task->flags & TASK_ADOPTING) == 0) {
+    struct task_record *task = asked(sched, worker, layer, index, span->epoch, TASK_ADOPTING);
+    if (task == NULL) {
         free_stale(worker, layer, index);
         return;
     }
@@ -199,6 +207,15 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
     backlog_put(sched, larger->index, (struct backlog_span){layer, index, 1, true});
 }
 
+/* A worker speaks of what its tasks came to: that nothing failed, a code that nobody knows, and what the scheduler
+ * alone decides (nobody is there, it was cancelled) is not for it to say. */
+static enum tessi_status failure_status(enum tessi_status told)
+{
+    bool its_own = tessi_status_known((uint32_t)told) && told != TESSI_OK && told != TESSI_CANCELLED &&
+                   told != TESSI_NO_WORKERS;
+    return its_own ? told : TESSI_FAILED;
+}
+
 static void take_failures(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
     for (size_t f = 0; f < report->failure_count; f++) {
@@ -214,32 +231,40 @@ static void take_failures(struct tessi_sched *sched, struct worker *worker, cons
         }
         struct task_record *task = current(sched, worker, layer, failure->task.index, failure->epoch);
         if (task != NULL) {
-            fail_task(sched, layer, failure->task.index, failure->status, failure->text);
+            fail_task(sched, layer, failure->task.index, failure_status(failure->status), failure->text);
         }
     }
 }
 
+struct time_sum {
+    struct sched_layer *layer;
+    const struct tessi_span *span; /* the first */
+    uint64_t count;
+    double time_ns; /* whatever times are told, their sum is a number */
+};
+
 /* Times of one layer's tasks that stand together in a report count as one sample. */
-static void take_time(struct tessi_sched *sched, struct worker *worker, const struct tessi_span *span, uint64_t count,
-                      int64_t time_ns)
+static void take_time(struct tessi_sched *sched, struct worker *worker, const struct time_sum *sum)
 {
-    struct sched_layer *layer = layer_of(sched, span);
-    if (layer == NULL || time_ns <= 0) {
+    struct sched_layer *layer = sum->layer;
+    double time_ns = sum->time_ns;
+    if (time_ns <= 0 || sum->count == 0) {
         return;
     }
-    double mean_ns = (double)time_ns / (double)count;
-    bool device = span->device > 0 && worker->load[1].units > 0;
-    note_ran(sched, worker, layer, count, device);
-    history_record(sched, layer, span->first, device ? worker->device : worker->processor, mean_ns);
+    double mean_ns = time_ns / (double)sum->count;
+    mean_ns = mean_ns < TASK_NS_MAX ? mean_ns : TASK_NS_MAX;
+    bool device = sum->span->device > 0 && worker->load[1].units > 0;
+    note_ran(sched, worker, layer, sum->count, device);
+    history_record(sched, layer, sum->span->first, device ? worker->device : worker->processor, mean_ns);
     struct load *load = &worker->load[device ? 1 : 0];
     if (load != &worker->load[kind_at(worker, layer->lane)]) {
         return; /* the estimate is not for those */
     }
     /* Short tasks say little about a worker: they weigh as much as they took. */
     double ratio = mean_ns / layer->estimate_ns;
-    double weight = (double)time_ns / SLOWNESS_MEMORY_NS;
+    double weight = time_ns / SLOWNESS_MEMORY_NS;
     ratio = ratio > 100 ? 100 : ratio < 0.01 ? 0.01 : ratio;
-    double lasting = (double)time_ns / PACE_MEMORY_NS;
+    double lasting = time_ns / PACE_MEMORY_NS;
     load->slowness += (weight < 0.2 ? weight : 0.2) * (ratio - load->slowness);
     load->pace += (lasting < 0.2 ? lasting : 0.2) * (ratio - load->pace);
 }
@@ -248,35 +273,32 @@ static void take_time(struct tessi_sched *sched, struct worker *worker, const st
 
 static void take_times(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
-    struct {
-        const struct tessi_span *span;
-        uint64_t count;
-        int64_t time_ns;
-    } sums[LAYERS_AT_ONCE];
+    struct time_sum sums[LAYERS_AT_ONCE];
     size_t used = 0;
     for (size_t s = 0; s < report->done.count; s++) {
         const struct tessi_span *span = &report->done.items[s];
+        struct sched_layer *layer = layer_of(sched, span);
         size_t k = 0;
-        while (k < used && (sums[k].span->layer != span->layer || sums[k].span->session != span->session ||
-                            sums[k].span->device != span->device)) {
+        if (layer == NULL) {
+            continue;
+        }
+        while (k < used && (sums[k].layer != layer || sums[k].span->device != span->device)) {
             k++;
         }
         if (k == used && used == LAYERS_AT_ONCE) {
             k = 0;
-            take_time(sched, worker, sums[k].span, sums[k].count, sums[k].time_ns);
+            take_time(sched, worker, &sums[k]);
             memmove(sums, sums + 1, (LAYERS_AT_ONCE - 1) * sizeof *sums);
             k = --used;
         }
         if (k == used) {
-            sums[used].span = span;
-            sums[used].count = 0;
-            sums[used++].time_ns = 0;
+            sums[used++] = (struct time_sum){.layer = layer, .span = span};
         }
         sums[k].count += span->count;
-        sums[k].time_ns += span->time_ns;
+        sums[k].time_ns += (double)span->time_ns;
     }
     for (size_t k = 0; k < used; k++) {
-        take_time(sched, worker, sums[k].span, sums[k].count, sums[k].time_ns);
+        take_time(sched, worker, &sums[k]);
     }
 }
 

@@ -14,6 +14,13 @@ static double figure(double value)
     return value > 0 && value < 1e18 ? value : 0;
 }
 
+/* At most more than any host has, so that those of many workers can be added up. */
+static uint64_t bytes(uint64_t told)
+{
+    const uint64_t most = UINT64_C(1) << 48;
+    return told < most ? told : most;
+}
+
 static void info_from_hello(struct tessi_worker_info *info, const struct tessi_msg_hello_worker *hello)
 {
     set_text(info->name, sizeof info->name, hello->name);
@@ -21,13 +28,13 @@ static void info_from_hello(struct tessi_worker_info *info, const struct tessi_m
     set_text(info->address, sizeof info->address, hello->address);
     set_text(info->family, sizeof info->family, hello->hello.families);
     info->slots = hello->slots;
-    info->memory_bytes = hello->memory_bytes;
-    info->spill_bytes = hello->spill_bytes;
+    info->memory_bytes = bytes(hello->memory_bytes);
+    info->spill_bytes = bytes(hello->spill_bytes);
     set_text(info->resources, sizeof info->resources, hello->resources);
     set_text(info->processor, sizeof info->processor, hello->processor);
     info->devices = hello->devices;
     set_text(info->device, sizeof info->device, hello->device);
-    info->device_memory_bytes = hello->device_memory_bytes;
+    info->device_memory_bytes = bytes(hello->device_memory_bytes);
     info->device_gflops = figure(hello->device_gflops);
     info->device_flops_min = figure(hello->device_flops_min);
     info->device_bytes_min = figure(hello->device_bytes_min);

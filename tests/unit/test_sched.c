@@ -484,6 +484,132 @@ static void test_what_waits_for_something_long_moves(void **state)
     stop(&world);
 }
 
+/* The first task of the worker's first span fails; the span is gone. */
+static void fail_first(struct world *world, uint32_t id, enum tessi_status status)
+{
+    char text[] = "it is said so";
+    struct tessi_span span = world->pending[id].items[0];
+    struct tessi_failure failure = {.task = {span.session, span.layer, span.first},
+                                    .epoch = span.epoch,
+                                    .status = status,
+                                    .text = text};
+    struct tessi_report report = {.failures = &failure, .failure_count = 1};
+    world->pending[id].count = 0;
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = id, .report = &report});
+}
+
+/* A worker cannot say that nothing failed, what nobody knows, or what the scheduler alone decides. */
+static void test_forged_failures_are_failures(void **state)
+{
+    (void)state;
+    const uint32_t told[] = {TESSI_OK, TESSI_CANCELLED, TESSI_NO_WORKERS, 200, UINT32_MAX};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        struct world world;
+        start(&world, 1);
+        struct tessi_layer *layer = chain(1, 10, 0);
+        submit(&world, &layer, 1, 1);
+        fail_first(&world, 1, (enum tessi_status)told[i]);
+        assert_int_equal(world.failed_layer, 1);
+        assert_int_equal(world.failed_status, TESSI_FAILED);
+        assert_string_equal(world.text, "it is said so");
+        stop(&world);
+    }
+}
+
+/* A layer that reads itself and was given up before, as nobody was there: its text becomes that of its own task. */
+static void test_failure_within_a_layer_given_up(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 0);
+    struct tessi_layer *layer = chain(1, 10, 0);
+    submit(&world, &layer, 1, 1);
+    while (world.failed_layer == 0) {
+        world.now_ns = world.actions.wake_ns;
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+    assert_int_equal(world.failed_status, TESSI_NO_WORKERS);
+    join(&world, 1, 1 << 30);
+    fail_first(&world, 1, TESSI_IO);
+    struct tessi_layer *again = reader(2, layer, 9);
+    submit(&world, &again, 1, 2);
+    assert_int_equal(world.failed_layer, 2);
+    assert_int_equal(world.failed_status, TESSI_IO);
+    stop(&world);
+}
+
+/* Nothing runs where a copy is to become the block, so nothing can start, end or fail there. */
+static void test_what_is_adopted_neither_runs_nor_fails(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *layer = chain(1, 2, 0);
+    submit(&world, &layer, 1, 1);
+    finish_all(&world, 1);
+    join(&world, 2, 1 << 30);
+    struct tessi_span block = {.session = CLIENT, .layer = 1, .first = 1, .count = 1};
+    struct tessi_report copied = {0};
+    tessi_spans_push(&copied.copied, block);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 2, .report = &copied});
+    tessi_report_fini(&copied);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVE, .peer = 1});
+    block.epoch = 2;
+    struct tessi_report nonsense = {0}, adopted = {0};
+    tessi_spans_push(&nonsense.started, block);
+    tessi_spans_push(&nonsense.done, block);
+    tessi_spans_push(&nonsense.refused, block);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 2, .report = &nonsense});
+    tessi_report_fini(&nonsense);
+    struct tessi_spans others = world.pending[2]; /* the other link is made again there */
+    world.pending[2] = (struct tessi_spans){0};
+    tessi_spans_push(&world.pending[2], block);
+    fail_first(&world, 2, TESSI_IO);
+    tessi_spans_fini(&world.pending[2]);
+    world.pending[2] = others;
+    assert_int_equal(world.failed_layer, 0);
+    assert_int_equal(status_of(&world).stale_reports, 4);
+    tessi_spans_push(&adopted.adopted, block);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 2, .report = &adopted});
+    tessi_report_fini(&adopted);
+    assert_int_equal(status_of(&world).stale_reports, 4);
+    stop(&world);
+}
+
+/* Whatever run times are told, their sum is a number, and those of others count as before. */
+static void test_forged_times(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *layer = chain(1, 100, 0);
+    submit(&world, &layer, 1, 1);
+    struct tessi_span told = world.pending[1].items[0];
+    struct tessi_report report = {0};
+    told.time_ns = INT64_MAX;
+    told.count = 2;
+    tessi_spans_push(&report.done, told);
+    told.epoch += 1; /* stale, and its time is told all the same */
+    tessi_spans_push(&report.done, told);
+    told.epoch += 1;
+    told.time_ns = INT64_MIN;
+    tessi_spans_push(&report.done, told);
+    told.epoch += 1;
+    told.first = 99;
+    told.count = UINT64_MAX - 99; /* of no such tasks */
+    tessi_spans_push(&report.done, told);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 1, .report = &report});
+    tessi_report_fini(&report);
+    world.pending[1].items[0].first += 2;
+    world.pending[1].items[0].count -= 2;
+    struct tessi_sched_worker_status worker;
+    tessi_sched_worker_status(world.sched, 0, &worker);
+    assert_true(worker.queue_seconds >= 0 && worker.queue_seconds < 1e9);
+    finish_all(&world, 1);
+    assert_int_equal(world.done_layer, 1);
+    stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +626,10 @@ int main(void)
         cmocka_unit_test(test_pinned_chain_alternates),
         cmocka_unit_test(test_long_links_are_spread),
         cmocka_unit_test(test_cancelled_chain_stops),
+        cmocka_unit_test(test_forged_failures_are_failures),
+        cmocka_unit_test(test_failure_within_a_layer_given_up),
+        cmocka_unit_test(test_what_is_adopted_neither_runs_nor_fails),
+        cmocka_unit_test(test_forged_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
