@@ -94,8 +94,9 @@ struct tessi_node *tessi_node_astype(struct tessi_node *a, enum tessi_dtype dtyp
 struct tessi_node *tessi_node_regrid(struct tessi_node *a, const struct tessi_grid *grid, struct tessi_error *error);
 struct tessi_node *tessi_node_fold(struct tessi_node *a, enum tessi_fold fold, enum tessi_dtype dtype, uint32_t axes,
                                    bool keepdims, struct tessi_error *error);
-struct tessi_node *tessi_node_full(struct tess_session *session, const struct tessi_shape *shape,
-                                   enum tessi_dtype dtype, double value, struct tessi_error *error);
+/* Every element is `value`; the grid is copied. */
+struct tessi_node *tessi_node_full_on(struct tess_session *session, const struct tessi_grid *grid,
+                                      enum tessi_dtype dtype, double value, struct tessi_error *error);
 struct tessi_node *tessi_node_permute(struct tessi_node *a, const uint32_t *axes, struct tessi_error *error);
 /* a ∘ number, in `dtype`. */
 struct tessi_node *tessi_node_scalar_op(struct tessi_node *a, enum tessi_ewise op, enum tessi_dtype dtype,

@@ -80,15 +80,11 @@ static struct tess_array *full(tess_session *session, const char *operation, tes
     return finish_generator(session, operation, layer, &error);
 }
 
-struct tessi_node *tessi_node_full(struct tess_session *session, const struct tessi_shape *shape,
-                                   enum tessi_dtype dtype, double value, struct tessi_error *error)
+struct tessi_node *tessi_node_full_on(struct tess_session *session, const struct tessi_grid *grid,
+                                      enum tessi_dtype dtype, double value, struct tessi_error *error)
 {
-    int64_t chunk[TESSI_NDIM_MAX];
-    if (tessi_chunks_choose(session, shape, dtype, &(tess_shape){0}, chunk, error) != TESSI_OK) {
-        return NULL;
-    }
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_FULL, dtype);
-    tessi_grid_regular(&layer->grid, shape, chunk);
+    tessi_grid_copy(&layer->grid, grid);
     if (scalar_for(dtype, value, "the value", &layer->as.full, error) != TESSI_OK) {
         tessi_layer_destroy(layer);
         return NULL;
@@ -209,7 +205,7 @@ tess_array *tess_from_memory(tess_session *session, const void *data, tess_shape
         tessi_node_unref(node);
         node = NULL;
     } else if (bytes > 0) {
-        node->data = tessi_blob_create(data, bytes);
+        node->data = tessi_blob_create(node->layer->dtype, data, bytes);
         if (node->data == NULL) {
             tessi_fail(&error, TESSI_NOMEM,
                        "no memory for a copy of %" PRIu64 " bytes: write them to a .npy file and "

@@ -64,8 +64,8 @@ static int64_t choose_segments(const struct tessi_axis *m, const struct tessi_ax
 /* The length of a segment: whole chunks where they are equal. */
 static int64_t segment_length(const struct tessi_axis *k, int64_t segments)
 {
-    if (segments <= 1 || k->extent == 0) {
-        return k->extent > 0 ? k->extent : 1;
+    if (segments <= 1) {
+        return k->extent;
     }
     int64_t unit = k->chunk > 0 ? k->chunk : 1;
     int64_t units = (k->extent - 1) / unit + 1;
@@ -88,7 +88,7 @@ static struct tessi_node *product(const struct operand *a, const struct operand 
         segments = choose_segments(axis_of(a, 0), axis_of(b, 1), other->count > k->count ? other : k);
     }
     int64_t segment = segment_length(k, segments);
-    int64_t count = k->extent > 0 ? (k->extent - 1) / segment + 1 : 1;
+    int64_t count = (k->extent - 1) / segment + 1;
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_MATMUL, dtype);
     tessi_layer_set_input(layer, 0, a->node);
     tessi_layer_set_input(layer, 1, b->node);
@@ -112,7 +112,7 @@ static struct tessi_node *product(const struct operand *a, const struct operand 
     rule_b[b->transposed ? 1 : 0] = contracted;
     struct tessi_node *inputs[2] = {a->node, b->node};
     struct tessi_node *node = tessi_node_build(a->node->session, layer, inputs, error);
-    if (node != NULL && count > 1 && node->layer->op == TESSI_OP_MATMUL) {
+    if (node != NULL && count > 1) {
         struct tessi_node *partial = node;
         node = tessi_node_fold(partial, TESSI_FOLD_SUM, partial->layer->dtype, 1u << 2, false, error);
         tessi_node_unref(partial);
@@ -131,6 +131,20 @@ static enum tessi_status prepare(struct tess_array *array, enum tessi_dtype dtyp
         return error->status;
     }
     return chunk > 0 ? rechunk_operand(operand, kept, chunk, error) : TESSI_OK;
+}
+
+/* A product without elements, or of nothing: zeros in the chunks that a product would have. */
+static struct tessi_node *product_of_nothing(const struct tess_array *a, const struct tess_array *b,
+                                             enum tessi_dtype dtype, const int64_t *chunk, struct tessi_error *error)
+{
+    const struct tessi_axis *axis[2] = {&a->node->layer->grid.axis[0], &b->node->layer->grid.axis[1]};
+    struct tessi_grid grid = {.ndim = 2};
+    for (uint32_t d = 0; d < 2; d++) {
+        grid.axis[d] = chunk[d] > 0 ? tessi_axis_regular(axis[d]->extent, chunk[d]) : tessi_axis_copy(axis[d]);
+    }
+    struct tessi_node *node = tessi_node_full_on(a->session, &grid, dtype, 0.0, error);
+    tessi_grid_fini(&grid);
+    return node;
 }
 
 static struct tessi_node *matmul_node(struct tess_array *a, struct tess_array *b, const tess_matmul_options *options,
@@ -159,8 +173,8 @@ static struct tessi_node *matmul_node(struct tess_array *a, struct tess_array *b
         tessi_chunks_choose(a->session, &shape, dtype, &options->chunks, chunk, error) != TESSI_OK) {
         return NULL;
     }
-    if (a->node->layer->grid.axis[1].extent == 0) {
-        return tessi_node_full(a->session, &shape, result, 0.0, error);
+    if (shape.dim[0] == 0 || shape.dim[1] == 0 || a->node->layer->grid.axis[1].extent == 0) {
+        return product_of_nothing(a, b, result, chunk, error);
     }
     struct operand operands[2] = {{0}, {0}};
     struct tessi_node *node = NULL;

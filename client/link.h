@@ -85,7 +85,8 @@ enum tessi_status tessi_link_status_document(struct tessi_link *link, char **jso
 
 /* A copy of the user's elements, counted: the I/O thread may be sending from it. */
 struct tessi_blob;
-struct tessi_blob *tessi_blob_create(const void *data, uint64_t bytes); /* NULL when there is no memory */
+/* A copy of the elements, as tessi_dtype_admit lets them in; NULL when there is no memory. */
+struct tessi_blob *tessi_blob_create(enum tessi_dtype dtype, const void *data, uint64_t bytes);
 struct tessi_blob *tessi_blob_ref(struct tessi_blob *blob);
 void tessi_blob_unref(struct tessi_blob *blob); /* NULL is allowed */
 const void *tessi_blob_data(const struct tessi_blob *blob);

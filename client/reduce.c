@@ -110,20 +110,22 @@ struct tessi_node *tessi_node_fold(struct tessi_node *a, enum tessi_fold fold, e
     return result;
 }
 
-/* The grid of a folded array whose folded axes hold nothing: every element is the same constant. */
+/* A folded array whose folded axes hold nothing: every element is the same constant, in the chunks that others have. */
 static struct tessi_node *fold_of_nothing(struct tessi_node *a, enum tessi_dtype dtype, uint32_t axes, bool keepdims,
                                           double value, struct tessi_error *error)
 {
     const struct tessi_grid *in = &a->layer->grid;
-    struct tessi_shape shape = {0};
+    struct tessi_grid grid = {0};
     for (uint32_t d = 0; d < in->ndim; d++) {
         if (!folds(axes, d)) {
-            shape.dim[shape.ndim++] = in->axis[d].extent;
+            grid.axis[grid.ndim++] = tessi_axis_copy(&in->axis[d]);
         } else if (keepdims) {
-            shape.dim[shape.ndim++] = 1;
+            grid.axis[grid.ndim++] = tessi_axis_regular(1, 1);
         }
     }
-    return tessi_node_full(a->session, &shape, dtype, value, error);
+    struct tessi_node *node = tessi_node_full_on(a->session, &grid, dtype, value, error);
+    tessi_grid_fini(&grid);
+    return node;
 }
 
 static bool folds_nothing(const struct tessi_node *a, uint32_t axes)
@@ -168,20 +170,33 @@ static tess_array *reduced(const char *operation, tess_array *a, uint32_t axes, 
     return tessi_array_finish(a->session, operation, node, &error);
 }
 
+/* What sums of a dtype are made in until they are complete. */
+static enum tessi_dtype wide_of(enum tessi_dtype dtype)
+{
+    return dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype;
+}
+
+/* f16 and bf16 stay in f32 through all levels and are rounded once: else a partial sum may be inf where the sum is none. */
 static struct tessi_node *sum_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
 {
     enum tessi_dtype dtype = tessi_dtype_sum(a->layer->dtype);
+    enum tessi_dtype wide = wide_of(dtype);
     if (axes == 0) {
         return tessi_node_astype(a, dtype, error);
     }
-    return folds_nothing(a, axes) ? fold_of_nothing(a, dtype, axes, keepdims, 0.0, error)
-                                  : tessi_node_fold(a, TESSI_FOLD_SUM, dtype, axes, keepdims, error);
+    if (folds_nothing(a, axes)) {
+        return fold_of_nothing(a, dtype, axes, keepdims, 0.0, error);
+    }
+    struct tessi_node *sum = tessi_node_fold(a, TESSI_FOLD_SUM, wide, axes, keepdims, error);
+    struct tessi_node *node = sum != NULL ? tessi_node_astype(sum, dtype, error) : NULL;
+    tessi_node_unref(sum);
+    return node;
 }
 
 static struct tessi_node *mean_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
 {
     enum tessi_dtype result = tessi_dtype_inexact(a->layer->dtype);
-    enum tessi_dtype wide = result == TESSI_F16 || result == TESSI_BF16 ? TESSI_F32 : result;
+    enum tessi_dtype wide = wide_of(result);
     if (folds_nothing(a, axes)) {
         return fold_of_nothing(a, result, axes, keepdims, NAN, error);
     }

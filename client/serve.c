@@ -12,13 +12,14 @@ struct tessi_blob {
     _Alignas(16) uint8_t data[];
 };
 
-struct tessi_blob *tessi_blob_create(const void *data, uint64_t bytes)
+struct tessi_blob *tessi_blob_create(enum tessi_dtype dtype, const void *data, uint64_t bytes)
 {
     struct tessi_blob *blob = bytes < SIZE_MAX - sizeof *blob ? tessi_try_alloc(sizeof *blob + (size_t)bytes) : NULL;
     if (blob != NULL) {
         atomic_init(&blob->refs, 1);
         blob->bytes = bytes;
         memcpy(blob->data, data, (size_t)bytes);
+        tessi_dtype_admit(dtype, blob->data, (size_t)bytes);
     }
     return blob;
 }

@@ -279,7 +279,7 @@ TESS_API tess_array *tess_random_normal(tess_session *session, tess_shape shape,
                                         double deviation, uint64_t seed, tess_shape chunks);
 
 /* The elements at `data` in C order, dense. They are copied at the call; the library's copy lives as long as
- * an array that was computed from it. NOMEM poisons. */
+ * an array that was computed from it. Any byte but 0 is true. NOMEM poisons. */
 TESS_API tess_array *tess_from_memory(tess_session *session, const void *data, tess_shape shape, tess_dtype dtype,
                                       tess_shape chunks);
 
@@ -316,7 +316,8 @@ TESS_API tess_array *tess_sqrt(tess_array *a);
 TESS_API tess_array *tess_exp(tess_array *a);
 TESS_API tess_array *tess_log(tess_array *a);
 
-/* Convert: float to integer drops the fraction; anything but zero is true. UNSUPPORTED from complex to real. */
+/* Convert: float to integer drops the fraction; anything but zero is true; what becomes a float is rounded once, to the
+ * nearest. UNSUPPORTED from complex to real. */
 TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);
 
 /* ——— reductions ——— */
@@ -325,10 +326,11 @@ TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);
  * extent 1 when `keepdims`. Blocks are combined by a tree that depends on the shape and chunks only, so
  * the bits do too. INVALID for an axis that is not there. */
 
-/* bool and signed integers are summed in i64, unsigned ones in u64, others in their own dtype (numpy.sum). */
+/* bool and signed integers are summed in i64, unsigned ones in u64, others in their own dtype (numpy.sum); f16 and bf16 in
+ * f32 over all levels of the tree, and rounded once, at the end. */
 TESS_API tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims);
 /* The sum divided by the number of elements; integers and bool as f64; NaN of nothing. f16 and bf16 are summed
- * in f32. */
+ * and divided in f32. */
 TESS_API tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims);
 /* NaN where there is one, as in NumPy. INVALID for an empty axis; UNSUPPORTED for complex. */
 TESS_API tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims);

@@ -50,6 +50,14 @@ const char *tessi_dtype_descr(enum tessi_dtype dtype)
     return row_of(dtype)->descr;
 }
 
+void tessi_dtype_admit(enum tessi_dtype dtype, void *elements, size_t bytes)
+{
+    uint8_t *truth = elements;
+    for (size_t i = 0; i < bytes && dtype == TESSI_BOOL; i++) {
+        truth[i] = truth[i] != 0;
+    }
+}
+
 bool tessi_dtype_parse(const char *name, enum tessi_dtype *dtype)
 {
     for (uint32_t code = 0; code < TESSI_DTYPE_COUNT; code++) {

@@ -42,6 +42,10 @@ const char *tessi_dtype_descr(enum tessi_dtype dtype); /* "<f8"; NULL for bf16 *
 /* Parse a name ("f64"); false when there is no such type. */
 bool tessi_dtype_parse(const char *name, enum tessi_dtype *dtype);
 
+/* Elements that come from outside (a program's memory, a file) become values of the type: a truth value is 0 or 1, whatever
+ * byte was not 0. Every way in ends here, since kernels add, multiply and compare truth values by their bits. */
+void tessi_dtype_admit(enum tessi_dtype dtype, void *elements, size_t bytes);
+
 /* The type of `a ∘ b` by NumPy's promotion table (numpy.promote_types); bf16 with f16 gives f32. */
 enum tessi_dtype tessi_dtype_promote(enum tessi_dtype a, enum tessi_dtype b);
 

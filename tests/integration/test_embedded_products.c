@@ -110,6 +110,34 @@ static void test_narrow_products(void **state)
     tess_session_clear_error(s);
 }
 
+/* Any extent may be 0: the result has two dimensions and the chunks that it would have, whatever the options. */
+static void test_products_of_nothing(void **state)
+{
+    tess_session *s = *state;
+    static const int64_t extents[][3] = {{0, 7, 4}, {5, 0, 4}, {5, 7, 0}, {0, 0, 4}, {0, 0, 0}, {0, 7, 0}};
+    const tess_matmul_options ways[] = {
+        {.segments = 0}, {.segments = 1}, {.segments = 3}, {.segments = 3, .wide = true}, {.chunks = TESS_CHUNKS(4, 3)}};
+    for (size_t e = 0; e < sizeof extents / sizeof extents[0]; e++) {
+        int64_t m = extents[e][0], k = extents[e][1], n = extents[e][2];
+        for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+            tess_array *a = tess_ones(s, TESS_SHAPE(m, k), TESS_BF16, TESS_CHUNKS(2, 2));
+            tess_array *b = tess_ones(s, TESS_SHAPE(n, k), TESS_BF16, TESS_CHUNKS(3, 2));
+            tess_array *c = tess_matmul_with(a, tess_transpose(b), &ways[w]);
+            bool own = ways[w].chunks.ndim != 0;
+            assert_int_equal(tess_array_dtype(c), ways[w].wide ? TESS_F32 : TESS_BF16);
+            assert_int_equal(tess_array_chunks(c, 0), m == 0 ? 1 : own ? 2 : 3);
+            assert_int_equal(tess_array_chunk(c, 0, 0), m == 0 ? 0 : own ? 4 : 2);
+            assert_int_equal(tess_array_chunks(c, 1), n == 0 ? 1 : 2);
+            check(s, c, TESS_SHAPE(m, n), constant(m * n, 0), 0);
+        }
+    }
+    /* A sum over nothing, too, has the chunks of what is left. */
+    tess_array *none = tess_ones(s, TESS_SHAPE(9, 0), TESS_F64, TESS_CHUNKS(2, 1));
+    assert_int_equal(tess_array_chunks(tess_sum(none, TESS_AXIS(1), false), 0), 5);
+    assert_int_equal(tess_array_chunks(tess_mean(none, TESS_AXIS(1), true), 0), 5);
+    check(s, tess_sum(none, TESS_AXIS(1), false), TESS_SHAPE(9), constant(9, 0), 0);
+}
+
 static void test_same_bits_with_other_workers(void **state)
 {
     (void)state;
@@ -133,6 +161,7 @@ int main(void)
     const struct CMUnitTest shared[] = {
         TEST(test_products),
         TEST(test_narrow_products),
+        TEST(test_products_of_nothing),
     };
     const struct CMUnitTest own[] = {
         cmocka_unit_test(test_same_bits_with_other_workers),

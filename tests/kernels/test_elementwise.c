@@ -340,6 +340,82 @@ static void test_conversion_values(void **state)
     assert_int_equal(truth[2], 1);
 }
 
+/* Whether `got` is the number of the type nearest to x, ties to even: neither neighbour is nearer. x and all of these are
+ * exact in long double. */
+static bool is_nearest(enum tessi_dtype dtype, const void *got, long double x)
+{
+    size_t size = tessi_dtype_size(dtype);
+    uint64_t bits = 0;
+    memcpy(&bits, got, size);
+    double at[3]; /* the number, and its neighbours by their bits */
+    for (int i = 0; i < 3; i++) {
+        uint64_t other = bits + (i == 1 ? 1 : i == 2 ? UINT64_MAX : 0);
+        tessi_convert(TESSI_F64, &at[i], dtype, &other, 1);
+    }
+    long double beyond = dtype == TESSI_F16 ? 65536.0L : 0x1p128L; /* infinity stands for the next power of two */
+    long double error = fabsl((isinf(at[0]) ? copysignl(beyond, (long double)at[0]) : (long double)at[0]) - x);
+    for (int i = 1; i < 3; i++) {
+        long double other = fabsl((isinf(at[i]) ? copysignl(beyond, (long double)at[i]) : (long double)at[i]) - x);
+        bool whole = at[0] == 0 || isnan(at[i]) || isinf(at[0]); /* no neighbour on that side */
+        if (!whole && (other < error || (other == error && (bits & 1) != 0))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* 64 bits: single ones and their neighbours, and two ones with something far below or nothing. */
+static uint64_t hard_integer(int i)
+{
+    int high = i / 512;
+    int low = i / 8 % 64;
+    uint64_t x = (UINT64_C(1) << high) + (UINT64_C(1) << low);
+    return i % 8 < 3 ? x + (uint64_t)(i % 8) - 1 : i % 8 < 6 ? x | x >> 8 | x >> 9 | (uint64_t)(i % 2) : x * 3 - 1;
+}
+
+/* Integers, and f64 above and below the middle of two short floats: all are rounded once. */
+static void test_rounded_once(void **state)
+{
+    static const enum tessi_dtype from[] = {TESSI_I16, TESSI_I32, TESSI_I64, TESSI_U16, TESSI_U32, TESSI_U64, TESSI_F64};
+    static const enum tessi_dtype to[] = {TESSI_F16, TESSI_BF16, TESSI_F32, TESSI_F64};
+    enum { N = 64 * 64 * 8 };
+    uint64_t *wide = malloc(N * sizeof *wide);
+    (void)state;
+    for (int f = 0; f < 7; f++) {
+        for (int i = 0; i < N; i++) {
+            uint64_t x = hard_integer(i);
+            double real = (double)(int64_t)x; /* an f64 of its own, once shifted to where f16 and subnormals are */
+            real = i % 3 == 0 ? ldexp(real, -40) : i % 3 == 1 ? ldexp(real, -170) : real;
+            wide[i] = x;
+            if (from[f] == TESSI_F64) {
+                memcpy(&wide[i], &real, sizeof real);
+            }
+        }
+        for (int t = 0; t < 4; t++) {
+            for (int i = 0; i < N; i++) {
+                _Alignas(8) unsigned char x[8], got[8] = {0}, complex[16] = {0};
+                uint64_t u;
+                int64_t s;
+                double real;
+                tessi_convert(from[f], x, from[f] == TESSI_F64 ? TESSI_F64 : TESSI_U64, &wide[i], 1);
+                tessi_convert(to[t], got, from[f], x, 1);
+                tessi_convert(TESSI_U64, &u, from[f], x, 1);
+                tessi_convert(TESSI_I64, &s, from[f], x, 1);
+                tessi_convert(TESSI_F64, &real, from[f], x, 1);
+                long double exact = from[f] == TESSI_F64                                  ? (long double)real
+                                    : tessi_dtype_kind(from[f]) == TESSI_KIND_SIGNED ? (long double)s
+                                                                                      : (long double)u;
+                assert_true(is_nearest(to[t], got, exact));
+                if (to[t] >= TESSI_F32) { /* a complex number's real part is rounded as the real number */
+                    tessi_convert(to[t] == TESSI_F32 ? TESSI_C64 : TESSI_C128, complex, from[f], x, 1);
+                    assert_memory_equal(complex, got, tessi_dtype_size(to[t]));
+                }
+            }
+        }
+    }
+    free(wide);
+}
+
 /* All f16 and bf16 there are survive the way through f32 and f64. */
 static void test_short_floats(void **state)
 {
@@ -402,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_long_program),
         cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_conversion_values),
+        cmocka_unit_test(test_rounded_once),
         cmocka_unit_test(test_short_floats),
         cmocka_unit_test(test_check_agrees),
     };

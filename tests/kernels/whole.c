@@ -170,7 +170,9 @@ void *whole_random(enum tessi_dtype dtype, int64_t count, uint64_t seed, bool sp
         if (special && words[3] % 5 == 0) {
             number[0] = specials[words[2] % 11];
             number[1] = specials[words[2] / 11 % 11];
-            integer = words[2] % 2 == 0 ? INT64_MIN >> (words[2] >> 1) % 64 : INT64_MAX >> (words[2] >> 1) % 64;
+            unsigned shift = (words[2] >> 2) % 64;
+            int64_t past_middle = (INT64_C(0x4040000000000000) >> shift) | 1; /* of two bf16 */
+            integer = words[2] % 2 == 0 ? INT64_MIN >> shift : words[2] % 4 == 1 ? INT64_MAX >> shift : past_middle;
         }
         if (kind == TESSI_KIND_COMPLEX) {
             tessi_convert(dtype, data + (size_t)i * size, TESSI_C128, number, 1);

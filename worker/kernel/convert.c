@@ -101,6 +101,8 @@ SHORT_FLOAT(bf16_widen, float, uint16_t, tessi_bf16_to_f32(from[i]))
 SHORT_FLOAT(f16_narrow, uint16_t, float, tessi_f32_to_f16(from[i]))
 SHORT_FLOAT(bf16_narrow, uint16_t, float, tessi_f32_to_bf16(from[i]))
 SHORT_FLOAT(odd_narrow, float, double, tessi_f64_to_f32_odd(from[i]))
+SHORT_FLOAT(odd_i64, float, int64_t, tessi_i64_to_f32_odd(from[i]))
+SHORT_FLOAT(odd_u64, float, uint64_t, tessi_u64_to_f32_odd(from[i]))
 
 #define NONZERO(name, type)                                                                          \
     static void bool_from_##name(uint8_t *restrict to, const type *restrict from, size_t count)      \
@@ -224,6 +226,23 @@ static void widen_to_complex(enum tessi_dtype to_dtype, void *to, const void *re
     }
 }
 
+/* To f32 on the way to f16 or bf16: exact, or rounded to odd. `wide` is room for count elements. */
+static void to_single(float *single, enum tessi_dtype from_dtype, const void *from, size_t count, void *wide)
+{
+    enum tessi_kind kind = tessi_dtype_kind(from_dtype);
+    if (from_dtype == TESSI_F64) {
+        odd_narrow(single, from, count);
+    } else if (kind == TESSI_KIND_SIGNED) {
+        tessi_convert(TESSI_I64, wide, from_dtype, from, count);
+        odd_i64(single, wide, count);
+    } else if (kind == TESSI_KIND_UNSIGNED) {
+        tessi_convert(TESSI_U64, wide, from_dtype, from, count);
+        odd_u64(single, wide, count);
+    } else {
+        tessi_convert(TESSI_F32, single, from_dtype, from, count);
+    }
+}
+
 /* One pass through a buffer for types that C does not have; count ≤ PASS. */
 static void convert_pass(enum tessi_dtype to_dtype, void *to, enum tessi_dtype from_dtype, const void *from,
                          size_t count)
@@ -243,12 +262,8 @@ static void convert_pass(enum tessi_dtype to_dtype, void *to, enum tessi_dtype f
         tessi_convert(to_dtype == TESSI_C64 ? TESSI_F32 : TESSI_F64, buffer, from_dtype, from, count);
         widen_to_complex(to_dtype, to, buffer, count);
     } else {
-        float *single = (void *)buffer;
-        if (from_double) {
-            odd_narrow(single, from, count);
-        } else {
-            tessi_convert(TESSI_F32, single, from_dtype, from, count);
-        }
+        _Alignas(64) float single[PASS];
+        to_single(single, from_dtype, from, count, buffer);
         if (to_dtype == TESSI_F16) {
             f16_narrow(to, single, count);
         } else {

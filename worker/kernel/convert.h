@@ -2,8 +2,8 @@
  *
  * Integers wrap modulo 2^bits; real to complex has imaginary part 0, complex to real drops
  * it; to bool is "≠ 0". Floats to integers truncate, saturate at the type's limits, and
- * turn NaN into 0 (C leaves these undefined, and machines differ). Floats round to nearest
- * even, once; integers reach f16 and bf16 through f32, as in NumPy. */
+ * turn NaN into 0 (C leaves these undefined, and machines differ). Whatever becomes a float is
+ * rounded to nearest even, once: on the way to f16 and bf16 it is rounded to odd. */
 #ifndef TESSI_KERNEL_CONVERT_H
 #define TESSI_KERNEL_CONVERT_H
 

@@ -1,4 +1,4 @@
-/* f16 and bf16 from and to f32, by their bits: plain C, so that a device compiler can include it. */
+/* f16 and bf16 from and to f32 and what is wider, by their bits: plain C, so that a device compiler can include it. */
 #ifndef TESSI_KERNEL_HALF_H
 #define TESSI_KERNEL_HALF_H
 
@@ -67,6 +67,20 @@ TESSI_HALF float tessi_f64_to_f32_odd(double x)
     u -= rounded > magnitude ? 1 : 0; /* now truncated; infinity steps back to the largest number */
     u |= rounded != magnitude && x == x ? 1 : 0;
     return tessi_f32_bits(u);
+}
+
+/* 64-bit integers to f32 rounded to odd: by way of f64, for which the bits that it has no room for are gathered in one. */
+TESSI_HALF float tessi_u64_to_f32_odd(uint64_t x)
+{
+    uint64_t room = x >> 53 != 0 ? 0x7ffu : 0;
+    uint64_t kept = x & ~room;
+    return tessi_f64_to_f32_odd((double)(kept | (kept != x ? 0x800u : 0)));
+}
+
+TESSI_HALF float tessi_i64_to_f32_odd(int64_t x)
+{
+    float magnitude = tessi_u64_to_f32_odd(x < 0 ? 0 - (uint64_t)x : (uint64_t)x);
+    return x < 0 ? -magnitude : magnitude;
 }
 
 #endif

@@ -95,7 +95,7 @@ static enum tessi_status read_block(int file, const struct tessi_kernel_step *st
     size_t size = tessi_dtype_size(layer->dtype);
     struct tessi_runs runs;
     tessi_runs_init(&runs, step);
-    unsigned char *out = step->call->out, *at = out;
+    unsigned char *at = step->call->out;
     size_t bytes = (size_t)runs.run * size;
     for (uint64_t first; tessi_runs_next(&runs, &first); at += bytes) {
         enum tessi_status status =
@@ -104,10 +104,7 @@ static enum tessi_status read_block(int file, const struct tessi_kernel_step *st
             return status;
         }
     }
-    /* A truth value is 0 or 1 everywhere else; a file may hold anything. */
-    for (int64_t i = 0; i < step->elements && layer->dtype == TESSI_BOOL; i++) {
-        out[i] = out[i] != 0;
-    }
+    tessi_dtype_admit(layer->dtype, step->call->out, (size_t)step->elements * size);
     return TESSI_OK;
 }
 

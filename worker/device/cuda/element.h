@@ -87,13 +87,13 @@ TESSI_ELEMENT T tessi_to_unsigned(const tessi_value &v, double beyond, T last)
     return v.re != v.re || v.re <= 0.0 ? (T)0 : v.re >= beyond ? last : (T)(unsigned long long)v.re;
 }
 
-/* Integers reach f16 and bf16 through f32; wider floats are rounded to odd on the way. */
+/* On the way to f16 and bf16 everything is rounded to odd. */
 TESSI_ELEMENT float tessi_to_half_way(const tessi_value &v)
 {
     if (v.kind == TESSI_VALUE_SIGNED) {
-        return (float)(long long)v.i;
+        return tessi_i64_to_f32_odd((long long)v.i);
     }
-    return v.kind == TESSI_VALUE_UNSIGNED ? (float)v.i : tessi_f64_to_f32_odd(v.re);
+    return v.kind == TESSI_VALUE_UNSIGNED ? tessi_u64_to_f32_odd(v.i) : tessi_f64_to_f32_odd(v.re);
 }
 
 template <typename T>
