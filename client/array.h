@@ -28,6 +28,7 @@ struct tessi_node {
     uint32_t *served;                           /* RECEIVE: layer ids under which the link serves the data, owned */
     size_t served_count;
     size_t served_capacity;
+    size_t served_limit; /* with so many, those that have gone are forgotten */
     uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
     uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
     bool scheduled;    /* its layer's wishes are its own; else the session's hold */

@@ -28,15 +28,16 @@ void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const ch
     pthread_mutex_unlock(&link->lock);
 }
 
+static struct tessi_map_key id_key(uint32_t id)
+{
+    return (struct tessi_map_key){0, id};
+}
+
 /* The lock is held. */
 static struct tessi_wanted *find_wanted(struct tessi_link *link, uint32_t id)
 {
-    for (size_t i = 0; i < link->wanted_count; i++) {
-        if (link->wanted[i].id == id) {
-            return &link->wanted[i];
-        }
-    }
-    return NULL;
+    uint32_t position = tessi_map_get(&link->wanted_by_id, id_key(id));
+    return position == TESSI_MAP_NONE ? NULL : &link->wanted[position];
 }
 
 /* The lock is held. */
@@ -98,7 +99,11 @@ static enum tessi_status known_status(uint32_t code)
 static void forget_wanted(struct tessi_link *link, struct tessi_wanted *wanted)
 {
     tessi_free(wanted->text);
+    uint32_t id = wanted->id;
+    link->released_count -= wanted->released;
     *wanted = link->wanted[--link->wanted_count];
+    tessi_map_put(&link->wanted_by_id, id_key(wanted->id), (uint32_t)(wanted - link->wanted));
+    (void)tessi_map_remove(&link->wanted_by_id, id_key(id));
 }
 
 /* Of a small layer, which nobody waits for: told with the next message, if there is one soon. */
@@ -110,32 +115,31 @@ static void post_release(struct tessi_link *link, uint32_t id)
     tessi_mailbox_add(&link->idle, &message, NULL);
 }
 
-/* Layers that were released while they were under way and are not any more; the lock is held. */
-static void release_ended(struct tessi_link *link)
+/* If it was released while it was under way and is not any more, it goes; the lock is held. */
+static void release_ended(struct tessi_link *link, struct tessi_wanted *wanted)
 {
-    for (size_t i = link->wanted_count; i-- > 0;) {
-        struct tessi_wanted *wanted = &link->wanted[i];
-        if (wanted->released && wanted->state != TESSI_LAYER_COMPUTING) {
-            link->elapsed_ns = wanted->elapsed_ns;
-            post_release(link, wanted->id);
-            forget_wanted(link, wanted);
-        }
+    if (wanted != NULL && wanted->released && wanted->state != TESSI_LAYER_COMPUTING) {
+        link->elapsed_ns = wanted->elapsed_ns;
+        post_release(link, wanted->id);
+        forget_wanted(link, wanted);
     }
 }
 
 static void take_refused(struct tessi_link *link, const struct tessi_msg_refused *refused)
 {
-    for (size_t i = 0; i < link->wanted_count; i++) {
+    for (size_t i = link->wanted_count; i-- > 0;) {
         if (link->wanted[i].request == refused->request) {
             fail_wanted(&link->wanted[i], known_status(refused->status), refused->text);
+            release_ended(link, &link->wanted[i]);
         }
     }
+    tessi_serve_refused(link, refused->request);
 }
 
 /* What the scheduler says about wanted layers; the lock is held. */
 static void take_news(struct tessi_link *link, const struct tessi_message *message)
 {
-    struct tessi_wanted *wanted;
+    struct tessi_wanted *wanted = NULL;
     if (message->type == TESSI_MSG_REFUSED) {
         take_refused(link, &message->as.refused);
     } else if (message->type == TESSI_MSG_PROGRESS) {
@@ -157,7 +161,7 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
             wanted->elapsed_ns = message->as.done.elapsed_ns;
         }
         if (wanted != NULL && wanted->released && link->settlers == 0) {
-            release_ended(link);
+            release_ended(link, wanted);
             return;
         }
     } else if (message->type == TESSI_MSG_FAILED) {
@@ -168,8 +172,13 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
     } else if (message->type == TESSI_MSG_STATUS_REPLY) {
         tessi_free(link->document);
         link->document = tessi_strdup(message->as.status_reply.json);
+    } else if (message->type == TESSI_MSG_DROP_LAYERS) { /* of our data, which nobody will ask for under these names */
+        for (size_t i = 0; i < message->as.drop_layers.ids.count; i++) {
+            tessi_serve_end(link, message->as.drop_layers.ids.items[i]);
+        }
+        return;
     }
-    release_ended(link);
+    release_ended(link, wanted);
     pthread_cond_broadcast(&link->changed);
 }
 
@@ -398,6 +407,7 @@ static void free_link(struct tessi_link *link)
         tessi_free(link->wanted[i].text);
     }
     tessi_free(link->wanted);
+    tessi_map_fini(&link->wanted_by_id);
     tessi_free(link->document);
     pthread_cond_destroy(&link->changed);
     pthread_mutex_destroy(&link->lock);
@@ -526,8 +536,17 @@ enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer 
         probe = (struct tessi_buffer){0};
         for (size_t i = 0; i < wanted_count; i++) {
             tessi_grow(&link->wanted, &link->wanted_capacity, link->wanted_count + 1, sizeof *link->wanted);
+            tessi_map_put(&link->wanted_by_id, id_key(wanted[i]), (uint32_t)link->wanted_count);
             link->wanted[link->wanted_count++] =
                 (struct tessi_wanted){.id = wanted[i], .request = message.as.submit.request};
+        }
+        for (size_t i = 0; i < layer_count; i++) {
+            uint32_t served = layers[i]->op == TESSI_OP_RECEIVE
+                                  ? tessi_map_get(&link->served_by_id, id_key(layers[i]->id))
+                                  : TESSI_MAP_NONE;
+            if (served != TESSI_MAP_NONE) {
+                link->served[served].request = message.as.submit.request;
+            }
         }
     }
     pthread_mutex_unlock(&link->lock);
@@ -570,6 +589,7 @@ void tessi_link_release_when_done(struct tessi_link *link, uint32_t id)
     struct tessi_wanted *wanted = find_wanted(link, id);
     bool under_way = wanted != NULL && wanted->state == TESSI_LAYER_COMPUTING;
     if (under_way) {
+        link->released_count += !wanted->released;
         wanted->released = true; /* the news that it is done wakes the I/O thread anyway */
     } else if (wanted != NULL) {
         link->elapsed_ns = wanted->elapsed_ns;
@@ -692,11 +712,7 @@ static enum tessi_status run_transfer(struct tessi_link *link, struct tessi_tran
 
 static bool is_settled(const struct tessi_link *link)
 {
-    bool settled = true;
-    for (size_t i = 0; i < link->wanted_count; i++) {
-        settled = settled && !link->wanted[i].released;
-    }
-    return settled || link->fatal.status != TESSI_OK;
+    return link->released_count == 0 || link->fatal.status != TESSI_OK;
 }
 
 int64_t tessi_link_settle(struct tessi_link *link)

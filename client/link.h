@@ -95,5 +95,7 @@ const void *tessi_blob_data(const struct tessi_blob *blob);
 void tessi_link_serve(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid, size_t element_bytes,
                       struct tessi_blob *blob);
 void tessi_link_unserve(struct tessi_link *link, uint32_t id);
+/* Until that, or until the scheduler has said that the layer is gone. */
+bool tessi_link_serves(struct tessi_link *link, uint32_t id);
 
 #endif

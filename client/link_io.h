@@ -25,6 +25,7 @@ struct tessi_mailbox { /* messages in order */
 
 struct tessi_served { /* one RECEIVE layer; guarded by the link's lock */
     uint32_t id;
+    uint32_t request; /* of its submission */
     size_t element_bytes;
     struct tessi_grid grid;  /* owned */
     struct tessi_blob *blob; /* referenced */
@@ -81,8 +82,11 @@ struct tessi_link {
     struct tessi_mailbox queued; /* for the scheduler, from callers */
     struct tessi_wanted *wanted;
     size_t wanted_count, wanted_capacity;
+    struct tessi_map wanted_by_id; /* → position */
+    size_t released_count;         /* of `wanted`: released */
     struct tessi_served *served;
     size_t served_count, served_capacity;
+    struct tessi_map served_by_id; /* → position */
     uint32_t next_request;
     uint32_t watchers; /* callers who wait and want to see progress */
     uint32_t settlers; /* callers who wait until no released layer is under way */
@@ -147,6 +151,9 @@ void tessi_remote_fini(struct tessi_link *link);
 void tessi_serve_pull(struct tessi_remote *peer, struct tessi_task task);
 void tessi_serve_flush(struct tessi_remote *peer);
 void tessi_serve_drop(struct tessi_remote *peer);
+/* The lock is held: the data of the layer, or of all of a submission, are not asked for any more. */
+void tessi_serve_end(struct tessi_link *link, uint32_t id);
+void tessi_serve_refused(struct tessi_link *link, uint32_t request);
 void tessi_serve_fini(struct tessi_link *link);
 
 /* ---- Transfers (transfer.c) ---- */

@@ -42,14 +42,16 @@ const void *tessi_blob_data(const struct tessi_blob *blob)
     return blob->data;
 }
 
+static struct tessi_map_key id_key(uint32_t id)
+{
+    return (struct tessi_map_key){0, id};
+}
+
+/* The lock is held. */
 static struct tessi_served *find_served(struct tessi_link *link, uint32_t id)
 {
-    for (size_t i = 0; i < link->served_count; i++) {
-        if (link->served[i].id == id) {
-            return &link->served[i];
-        }
-    }
-    return NULL;
+    uint32_t position = tessi_map_get(&link->served_by_id, id_key(id));
+    return position == TESSI_MAP_NONE ? NULL : &link->served[position];
 }
 
 void tessi_link_serve(struct tessi_link *link, uint32_t id, const struct tessi_grid *grid, size_t element_bytes,
@@ -57,6 +59,7 @@ void tessi_link_serve(struct tessi_link *link, uint32_t id, const struct tessi_g
 {
     pthread_mutex_lock(&link->lock);
     tessi_grow(&link->served, &link->served_capacity, link->served_count + 1, sizeof *link->served);
+    tessi_map_put(&link->served_by_id, id_key(id), (uint32_t)link->served_count);
     struct tessi_served *served = &link->served[link->served_count++];
     *served = (struct tessi_served){.id = id, .element_bytes = element_bytes, .blob = tessi_blob_ref(blob)};
     tessi_grid_copy(&served->grid, grid);
@@ -67,16 +70,41 @@ static void drop_served(struct tessi_link *link, struct tessi_served *served)
 {
     tessi_grid_fini(&served->grid);
     tessi_blob_unref(served->blob);
+    uint32_t id = served->id;
     *served = link->served[--link->served_count];
+    tessi_map_put(&link->served_by_id, id_key(served->id), (uint32_t)(served - link->served));
+    (void)tessi_map_remove(&link->served_by_id, id_key(id));
+}
+
+void tessi_serve_end(struct tessi_link *link, uint32_t id)
+{
+    struct tessi_served *served = find_served(link, id);
+    if (served != NULL) {
+        drop_served(link, served);
+    }
+}
+
+void tessi_serve_refused(struct tessi_link *link, uint32_t request)
+{
+    for (size_t i = link->served_count; i-- > 0;) {
+        if (link->served[i].request == request) {
+            drop_served(link, &link->served[i]);
+        }
+    }
+}
+
+bool tessi_link_serves(struct tessi_link *link, uint32_t id)
+{
+    pthread_mutex_lock(&link->lock);
+    bool serves = find_served(link, id) != NULL;
+    pthread_mutex_unlock(&link->lock);
+    return serves;
 }
 
 void tessi_link_unserve(struct tessi_link *link, uint32_t id)
 {
     pthread_mutex_lock(&link->lock);
-    struct tessi_served *served = find_served(link, id);
-    if (served != NULL) {
-        drop_served(link, served);
-    }
+    tessi_serve_end(link, id);
     pthread_mutex_unlock(&link->lock);
 }
 
@@ -86,6 +114,7 @@ void tessi_serve_fini(struct tessi_link *link)
         drop_served(link, &link->served[link->served_count - 1]);
     }
     tessi_free(link->served);
+    tessi_map_fini(&link->served_by_id);
 }
 
 /* A pull of data that have been released is dropped: the scheduler has told or will tell the worker so. */

@@ -4,6 +4,8 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
+#define SERVED_KEPT 128 /* names of a client's data that are remembered before it is looked which are needed */
+
 /* Whether the cluster has the node's blocks or is making them. */
 static bool is_held(const struct tess_session *session, const struct tessi_node *node)
 {
@@ -113,6 +115,16 @@ uint32_t tessi_plan_id(const struct tessi_plan *plan, const struct tessi_node *n
 static void serve(struct tess_session *session, struct tessi_node *node, uint32_t id)
 {
     tessi_link_serve(session->link, id, &node->layer->grid, tessi_dtype_size(node->layer->dtype), node->data);
+    if (node->served_count >= node->served_limit) { /* those that are not asked for any more are forgotten now and then */
+        uint32_t kept = 0;
+        for (size_t i = 0; i < node->served_count; i++) {
+            if (tessi_link_serves(session->link, node->served[i])) {
+                node->served[kept++] = node->served[i];
+            }
+        }
+        node->served_count = kept;
+        node->served_limit = 2 * (size_t)kept + SERVED_KEPT;
+    }
     tessi_grow(&node->served, &node->served_capacity, node->served_count + 1, sizeof *node->served);
     node->served[node->served_count++] = id;
 }
@@ -140,6 +152,11 @@ enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_p
     enum tessi_status status = wanted_count == 0
                                    ? TESSI_OK
                                    : tessi_link_submit(session->link, layers, layer_count, wanted, wanted_count, error);
+    for (size_t i = 0; i < plan->count && status != TESSI_OK; i++) {
+        if (plan->entries[i].layer != NULL && plan->entries[i].layer->op == TESSI_OP_RECEIVE) {
+            tessi_link_unserve(session->link, plan->entries[i].id);
+        }
+    }
     tessi_free(layers);
     tessi_free(wanted);
     return status;

@@ -18,6 +18,14 @@ struct sched_layer *layer_find(struct session *session, uint32_t id)
     return position == TESSI_MAP_NONE ? NULL : session->layers[position];
 }
 
+/* What the client may name in a submission: what it has asked for and not released. Other layers live only as long as
+ * those need them, so it cannot know whether they are there. */
+static struct sched_layer *layer_nameable(struct session *session, uint32_t id)
+{
+    struct sched_layer *layer = layer_find(session, id);
+    return layer != NULL && layer->handle ? layer : NULL;
+}
+
 /* Spans of few layers come in turns, so recent answers are kept. */
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, uint32_t id)
 {
@@ -41,14 +49,14 @@ static enum tessi_status check_inputs(struct session *session, struct tessi_laye
     }
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         const struct tessi_layer *input = NULL;
-        struct sched_layer *known = layer_find(session, layer->input[i].layer);
+        struct sched_layer *known = layer_nameable(session, layer->input[i].layer);
         for (size_t p = 0; p < position && known == NULL && input == NULL; p++) {
             input = layers[p]->id == layer->input[i].layer ? layers[p] : NULL;
         }
         input = known != NULL ? known->layer : layer->input[i].layer == layer->id ? layer : input;
         if (input == NULL || input->dtype != layer->input[i].dtype ||
             !tessi_grid_equal(&input->grid, &layer->input[i].grid)) {
-            return tessi_fail(error, TESSI_INVALID, "layer %u reads layer %u, which does not exist or differs in shape",
+            return tessi_fail(error, TESSI_INVALID, "layer %u reads layer %u, which is not held under that name or differs in shape",
                               layer->id, layer->input[i].layer);
         }
     }
@@ -164,7 +172,6 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
     added->page_count = (added->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
     added->pages = tessi_zalloc(added->page_count * sizeof *added->pages);
     added->rooms = &sched->page_rooms;
-    added->handle = true;
     added->submitted_ns = sched->now_ns;
     added->submission = submission;
     session->submissions[submission].layers++;
@@ -174,6 +181,7 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
         struct sched_layer *input = itself ? added : layer_find(session, layer->input[i].layer);
         added->inputs[i] = input;
         tessi_grow(&input->consumers, &input->consumer_capacity, input->consumer_count + 1, sizeof *input->consumers);
+        added->input_at[i] = input->consumer_count;
         input->consumers[input->consumer_count++] = (struct consumer){added, i};
     }
     tessi_grow(&session->layers, &session->layer_capacity, session->layer_count + 1, sizeof *session->layers);
@@ -220,6 +228,7 @@ static void watch(struct tessi_sched *sched, struct sched_layer *layer)
 static void want(struct tessi_sched *sched, struct sched_layer *layer)
 {
     watch(sched, layer);
+    layer->handle = true;
     if (layer->wanted) {
         return;
     }
@@ -279,7 +288,7 @@ static enum tessi_status check_submission(struct tessi_sched *sched, struct sess
         }
     }
     for (size_t w = 0; w < event->id_count; w++) {
-        bool found = layer_find(session, event->ids[w]) != NULL;
+        bool found = layer_nameable(session, event->ids[w]) != NULL;
         for (size_t i = 0; i < event->layer_count && !found; i++) {
             found = event->layers[i]->id == event->ids[w];
         }
@@ -288,6 +297,25 @@ static enum tessi_status check_submission(struct tessi_sched *sched, struct sess
         }
     }
     return check_fit(sched, session, event, error);
+}
+
+static bool read_by_others(const struct sched_layer *layer)
+{
+    size_t itself = 0;
+    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        itself += layer->inputs[i] == layer;
+    }
+    return layer->consumer_count > itself;
+}
+
+/* The layer goes at the end of the step, unless somebody names or reads it by then. */
+static void note_loose(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (!layer->handle && !layer->loose && !read_by_others(layer)) {
+        layer->loose = true;
+        tessi_grow(&sched->loose, &sched->loose_capacity, sched->loose_count + 1, sizeof *sched->loose);
+        sched->loose[sched->loose_count++] = layer;
+    }
 }
 
 void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
@@ -323,6 +351,9 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     for (size_t w = 0; w < event->id_count; w++) {
         want(sched, layer_find(session, event->ids[w]));
     }
+    for (size_t i = 0; i < event->layer_count; i++) {
+        note_loose(sched, added[i]); /* made for nobody */
+    }
     if (!pushed) { /* else the blocks say it */
         emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
     }
@@ -344,7 +375,7 @@ void release_handles(struct tessi_sched *sched, struct session *session, const u
         }
         unwant(sched, layer);
         layer->handle = false;
-        sched->sweep_due = true;
+        note_loose(sched, layer);
     }
 }
 
@@ -360,7 +391,6 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
             layer->failure = TESSI_CANCELLED;
             layer->failure_text = tessi_strdup("cancelled by its client");
         }
-        sched->sweep_due = true;
     }
 }
 
@@ -403,28 +433,40 @@ static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, u
     }
 }
 
-static void unlink_consumer(struct sched_layer *input, const struct sched_layer *reader)
+/* The last consumer takes its place. */
+static void unlink_input(struct sched_layer *reader, uint32_t number)
 {
-    size_t kept = 0;
-    for (size_t c = 0; c < input->consumer_count; c++) {
-        if (input->consumers[c].layer != reader) {
-            input->consumers[kept++] = input->consumers[c];
-        }
-    }
-    input->consumer_count = kept;
+    struct sched_layer *input = reader->inputs[number];
+    struct consumer *place = &input->consumers[reader->input_at[number]];
+    TESS_ASSERT(place->layer == reader && place->input == number);
+    *place = input->consumers[--input->consumer_count];
+    place->layer->input_at[place->input] = reader->input_at[number];
     if (input->place_consumer == reader) {
         input->place_consumer = NULL;
         input->placement = PLACE_REGIONS;
     }
 }
 
+/* A description that was to go out in this step is not sent any more. */
+static void take_back_description(struct outbox *out, const struct tessi_layer *layer)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < out->layer_count; i++) {
+        if (out->layers[i] != layer) {
+            out->layers[kept++] = out->layers[i];
+        }
+    }
+    out->layer_count = kept;
+}
+
 static void notify_drop(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t w = 0; w < sched->worker_count && w < layer->on_capacity; w++) {
         if ((layer->on[w].told || layer->on[w].reads) && sched->workers[w]->alive) {
-            tessi_grow(&sched->drops, &sched->drop_capacity, sched->drop_count + 1, sizeof *sched->drops);
-            sched->drops[sched->drop_count++] = (struct drop_notice){w, layer->session->id, layer->layer->id};
-            mark_dirty(sched->workers[w]);
+            struct outbox *out = outbox_of(sched->workers[w]);
+            take_back_description(out, layer->layer);
+            tessi_grow(&out->drops, &out->drop_capacity, out->drop_count + 1, sizeof *out->drops);
+            out->drops[out->drop_count++] = (struct drop_notice){layer->session->id, layer->layer->id};
         }
     }
 }
@@ -473,9 +515,30 @@ static void unwatch(struct tessi_sched *sched, const struct sched_layer *layer)
     sched->watched_count = kept;
 }
 
+/* A client that is asked for its data under a new name in each submission need not keep the old ones. It is told of
+ * many at once: each message wakes it up. */
+static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    struct session *session = layer->session;
+    if (layer->layer->op != TESSI_OP_RECEIVE || session->closing) {
+        return;
+    }
+    session->dropped[session->dropped_count++] = layer->layer->id;
+    if (session->dropped_count == CLIENT_DROPS) {
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DROP_LAYERS, session->id);
+        uint32_t *ids = step_memory(sched, sizeof session->dropped);
+        memcpy(ids, session->dropped, sizeof session->dropped);
+        action->session = session->id;
+        action->ids = ids;
+        action->id_count = CLIENT_DROPS;
+        session->dropped_count = 0;
+    }
+}
+
 static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     struct session *session = layer->session;
+    layer->loose = true; /* it has been: not again where it reads itself */
     unwant(sched, layer);
     bool itself = tessi_layer_reads_itself(layer->layer);
     for (uint64_t i = layer->tasks; i-- > 0;) { /* downwards: readers within the layer let go before what they read */
@@ -485,13 +548,15 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
         }
     }
     for (uint32_t i = 0; i < layer->layer->ninputs; i++) { /* before a page is opened and counts its readers */
-        unlink_consumer(layer->inputs[i], layer);
+        unlink_input(layer, i);
+        note_loose(sched, layer->inputs[i]);
     }
     settle(sched);
     collapse_pages(sched);
     unwatch(sched, layer);
     backlog_purge(sched, layer);
     notify_drop(sched, layer);
+    notify_client(sched, layer);
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
     session->submissions[layer->submission].layers--;
@@ -500,13 +565,18 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
     (void)tessi_map_remove(&session->layers_by_id, id_key(layer->layer->id));
     session->layers[position] = NULL;
+    session->layer_holes++;
     memset(sched->named, 0, sizeof sched->named);
     free_layer(layer);
 }
 
+/* When most places are empty: what this costs has been paid for by the layers that have gone. */
 static void compact(struct session *session)
 {
     size_t kept = 0;
+    if (session->layer_holes * 2 <= session->layer_count) {
+        return;
+    }
     for (size_t i = 0; i < session->layer_count; i++) {
         if (session->layers[i] != NULL) {
             session->layers[kept] = session->layers[i];
@@ -515,55 +585,35 @@ static void compact(struct session *session)
         }
     }
     session->layer_count = kept;
+    session->layer_holes = 0;
 }
 
-static bool read_by_others(const struct sched_layer *layer)
-{
-    for (size_t c = 0; c < layer->consumer_count; c++) {
-        if (layer->consumers[c].layer != layer) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Layers stand after their inputs, so one pass from the end finds all that nothing can reach. */
-static void sweep_session(struct tessi_sched *sched, struct session *session)
-{
-    size_t gone = 0;
-    for (size_t i = session->layer_count; i-- > 0;) {
-        struct sched_layer *layer = session->layers[i];
-        if (layer != NULL && !layer->handle && !read_by_others(layer)) {
-            destroy_layer(sched, layer);
-        }
-        gone += session->layers[i] == NULL;
-    }
-    if (gone > 0) {
-        compact(session);
-    }
-}
-
+/* Readers come before what they read: a layer is noted when the last that can reach it has gone. */
 void sweep_layers(struct tessi_sched *sched)
 {
-    if (!sched->sweep_due) {
-        return;
-    }
-    sched->sweep_due = false;
-    for (size_t s = 0; s < sched->session_count; s++) {
-        if (sched->sessions[s] != NULL) {
-            sweep_session(sched, sched->sessions[s]);
+    while (sched->loose_count > 0) {
+        struct sched_layer *layer = sched->loose[--sched->loose_count];
+        struct session *session = layer->session;
+        layer->loose = false;
+        if (!layer->handle && !read_by_others(layer)) {
+            destroy_layer(sched, layer);
+            compact(session);
         }
     }
 }
 
 void session_close(struct tessi_sched *sched, struct session *session)
 {
+    session->closing = true;
     for (size_t i = 0; i < session->layer_count; i++) {
-        unwant(sched, session->layers[i]);
-        session->layers[i]->handle = false;
+        if (session->layers[i] != NULL) {
+            unwant(sched, session->layers[i]);
+            session->layers[i]->handle = false;
+            note_loose(sched, session->layers[i]);
+        }
     }
     settle(sched);
-    sweep_session(sched, session);
+    sweep_layers(sched);
     TESS_ASSERT(session->layer_count == 0);
     lanes_fini(session);
     tessi_map_fini(&session->layers_by_id);

@@ -118,7 +118,9 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
-            lose_from_layer(sched, session->layers[l], worker->index);
+            if (session->layers[l] != NULL) {
+                lose_from_layer(sched, session->layers[l], worker->index);
+            }
         }
     }
     hand_over_elsewhere(sched, worker);

@@ -11,6 +11,7 @@
 
 #define SPANS_KEPT 256
 #define WORKERS_SIDE_BY_SIDE 8u
+#define DROPS_MAX 4096u /* in one message */
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
 #define PROGRESS_INTERVAL_NS INT64_C(100000000)
 
@@ -62,6 +63,7 @@ static void outbox_destroy(struct outbox *out)
     tessi_spans_fini(&out->take_over);
     tessi_spans_fini(&out->location);
     tessi_free(out->layers);
+    tessi_free(out->drops);
     tessi_free(out);
 }
 
@@ -106,7 +108,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_map_fini(&sched->history_by_kind);
     void *owned[] = {sched->workers,        sched->sessions,    sched->history,      sched->hungry,
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
-                     sched->watched,        sched->actions,     sched->drops,        sched->client_locations,
+                     sched->watched,        sched->actions,     sched->loose,        sched->client_locations,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
                      sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
@@ -503,7 +505,12 @@ static void empty_outbox(struct tessi_sched *sched, struct worker *worker)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         empty_spans(all[i]);
     }
-    out->layer_count = 0;
+    if (out->drop_capacity > SPANS_KEPT) {
+        tessi_free(out->drops);
+        out->drops = NULL;
+        out->drop_capacity = 0;
+    }
+    out->layer_count = out->drop_count = 0;
     tessi_grow(&sched->outboxes, &sched->outbox_capacity, sched->outbox_count + 1, sizeof *sched->outboxes);
     sched->outboxes[sched->outbox_count++] = out;
     worker->out = NULL;
@@ -519,15 +526,22 @@ static void send_spans(struct tessi_sched *sched, struct worker *worker, enum te
     }
 }
 
-static void send_drops(struct tessi_sched *sched, struct worker *worker)
+/* One message for those of a session that stand together. */
+static void send_drops(struct tessi_sched *sched, const struct worker *worker, const struct outbox *out)
 {
-    for (size_t i = 0; i < sched->drop_count; i++) {
-        if (sched->drops[i].worker == worker->index) {
-            struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DROP_LAYERS, worker->id);
-            action->session = sched->drops[i].session;
-            action->ids = take_copy(sched, &sched->drops[i].layer, sizeof sched->drops[i].layer);
-            action->id_count = 1;
+    for (size_t i = 0, end; i < out->drop_count; i = end) {
+        for (end = i + 1; end < out->drop_count && end - i < DROPS_MAX &&
+                          out->drops[end].session == out->drops[i].session;) {
+            end++;
         }
+        uint32_t *ids = step_memory(sched, (end - i) * sizeof *ids);
+        for (size_t d = i; d < end; d++) {
+            ids[d - i] = out->drops[d].layer;
+        }
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DROP_LAYERS, worker->id);
+        action->session = out->drops[i].session;
+        action->ids = ids;
+        action->id_count = end - i;
     }
 }
 
@@ -541,7 +555,7 @@ static void send_outbox(struct tessi_sched *sched, struct worker *worker, const 
         action->layer_count = out->layer_count;
     }
     send_spans(sched, worker, TESSI_SCHED_FREE, &out->free);
-    send_drops(sched, worker);
+    send_drops(sched, worker, out);
     send_spans(sched, worker, TESSI_SCHED_ADOPT, &out->adopt);
     send_spans(sched, worker, TESSI_SCHED_TAKE_OVER, &out->take_over);
     if (out->assign.count > 0) {
@@ -562,8 +576,6 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     worker->dirty = false;
     if (worker->alive && worker->out != NULL) {
         send_outbox(sched, worker, worker->out);
-    } else if (worker->alive) {
-        send_drops(sched, worker);
     }
     if (worker->out != NULL) {
         empty_outbox(sched, worker);
@@ -589,7 +601,6 @@ static void flush(struct tessi_sched *sched)
         flush_worker(sched, sched->workers[sched->dirty.items[i]]);
     }
     sched->dirty.count = 0;
-    sched->drop_count = 0;
     for (size_t i = 0; i < sched->client_location_count; i++) {
         struct client_location *location = &sched->client_locations[i];
         struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LOCATION, location->peer);

@@ -107,7 +107,7 @@ enum tessi_sched_action_kind {
     TESSI_SCHED_PEER_UP = 2,     /* to a worker or client: `worker` has joined; `info` says how to reach it */
     TESSI_SCHED_PEER_LOST = 3,   /* to a worker or client: `worker` is gone; to a worker: or the client of that id */
     TESSI_SCHED_LAYERS = 4,      /* to a worker: descriptions, before the first span that names them */
-    TESSI_SCHED_DROP_LAYERS = 5, /* to a worker: ids of `session` */
+    TESSI_SCHED_DROP_LAYERS = 5, /* to a worker: ids of `session`; to a client: layers of its data, now and then */
     TESSI_SCHED_ASSIGN = 6,      /* to a worker: spans, where */
     TESSI_SCHED_STEAL = 7,       /* to a worker: give up spans for span.worker */
     TESSI_SCHED_FREE = 8,        /* to a worker: forget spans */

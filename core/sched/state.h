@@ -12,6 +12,7 @@
 #define NAMED_LAYERS 16u
 #define PAGE_TASKS 4u /* one cache line; of deep graphs few tasks of a page are live at once */
 #define NO_WORKER UINT32_MAX
+#define CLIENT_DROPS 64u
 #define REGION_DEPTH_MAX 16 /* how far placement follows one layer to the next before it cuts regions anew */
 
 enum task_state {
@@ -97,6 +98,7 @@ struct sched_layer {
     struct tessi_layer *layer; /* owned */
     struct session *session;
     struct sched_layer *inputs[TESSI_INPUTS_MAX];
+    size_t input_at[TESSI_INPUTS_MAX]; /* where it stands among the input's consumers */
     struct consumer *consumers; /* owned */
     size_t consumer_count, consumer_capacity;
     uint64_t tasks;
@@ -104,7 +106,8 @@ struct sched_layer {
     struct page_rooms *rooms; /* the scheduler's */
     uint64_t page_count;
     uint32_t epoch_floor; /* no record of a page made again starts below this epoch */
-    bool handle;    /* the client can still name it */
+    bool handle;    /* the client can still name it: it has asked for it, and not released it */
+    bool loose;     /* in the list of those that may have to go */
     bool wanted;    /* its blocks are computed and held */
     bool gone; /* destroyed, but for its description */
     uint64_t held;  /* tasks HELD */
@@ -199,9 +202,10 @@ struct submission {
 struct session {
     uint32_t id;
     int64_t heard_ns;
+    bool closing; /* nothing more is said to it */
     struct tessi_map layers_by_id; /* → position in layers */
-    struct sched_layer **layers;   /* owned array; NULL holes go when layers are swept */
-    size_t layer_count, layer_capacity;
+    struct sched_layer **layers;   /* owned array, in order of submission, with NULL holes, of which there are fewer than layers */
+    size_t layer_count, layer_capacity, layer_holes;
     struct lane **lanes; /* lowest rank first, owned */
     size_t lane_count, lane_capacity;
     uint32_t turn;
@@ -209,6 +213,8 @@ struct session {
     size_t submission_count, submission_capacity;
     uint32_t submission_free; /* the first free place + 1; 0: none */
     uint64_t wanted_bytes;
+    uint32_t dropped[CLIENT_DROPS]; /* layers of its data that have gone, and that it has not been told of */
+    uint32_t dropped_count;
     int64_t starving_since_ns; /* has work and no worker is there; −1: not so */
     struct tessi_sched_session_stats stats;
 };
@@ -243,12 +249,18 @@ struct load { /* of a worker's processors, or of its devices: they work side by 
     uint64_t spare;   /* two cache lines */
 };
 
+struct drop_notice {
+    uint32_t session, layer;
+};
+
 /* What a step has for a worker. Few workers have one at a time, so they pass on the same few. */
 struct outbox {
     const struct tessi_layer **layers; /* owned array */
     size_t layer_count, layer_capacity;
     struct tessi_spans assign, where, free, steal, adopt, location, take_over;
     struct tessi_spans unassign; /* FREE of what was, or may have been, assigned earlier in this step */
+    struct drop_notice *drops; /* owned */
+    size_t drop_count, drop_capacity;
 };
 
 /* What every report reads and writes comes first, up to the load of the processors, a few lines of the processor's
@@ -333,11 +345,6 @@ struct processor { /* a kind of processor, or device */
     char name[TESSI_NAME_MAX];
     uint32_t workers; /* alive */
     bool device;
-};
-
-struct drop_notice {
-    uint32_t worker; /* index */
-    uint32_t session, layer;
 };
 
 struct page_ref {
@@ -430,14 +437,13 @@ struct tessi_sched {
     size_t note_count, note_capacity;
     struct tessi_sched_action *actions;
     size_t action_count, action_capacity;
-    struct drop_notice *drops;
-    size_t drop_count, drop_capacity;
     struct client_location *client_locations;
     size_t client_location_count, client_location_capacity;
     void **scratch; /* memory that actions of this step point to */
     size_t scratch_count, scratch_capacity;
     struct sched_layer *named[NAMED_LAYERS]; /* recent answers of layer_named, by id; NULL: none */
-    bool sweep_due; /* a handle or a layer has gone: others may follow */
+    struct sched_layer **loose; /* that nobody names or reads any more: gone at the end of the step */
+    size_t loose_count, loose_capacity;
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
     uint64_t bytes_moved, workers_left, blocks_handed;

@@ -27,6 +27,9 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
         const struct session *session = sched->sessions[s];
         for (size_t i = 0; session != NULL && i < session->layer_count; i++) {
             const struct sched_layer *layer = session->layers[i];
+            if (layer == NULL) {
+                continue;
+            }
             status->layers++;
             status->tasks_waiting += layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
         }

@@ -56,7 +56,7 @@ static void verify_resources(const struct tessi_sched *sched)
             const struct session *session = sched->sessions[s];
             for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
                 const struct sched_layer *layer = session->layers[l];
-                for (uint64_t i = 0; i < layer->tasks && layer->lane->demand.count > 0; i++) {
+                for (uint64_t i = 0; layer != NULL && i < layer->tasks && layer->lane->demand.count > 0; i++) {
                     const struct task_record *task = record_peek(layer, i);
                     if (task == NULL || task->state != TASK_ASSIGNED || task->owner != w ||
                         (task->flags & TASK_ADOPTING) != 0) {
@@ -102,6 +102,19 @@ static void verify_layer(const struct tessi_sched *sched, const struct sched_lay
         }
     }
     TESS_ASSERT(held == layer->held);
+}
+
+/* Somebody names it or reads it, and it and its inputs know of each other. */
+static void verify_reach(const struct sched_layer *layer)
+{
+    bool read = false;
+    for (size_t c = 0; c < layer->consumer_count; c++) {
+        const struct consumer *consumer = &layer->consumers[c];
+        TESS_ASSERT(consumer->layer->inputs[consumer->input] == layer);
+        TESS_ASSERT(consumer->layer->input_at[consumer->input] == c);
+        read = read || consumer->layer != layer;
+    }
+    TESS_ASSERT((layer->handle || read) && !layer->loose && (layer->handle || !layer->wanted));
 }
 
 /* An unassigned task that is needed waits in some backlog: nothing is forgotten. */
@@ -167,7 +180,7 @@ static void verify_submissions(const struct session *session)
         TESS_ASSERT(session->submissions[next - 1].layers == 0);
         free++;
     }
-    TESS_ASSERT(layers == session->layer_count && used + free == session->submission_count);
+    TESS_ASSERT(layers == session->layer_count - session->layer_holes && used + free == session->submission_count);
 }
 
 void tessi_sched_verify(const struct tessi_sched *sched)
@@ -178,8 +191,11 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
-            verify_layer(sched, session->layers[l], counts);
-            verify_waiting(session->layers[l]);
+            if (session->layers[l] != NULL) {
+                verify_reach(session->layers[l]);
+                verify_layer(sched, session->layers[l], counts);
+                verify_waiting(session->layers[l]);
+            }
         }
         if (session != NULL) {
             verify_submissions(session);

@@ -7,7 +7,7 @@ import unittest
 
 from cluster import BUILD, ROOT
 
-BENCHES = ("tasks", "dag", "chain", "submit", "stencil", "balance", "matmul", "scale", "handover", "transfer", "gpu", "all")
+BENCHES = ("tasks", "dag", "chain", "submit", "stencil", "balance", "matmul", "scale", "handover", "transfer", "loops", "gpu", "all")
 
 
 def bench(name, *options):

@@ -207,7 +207,7 @@ void sim_check_minds(struct sim_world *world)
         const struct session *session = world->sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             const struct sched_layer *layer = session->layers[l];
-            for (uint64_t i = 0; i < layer->tasks; i++) {
+            for (uint64_t i = 0; layer != NULL && i < layer->tasks; i++) {
                 const struct task_record *record = record_peek(layer, i);
                 bool adopting = record != NULL && (record->flags & TASK_ADOPTING) != 0;
                 bool assigned = record != NULL && record->state == TASK_ASSIGNED && !adopting;

@@ -115,7 +115,9 @@ void sim_dump(const struct sim_world *world)
     for (size_t s = 0; s < world->sched->session_count; s++) {
         const struct session *session = world->sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
-            dump_records(world, session->layers[l]);
+            if (session->layers[l] != NULL) {
+                dump_records(world, session->layers[l]);
+            }
         }
         if (session != NULL) {
             for (size_t l = 0; l < session->lane_count; l++) {

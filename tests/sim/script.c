@@ -296,6 +296,9 @@ static void write_submission(struct writer *writer)
             want(writer, &submission, l);
         }
     }
+    for (uint32_t l = submission.first; l < submission.first + submission.count; l++) {
+        writer->graph->layers[l - 1].released = !is_wanted(writer, l); /* what nobody asked for has no name later */
+    }
     uint32_t older = 1 + random_below(random, submission.first);
     if (random_chance(random, 25) && older < submission.first && !writer->graph->layers[older - 1].released) {
         push(writer, SIM_OP_AWAIT, 0);
