@@ -126,15 +126,14 @@ int64_t tessi_node_elements(const struct tessi_node *node)
 
 void tessi_layer_set_input(struct tessi_layer *layer, uint32_t i, const struct tessi_node *node)
 {
-    struct tessi_input *input = &layer->input[i];
-    TESS_ASSERT(i < TESSI_INPUTS_MAX);
+    TESS_ASSERT(i == layer->ninputs);
+    struct tessi_input *input = tessi_layer_add_input(layer);
     input->dtype = node->layer->dtype;
     tessi_grid_copy(&input->grid, &node->layer->grid);
     input->rules.ndim = input->grid.ndim;
     for (uint32_t d = 0; d < input->grid.ndim; d++) {
         input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d};
     }
-    layer->ninputs = layer->ninputs > i ? layer->ninputs : i + 1;
 }
 
 /* ——— handles ——— */

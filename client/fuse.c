@@ -101,11 +101,11 @@ static struct tessi_layer *fused_layer(const struct tessi_plan_entry *reader, co
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, reader->layer->dtype);
     tessi_grid_copy(&layer->grid, &reader->layer->grid);
     layer->wishes = reader->layer->wishes;
-    layer->ninputs = fused->ninputs;
     for (uint32_t i = 0; i < fused->ninputs; i++) {
-        layer->input[i] = *fused->input[i];
-        tessi_grid_copy(&layer->input[i].grid, &fused->input[i]->grid);
-        tessi_rules_copy(&layer->input[i].rules, &fused->input[i]->rules);
+        struct tessi_input *input = tessi_layer_add_input(layer);
+        *input = *fused->input[i];
+        tessi_grid_copy(&input->grid, &fused->input[i]->grid);
+        tessi_rules_copy(&input->rules, &fused->input[i]->rules);
     }
     struct tessi_program *program = &layer->as.program;
     program->count = fused->count;

@@ -13,6 +13,16 @@ struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi
     return layer;
 }
 
+struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer)
+{
+    TESS_ASSERT(layer->ninputs == layer->input_room && layer->ninputs < TESSI_INPUTS_MAX);
+    layer->input = tessi_realloc(layer->input, (layer->ninputs + 1) * sizeof *layer->input);
+    layer->input_room++;
+    struct tessi_input *input = &layer->input[layer->ninputs++];
+    *input = (struct tessi_input){0};
+    return input;
+}
+
 static void copy_program(struct tessi_program *to, const struct tessi_program *from)
 {
     to->code = tessi_memdup(from->code, from->count * sizeof *from->code);
@@ -23,6 +33,8 @@ struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
 {
     struct tessi_layer *copy = tessi_memdup(layer, sizeof *layer);
     tessi_grid_copy(&copy->grid, &layer->grid);
+    copy->input = layer->ninputs == 0 ? NULL : tessi_memdup(layer->input, layer->ninputs * sizeof *layer->input);
+    copy->input_room = layer->ninputs;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         tessi_grid_copy(&copy->input[i].grid, &layer->input[i].grid);
         tessi_rules_copy(&copy->input[i].rules, &layer->input[i].rules);
@@ -42,11 +54,11 @@ void tessi_layer_destroy(struct tessi_layer *layer)
         return;
     }
     tessi_grid_fini(&layer->grid);
-    /* Every slot, not the first ninputs ones: a decoder may have filled some before it failed. */
-    for (uint32_t i = 0; i < TESSI_INPUTS_MAX; i++) {
+    for (uint32_t i = 0; i < layer->input_room; i++) { /* ninputs may be anything where a check has failed */
         tessi_grid_fini(&layer->input[i].grid);
         tessi_rules_fini(&layer->input[i].rules);
     }
+    tessi_free(layer->input);
     if (layer->op == TESSI_OP_READ_NPY) {
         tessi_free(layer->as.npy.path);
     }

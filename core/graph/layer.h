@@ -56,7 +56,8 @@ struct tessi_layer {
     enum tessi_dtype dtype; /* of the output */
     struct tessi_grid grid; /* of the output: one task a block; owned */
     uint32_t ninputs;
-    struct tessi_input input[TESSI_INPUTS_MAX];
+    uint32_t input_room; /* so many are there to be freed */
+    struct tessi_input *input; /* ninputs, owned: see tessi_layer_add_input */
     struct tessi_wishes wishes;
     bool push; /* its client waits for the blocks: small ones are sent there as soon as they are made */
     union {
@@ -120,6 +121,8 @@ struct tessi_step {
 struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi_op op, enum tessi_dtype dtype);
 struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer);
 void tessi_layer_destroy(struct tessi_layer *layer); /* NULL is allowed */
+/* One input more, zeroed. Those that were there may move: what many layers take is most of what a client keeps. */
+struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer);
 
 /* Everything a layer from outside must satisfy before any other function may see it: known op
  * and dtypes, grids, rules, parameters, agreement of shapes. */

@@ -508,9 +508,8 @@ static bool unpack_body(struct tessi_scan *scan, struct tessi_layer *layer)
     if (inputs > TESSI_INPUTS_MAX) {
         return tessi_scan_fail(scan, "a layer of too many inputs");
     }
-    layer->ninputs = inputs;
     for (uint32_t i = 0; i < inputs; i++) {
-        if (!unpack_input(scan, &layer->input[i])) {
+        if (!unpack_input(scan, tessi_layer_add_input(layer))) {
             return false;
         }
     }

@@ -171,8 +171,8 @@ static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum te
     uint32_t n = 0;
     (void)whole_input(layer, dtype, &SHAPE(30, 70), (int64_t[]){13, 40});
     struct tessi_input *row = whole_input(layer, other, &SHAPE(1, 70), (int64_t[]){1, 40});
-    struct tessi_input *column = whole_input(layer, dtype, &SHAPE(30, 1), (int64_t[]){13, 1});
     row->rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
+    struct tessi_input *column = whole_input(layer, dtype, &SHAPE(30, 1), (int64_t[]){13, 1});
     column->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
     constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
     for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
@@ -280,9 +280,9 @@ static void compare_product_of(struct bench *bench, enum tessi_dtype from, enum 
         int64_t a_chunk[2] = {ta ? of->k_chunk_a : of->m_chunk, ta ? of->m_chunk : of->k_chunk_a};
         int64_t b_chunk[2] = {tb ? of->n_chunk : of->k_chunk_b, tb ? of->k_chunk_b : of->n_chunk};
         struct tessi_input *left = whole_input(layer, from, &a, a_chunk);
-        struct tessi_input *right = whole_input(layer, from, &b, b_chunk);
         left->rules.rule[ta ? 1 : 0] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0};
         left->rules.rule[ta ? 0 : 1] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
+        struct tessi_input *right = whole_input(layer, from, &b, b_chunk);
         right->rules.rule[tb ? 0 : 1] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1};
         right->rules.rule[tb ? 1 : 0] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
         layer->as.matmul.transpose_a = ta;

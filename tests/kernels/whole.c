@@ -61,7 +61,7 @@ struct tessi_layer *whole_layer(enum tessi_op op, enum tessi_dtype dtype, const 
 struct tessi_input *whole_input(struct tessi_layer *layer, enum tessi_dtype dtype, const struct tessi_shape *shape,
                                 const int64_t *chunk)
 {
-    struct tessi_input *input = &layer->input[layer->ninputs++];
+    struct tessi_input *input = tessi_layer_add_input(layer);
     int64_t one_chunk[TESSI_NDIM_MAX];
     input->layer = layer->ninputs + 100;
     input->dtype = dtype;

@@ -126,7 +126,7 @@ static struct tessi_layer *begin(struct maker *maker, enum tessi_op op)
 
 static void bind(struct tessi_layer *layer, const struct tessi_layer *input)
 {
-    struct tessi_input *slot = &layer->input[layer->ninputs++];
+    struct tessi_input *slot = tessi_layer_add_input(layer);
     slot->layer = input->id;
     slot->dtype = input->dtype;
     slot->rules.ndim = input->grid.ndim;
@@ -229,8 +229,8 @@ static bool broadcasts(const struct tessi_layer *input, const struct tessi_grid 
 static void bind_broadcast(struct tessi_layer *layer, const struct tessi_layer *input)
 {
     uint32_t missing = layer->grid.ndim - input->grid.ndim;
-    struct tessi_rule *rules = layer->input[layer->ninputs].rules.rule;
     bind(layer, input);
+    struct tessi_rule *rules = layer->input[layer->ninputs - 1].rules.rule;
     for (uint32_t d = 0; d < input->grid.ndim; d++) {
         bool same = tessi_axis_equal(&input->grid.axis[d], &layer->grid.axis[d + missing]);
         rules[d] = same ? (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d + missing}
@@ -327,8 +327,8 @@ static const struct tessi_layer *make_fold(struct maker *maker, const struct tes
                                            int64_t group, bool keep)
 {
     struct tessi_layer *layer = begin(maker, TESSI_OP_REDUCE);
-    struct tessi_rule *rules = layer->input[0].rules.rule;
     bind(layer, input);
+    struct tessi_rule *rules = layer->input[0].rules.rule;
     layer->as.reduce.fold = TESSI_FOLD_SUM;
     layer->as.reduce.axes = axes;
     layer->as.reduce.keepdims = keep;

@@ -18,8 +18,8 @@ struct tessi_layer *layer_of(enum tessi_op op, enum tessi_dtype dtype)
 
 struct tessi_input *add_input(struct tessi_layer *layer, enum tessi_dtype dtype, uint32_t ndim)
 {
-    struct tessi_input *input = &layer->input[layer->ninputs];
-    input->layer = layer->ninputs++;
+    struct tessi_input *input = tessi_layer_add_input(layer);
+    input->layer = layer->ninputs - 1;
     input->dtype = dtype;
     input->grid.ndim = ndim;
     input->rules.ndim = ndim;

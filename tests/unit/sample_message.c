@@ -37,24 +37,23 @@ static struct tessi_scalar sample_scalar(struct sample *sample, enum tessi_dtype
 }
 
 /* Give input `i` the output's grid and identity rules. */
-static void identity_input(struct tessi_layer *layer, uint32_t i, enum tessi_dtype dtype)
+static void identity_input(struct tessi_layer *layer, enum tessi_dtype dtype)
 {
-    struct tessi_input *input = &layer->input[i];
-    input->layer = layer->id + 1 + i;
+    struct tessi_input *input = tessi_layer_add_input(layer);
+    input->layer = layer->id + layer->ninputs;
     input->dtype = dtype;
     tessi_grid_copy(&input->grid, &layer->grid);
     input->rules.ndim = layer->grid.ndim;
     for (uint32_t d = 0; d < layer->grid.ndim; d++) {
         input->rules.rule[d] = same(d);
     }
-    layer->ninputs = i + 1;
 }
 
 static void fill_elementwise(struct sample *sample, struct tessi_layer *layer)
 {
     struct tessi_program *program = &layer->as.program;
-    identity_input(layer, 0, TESSI_F64);
-    identity_input(layer, 1, TESSI_I32);
+    identity_input(layer, TESSI_F64);
+    identity_input(layer, TESSI_I32);
     program->nconstants = 3;
     program->constants = tessi_zalloc(3 * sizeof *program->constants);
     program->constants[0] = sample_scalar(sample, TESSI_F64);
@@ -69,7 +68,7 @@ static void fill_elementwise(struct sample *sample, struct tessi_layer *layer)
 
 static void fill_reduce(struct tessi_layer *layer)
 {
-    identity_input(layer, 0, TESSI_F64);
+    identity_input(layer, TESSI_F64);
     layer->as.reduce.fold = TESSI_FOLD_SUM;
     layer->as.reduce.axes = 1u << (layer->grid.ndim - 1);
     layer->input[0].rules.rule[layer->grid.ndim - 1] = (struct tessi_rule){.kind = TESSI_RULE_ALL};
@@ -79,9 +78,8 @@ static void fill_reduce(struct tessi_layer *layer)
 
 static void fill_transpose(struct tessi_layer *layer)
 {
-    struct tessi_input *input = &layer->input[0];
+    struct tessi_input *input = tessi_layer_add_input(layer);
     uint32_t ndim = layer->grid.ndim;
-    layer->ninputs = 1;
     input->layer = layer->id + 1;
     input->dtype = TESSI_F64;
     input->grid.ndim = input->rules.ndim = ndim;
@@ -95,8 +93,7 @@ static void fill_transpose(struct tessi_layer *layer)
 
 static void fill_regrid(struct sample *sample, struct tessi_layer *layer)
 {
-    struct tessi_input *input = &layer->input[0];
-    layer->ninputs = 1;
+    struct tessi_input *input = tessi_layer_add_input(layer);
     input->layer = layer->id + 1;
     input->dtype = TESSI_F64;
     input->grid.ndim = input->rules.ndim = layer->grid.ndim;
@@ -113,13 +110,12 @@ static void fill_regrid(struct sample *sample, struct tessi_layer *layer)
 static void fill_matmul(struct sample *sample, struct tessi_layer *layer)
 {
     int64_t k = sample_between(sample, 1, 40);
-    layer->ninputs = 2;
     layer->as.matmul.segment = k;
     layer->as.matmul.transpose_b = true;
     layer->dtype = TESSI_F32;
     layer->as.matmul.compute = (enum tessi_compute)sample_between(sample, 0, TESSI_COMPUTE_COUNT - 1);
     for (uint32_t i = 0; i < 2; i++) {
-        struct tessi_input *input = &layer->input[i];
+        struct tessi_input *input = tessi_layer_add_input(layer);
         input->layer = layer->id + 1 + i;
         input->dtype = layer->dtype;
         input->grid.ndim = input->rules.ndim = 2;
@@ -137,7 +133,7 @@ static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
     uint64_t tasks = layer->grid.axis[0].count;
     struct tessi_table *table = tessi_zalloc(sizeof *table);
     bool itself = sample_next(sample) % 2 == 0;
-    identity_input(layer, 0, TESSI_F64);
+    identity_input(layer, TESSI_F64);
     layer->input[0].layer = itself ? layer->id : layer->input[0].layer;
     layer->input[0].rules.table = table;
     layer->input[0].rules.ndim = 0;

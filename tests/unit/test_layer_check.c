@@ -280,8 +280,8 @@ static void test_check_refuses_the_others(void **state)
 {
     (void)state;
     REFUSE(good_opaque(64), layer->input[0].grid.axis[0] = tessi_axis_regular(65, 1), "more than 64");
-    REFUSE(good_opaque(40), (tessi_grid_copy(&add_input(layer, TESSI_U64, 1)->grid, &layer->input[0].grid),
-                             layer->input[1].rules.rule[0].kind = TESSI_RULE_ALL),
+    REFUSE(good_opaque(40), (add_input(layer, TESSI_U64, 1)->rules.rule[0].kind = TESSI_RULE_ALL,
+                             tessi_grid_copy(&layer->input[1].grid, &layer->input[0].grid)),
            "more than 64");
     REFUSE(good_opaque(4), layer->as.opaque.nanoseconds = UINT64_MAX, "day");
     REFUSE(good_opaque(4), layer->input[0].dtype = (enum tessi_dtype)99, "element type");
@@ -304,7 +304,8 @@ static void change_something(struct sample *sample, struct tessi_layer *layer)
 {
     static const int64_t values[] = {0, 1, 2, 3, -1, 7, INT32_MAX, INT64_MAX, INT64_MIN, INT64_C(1) << 32};
     int64_t value = values[sample_next(sample) % (sizeof values / sizeof values[0])];
-    struct tessi_input *input = &layer->input[layer->ninputs > 0 ? sample_next(sample) % layer->ninputs : 0];
+    struct tessi_input none = {0};
+    struct tessi_input *input = layer->ninputs > 0 ? &layer->input[sample_next(sample) % layer->ninputs] : &none;
     uint32_t d = (uint32_t)sample_between(sample, 0, 2);
     switch (sample_next(sample) % 12) {
     case 0:

@@ -108,9 +108,8 @@ static uint64_t compare_all_pairs(const struct tessi_map_rules *rules, const str
                                   const struct tessi_grid *out)
 {
     uint64_t reads = 0;
-    struct tessi_layer layer = {.grid = *out, .ninputs = 1};
-    layer.input[0].grid = *in;
-    layer.input[0].rules = *rules;
+    struct tessi_input input = {.grid = *in, .rules = *rules};
+    struct tessi_layer layer = {.grid = *out, .ninputs = 1, .input = &input};
     for (uint64_t t = 0; t < tessi_grid_blocks(out); t++) {
         uint64_t to[TESSI_NDIM_MAX] = {0};
         struct tessi_box inputs;
