@@ -362,6 +362,17 @@ int64_t tess_array_chunk(const tess_array *array, uint32_t axis, uint64_t positi
     return tessi_axis_hi(along, position) - tessi_axis_lo(along, position);
 }
 
+uint32_t tess_array_id(const tess_array *array)
+{
+    if (array == NULL || array->node == NULL) {
+        return 0;
+    }
+    pthread_mutex_lock(&array->session->lock);
+    uint32_t id = array->node->held != 0 ? array->node->held : array->node->pending;
+    pthread_mutex_unlock(&array->session->lock);
+    return id;
+}
+
 const char *tess_status_text(tess_status status)
 {
     return tessi_status_text((enum tessi_status)status);

@@ -89,6 +89,10 @@ enum tessi_status tessi_chunks_choose(const struct tess_session *session, const 
 enum tessi_status tessi_shape_from_user(const tess_shape *shape, struct tessi_shape *out, struct tessi_error *error);
 enum tessi_status tessi_dtype_from_user(tess_dtype dtype, enum tessi_dtype *out, struct tessi_error *error);
 
+/* Whether `value` is a number of an integer dtype; it as a scalar of the dtype's kind, which it is one of. */
+bool tessi_scalar_is_integer(enum tessi_dtype dtype, double value);
+struct tessi_scalar tessi_scalar_of(enum tessi_dtype dtype, double value);
+
 /* Operations on nodes that several functions of the library are made of. Each returns a new reference, NULL with
  * `error` on failure; the operands stay the caller's. */
 struct tessi_node *tessi_node_astype(struct tessi_node *a, enum tessi_dtype dtype, struct tessi_error *error);

@@ -28,7 +28,9 @@ enum tessi_status tessi_shape_from_user(const tess_shape *shape, struct tessi_sh
     }
     int64_t elements;
     if (!tessi_shape_elements(out, &elements) || elements > INT64_MAX / 16) {
-        return tessi_fail(error, TESSI_TOO_BIG, "an array of this shape has more bytes than 64 bits can count");
+        return tessi_fail(error, TESSI_TOO_BIG,
+                          "an array of this shape has more elements than the %" PRId64 " that an array may have",
+                          INT64_MAX / 16);
     }
     return TESSI_OK;
 }

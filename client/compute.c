@@ -16,10 +16,10 @@
 static tess_status failed(struct tess_session *session, const char *operation, struct tessi_error *error)
 {
     tessi_error_prefix(error, "%s", operation);
-    return tessi_session_note(session, error);
+    return tessi_session_fail(session, error);
 }
 
-/* Whether something can be computed of the array; the poison has been noted already. */
+/* Whether something can be computed of the array. */
 static enum tessi_status check_array(const struct tess_array *array, struct tessi_error *error)
 {
     if (array == NULL || array->session == NULL) {
@@ -39,7 +39,7 @@ static tess_status begin(const char *operation, const struct tess_array *array, 
         return TESS_OK;
     }
     if (array == NULL || array->node == NULL) {
-        return (tess_status)status;
+        return tessi_session_fail(array != NULL ? array->session : NULL, error);
     }
     return failed(array->session, operation, error);
 }
@@ -300,13 +300,16 @@ tess_status tess_read_scalar(tess_array *array, double *value)
 {
     struct tessi_error error = {0};
     double number[2] = {NAN, 0.0};
-    if (value == NULL) {
-        return TESS_INVALID;
+    if (value != NULL) {
+        *value = NAN;
     }
-    *value = NAN;
     tess_status status = begin(__func__, array, &error);
     if (status != TESS_OK) {
         return status;
+    }
+    if (value == NULL) {
+        tessi_fail(&error, TESSI_INVALID, "value is NULL: give a place for the number");
+        return failed(array->session, __func__, &error);
     }
     if (tessi_node_elements(array->node) != 1) {
         tessi_fail(&error, TESSI_INVALID, "the array has %" PRId64 " elements: reduce it to one, or use tess_read",

@@ -8,6 +8,8 @@
 #include "client/npy_io.h"
 #include "core/base/alloc.h"
 
+#define ARANGE_MOST 0x1p53 /* elements of an arange: their numbers are f64 */
+
 /* The layer of a generator with its grid; NULL with `error` for arguments that cannot be. */
 static struct tessi_layer *generator(const struct tess_session *session, enum tessi_op op, const tess_shape *shape,
                                      tess_dtype dtype, const tess_shape *chunks, struct tessi_error *error)
@@ -37,23 +39,40 @@ static double integer_limit(enum tessi_dtype dtype)
     return ldexp(1.0, bits);
 }
 
+bool tessi_scalar_is_integer(enum tessi_dtype dtype, double value)
+{
+    if (!is_integer(dtype)) {
+        return false;
+    }
+    double limit = integer_limit(dtype);
+    bool is_signed = tessi_dtype_kind(dtype) == TESSI_KIND_SIGNED;
+    return value < limit && value >= (is_signed ? -limit : 0.0) && value == floor(value);
+}
+
+struct tessi_scalar tessi_scalar_of(enum tessi_dtype dtype, double value)
+{
+    switch (tessi_dtype_kind(dtype)) {
+    case TESSI_KIND_BOOLEAN:
+        return (struct tessi_scalar){.dtype = TESSI_BOOL, .as.u = value != 0.0 ? 1 : 0};
+    case TESSI_KIND_SIGNED:
+        return (struct tessi_scalar){.dtype = TESSI_I64, .as.i = (int64_t)value};
+    case TESSI_KIND_UNSIGNED:
+        return (struct tessi_scalar){.dtype = TESSI_U64, .as.u = (uint64_t)value};
+    case TESSI_KIND_FLOAT:
+    case TESSI_KIND_COMPLEX:
+        break;
+    }
+    return (struct tessi_scalar){.dtype = TESSI_F64, .as.f = value};
+}
+
 static enum tessi_status scalar_for(enum tessi_dtype dtype, double value, const char *what, struct tessi_scalar *scalar,
                                     struct tessi_error *error)
 {
-    if (!is_integer(dtype)) {
-        bool boolean = tessi_dtype_kind(dtype) == TESSI_KIND_BOOLEAN;
-        *scalar = boolean ? (struct tessi_scalar){.dtype = TESSI_BOOL, .as.u = value != 0.0 ? 1 : 0}
-                          : (struct tessi_scalar){.dtype = TESSI_F64, .as.f = value};
-        return TESSI_OK;
-    }
-    bool is_signed = tessi_dtype_kind(dtype) == TESSI_KIND_SIGNED;
-    double limit = integer_limit(dtype);
-    if (!(value < limit && value >= (is_signed ? -limit : 0.0)) || value != floor(value)) {
+    if (is_integer(dtype) && !tessi_scalar_is_integer(dtype, value)) {
         return tessi_fail(error, TESSI_INVALID, "%s %g is not a number of dtype %s: choose a float dtype", what, value,
                           tessi_dtype_name(dtype));
     }
-    *scalar = is_signed ? (struct tessi_scalar){.dtype = TESSI_I64, .as.i = (int64_t)value}
-                        : (struct tessi_scalar){.dtype = TESSI_U64, .as.u = (uint64_t)value};
+    *scalar = tessi_scalar_of(dtype, value);
     return TESSI_OK;
 }
 
@@ -120,7 +139,12 @@ tess_array *tess_arange(tess_session *session, double start, double stop, double
         return refused;
     }
     double length = ceil((stop - start) / step);
-    if (!isfinite(length) || length > 9e15) {
+    if (isfinite(length) && length > ARANGE_MOST) {
+        return tessi_array_poison(session, __func__, TESSI_TOO_BIG,
+                                  "%g to %g by %g has %g elements: at most %g can be told apart by their numbers", start,
+                                  stop, step, length, ARANGE_MOST);
+    }
+    if (!isfinite(length)) {
         return tessi_array_poison(session, __func__, TESSI_INVALID,
                                   "%g to %g by %g has no length: give finite limits and a step that is not 0", start,
                                   stop, step);

@@ -41,7 +41,7 @@ struct tessi_node *tessi_node_scalar_op(struct tessi_node *a, enum tessi_ewise o
                                         double number, struct tessi_error *error)
 {
     struct tessi_instruction code = {.op = op, .dtype = dtype, .a = 0, .b = 1};
-    struct tessi_scalar constant = {.dtype = TESSI_F64, .as.f = number};
+    struct tessi_scalar constant = tessi_scalar_of(dtype, number);
     return unary(a, &code, 1, &constant, 1, error);
 }
 
@@ -164,14 +164,17 @@ tess_array *tess_divide(tess_array *a, tess_array *b)
     return binary(__func__, a, b, TESSI_EWISE_DIVIDE, true);
 }
 
+/* A whole number that an array of integers can hold is one of its own, as a Python int is in NumPy. */
 static struct tess_array *with_scalar(const char *operation, struct tess_array *a, double b, enum tessi_ewise op)
 {
     struct tess_array *refused = tessi_array_refuse(operation, a, a);
     if (refused != NULL) {
         return refused;
     }
+    enum tessi_dtype dtype = a->node->layer->dtype;
+    bool integer = op != TESSI_EWISE_DIVIDE && tessi_scalar_is_integer(dtype, b);
     struct tessi_error error = {0};
-    struct tessi_node *node = tessi_node_scalar_op(a->node, op, tessi_dtype_inexact(a->node->layer->dtype), b, &error);
+    struct tessi_node *node = tessi_node_scalar_op(a->node, op, integer ? dtype : tessi_dtype_inexact(dtype), b, &error);
     return tessi_array_finish(a->session, operation, node, &error);
 }
 

@@ -32,7 +32,7 @@ tess_status tess_session_schedule(tess_session *session, const tess_compute_opti
     }
     if (read_options(options, &wishes, &error) != TESSI_OK) {
         tessi_error_prefix(&error, "%s", __func__);
-        return tessi_session_note(session, &error);
+        return tessi_session_fail(session, &error);
     }
     session->wishes = wishes;
     return TESS_OK;
@@ -46,11 +46,12 @@ tess_status tess_schedule(tess_array *array, const tess_compute_options *options
         return TESS_INVALID;
     }
     if (array->node == NULL) {
-        return (tess_status)array->status;
+        tessi_fail(&error, array->status, "%s", array->text);
+        return tessi_session_fail(array->session, &error);
     }
     if (read_options(options, &wishes, &error) != TESSI_OK) {
         tessi_error_prefix(&error, "%s", __func__);
-        return tessi_session_note(array->session, &error);
+        return tessi_session_fail(array->session, &error);
     }
     array->node->layer->wishes = wishes;
     array->node->scheduled = options != NULL;

@@ -3,6 +3,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,10 +32,17 @@ struct tess_session *tessi_session_create(void)
     return session;
 }
 
-tess_status tessi_session_note(struct tess_session *session, const struct tessi_error *error)
+void tessi_session_note(struct tess_session *session, const struct tessi_error *error)
 {
-    if (session != NULL && session->first.status == TESSI_OK) {
-        session->first = *error;
+    if (session->kept.status == TESSI_OK) {
+        session->kept = *error;
+    }
+}
+
+tess_status tessi_session_fail(struct tess_session *session, const struct tessi_error *error)
+{
+    if (session != NULL) {
+        session->kept = *error;
     }
     return (tess_status)error->status;
 }
@@ -77,16 +85,28 @@ static enum tessi_status open_embedded(struct tess_session *session, const tess_
     return status;
 }
 
+static const char *from_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != 0 ? value : NULL;
+}
+
 static enum tessi_status connect_session(struct tess_session *session, const char *address,
                                          const tess_session_options *options, struct tessi_error *error)
 {
     enum tessi_status status;
+    address = address != NULL ? address : from_environment("TESSERA_SCHEDULER");
+    address = address != NULL && strcmp(address, TESS_EMBEDDED) == 0 ? NULL : address;
+    const char *keys_dir = options->keys_dir;
+    if (address != NULL && keys_dir == NULL) {
+        keys_dir = from_environment("TESSERA_KEYS");
+    }
     char name[64];
     snprintf(name, sizeof name, "%.40s-%ld", program_invocation_short_name, (long)getpid());
     if (options->chunk_bytes != 0) {
         session->chunk_bytes = options->chunk_bytes;
     }
-    TESSI_TRY(tessi_net_create(options->keys_dir, &session->net, error));
+    TESSI_TRY(tessi_net_create(keys_dir, &session->net, error));
     if (address == NULL) {
         TESSI_TRY(open_embedded(session, options, &address, error));
     }
@@ -140,14 +160,19 @@ void tess_session_close(tess_session *session)
     tessi_free(session);
 }
 
+uint32_t tess_session_id(const tess_session *session)
+{
+    return session == NULL || session->link == NULL ? 0 : tessi_link_id(session->link);
+}
+
 tess_status tess_session_status(const tess_session *session)
 {
-    return session == NULL ? TESS_INVALID : (tess_status)session->first.status;
+    return session == NULL ? TESS_INVALID : (tess_status)session->kept.status;
 }
 
 const char *tess_session_error(const tess_session *session)
 {
-    return session == NULL ? "there is no session: open one with tess_session_open" : session->first.text;
+    return session == NULL ? "there is no session: open one with tess_session_open" : session->kept.text;
 }
 
 void tess_session_clear_error(tess_session *session)
@@ -159,7 +184,7 @@ void tess_session_clear_error(tess_session *session)
     if (session->fatal.status != TESSI_OK || session->link != NULL) {
         (void)tessi_session_check(session, &lasting);
     }
-    session->first = lasting;
+    session->kept = lasting;
 }
 
 void tess_session_on_progress(tess_session *session, tess_progress_fn *progress, void *context)
@@ -187,7 +212,7 @@ tess_status tess_session_trace(tess_session *session, const char *path)
     }
     if (status != TESSI_OK) {
         tessi_error_prefix(&error, "%s", __func__);
-        return tessi_session_note(session, &error);
+        return tessi_session_fail(session, &error);
     }
     return TESS_OK;
 }
@@ -212,8 +237,12 @@ static uint64_t largest_of_workers(const char *json, const char *name)
 tess_status tess_session_stats(tess_session *session, tess_stats *stats)
 {
     struct tessi_error error = {0};
-    if (session == NULL || stats == NULL) {
+    if (session == NULL) {
         return TESS_INVALID;
+    }
+    if (stats == NULL) {
+        tessi_fail(&error, TESSI_INVALID, "%s: stats is NULL: give a place for the numbers", __func__);
+        return tessi_session_fail(session, &error);
     }
     *stats = (tess_stats){0};
     char *document = NULL;
@@ -225,7 +254,7 @@ tess_status tess_session_stats(tess_session *session, tess_stats *stats)
     }
     if (status != TESSI_OK) {
         tessi_error_prefix(&error, "%s", __func__);
-        return tessi_session_note(session, &error);
+        return tessi_session_fail(session, &error);
     }
     struct tessi_session_counts counts;
     tessi_link_counts(session->link, &counts, &stats->workers);

@@ -27,7 +27,7 @@ struct tess_scope {
 #define SECONDS_UNKNOWN (-1.0)
 
 struct tess_session {
-    struct tessi_error first; /* status OK: no error yet */
+    struct tessi_error kept;  /* see tess_session_error; status OK: none */
     struct tessi_error fatal; /* why it could not be opened; status OK: it was */
     uint64_t chunk_bytes;
     struct tessi_wishes wishes; /* of what is computed without any of its own */
@@ -48,8 +48,10 @@ struct tess_session {
 /* A session without a cluster: arrays can be built and looked at. For tess_session_open and for tests. */
 struct tess_session *tessi_session_create(void);
 
-/* Keep the error if it is the session's first; returns its status. NULL session is allowed. */
-tess_status tessi_session_note(struct tess_session *session, const struct tessi_error *error);
+/* An operator was refused: the session keeps the error if it has none. */
+void tessi_session_note(struct tess_session *session, const struct tessi_error *error);
+/* A call returns an error, in place of whatever the session kept: returns its status. NULL session is allowed. */
+tess_status tessi_session_fail(struct tess_session *session, const struct tessi_error *error);
 
 /* Why nothing can be computed with the session; OK when it is connected. */
 enum tessi_status tessi_session_check(const struct tess_session *session, struct tessi_error *error);

@@ -18,7 +18,7 @@
  *
  * Errors are checked once. An operator never returns NULL: a wrong call returns a poisoned handle that
  * carries the message, and poison passes through later operators like NaN. Only what materialises
- * returns a status. The session keeps the first error.
+ * returns a status, and leaves the session's error: tess_session_error.
  *
  * Handles belong to the innermost open scope. Closing the scope releases them and their data on the
  * cluster; `tess_keep` lifts one out.
@@ -123,8 +123,21 @@ typedef struct tess_range {
 #define TESS_NARGS_(a, b, c, d, e, f, g, h, count, ...) count
 #define TESS_NARGS(...) TESS_NARGS_(__VA_ARGS__, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 
-/* TESS_SHAPE(20000, 512): one to eight dimensions; TESS_SHAPE_0D: a single element. */
-#define TESS_SHAPE(...) (TESS_LITERAL(tess_shape){TESS_NARGS(__VA_ARGS__), {__VA_ARGS__}})
+/* TESS_SHAPE(20000, 512): one to eight dimensions of any integer type; TESS_SHAPE_0D: a single element. ISO C has no
+ * constants of this form: a static object is `static const tess_shape shape = TESS_SHAPE_INIT(20000, 512);`. */
+#define TESS_SHAPE_INIT(...) {TESS_NARGS(__VA_ARGS__), {__VA_ARGS__}}
+#ifdef __cplusplus
+extern "C++" {
+template <typename... Extents> constexpr tess_shape tess_shape_of(Extents... extents)
+{
+    static_assert(sizeof...(Extents) <= TESS_NDIM_MAX, "a shape has at most TESS_NDIM_MAX dimensions");
+    return tess_shape{sizeof...(Extents), {static_cast<int64_t>(extents)...}};
+}
+}
+#define TESS_SHAPE(...) (tess_shape_of(__VA_ARGS__))
+#else
+#define TESS_SHAPE(...) (TESS_LITERAL(tess_shape) TESS_SHAPE_INIT(__VA_ARGS__))
+#endif
 #define TESS_SHAPE_0D (TESS_LITERAL(tess_shape){0, {0}})
 #define TESS_CHUNKS(...) TESS_SHAPE(__VA_ARGS__)
 #define TESS_AUTO (TESS_LITERAL(tess_shape){0, {0}})
@@ -136,7 +149,7 @@ typedef struct tess_ranges {
 } tess_ranges;
 #define TESS_SLICES(...) (TESS_LITERAL(tess_ranges){TESS_NARGS(__VA_ARGS__), {__VA_ARGS__}})
 #define TESS_RANGE(start, stop) TESS_STEP(start, stop, 1)
-#define TESS_STEP(start, stop, step) (TESS_LITERAL(tess_range){(start), (stop), (step)})
+#define TESS_STEP(start, stop, step) (TESS_LITERAL(tess_range){(int64_t)(start), (int64_t)(stop), (int64_t)(step)})
 #define TESS_WHOLE (TESS_LITERAL(tess_range){0, 0, 0})
 #define TESS_END INT64_MAX
 
@@ -167,31 +180,38 @@ typedef struct tess_session_options {
     const char *gpus;       /* NULL or "auto": what is there; "none"; "0,1": these */
     const char *gpu_memory; /* of each: "90%" (NULL) or "8GiB" */
     /* For a cluster on the network. */
-    const char *keys_dir;   /* holds the cluster's keys; NULL: not encrypted */
+    const char *keys_dir;   /* holds the cluster's keys; NULL: $TESSERA_KEYS, else not encrypted */
     uint32_t timeout_ms;    /* to reach the scheduler; 0: 5000 */
     /* For both. */
     uint64_t chunk_bytes;   /* bound on blocks whose chunks the library chooses; 0: 128 MiB */
 } tess_session_options;
 
-/* Open a session: with `address` NULL on a cluster inside the process, which opens no port; else on the
- * scheduler there, e.g. "tcp://node1:8786". `options` may be NULL; strings in it are copied.
+/* Open a session on the scheduler at `address`, e.g. "tcp://node1:8786"; NULL: at $TESSERA_SCHEDULER, and where that is not
+ * set on a cluster inside the process, which opens no port and which TESS_EMBEDDED is sure to be. `options` may be NULL;
+ * strings in it are copied.
  *
  * Never NULL: where it fails (within about 10 s), the session carries the error, every array made in it is
  * poisoned with it, and it is closed as usual. UNREACHABLE: nobody answers there; AUTH: keys differ or are
  * missing on one side; VERSION: the scheduler speaks another protocol; NOT_FOUND, FORMAT: keys_dir; INVALID:
  * the address or an option; IO: no threads, descriptors or spill directory. Any thread. */
+#define TESS_EMBEDDED "embedded"
 TESS_API tess_session *tess_session_open(const char *address, const tess_session_options *options);
 
 /* Release everything of the session: scopes, arrays, data on the cluster, threads. Handles become invalid.
  * NULL is allowed. */
 TESS_API void tess_session_close(tess_session *session);
 
-/* The first error of the session since it was opened or cleared: OK and "" when there is none. The text is
- * valid until the next call with this session. */
+/* The session's error: what the last call that returned an error had to say, and until one did, the first operator that was
+ * refused. After a call that failed it is that call's. It stays when later calls go well, so that a program may look once,
+ * at its end; whoever goes on after an error clears it. OK and "" when there is none. That tess_wait ran into its time is
+ * an answer and no error. The text is valid until the next call with this session. */
 TESS_API tess_status tess_session_status(const tess_session *session);
 TESS_API const char *tess_session_error(const tess_session *session);
-/* Forget the first error. A session that could not be opened or has lost its scheduler keeps it. */
+/* Forget the error. A session that could not be opened or has lost its scheduler keeps it. */
 TESS_API void tess_session_clear_error(tess_session *session);
+
+/* The session's number on its cluster: the 5 in the task 5.3:17 of `tessera status --why` and of a trace. 0: not open. */
+TESS_API uint32_t tess_session_id(const tess_session *session);
 
 typedef struct tess_stats {
     uint64_t tasks;             /* run to the end for this session */
@@ -300,8 +320,10 @@ TESS_API tess_array *tess_multiply(tess_array *a, tess_array *b);
 /* True division: integers and bool are divided as f64. */
 TESS_API tess_array *tess_divide(tess_array *a, tess_array *b);
 
-/* With a number. It takes the array's dtype where that is float or complex; an array of integers or bool
- * becomes f64. */
+/* With a number. It takes the array's dtype where that is float or complex, and also of integers for a whole number that
+ * the dtype can hold, as an int of Python does in NumPy: 2 keeps an array of u8 what it is, and results wrap around as
+ * those of two arrays do. With a fraction, a number that the dtype cannot hold (−1 or 300 for u8), of bool and in every
+ * division the result is f64. */
 TESS_API tess_array *tess_add_scalar(tess_array *a, double b);
 TESS_API tess_array *tess_subtract_scalar(tess_array *a, double b);
 TESS_API tess_array *tess_multiply_scalar(tess_array *a, double b);
@@ -390,6 +412,11 @@ TESS_API uint64_t tess_array_bytes(const tess_array *array); /* of all its eleme
 /* Chunks along an axis, and the length of one of them. */
 TESS_API uint64_t tess_array_chunks(const tess_array *array, uint32_t axis);
 TESS_API int64_t tess_array_chunk(const tess_array *array, uint32_t axis, uint64_t position);
+
+/* The number of the layer that computes the array on its cluster, once it is being computed or held, until it is released:
+ * the 3 in the task 5.3:17 of `tessera status --why` and of a trace, whose number is the position of the task's block, row by
+ * row. 0: it is lazy, also after it was read without having been persisted. Any thread, while the handle is valid. */
+TESS_API uint32_t tess_array_id(const tess_array *array);
 
 /* ——— computing ——— */
 

@@ -148,6 +148,11 @@ static void put_name(struct tessi_trace_json *json, const struct tessi_trace_rec
 
 static void put_args(struct tessi_trace_json *json, const struct tessi_trace_record *record)
 {
+    if (record->kind == TESSI_TRACE_JOIN || record->kind == TESSI_TRACE_LEAVE) {
+        fprintf(json->file, ",\"args\":{\"peer\":%" PRIu32 ",\"%s\":%" PRIu64 ",\"bytes\":%" PRIu64 "}}", record->peer,
+                tessi_trace_amount_name((enum tessi_trace_kind)record->kind), record->amount, record->index);
+        return;
+    }
     fprintf(json->file, ",\"args\":{\"task\":\"%" PRIu32 ".%" PRIu32 ":%" PRIu64 "\",\"%s\":%" PRIu64, record->session,
             record->layer, record->index, tessi_trace_amount_name((enum tessi_trace_kind)record->kind), record->amount);
     if (is_steal(record->kind)) {

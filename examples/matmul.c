@@ -26,7 +26,7 @@ static const char help[] =
     "  --out FILE           write the product as a NumPy file\n"
     "  --check              compare with the factors in f64: a random projection and some rows\n"
     "  --json               the last line on standard output is one JSON object\n"
-    "  --scheduler ADDRESS  use the cluster there; default: one inside this program\n"
+    "  --scheduler ADDRESS  use the cluster there; default: $TESSERA_SCHEDULER, else one inside\n"
     "  --keys DIR           keys of that cluster\n"
     "  --workers W          slots of the cluster inside this program (one for each processor)\n"
     "  --help               this text\n";
@@ -415,7 +415,8 @@ int main(int argc, char **argv)
         return code;
     }
     tess_session_options session_options = {.keys_dir = options.keys, .workers = (uint32_t)options.workers};
-    job.session = tess_session_open(options.scheduler, &session_options);
+    const char *address = options.scheduler == NULL && options.workers != 0 ? TESS_EMBEDDED : options.scheduler;
+    job.session = tess_session_open(address, &session_options);
     code = multiply(&options, &job);
     if (code == 0 && options.check) {
         code = check_product(&job, &error);

@@ -17,7 +17,8 @@ enum cli_kind {
     CLI_TEXT,     /* const char *: borrowed from the arguments or the environment */
     CLI_OPTIONAL, /* the same, "" when no value follows; one in the next argument begins with a digit */
     CLI_COUNT,    /* uint32_t */
-    CLI_BYTES,    /* uint64_t: 512MiB, 8GiB, 1000000 */
+    CLI_POSITIVE, /* the same, 1 or more: what is 0 in a struct of settings stands for what is usual */
+    CLI_BYTES,    /* uint64_t, 1 or more: 512MiB, 8GiB, 1000000 */
     CLI_DURATION, /* int64_t nanoseconds: 500ms, 10s, 2min; a plain number is seconds */
 };
 

@@ -1,4 +1,5 @@
 /* The `tessera` command. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,7 +39,8 @@ static void help(FILE *to)
     for (size_t i = 0; i < SUBCOMMANDS; i++) {
         fprintf(to, "  %-10s %s\n", subcommands[i].name, subcommands[i].summary);
     }
-    fputs("\nOptions can also be set in the environment: --host-id is TESSERA_HOST_ID.\n"
+    fputs("\nExit codes: 0 done, 1 failed, 2 wrong use, 128 + N ended by a second signal N.\n"
+          "Options can also be set in the environment: --host-id is TESSERA_HOST_ID.\n"
           "tessera --version prints the version.\n",
           to);
 }
@@ -60,13 +62,20 @@ static int unknown(const char *word)
 
 int main(int argc, char **argv)
 {
+    static char word[] = "--help";
     if (argc < 2) {
         help(stderr);
         return CLI_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    bool help_wanted = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0;
+    if (help_wanted && argc == 2) {
         help(stdout);
         return CLI_OK;
+    }
+    if (help_wanted) { /* tessera help worker */
+        argv[1] = argv[2];
+        argv[2] = word;
+        argc = 3;
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
         printf("tessera %s\n", tessi_build_name());

@@ -142,7 +142,8 @@ static const char *const kind_hint[] = {
     [CLI_TEXT] = "some text",
     [CLI_OPTIONAL] = "some text",
     [CLI_COUNT] = "a whole number",
-    [CLI_BYTES] = "a size such as 512MiB or 8GiB",
+    [CLI_POSITIVE] = "a whole number of 1 or more, or leave it out",
+    [CLI_BYTES] = "a size above 0 such as 512MiB or 8GiB, or leave it out",
     [CLI_DURATION] = "a duration such as 500ms or 10s",
 };
 
@@ -159,8 +160,10 @@ static bool store(const struct cli_option *option, const char *value)
         return true;
     case CLI_COUNT:
         return parse_count(value, option->target);
+    case CLI_POSITIVE:
+        return parse_count(value, option->target) && *(uint32_t *)option->target > 0;
     case CLI_BYTES:
-        return cli_parse_bytes(value, option->target);
+        return cli_parse_bytes(value, option->target) && *(uint64_t *)option->target > 0;
     case CLI_DURATION:
         return cli_parse_duration(value, option->target);
     }

@@ -42,7 +42,7 @@ int cli_worker(int argc, char **argv)
     int64_t drain_ns = DRAIN_NS;
     struct tessi_worker_config config = {.connected = connected};
     const struct cli_option options[] = {
-        {"threads", "N", "CPU slots (the processors that this process may use)", CLI_COUNT, &config.threads},
+        {"threads", "N", "CPU slots (the processors that this process may use)", CLI_POSITIVE, &config.threads},
         {"memory", "SIZE", "budget for blocks (60 % of the memory)", CLI_BYTES, &config.memory_bytes},
         {"name", "NAME", "how the cluster calls this worker (host name and process)", CLI_TEXT, &config.name},
         {"spill", "DIR", "where blocks go that memory cannot hold ($TMPDIR or /tmp); none: nowhere", CLI_TEXT,

@@ -23,7 +23,7 @@
     ROW(COPY_IN, copy_in, 10, "bytes")   /* to a device; peer: its number; why: its status */                          \
     ROW(COPY_OUT, copy_out, 11, "bytes") /* from it: likewise */                                                       \
     ROW(JOIN, join, 16, "slots")         /* a worker, peer */                                                          \
-    ROW(LEAVE, leave, 17, "tasks")       /* a worker is gone; tasks: what it had been given and had not done */        \
+    ROW(LEAVE, leave, 17, "tasks")       /* a worker is gone; tasks: given to it and not done; index: bytes it had */   \
     ROW(LAYER, layer, 18, "tasks")       /* submitted; peer: its operation */                                          \
     ROW(TAKE, take, 19, "tasks")         /* a steal of tasks that were waiting for giver, to peer; why */              \
     ROW(ASK, ask, 20, "tasks")           /* tasks given to giver are asked back for peer (0: anybody); why */          \

@@ -111,6 +111,12 @@ static enum tessi_status parse_tcp(const char *whole, const char *rest, enum tes
                           "address '%.200s': * means all interfaces, which is for listening only: name the host",
                           whole);
     }
+    if (colon == NULL && strspn(rest, "0123456789") == length) {
+        return tessi_fail(error, TESSI_INVALID,
+                          "address '%.200s': a port without its host: write tcp://127.0.0.1:%.5s, or tcp://*:%.5s to "
+                          "listen on all interfaces",
+                          whole, rest, rest);
+    }
     memcpy(address->host, rest, length);
     address->host[length] = '\0';
     return colon == NULL ? TESSI_OK : parse_port(whole, colon + 1, use, &address->port, error);

@@ -1,7 +1,7 @@
 /* Addresses of endpoints: tcp://host:port, ipc://path and inproc://name.
  *
- * Hosts are names, IPv4 addresses, IPv6 addresses in brackets, or `*` (all IPv4 interfaces)
- * for listening. `tcp://` may be left out. */
+ * Hosts are names, IPv4 addresses, IPv6 addresses in brackets, or `*` (all interfaces, of IPv6 too
+ * where it is there) for listening. `tcp://` may be left out. */
 #ifndef TESSI_NET_ADDRESS_H
 #define TESSI_NET_ADDRESS_H
 

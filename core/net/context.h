@@ -28,8 +28,8 @@ void tessi_net_destroy(struct tessi_net *net);
 bool tessi_net_is_encrypted(const struct tessi_net *net);
 
 struct tessi_net_counters {
-    uint64_t keys_refused;       /* authentication requests that the door-keeper turned down */
-    uint64_t handshakes_refused; /* accepted connections that ended before they were authenticated */
+    uint64_t keys_refused;       /* connections of who has other keys than ours, or none */
+    uint64_t handshakes_refused; /* other accepted connections that ended before they were authenticated */
     uint64_t messages_malformed; /* too many frames, an identity of the peer's own choice, no content */
     uint64_t messages_stale;     /* from peers already reported gone, or told to be ignored */
 };

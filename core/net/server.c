@@ -163,6 +163,12 @@ static void connection_ended(struct tessi_server *server, int fd)
     *connection = (struct connection){0};
 }
 
+/* Whether a handshake failed since the other side has another cluster's keys, or none. */
+static bool is_about_keys(int detail)
+{
+    return detail == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC || detail == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH;
+}
+
 /* Take all connection events. Only accepted and ended ones name their descriptor. Events of one connection come in
  * order, and a descriptor's end comes before its reuse. */
 static void read_monitor(struct tessi_server *server)
@@ -180,11 +186,18 @@ static void read_monitor(struct tessi_server *server)
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
             server->connections_unnamed++;
             break;
-        case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+            count(server->endpoint.net->is_encrypted && is_about_keys(value)
+                      ? &server->endpoint.net->keys_refused
+                      : &server->endpoint.net->handshakes_refused);
+            is_failure = true;
+            break;
+        case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             count(&server->endpoint.net->handshakes_refused);
             is_failure = true;
+            break;
+        case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+            is_failure = true; /* The door-keeper has counted it. */
             break;
         case ZMQ_EVENT_DISCONNECTED:
             connection_ended(server, value);
@@ -233,7 +246,9 @@ static struct peer *add_peer(struct tessi_server *server, uint32_t route, zmq_ms
     server->peers_count++;
     const char *host = zmq_msg_gets(message, "Peer-Address");
     if (host != NULL) {
-        (void)snprintf(peer->host, sizeof peer->host, "%s", host);
+        static const char mapped[] = "::ffff:"; /* IPv4 at a listener of both families */
+        bool is_mapped = strncmp(host, mapped, sizeof mapped - 1) == 0 && strchr(host, '.') != NULL;
+        (void)snprintf(peer->host, sizeof peer->host, "%s", host + (is_mapped ? sizeof mapped - 1 : 0));
     }
     int fd = zmq_msg_get(message, ZMQ_SRCFD);
     if (fd >= 0) { /* over inproc there is none */
@@ -431,30 +446,63 @@ static enum tessi_status listen_failed(const char *text, uint16_t port, struct t
     }
 }
 
-/* On success the real port is in `address` and the caller owns `*fd_out`. */
-static enum tessi_status open_listener(struct tessi_address *address, int *fd_out, struct tessi_error *error)
+/* All interfaces of both families: an IPv6 listener takes connections of IPv4 too. False where there is no IPv6, or its
+ * address cannot be listened at: a port that is taken is found so again. */
+static bool bind_both(const struct tessi_address *address, int *fd_out)
+{
+    struct sockaddr_in6 place = {.sin6_family = AF_INET6, .sin6_port = htons(address->port), .sin6_addr = in6addr_any};
+    int one = 1, zero = 0;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero) != 0 ||
+        bind(fd, (const struct sockaddr *)&place, sizeof place) != 0) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return false;
+    }
+    *fd_out = fd;
+    return true;
+}
+
+static enum tessi_status bind_one(const struct tessi_address *address, int *fd_out, struct tessi_error *error)
 {
     struct sockaddr_storage place;
     socklen_t length = 0;
     char text[TESSI_ENDPOINT_MAX];
     int one = 1;
-    int fd = -1;
     enum tessi_status status;
     tessi_address_format(address, text, sizeof text);
     TESSI_TRY(tessi_address_resolve(address, &place, &length, error));
-    fd = socket(place.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) {
+    *fd_out = socket(place.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (*fd_out < 0 || setsockopt(*fd_out, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) {
         TESSI_TRY(listen_failed(text, address->port, error));
     }
     struct tessi_address numeric;
     tessi_address_from_socket(&place, &numeric);
     if (tessi_address_is_near(&numeric)) {
-        tessi_tune_near(fd); /* Every accepted connection inherits it. */
+        tessi_tune_near(*fd_out); /* Every accepted connection inherits it. */
     }
-    length = sizeof place;
-    if (bind(fd, (const struct sockaddr *)&place,
-             numeric.is_ipv6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) != 0 ||
-        listen(fd, SOMAXCONN) != 0 || getsockname(fd, (struct sockaddr *)&place, &length) != 0) {
+    if (bind(*fd_out, (const struct sockaddr *)&place, length) != 0) {
+        TESSI_TRY(listen_failed(text, address->port, error));
+    }
+cleanup:
+    return status;
+}
+
+/* On success the real port is in `address` and the caller owns `*fd_out`. */
+static enum tessi_status open_listener(struct tessi_address *address, int *fd_out, struct tessi_error *error)
+{
+    struct sockaddr_storage place;
+    socklen_t length = sizeof place;
+    char text[TESSI_ENDPOINT_MAX];
+    int fd = -1;
+    enum tessi_status status = TESSI_OK;
+    tessi_address_format(address, text, sizeof text);
+    if (strcmp(address->host, "*") != 0 || !bind_both(address, &fd)) {
+        TESSI_TRY(bind_one(address, &fd, error));
+    }
+    if (listen(fd, SOMAXCONN) != 0 || getsockname(fd, (struct sockaddr *)&place, &length) != 0) {
         TESSI_TRY(listen_failed(text, address->port, error));
     }
     tessi_address_from_socket(&place, address);

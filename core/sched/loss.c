@@ -103,8 +103,10 @@ static void tell_everyone(struct tessi_sched *sched, uint32_t lost, bool in_orde
 void lose_worker(struct tessi_sched *sched, struct worker *worker)
 {
     TESS_ASSERT(worker->alive);
-    note(sched,
-         (struct tessi_trace_record){.kind = TESSI_TRACE_LEAVE, .peer = worker->id, .amount = worker->assigned});
+    note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LEAVE,
+                                            .peer = worker->id,
+                                            .amount = worker->assigned,
+                                            .index = worker->memory_used_bytes});
     worker->alive = false;
     sched->alive_count--;
     sched->workers_lost += !worker->left;

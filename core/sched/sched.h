@@ -216,6 +216,8 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
 /* Worker number `position`, 0 … workers − 1 in order of joining. */
 void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
                                struct tessi_sched_worker_status *status);
+/* The worker with that id; false when it is not there, or no longer. */
+bool tessi_sched_worker_find(const struct tessi_sched *sched, uint32_t id, struct tessi_sched_worker_status *status);
 
 /* Why a task waits, in words, as far as the scheduler knows. */
 struct tessi_sched_why {

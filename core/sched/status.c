@@ -46,35 +46,49 @@ static void describe_use(const struct worker *worker, char *text, size_t size)
     }
 }
 
+static void tell_worker(const struct worker *worker, struct tessi_sched_worker_status *status)
+{
+    *status = (struct tessi_sched_worker_status){
+        .id = worker->id,
+        .info = &worker->info,
+        .tasks_assigned = worker->assigned,
+        .tasks_done = worker->done,
+        .queue_seconds = (worker->load[0].queue_ns + worker->load[0].backlog_ns + worker->load[1].queue_ns +
+                          worker->load[1].backlog_ns) /
+                         1e9,
+        .leaving = worker->leaving,
+        .heard_ns = worker->heard_ns,
+        .memory_used_bytes = worker->memory_used_bytes,
+        .memory_peak_bytes = worker->memory_peak_bytes,
+        .spilled_bytes = worker->spilled_bytes,
+        .fetched_bytes = worker->fetched_bytes,
+        .served_bytes = worker->served_bytes,
+        .mapped_bytes = worker->mapped_bytes,
+        .dropped_messages = worker->dropped_messages,
+        .bytes_per_second = worker->bytes_per_ns * 1e9,
+    };
+    describe_use(worker, status->resources_used, sizeof status->resources_used);
+}
+
 void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
                                struct tessi_sched_worker_status *status)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
-        if (!worker->alive || position-- > 0) {
-            continue;
+        if (worker->alive && position-- == 0) {
+            tell_worker(worker, status);
+            return;
         }
-        *status = (struct tessi_sched_worker_status){
-            .id = worker->id,
-            .info = &worker->info,
-            .tasks_assigned = worker->assigned,
-            .tasks_done = worker->done,
-            .queue_seconds = (worker->load[0].queue_ns + worker->load[0].backlog_ns + worker->load[1].queue_ns +
-                              worker->load[1].backlog_ns) /
-                             1e9,
-            .leaving = worker->leaving,
-            .heard_ns = worker->heard_ns,
-            .memory_used_bytes = worker->memory_used_bytes,
-            .memory_peak_bytes = worker->memory_peak_bytes,
-            .spilled_bytes = worker->spilled_bytes,
-            .fetched_bytes = worker->fetched_bytes,
-            .served_bytes = worker->served_bytes,
-            .mapped_bytes = worker->mapped_bytes,
-            .dropped_messages = worker->dropped_messages,
-            .bytes_per_second = worker->bytes_per_ns * 1e9,
-        };
-        describe_use(worker, status->resources_used, sizeof status->resources_used);
-        return;
     }
     TESS_ASSERT(false && "position is below the number of workers");
+}
+
+bool tessi_sched_worker_find(const struct tessi_sched *sched, uint32_t id, struct tessi_sched_worker_status *status)
+{
+    uint32_t index = tessi_map_get(&sched->worker_by_id, (struct tessi_map_key){0, id});
+    if (index == TESSI_MAP_NONE) {
+        return false;
+    }
+    tell_worker(sched->workers[index], status);
+    return true;
 }

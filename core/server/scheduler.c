@@ -17,6 +17,7 @@
 #include "core/server/courier.h"
 #include "core/server/devices.h"
 #include "core/server/history.h"
+#include "core/server/members.h"
 #include "core/server/record.h"
 #include "core/server/relay.h"
 #include "core/server/status.h"
@@ -42,6 +43,7 @@ struct tessi_scheduler {
     struct tessi_relay *relay;
     struct tessi_courier *courier;
     struct tessi_devices *devices;
+    struct tessi_members members;
     struct tessi_recorder *recorder; /* NULL: not recording */
     char *history_path;              /* owned; NULL: run times are not kept */
     int64_t history_ns;              /* when they were last written */
@@ -178,13 +180,39 @@ static void log_action(uint32_t peer, enum tessi_msg_type type)
     }
 }
 
-/* Send what the last input gave, and record its digest. */
-static void deliver(struct tessi_scheduler *scheduler)
+static const char goodbye[] = "it said goodbye";
+
+/* Workers that came or went with the last input: who they are, and what has to be run or made elsewhere now. */
+static void log_members(struct tessi_scheduler *scheduler, const char *why)
+{
+    size_t count;
+    struct tessi_sched_worker_status worker;
+    const struct tessi_trace_record *notes = tessi_relay_notes(scheduler->relay, &count);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t peer = notes[i].peer;
+        if (notes[i].kind == TESSI_TRACE_JOIN &&
+            tessi_sched_worker_find(tessi_relay_sched(scheduler->relay), peer, &worker)) {
+            tessi_members_add(&scheduler->members, peer, worker.info);
+            tessi_log_event(TESSI_LOG_INFO, "worker_joined", "peer=%u name=" TESSI_LOG_TEXT " address=%s from=%s", peer,
+                            worker.info->name, worker.info->address, tessi_server_peer_host(scheduler->server, peer));
+        } else if (notes[i].kind == TESSI_TRACE_LEAVE) {
+            const struct tessi_member *member = tessi_members_find(&scheduler->members, peer);
+            tessi_log_event(why == goodbye ? TESSI_LOG_INFO : TESSI_LOG_WARN, "worker_gone",
+                            "peer=%u name=" TESSI_LOG_TEXT " address=%s why=" TESSI_LOG_TEXT " tasks_assigned=%" PRIu64
+                            " memory_used_bytes=%" PRIu64,
+                            peer, member->name, member->address, why, notes[i].amount, notes[i].index);
+        }
+    }
+}
+
+/* Send what the last input gave, and record its digest. `why` a worker has gone, if it has. */
+static void deliver(struct tessi_scheduler *scheduler, const char *why)
 {
     const struct tessi_outbox *outbox = tessi_relay_outbox(scheduler->relay);
     if (scheduler->recorder != NULL) {
         tessi_recorder_digest(scheduler->recorder, tessi_outbox_digest(outbox));
     }
+    log_members(scheduler, why);
     tessi_courier_keep_notes(scheduler->courier);
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
@@ -241,11 +269,13 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
     }
     enum tessi_role after = tessi_relay_role(scheduler->relay, peer);
     if (before != after) {
-        static const char *const names[] = {"left", "worker_joined", "client_joined", "peer_ended"};
-        tessi_log_event(TESSI_LOG_INFO, names[after], "peer=%u from=%s", peer,
-                        tessi_server_peer_host(scheduler->server, peer));
+        static const char *const names[] = {"left", NULL, "client_joined", "peer_ended"};
+        if (names[after] != NULL) { /* workers are told below, by name */
+            tessi_log_event(TESSI_LOG_INFO, names[after], "peer=%u from=%s", peer,
+                            tessi_server_peer_host(scheduler->server, peer));
+        }
     }
-    deliver(scheduler);
+    deliver(scheduler, goodbye);
     if (result == TESSI_RELAY_STATUS) {
         answer_status(scheduler, peer);
     }
@@ -257,13 +287,17 @@ static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
     backlog_drop(scheduler, peer);
     tessi_courier_gone(scheduler->courier, peer);
     tessi_devices_gone(scheduler->devices, peer);
-    if (tessi_relay_role(scheduler->relay, peer) == TESSI_ROLE_NONE) {
+    enum tessi_role role = tessi_relay_role(scheduler->relay, peer);
+    if (role == TESSI_ROLE_NONE) {
         return;
     }
-    tessi_log_event(TESSI_LOG_INFO, "peer_gone", "peer=%u", peer);
+    if (role == TESSI_ROLE_CLIENT) {
+        tessi_log_event(TESSI_LOG_INFO, "client_gone", "peer=%u", peer);
+    }
     record(scheduler, TESSI_RECORD_GONE, peer, now_ns, NULL, 0);
     tessi_relay_gone(scheduler->relay, now_ns, peer);
-    deliver(scheduler);
+    deliver(scheduler, "its connection ended");
+    tessi_members_remove(&scheduler->members, peer);
 }
 
 /* Peers whose sends failed are gone for the machine at once. Telling it may find further ones. */
@@ -280,7 +314,7 @@ static void take_tick(struct tessi_scheduler *scheduler)
     if (now_ns >= tessi_relay_outbox(scheduler->relay)->wake_ns) {
         record(scheduler, TESSI_RECORD_TICK, 0, now_ns, NULL, 0);
         tessi_relay_tick(scheduler->relay, now_ns);
-        deliver(scheduler);
+        deliver(scheduler, "it was silent for too long");
         take_lost(scheduler);
     }
 }
@@ -343,13 +377,28 @@ static struct tessi_sched_config complete(const struct tessi_sched_config *given
     return config;
 }
 
+/* A host's name is looked up once: `place` is what was checked, with the number in its stead. */
 static enum tessi_status check_exposure(const struct tessi_scheduler_config *config, const struct tessi_net *net,
-                                        const char *listen, struct tessi_error *error)
+                                        const char *listen, char place[TESSI_ENDPOINT_MAX], struct tessi_error *error)
 {
     struct tessi_address address;
+    struct sockaddr_storage number;
+    socklen_t length;
     enum tessi_status status = tessi_address_parse(listen, TESSI_ADDRESS_LISTEN, &address, error);
-    if (status != TESSI_OK || tessi_address_is_loopback(&address) || tessi_net_is_encrypted(net) || config->insecure) {
+    if (status == TESSI_OK && address.scheme == TESSI_SCHEME_TCP && !tessi_address_is_wildcard(&address)) {
+        status = tessi_address_resolve(&address, &number, &length, error);
+        if (status != TESSI_OK) {
+            tessi_error_prefix(error, "cannot listen at %s", listen);
+            return status;
+        }
+        tessi_address_from_socket(&number, &address);
+    }
+    if (status != TESSI_OK) {
         return status;
+    }
+    tessi_address_format(&address, place, TESSI_ENDPOINT_MAX);
+    if (tessi_address_is_loopback(&address) || tessi_net_is_encrypted(net) || config->insecure) {
+        return TESSI_OK;
     }
     return tessi_fail(
         error, TESSI_AUTH,
@@ -380,7 +429,7 @@ static void load_history(struct tessi_scheduler *scheduler)
     if (status == TESSI_OK) {
         record(scheduler, TESSI_RECORD_HISTORY, 0, scheduler->history_ns, bytes, size);
         status = tessi_relay_history(scheduler->relay, bytes, size, &error);
-        deliver(scheduler);
+        deliver(scheduler, "");
     }
     if (status != TESSI_OK && status != TESSI_NOT_FOUND) {
         tessi_log_event(TESSI_LOG_WARN, "history_ignored", "file=" TESSI_LOG_TEXT " reason=" TESSI_LOG_TEXT,
@@ -415,6 +464,7 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     struct tessi_sched_config sched = complete(&config->sched);
     struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX,
                                         .linger_ms = config->linger_ms != 0 ? config->linger_ms : LINGER_MS};
+    char place[TESSI_ENDPOINT_MAX];
     uint64_t run_id = random_run_id();
     enum tessi_status status = TESSI_OK;
     scheduler->net = config->net;
@@ -422,9 +472,9 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
         TESSI_TRY(tessi_net_create(config->keys_dir, &scheduler->net, error));
         scheduler->owns_net = true;
     }
-    TESSI_TRY(check_exposure(config, scheduler->net, listen, error));
+    TESSI_TRY(check_exposure(config, scheduler->net, listen, place, error));
     TESSI_TRY(tessi_poller_create(&scheduler->poller, error));
-    TESSI_TRY(tessi_server_open(scheduler->net, listen, &options, &scheduler->server, error));
+    TESSI_TRY(tessi_server_open(scheduler->net, place, &options, &scheduler->server, error));
     TESSI_TRY(tessi_poller_add_server(scheduler->poller, scheduler->server, scheduler, error));
     if (config->record_path != NULL) {
         TESSI_TRY(tessi_recorder_open(config->record_path, &sched, run_id, &scheduler->recorder, error));
@@ -522,6 +572,7 @@ void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
     }
     tessi_free(scheduler->backlogs);
     tessi_free(scheduler->history_path);
+    tessi_members_fini(&scheduler->members);
     tessi_map_fini(&scheduler->backlog_of);
     tessi_free(scheduler->lost);
     tessi_free(scheduler);

@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     (void)close(fifo);
     good = read_all(session, held, values, bytes);
     tess_session_close(session);
-    tess_session *local = tess_session_open(NULL, NULL);
+    tess_session *local = tess_session_open(TESS_EMBEDDED, NULL);
     good = good && read_all(local, make(local, rows, chunk), expected, bytes);
     tess_session_close(local);
     printf("{\"same\": %s}\n", good && memcmp(values, expected, bytes) == 0 ? "true" : "false");

@@ -96,6 +96,16 @@ class BadInput(unittest.TestCase):
                 self.assertNotEqual(done.returncode, 0)
                 self.assertIn(words, done.stderr)
 
+    def test_options_of_a_worker(self):
+        for options, words in ((["--memory", "0"], "--memory 0: give a size above 0"),
+                               (["--threads", "0"], "--threads 0: give a whole number of 1 or more"),
+                               (["--spill-limit", "0"], "--spill-limit 0: give a size above 0")):
+            with self.subTest(options):
+                done = subprocess.run([TESSERA, "worker", "tcp://127.0.0.1:1", *options], capture_output=True, text=True,
+                                      env=environment(), timeout=20)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(words, done.stderr)
+
     def test_product_that_cannot_fit(self):
         with Cluster(workers=1, memory="8MiB", worker=["--spill", "none"]) as cluster:
             text = self.refused("--scheduler", cluster.address, "--n", 4096, "--chunk", 128)

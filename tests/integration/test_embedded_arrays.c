@@ -212,6 +212,31 @@ static void test_functions_and_scalars(void **state)
     free(data);
 }
 
+/* Whole numbers keep arrays of integers what they are, exact and wrapping around. */
+static void test_integers_with_numbers(void **state)
+{
+    tess_session *s = *state;
+    uint8_t bytes[3] = {0, 100, 250}, wrapped[3];
+    tess_array *u8 = tess_from_memory(s, bytes, TESS_SHAPE(3), TESS_U8, TESS_CHUNKS(2));
+    tess_array *result = tess_subtract_scalar(tess_add_scalar(tess_multiply_scalar(u8, 3), 7), 8);
+    assert_int_equal(tess_array_dtype(result), TESS_U8);
+    ok(s, tess_read(result, wrapped, sizeof wrapped));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(wrapped[i], (uint8_t)(bytes[i] * 3 - 1));
+    }
+    int64_t wide[2] = {(INT64_C(1) << 53) + 1, -(INT64_C(1) << 62) - 1}, sums[2];
+    tess_array *i64 = tess_from_memory(s, wide, TESS_SHAPE(2), TESS_I64, TESS_AUTO);
+    ok(s, tess_read(tess_subtract_scalar(tess_multiply_scalar(i64, -1), 0x1p62), sums, sizeof sums));
+    assert_true(sums[0] == -wide[0] - (INT64_C(1) << 62) && sums[1] == 1);
+    uint64_t most[1] = {UINT64_MAX}, half[1];
+    tess_array *u64 = tess_from_memory(s, most, TESS_SHAPE(1), TESS_U64, TESS_AUTO);
+    ok(s, tess_read(tess_subtract_scalar(u64, 0x1p63), half, sizeof half));
+    assert_true(half[0] == INT64_MAX);
+    double quotient;
+    ok(s, tess_read_scalar(tess_sum(tess_divide_scalar(u8, 4), TESS_ALL, false), &quotient));
+    assert_true(quotient == 87.5);
+}
+
 /* The same expression in one task a block, and with every intermediate held. */
 static void test_fusion_keeps_the_bits(void **state)
 {
@@ -397,6 +422,7 @@ int main(void)
         TEST(test_large_blocks_travel),
         TEST(test_binary_operations),
         TEST(test_functions_and_scalars),
+        TEST(test_integers_with_numbers),
         TEST(test_fusion_keeps_the_bits),
         TEST(test_reductions),
         TEST(test_narrow_sums),

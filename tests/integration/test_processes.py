@@ -1,15 +1,18 @@
 """Scheduler, workers and a client as processes of their own: the main job, status, ends, ports."""
 # tests/run: all modes
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
 
 import numpy
 
-from cluster import EXAMPLES, SLOW, TESSERA, Cluster, Process, environment, run_example, until
+from cluster import EXAMPLES, ROOT, SLOW, TESSERA, Cluster, Process, environment, run_example, until
 
 N = 600 if SLOW > 1 else 1500
 
@@ -54,13 +57,86 @@ class Processes(unittest.TestCase):
         self.assertIn("--keys", text)
         self.assertIn("--insecure", text)
 
+    def test_unknown_listening_host_is_named(self):
+        done = subprocess.run([TESSERA, "scheduler", "--listen", "no-such-host.invalid"], capture_output=True, text=True,
+                              env=environment(), timeout=20 * SLOW)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot resolve the host 'no-such-host.invalid'", done.stderr)
+        self.assertNotIn("other machines", done.stderr)
+
+    def test_all_interfaces_are_those_of_both_families(self):
+        hosts = ["127.0.0.1"]
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            hosts.append("[::1]")
+        with Cluster(workers=0, scheduler=["--insecure"], listen="tcp://*:0") as cluster:
+            port = cluster.address.rsplit(":", 1)[1]
+            for number, host in enumerate(hosts):
+                cluster.address = f"tcp://{host}:{port}"
+                cluster.add_worker(f"w{number}")
+            self.assertEqual(len(cluster.status()["workers"]), len(hosts))
+            run_example("matmul", "--scheduler", cluster.address, "--n", 256, "--chunk", 64, "--check")
+
+    def test_killed_worker_is_named_in_the_log(self):
+        with Cluster(workers=2) as cluster:
+            cluster.workers[0].kill()
+            line = until(lambda: next((line for line in cluster.scheduler.lines["stderr"]
+                                       if "event=worker_gone" in line), None), what="the log says so")
+            for word in ("level=warn", 'name="w0"', "address=tcp://127.0.0.1:", 'why="its connection ended"',
+                         "tasks_assigned=", "memory_used_bytes="):
+                self.assertIn(word, line)
+            self.assertEqual(cluster.workers[1].stop(), 0)
+            line = until(lambda: next((line for line in cluster.scheduler.lines["stderr"]
+                                       if "event=worker_gone" in line and 'name="w1"' in line), None), what="and of w1")
+            self.assertIn("goodbye", line)
+
+    def test_wrong_keys_are_counted_as_such(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("ours", "theirs"):
+                subprocess.run([TESSERA, "keygen", f"{folder}/{name}"], check=True, capture_output=True,
+                               env=environment(), timeout=20 * SLOW)
+            with Cluster(workers=0, scheduler=["--keys", f"{folder}/ours"]) as cluster:
+                wrong = subprocess.run([TESSERA, "status", cluster.address, "--keys", f"{folder}/theirs"],
+                                       capture_output=True, text=True, env=environment(), timeout=30 * SLOW)
+                self.assertEqual(wrong.returncode, 1)
+                self.assertIn("key", wrong.stderr)
+                status = until(lambda: next((s for s in [cluster.status("--keys", f"{folder}/ours")]
+                                             if s["keys_refused"] > 0), None), what="the refusal is counted")
+                self.assertEqual(status["handshakes_refused"], 0)
+
+    def test_every_field_of_the_status_is_documented(self):
+        with open(os.path.join(ROOT, "client", "README.md"), encoding="utf-8") as file:
+            words = set(re.findall(r"`([a-z_]+)`", file.read()))
+
+        def check(value):
+            for name, inner in value.items():
+                self.assertIn(name, words, "a field without a word in client/README.md, 'What programs read'")
+                if name != "steals_refused":
+                    for each in inner if isinstance(inner, list) else [inner]:
+                        if isinstance(each, dict):
+                            check(each)
+
+        with Cluster(workers=1, worker=["--gpus", "emulated:memory=64MiB"]) as cluster:
+            check(until(lambda: next((s for s in [cluster.status()] if s["workers"][0]["devices"]), None),
+                        what="the device has told"))
+            result, _ = run_example("matmul", "--scheduler", cluster.address, "--n", 64, "--chunk", 32, "--json")
+            check(result)
+
+    def test_environment_names_the_cluster_of_a_program(self):
+        with Cluster(workers=1) as cluster:
+            run_example("twenty_lines", env={"TESSERA_SCHEDULER": cluster.address})
+            done = cluster.status()["tasks_done"]
+            self.assertGreater(done, 0)
+            run_example("matmul", "--n", 64, "--chunk", 32, "--workers", 1, env={"TESSERA_SCHEDULER": cluster.address})
+            self.assertEqual(cluster.status()["tasks_done"], done, "that one has a cluster of its own")
+
     def test_environment_gives_options(self):
         process = Process([TESSERA, "scheduler"], env={"TESSERA_LISTEN": "tcp://127.0.0.1:0"})
         self.assertTrue(process.first_line("listening on ").startswith("tcp://127.0.0.1:"))
         self.assertEqual(process.stop(), 0)
 
     def test_help_and_version(self):
-        for command in ([TESSERA, "--help"], [TESSERA, "worker", "--help"], [TESSERA, "--version"],
+        for command in ([TESSERA, "--help"], [TESSERA, "worker", "--help"], [TESSERA, "help", "worker"], [TESSERA, "--version"],
                         [os.path.join(EXAMPLES, "matmul"), "--help"]):
             done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=20 * SLOW)
             self.assertEqual(done.returncode, 0, done.stderr)

@@ -1,4 +1,5 @@
 /* Building graphs without a cluster: layers, poison, fusion, what is submitted. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -193,6 +194,13 @@ static void test_poison(void **state)
     double value = 0;
     assert_int_equal(tess_read_scalar(x, &value), TESS_UNREACHABLE);
     assert_int_equal(tess_session_status(s), TESS_UNREACHABLE);
+    /* Whatever a call returns, the session's error is that call's. */
+    assert_int_equal(tess_read_scalar(other, &value), TESS_INVALID);
+    assert_string_equal(tess_session_error(s), tess_array_error(other));
+    assert_int_equal(tess_schedule(y, NULL), TESS_INVALID);
+    assert_string_equal(tess_session_error(s), tess_array_error(y));
+    assert_int_equal(tess_session_stats(s, NULL), TESS_INVALID);
+    assert_non_null(strstr(tess_session_error(s), "tess_session_stats"));
 }
 
 static void assert_poisoned(const tess_array *array, tess_status status, const char *part)
@@ -215,7 +223,13 @@ static void test_wrong_calls(void **state)
     assert_poisoned(tess_zeros(s, TESS_SHAPE(5), TESS_F64, TESS_CHUNKS(1, 2)), TESS_INVALID, "chunks for 2");
     assert_poisoned(tess_zeros(s, TESS_SHAPE(5), TESS_F64, TESS_CHUNKS(-3)), TESS_INVALID, "chunk -3");
     assert_poisoned(tess_zeros(s, TESS_SHAPE(INT64_C(1) << 40, INT64_C(1) << 40), TESS_F64, TESS_AUTO), TESS_TOO_BIG,
-                    "64 bits");
+                    "more elements than the 576460752303423487");
+    assert_poisoned(tess_zeros(s, TESS_SHAPE(INT64_C(1) << 62), TESS_U8, TESS_AUTO), TESS_TOO_BIG, "576460752303423487");
+    tess_array *tall = tess_ones(s, TESS_SHAPE(INT64_C(1) << 40, 1), TESS_U8, TESS_CHUNKS(1 << 20, 1));
+    assert_poisoned(tess_add(tall, tess_transpose(tall)), TESS_TOO_BIG, "more than 576460752303423487 elements");
+    assert_poisoned(tess_matmul(tall, tess_transpose(tall)), TESS_TOO_BIG, "more than 576460752303423487 elements");
+    assert_poisoned(tess_arange(s, 0, 1e18, 1, TESS_F64, TESS_AUTO), TESS_TOO_BIG, "1e+18 elements");
+    assert_poisoned(tess_arange(s, 0, INFINITY, 1, TESS_F64, TESS_AUTO), TESS_INVALID, "finite");
     assert_poisoned(tess_full(s, TESS_SHAPE(5), TESS_I8, 200, TESS_AUTO), TESS_INVALID, "200");
     assert_poisoned(tess_full(s, TESS_SHAPE(5), TESS_U8, -1, TESS_AUTO), TESS_INVALID, "-1");
     assert_poisoned(tess_full(s, TESS_SHAPE(5), TESS_I32, 0.5, TESS_AUTO), TESS_INVALID, "0.5");
@@ -280,7 +294,24 @@ static void test_dtypes(void **state)
     assert_int_equal(tess_array_dtype(tess_add(u8, b)), TESS_U8);
     assert_int_equal(tess_array_dtype(tess_divide(i32, u8)), TESS_F64);
     assert_int_equal(tess_array_dtype(tess_multiply_scalar(f32, 2)), TESS_F32);
-    assert_int_equal(tess_array_dtype(tess_multiply_scalar(i32, 2)), TESS_F64);
+    static const struct {
+        tess_dtype dtype;
+        double number;
+        bool kept;
+    } scalars[] = {{TESS_I32, 2, true},     {TESS_I32, -2, true},      {TESS_I32, 0.5, false},  {TESS_I32, 0x1p31, false},
+                   {TESS_I32, NAN, false},  {TESS_I32, -0x1p31, true}, {TESS_U8, 255, true},    {TESS_U8, 256, false},
+                   {TESS_U8, -1, false},    {TESS_U64, 0x1p63, true},  {TESS_U64, 0x1p64, false}, {TESS_I64, 0x1p63, false},
+                   {TESS_I64, INFINITY, false}};
+    for (size_t i = 0; i < sizeof scalars / sizeof scalars[0]; i++) {
+        tess_array *whole = tess_ones(s, TESS_SHAPE(5), scalars[i].dtype, TESS_AUTO);
+        tess_dtype expected = scalars[i].kept ? scalars[i].dtype : TESS_F64;
+        assert_int_equal(tess_array_dtype(tess_multiply_scalar(whole, scalars[i].number)), expected);
+        assert_int_equal(tess_array_dtype(tess_add_scalar(whole, scalars[i].number)), expected);
+        assert_int_equal(tess_array_dtype(tess_subtract_scalar(whole, scalars[i].number)), expected);
+        assert_int_equal(tess_array_dtype(tess_divide_scalar(whole, scalars[i].number)), TESS_F64);
+    }
+    tess_array *flags = tess_ones(s, TESS_SHAPE(5), TESS_BOOL, TESS_AUTO);
+    assert_int_equal(tess_array_dtype(tess_multiply_scalar(flags, 2)), TESS_F64);
     assert_int_equal(tess_array_dtype(tess_sqrt(i32)), TESS_F64);
     assert_int_equal(tess_array_dtype(tess_sqrt(h)), TESS_F16);
     assert_int_equal(tess_array_dtype(tess_sum(b, TESS_ALL, false)), TESS_I64);

@@ -99,6 +99,7 @@ static void test_bad_addresses(void **state)
         {"tcp://[::1]x", TESSI_ADDRESS_CONNECT, "[::1]"},
         {"tcp://[hello]:80", TESSI_ADDRESS_CONNECT, "not an IPv6"},
         {"inproc://", TESSI_ADDRESS_LISTEN, "missing"},
+        {"8786", TESSI_ADDRESS_LISTEN, "tcp://127.0.0.1:8786"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct tessi_address address;

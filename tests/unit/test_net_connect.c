@@ -2,12 +2,15 @@
 #include "tests/unit/net_stage.h"
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "core/net/address.h"
 
 static void test_ports(void **state)
 {
@@ -42,6 +45,43 @@ static void test_ipv6(void **state)
     tessi_client_close(client);
     tessi_server_close(server);
     tessi_net_destroy(net);
+}
+
+/* All interfaces: of IPv4 always, of IPv6 where it is there; and peers of IPv4 are named as such. */
+static void test_all_interfaces(void **state)
+{
+    (void)state;
+    struct tessi_net *net;
+    struct tessi_server *server;
+    struct tessi_address address;
+    struct tessi_error error = {0};
+    static const char *const hosts[] = {"127.0.0.1", "::1"};
+    assert_int_equal(tessi_net_create(NULL, &net, NULL), TESSI_OK);
+    assert_int_equal(tessi_server_open(net, "tcp://*:0", NULL, &server, &error), TESSI_OK);
+    assert_int_equal(tessi_address_parse(tessi_server_endpoint(server), TESSI_ADDRESS_LISTEN, &address, &error), TESSI_OK);
+    assert_true(tessi_address_is_wildcard(&address));
+    int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in6 loopback = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+    bool has_ipv6 = probe >= 0 && bind(probe, (const struct sockaddr *)&loopback, sizeof loopback) == 0;
+    for (size_t i = 0; i < (has_ipv6 ? 2 : 1); i++) {
+        char endpoint[TESSI_ENDPOINT_MAX];
+        (void)snprintf(endpoint, sizeof endpoint, i == 0 ? "tcp://%s:%u" : "tcp://[%s]:%u", hosts[i], address.port);
+        struct tessi_client *client = connect_to(net, endpoint);
+        struct tessi_net_event event;
+        send_text(client, "here");
+        while (tessi_server_receive(server, &event) != TESSI_OK || event.kind == TESSI_NET_GONE) {
+            (void)poll(NULL, 0, 1);
+        }
+        assert_string_equal(tessi_server_peer_host(server, event.peer), hosts[i]);
+        tessi_net_event_clear(&event);
+        tessi_client_close(client);
+    }
+    (void)close(probe);
+    tessi_server_close(server);
+    tessi_net_destroy(net);
+    if (!has_ipv6) {
+        print_message("skipped: no IPv6 here\n");
+    }
 }
 
 static void test_nobody_there(void **state)
@@ -272,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ports),
         cmocka_unit_test(test_ipv6),
+        cmocka_unit_test(test_all_interfaces),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_server_starts_later),

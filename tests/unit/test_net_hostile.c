@@ -32,6 +32,15 @@ static void await_close(int fd)
     } while (recv(fd, bytes, sizeof bytes, 0) > 0);
 }
 
+/* Whoever has other keys than the server is counted as that and as nothing else. Where only one side has keys, it
+ * depends on who notices first and hangs up. */
+static bool has_refused(struct tessi_net *net, bool both_have_keys)
+{
+    struct tessi_net_counters counters = tessi_net_counters_read(net);
+    assert_true(!both_have_keys || counters.handshakes_refused == 0);
+    return counters.keys_refused + (both_have_keys ? 0 : counters.handshakes_refused) > 0;
+}
+
 static void expect_connection(const char *server_dir, const char *client_dir, enum tessi_status expected,
                               const char *says)
 {
@@ -59,7 +68,7 @@ static void expect_connection(const char *server_dir, const char *client_dir, en
             fail_msg("'%s' does not say '%s'", error.text, says);
         }
         int64_t until_ns = tessi_clock_now() + PATIENCE_NS;
-        while (tessi_net_counters_read(stage.net).handshakes_refused == 0) {
+        while (!has_refused(stage.net, server_dir != NULL && client_dir != NULL)) {
             struct tessi_net_event event;
             struct tessi_ready ready[1];
             assert_true(tessi_clock_now() < until_ns);
@@ -107,8 +116,7 @@ static void test_public_key_is_not_enough(void **state)
     assert_int_equal(zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, secret_key, 41), 0);
     assert_int_equal(zmq_connect(socket, stage.endpoint), 0);
     assert_int_equal(zmq_send(socket, "let me in", 9, 0), 9);
-    await_count(&stage, offsetof(struct tessi_net_counters, handshakes_refused), 1);
-    assert_int_equal(tessi_net_counters_read(stage.net).keys_refused, 1);
+    await_count(&stage, offsetof(struct tessi_net_counters, keys_refused), 1);
     assert_int_equal(tessi_server_peer_count(stage.server), 0);
     zmq_close(socket);
     zmq_ctx_term(context);
@@ -164,7 +172,10 @@ static void garbage_against(const char *keys_dir)
         close(fd);
         refused++;
     }
-    await_count(&stage, offsetof(struct tessi_net_counters, handshakes_refused), refused);
+    /* Three greetings are of ZMTP without CURVE, or without any mechanism. */
+    uint64_t without_keys = keys_dir != NULL ? 3 : 0;
+    await_count(&stage, offsetof(struct tessi_net_counters, handshakes_refused), refused - without_keys);
+    await_count(&stage, offsetof(struct tessi_net_counters, keys_refused), without_keys);
     assert_int_equal(tessi_server_peer_count(stage.server), 0);
     expect_service(&stage);
     stage_close(&stage);
