@@ -148,6 +148,11 @@ static int print_tables(const char *json)
     printf("dropped    %.0f in all: %.0f malformed, %.0f stale, %.0f misplaced, %.0f handshakes, %.0f keys\n",
            number(root, "dropped_messages"), number(root, "messages_malformed"), number(root, "messages_stale"),
            number(root, "messages_misplaced"), number(root, "handshakes_refused"), number(root, "keys_refused"));
+    char held[32], unread[32];
+    printf("held       %s of unfinished messages, %s not read; %.0f connections cut for it, %.0f silent\n",
+           cli_format_bytes(number(root, "received_bytes_held"), held, sizeof held),
+           cli_format_bytes(number(root, "unread_bytes_held"), unread, sizeof unread), number(root, "connections_cut"),
+           number(root, "connections_silent"));
     print_steals(root);
     const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers");
     printf("workers    %d\n", cJSON_GetArraySize(workers));

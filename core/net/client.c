@@ -200,7 +200,7 @@ static void waiting_flush(struct tessi_client *client)
 {
     while (client->waiting_sent < client->waiting_count) {
         struct waiting *waiting = &client->waiting[client->waiting_sent];
-        if (tessi_endpoint_send(&client->endpoint, NULL, 0, waiting->header, waiting->header_size, waiting->frames,
+        if (tessi_endpoint_send(&client->endpoint, NULL, 0, NULL, waiting->header, waiting->header_size, waiting->frames,
                                 waiting->frame_count) == TESSI_BUSY) {
             return;
         }
@@ -399,7 +399,7 @@ enum tessi_status tessi_client_send(struct tessi_client *client, const void *hea
         return TESSI_BUSY;
     }
     enum tessi_status status =
-        tessi_endpoint_send(&client->endpoint, NULL, 0, header, header_size, frames, frame_count);
+        tessi_endpoint_send(&client->endpoint, NULL, 0, NULL, header, header_size, frames, frame_count);
     return status == TESSI_LOST ? TESSI_CLOSED : status;
 }
 
@@ -485,6 +485,7 @@ enum tessi_status tessi_client_open(struct tessi_net *net, const char *address_t
     client->options.remote_name = client->remote_name;
     client->endpoint.net = net;
     client->endpoint.epoll_fd = -1;
+    client->endpoint.watch_fd = -1;
     client->deadline_ns = tessi_clock_now() + client->options.connect_timeout_ms * TESSI_NS_PER_MS;
     TESSI_TRY(tessi_address_parse(address_text, TESSI_ADDRESS_CONNECT, &address, error));
     TESSI_TRY(resolve(client, &address, error));

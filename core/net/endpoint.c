@@ -30,6 +30,11 @@ struct tessi_net_options tessi_net_options_complete(const struct tessi_net_optio
     struct tessi_net_options full = options == NULL ? (struct tessi_net_options){0} : *options;
 #define COMPLETE(field, value) full.field = full.field == 0 ? (value) : full.field
     COMPLETE(frame_bytes_max, 64 * 1024);
+    COMPLETE(message_bytes_max, full.frame_bytes_max < UINT64_MAX / 8 ? 4 * full.frame_bytes_max + (1 << 20) : INT64_MAX);
+    COMPLETE(first_bytes_max, full.message_bytes_max);
+    COMPLETE(held_bytes_max, UINT64_C(512) << 20);
+    COMPLETE(strangers_max, 1000);
+    COMPLETE(unread_bytes_max, UINT64_C(16) << 20);
     COMPLETE(send_queue_messages, 1000);
     COMPLETE(receive_queue_messages, 1000);
     COMPLETE(heartbeat_ms, 3000);
@@ -366,6 +371,8 @@ bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, s
         return false;
     }
     bool more = zmq_msg_more(first != NULL ? first : &part) != 0;
+    endpoint->received_bytes = 0;
+    endpoint->received_frames = 0;
     if (first == NULL) {
         event->frames[event->frame_count++] = take_part(&part);
     }
@@ -377,6 +384,8 @@ bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, s
             continue;
         }
         more = zmq_msg_more(&part) != 0;
+        endpoint->received_bytes += zmq_msg_size(&part);
+        endpoint->received_frames++;
         if (event->frame_count < TESSI_NET_FRAMES_MAX) {
             event->frames[event->frame_count++] = take_part(&part);
         } else {
@@ -433,6 +442,72 @@ static bool send_frame(void *socket, struct tessi_frame *frame, int flags)
     return true;
 }
 
+/* ——— headers that are counted ——— */
+
+struct owed {
+    struct tessi_debt *debt;
+    size_t size;
+    atomic_int handed_over; /* as in `outgoing` */
+    unsigned char bytes[];
+};
+
+struct tessi_debt *tessi_debt_create(void)
+{
+    struct tessi_debt *debt = tessi_zalloc(sizeof *debt);
+    atomic_init(&debt->refs, 1);
+    return debt;
+}
+
+void tessi_debt_unref(struct tessi_debt *debt)
+{
+    if (debt != NULL && atomic_fetch_sub(&debt->refs, 1) == 1) {
+        tessi_free(debt);
+    }
+}
+
+bool tessi_debt_is_needed(size_t header_size)
+{
+    return header_size > COPY_BYTES_MAX;
+}
+
+static void release_owed(void *data, void *hint)
+{
+    (void)data;
+    struct owed *owed = hint;
+    (void)atomic_load_explicit(&owed->handed_over, memory_order_acquire);
+    (void)atomic_fetch_sub(&owed->debt->bytes, owed->size);
+    tessi_debt_unref(owed->debt);
+    tessi_free(owed);
+}
+
+static bool send_header(void *socket, struct tessi_debt *debt, const void *header, size_t size, int flags)
+{
+    if (debt == NULL || size <= COPY_BYTES_MAX) {
+        return zmq_send(socket, header, size, flags) >= 0;
+    }
+    zmq_msg_t message;
+    struct owed *owed = tessi_alloc(sizeof *owed + size);
+    owed->debt = debt;
+    owed->size = size;
+    memcpy(owed->bytes, header, size);
+    BYTES_GIVEN(owed->bytes);
+    (void)atomic_fetch_add(&debt->bytes, size);
+    (void)atomic_fetch_add(&debt->refs, 1);
+    atomic_store_explicit(&owed->handed_over, 1, memory_order_release);
+    if (zmq_msg_init_data(&message, owed->bytes, size, release_owed, owed) != 0) {
+        release_owed(NULL, owed);
+        errno = ENOMEM;
+        return false;
+    }
+    if (zmq_msg_send(&message, socket, flags) < 0) {
+        int cause = zmq_errno();
+        zmq_msg_close(&message); /* releases the header */
+        errno = cause;
+        return false;
+    }
+    return true;
+}
+
 void tessi_frames_release(struct tessi_frame *frames, uint32_t frame_count)
 {
     for (uint32_t i = 0; i < frame_count; i++) {
@@ -442,22 +517,27 @@ void tessi_frames_release(struct tessi_frame *frames, uint32_t frame_count)
 
 /* After BUSY the descriptor's next signal may mean room, but another call on the same socket may take that
  * signal unseen; so the poller also lets the sender try again after RETRY_NS. */
+enum tessi_status tessi_endpoint_busy(struct tessi_endpoint *endpoint)
+{
+    if (endpoint->retry_ns == TESSI_NEVER) {
+        endpoint->retry_ns = tessi_clock_now() + RETRY_NS;
+    }
+    return TESSI_BUSY;
+}
+
 static enum tessi_status first_part_failed(struct tessi_endpoint *endpoint, struct tessi_frame *frames,
                                            uint32_t frame_count)
 {
     if (zmq_errno() == EAGAIN) {
-        if (endpoint->retry_ns == TESSI_NEVER) {
-            endpoint->retry_ns = tessi_clock_now() + RETRY_NS;
-        }
-        return TESSI_BUSY;
+        return tessi_endpoint_busy(endpoint);
     }
     tessi_frames_release(frames, frame_count);
     return TESSI_LOST;
 }
 
 enum tessi_status tessi_endpoint_send(struct tessi_endpoint *endpoint, const void *route, size_t route_size,
-                                      const void *header, size_t header_size, struct tessi_frame *frames,
-                                      uint32_t frame_count)
+                                      struct tessi_debt *debt, const void *header, size_t header_size,
+                                      struct tessi_frame *frames, uint32_t frame_count)
 {
     TESS_ASSERT(header_size > 0 && frame_count < TESSI_NET_FRAMES_MAX);
     void *socket = endpoint->socket;
@@ -467,7 +547,7 @@ enum tessi_status tessi_endpoint_send(struct tessi_endpoint *endpoint, const voi
         return first_part_failed(endpoint, frames, frame_count);
     }
     /* Room was checked with the first part; a later one fails only when the connection has just ended. */
-    if (zmq_send(socket, header, header_size, ZMQ_DONTWAIT | (frame_count > 0 ? ZMQ_SNDMORE : 0)) < 0) {
+    if (!send_header(socket, debt, header, header_size, ZMQ_DONTWAIT | (frame_count > 0 ? ZMQ_SNDMORE : 0))) {
         if (route == NULL) {
             return first_part_failed(endpoint, frames, frame_count);
         }

@@ -51,9 +51,12 @@ struct tessi_endpoint {
     bool is_monitor_quiet; /* a look found nothing, and the monitor was not used since */
     bool is_signalled;  /* its descriptor was readable in this round */
     bool is_pending;    /* the owner's own queue has an event */
+    bool is_stirred;    /* `watch_fd` was readable; the owner clears it */
     int64_t retry_ns;   /* after a BUSY send: when to report that it may be tried again, or NEVER */
     int64_t timer_ns;   /* when the owner wants to be called, or NEVER */
     uint64_t sends;     /* messages that were sent */
+    uint64_t received_bytes, received_frames; /* of the last message, whatever became of them */
+    int watch_fd;       /* of the owner's watch over connections, or −1 */
     int epoll_fd;       /* the poller's, or −1 */
     void *poller_entry; /* the poller's, for epoll */
 };
@@ -94,10 +97,25 @@ bool tessi_endpoint_receive(struct tessi_endpoint *endpoint, zmq_msg_t *first, s
 /* The ZeroMQ message behind a frame just received, which knows its connection (the identity part may not). */
 zmq_msg_t *tessi_endpoint_part_of(const struct tessi_frame *frame);
 
-/* Send [route] header frames…; `route` may be NULL. BUSY takes nothing; on LOST the frames are released. */
+/* Bytes of headers that one peer has not read: those that a callback tells of, since ZeroMQ copies small ones. Outlives
+ * its owner while ZeroMQ holds some. */
+struct tessi_debt {
+    atomic_uint refs; /* the owner's, and one for each header */
+    atomic_uint_fast64_t bytes;
+};
+
+struct tessi_debt *tessi_debt_create(void);
+void tessi_debt_unref(struct tessi_debt *debt); /* NULL is allowed */
+/* Whether ZeroMQ copies a header of that size itself. */
+bool tessi_debt_is_needed(size_t header_size);
+
+/* Send [route] header frames…; `route` and `debt` may be NULL. BUSY takes nothing; on LOST the frames are released. */
 TESSI_MUST_USE enum tessi_status tessi_endpoint_send(struct tessi_endpoint *endpoint, const void *route,
-                                                     size_t route_size, const void *header, size_t header_size,
-                                                     struct tessi_frame *frames, uint32_t frame_count);
+                                                     size_t route_size, struct tessi_debt *debt, const void *header,
+                                                     size_t header_size, struct tessi_frame *frames,
+                                                     uint32_t frame_count);
+/* What is sent would exceed a bound of ours: BUSY, and the poller lets the sender try again. */
+enum tessi_status tessi_endpoint_busy(struct tessi_endpoint *endpoint);
 
 /* An empty message says goodbye: it closes a peer in order, also over inproc, which has no monitor. */
 void tessi_endpoint_send_goodbye(struct tessi_endpoint *endpoint, const void *route, size_t route_size);

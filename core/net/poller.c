@@ -19,7 +19,7 @@ enum { EVENTS_MAX = 64 };
 /* What epoll returns: an endpoint's entry, a descriptor's, or the wake-up's (neither). */
 struct entry {
     struct tessi_endpoint *endpoint;
-    int fd;
+    int fd;           /* without endpoint, or the endpoint's `watch_fd` */
     void *owner;
     size_t position;  /* in `entries` */
     bool is_reported; /* in this round */
@@ -106,6 +106,42 @@ static void remove_entry(struct tessi_poller *poller, struct entry *entry)
     tessi_free(entry);
 }
 
+static struct entry *find_watch(const struct tessi_poller *poller, const struct tessi_endpoint *endpoint)
+{
+    for (size_t i = 0; i < poller->entries_count; i++) {
+        struct entry *entry = poller->entries[i];
+        if (entry->endpoint == endpoint && entry->fd >= 0) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+static bool add_watch(struct tessi_poller *poller, struct tessi_endpoint *endpoint, void *owner)
+{
+    if (endpoint->watch_fd < 0) {
+        return true;
+    }
+    struct entry *entry = add_entry(poller, owner);
+    struct epoll_event interest = {.events = EPOLLIN, .data.ptr = entry};
+    entry->endpoint = endpoint;
+    entry->fd = endpoint->watch_fd;
+    if (epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, entry->fd, &interest) == 0) {
+        return true;
+    }
+    remove_entry(poller, entry);
+    return false;
+}
+
+static void remove_watch(struct tessi_poller *poller, const struct tessi_endpoint *endpoint)
+{
+    struct entry *entry = endpoint->watch_fd >= 0 ? find_watch(poller, endpoint) : NULL;
+    if (entry != NULL) {
+        (void)epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, entry->fd, NULL);
+        remove_entry(poller, entry);
+    }
+}
+
 static enum tessi_status add_endpoint(struct tessi_poller *poller, struct tessi_endpoint *endpoint, void *owner,
                                       struct tessi_error *error)
 {
@@ -116,8 +152,10 @@ static enum tessi_status add_endpoint(struct tessi_poller *poller, struct tessi_
     poller->net = endpoint->net;
     endpoint->poller_entry = entry;
     /* A client whose last attempt could not even open a socket has only its end to tell. */
-    if (endpoint->socket != NULL && !tessi_endpoint_watch(endpoint, poller->epoll_fd, entry)) {
+    if (!add_watch(poller, endpoint, owner) ||
+        (endpoint->socket != NULL && !tessi_endpoint_watch(endpoint, poller->epoll_fd, entry))) {
         int cause = errno;
+        remove_watch(poller, endpoint);
         endpoint->epoll_fd = -1;
         endpoint->poller_entry = NULL;
         remove_entry(poller, entry);
@@ -130,6 +168,7 @@ static void remove_endpoint(struct tessi_poller *poller, struct tessi_endpoint *
 {
     TESS_ASSERT(endpoint->epoll_fd == poller->epoll_fd);
     struct entry *entry = endpoint->poller_entry;
+    remove_watch(poller, endpoint);
     tessi_endpoint_unwatch(endpoint);
     remove_entry(poller, entry);
 }
@@ -217,7 +256,7 @@ static void look_at(struct entry *entry, struct round *round)
         events |= TESSI_POLL_WRITE;
         endpoint->retry_ns = TESSI_NEVER;
     }
-    if (endpoint->is_pending || round->now_ns >= endpoint->timer_ns) {
+    if (endpoint->is_pending || endpoint->is_stirred || round->now_ns >= endpoint->timer_ns) {
         events |= TESSI_POLL_READ;
     } else if (endpoint->is_touched || !endpoint->is_monitor_quiet || endpoint->is_signalled) {
         if (tessi_endpoint_has_input(endpoint, endpoint->is_signalled)) {
@@ -242,11 +281,11 @@ static void look_at_all(struct tessi_poller *poller, struct round *round)
         size_t position = first + i < poller->entries_count ? first + i : first + i - poller->entries_count;
         struct entry *entry = poller->entries[position];
         struct tessi_endpoint *endpoint = entry->endpoint;
-        if (endpoint == NULL || entry->is_reported) {
+        if (endpoint == NULL || entry->fd >= 0 || entry->is_reported) {
             continue;
         }
         bool is_due = round->now_ns >= endpoint->retry_ns || round->now_ns >= endpoint->timer_ns;
-        bool is_used = endpoint->is_touched || !endpoint->is_monitor_quiet;
+        bool is_used = endpoint->is_touched || !endpoint->is_monitor_quiet || endpoint->is_stirred;
         if (is_used || endpoint->is_signalled || endpoint->is_pending || is_due) {
             look_at(entry, round);
         }
@@ -288,7 +327,8 @@ static void take_events(struct tessi_poller *poller, const struct epoll_event *e
         if (entry == &poller->wake) {
             take_wake(poller, round);
         } else if (entry->endpoint != NULL) {
-            entry->endpoint->is_signalled = true;
+            entry->endpoint->is_signalled |= entry->fd < 0;
+            entry->endpoint->is_stirred |= entry->fd >= 0;
         } else if (round->count < round->capacity) {
             uint32_t ready = (events[i].events & ~(uint32_t)EPOLLOUT) != 0 ? TESSI_POLL_READ : 0;
             ready |= (events[i].events & (uint32_t)EPOLLOUT) != 0 ? TESSI_POLL_WRITE : 0;
@@ -308,7 +348,8 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
     poller->turn = poller->turn + 1 < poller->entries_count ? poller->turn + 1 : 0;
     for (size_t i = 0; i < poller->entries_count; i++) {
         poller->entries[i]->is_reported = false;
-        sends += poller->entries[i]->endpoint != NULL ? poller->entries[i]->endpoint->sends : 0;
+        bool is_endpoint = poller->entries[i]->endpoint != NULL && poller->entries[i]->fd < 0;
+        sends += is_endpoint ? poller->entries[i]->endpoint->sends : 0;
     }
     poller->together.answers += poller->has_slept && sends != poller->sends ? 1 : 0;
     poller->has_slept = false;

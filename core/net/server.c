@@ -14,11 +14,13 @@
 #include "core/base/map.h"
 #include "core/net/address.h"
 #include "core/net/endpoint.h"
+#include "core/net/watch.h"
 
 enum {
     ROUTE_BYTES = 5,        /* the identities that ZeroMQ gives: a zero byte and a 32-bit count */
     GONE_REMEMBERED = 4096, /* identities of the last peers that went, to know their late messages */
     MONITOR_EVERY = 256,    /* messages between two looks at connection events, when traffic never stops */
+    PEERS_TURNS = 4,       /* messages of each peer after which each had its turn, see look_after */
     HANDSHAKE_MS = 10000,   /* a connection that is silent for so long before it is authenticated is closed */
     HOST_BYTES = 48,
     CLOSE_NS = 1000 * 1000 * 1000, /* see close_listeners */
@@ -32,6 +34,7 @@ struct peer {
     bool is_ignored;
     bool is_leaving; /* listed in `leaving` */
     int64_t heard_ns;
+    struct tessi_debt *debt; /* NULL: nothing long was sent to it yet */
     char host[HOST_BYTES];
 };
 
@@ -61,6 +64,9 @@ struct tessi_server {
     uint32_t route_first;   /* ZeroMQ counts its peers upwards from there */
     uint32_t routes_max;    /* so many have come at most */
 
+    struct tessi_watch *watch;
+    uint64_t since_look; /* messages */
+    uint64_t unread_bytes_max;
     struct connection *connections;
     size_t connections_capacity;
     bool after_failure;           /* the last connection event was a failed handshake */
@@ -161,6 +167,7 @@ static void connection_ended(struct tessi_server *server, int fd)
         }
     }
     *connection = (struct connection){0};
+    tessi_watch_end(server->watch, fd);
 }
 
 /* Whether a handshake failed since the other side has another cluster's keys, or none. */
@@ -181,6 +188,7 @@ static void read_monitor(struct tessi_server *server)
         switch (event) {
         case ZMQ_EVENT_ACCEPTED:
             *connection_at(server, value) = (struct connection){.is_open = true};
+            tessi_watch_begin(server->watch, value, tessi_clock_now());
             server->routes_max++;
             break;
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
@@ -273,6 +281,7 @@ static void remove_peer(struct tessi_server *server, struct peer *peer)
     *place = peer->route;
     server->gone_count++;
     tessi_map_put(&server->index, key_of(KEY_GONE, peer->route), 0);
+    tessi_debt_unref(peer->debt);
     *peer = (struct peer){0};
     tessi_grow(&server->slots_free, &server->slots_free_capacity, server->slots_free_count + 1,
                sizeof server->slots_free[0]);
@@ -289,37 +298,71 @@ static void give_gone(struct tessi_server *server, struct peer *peer, struct tes
     remove_peer(server, peer);
 }
 
-/* Turns a received message into an event; false when it is not for the owner. */
-static bool give_message(struct tessi_server *server, zmq_msg_t *identity, bool is_malformed,
-                         struct tessi_net_event *event)
+/* Look at what connections make us hold, when that is due. What has come whole was given out: ZeroMQ takes its peers in
+ * turn, so that each was asked for some when so many messages have been. */
+static void look_after(struct tessi_server *server)
+{
+    struct tessi_endpoint *endpoint = &server->endpoint;
+    int64_t now_ns = endpoint->is_stirred || endpoint->timer_ns != TESSI_NEVER ? tessi_clock_now() : 0;
+    if (endpoint->is_stirred || now_ns >= endpoint->timer_ns) {
+        endpoint->is_stirred = false;
+        server->since_look = 0;
+        endpoint->timer_ns = tessi_watch_look(server->watch, now_ns);
+    }
+}
+
+/* What is dropped was held too. */
+static void refuse_message(struct tessi_server *server, zmq_msg_t *identity, atomic_uint_fast64_t *counter,
+                           struct tessi_net_event *event)
+{
+    const struct tessi_endpoint *endpoint = &server->endpoint;
+    int fd = zmq_msg_get(identity, ZMQ_SRCFD);
+    tessi_watch_took(server->watch, fd, endpoint->received_bytes, endpoint->received_frames, false);
+    tessi_net_event_clear(event);
+    if (counter != NULL) {
+        count(counter);
+    }
+}
+
+/* The peer of a message; NULL: it is nobody's, and dropped. */
+static struct peer *sender_of(struct tessi_server *server, zmq_msg_t *identity, bool is_malformed,
+                              struct tessi_net_event *event)
 {
     struct tessi_net *net = server->endpoint.net;
     uint32_t route = 0;
     if (is_malformed || !route_read(identity, &route)) {
-        tessi_net_event_clear(event);
-        count(&net->messages_malformed);
-        return false;
+        refuse_message(server, identity, &net->messages_malformed, event);
+        return NULL;
     }
     struct peer *peer = find_peer(server, KEY_ROUTE, route);
-    bool is_goodbye = event->frames[0].size == 0;
     event->first = peer == NULL;
-    if (peer == NULL) {
-        if (is_goodbye || tessi_map_get(&server->index, key_of(KEY_GONE, route)) != TESSI_MAP_NONE) {
-            tessi_net_event_clear(event);
-            if (!is_goodbye) {
-                count(&net->messages_stale);
-            }
-            return false;
-        }
-        read_monitor(server); /* so that the state of its connection is known */
-        if (!route_is_given(server, route)) {
-            tessi_net_event_clear(event);
-            count(&net->messages_malformed);
-            return false;
-        }
-        peer = add_peer(server, route, tessi_endpoint_part_of(&event->frames[0]));
+    if (peer != NULL) {
+        return peer;
     }
-    if (is_goodbye) {
+    bool is_goodbye = event->frames[0].size == 0;
+    if (is_goodbye || tessi_map_get(&server->index, key_of(KEY_GONE, route)) != TESSI_MAP_NONE) {
+        refuse_message(server, identity, is_goodbye ? NULL : &net->messages_stale, event);
+        return NULL;
+    }
+    read_monitor(server); /* so that the state of its connection is known */
+    if (!route_is_given(server, route)) {
+        refuse_message(server, identity, &net->messages_malformed, event);
+        return NULL;
+    }
+    return add_peer(server, route, tessi_endpoint_part_of(&event->frames[0]));
+}
+
+/* Turns a received message into an event; false when it is not for the owner. */
+static bool give_message(struct tessi_server *server, zmq_msg_t *identity, bool is_malformed,
+                         struct tessi_net_event *event)
+{
+    const struct tessi_endpoint *endpoint = &server->endpoint;
+    struct peer *peer = sender_of(server, identity, is_malformed, event);
+    if (peer == NULL) {
+        return false;
+    }
+    tessi_watch_took(server->watch, peer->fd, endpoint->received_bytes, endpoint->received_frames, event->first);
+    if (event->frames[0].size == 0) { /* a goodbye */
         tessi_net_event_clear(event);
         if (!peer->is_leaving) { /* otherwise its GONE comes from the list */
             give_gone(server, peer, event);
@@ -329,7 +372,7 @@ static bool give_message(struct tessi_server *server, zmq_msg_t *identity, bool 
     }
     if (peer->is_ignored) {
         tessi_net_event_clear(event);
-        count(&net->messages_stale);
+        count(&endpoint->net->messages_stale);
         return false;
     }
     peer->heard_ns = tessi_clock_now();
@@ -361,6 +404,9 @@ enum tessi_status tessi_server_receive(struct tessi_server *server, struct tessi
         if (++server->since_monitor >= MONITOR_EVERY) {
             read_monitor(server);
         }
+        if (++server->since_look > MONITOR_EVERY + PEERS_TURNS * (uint64_t)server->peers_count) {
+            look_after(server);
+        }
         zmq_msg_init(&identity);
         bool received = tessi_endpoint_receive(&server->endpoint, &identity, event, &is_malformed);
         bool given = received && give_message(server, &identity, is_malformed, event);
@@ -378,6 +424,7 @@ enum tessi_status tessi_server_receive(struct tessi_server *server, struct tessi
         }
         read_monitor(server);
         if (server->leaving_count == 0) {
+            look_after(server);
             return TESSI_BUSY;
         }
     }
@@ -392,9 +439,16 @@ enum tessi_status tessi_server_send(struct tessi_server *server, uint32_t handle
         return TESSI_LOST;
     }
     uint8_t route[ROUTE_BYTES];
+    if (tessi_debt_is_needed(header_size)) {
+        peer->debt = peer->debt == NULL ? tessi_debt_create() : peer->debt;
+        uint64_t owed = atomic_load(&peer->debt->bytes);
+        if (owed > 0 && owed + header_size > server->unread_bytes_max) {
+            return tessi_endpoint_busy(&server->endpoint);
+        }
+    }
     route_write(route, peer->route);
-    enum tessi_status status =
-        tessi_endpoint_send(&server->endpoint, route, sizeof route, header, header_size, frames, frame_count);
+    enum tessi_status status = tessi_endpoint_send(&server->endpoint, route, sizeof route, peer->debt, header,
+                                                   header_size, frames, frame_count);
     if (status == TESSI_LOST) {
         peer_leaves(server, peer);
     }
@@ -407,6 +461,27 @@ void tessi_server_ignore(struct tessi_server *server, uint32_t handle)
     if (peer != NULL) {
         peer->is_ignored = true;
     }
+}
+
+void tessi_server_drop(struct tessi_server *server, uint32_t handle)
+{
+    struct peer *peer = find_peer(server, KEY_HANDLE, handle);
+    if (peer != NULL) {
+        peer->is_ignored = true;
+        tessi_watch_cut(server->watch, peer->fd);
+    }
+}
+
+struct tessi_server_gauges tessi_server_gauges_read(const struct tessi_server *server)
+{
+    struct tessi_watch_gauges watched = tessi_watch_gauges(server->watch);
+    struct tessi_server_gauges gauges = {
+        .held_bytes = watched.held_bytes, .cut = watched.cut, .strangers = watched.strangers};
+    for (size_t i = 0; i < server->peers_used; i++) {
+        struct tessi_debt *debt = server->peers[i].debt;
+        gauges.unread_bytes += debt != NULL ? atomic_load(&debt->bytes) : 0;
+    }
+    return gauges;
 }
 
 int64_t tessi_server_last_heard_ns(const struct tessi_server *server, uint32_t handle)
@@ -591,9 +666,18 @@ enum tessi_status tessi_server_open(struct tessi_net *net, const char *address, 
     struct tessi_server *server = tessi_zalloc(sizeof *server);
     enum tessi_status status;
     *server_out = NULL;
+    struct tessi_watch_limits limits = {.first_bytes = full.first_bytes_max,
+                                        .message_bytes = full.message_bytes_max,
+                                        .all_bytes = full.held_bytes_max,
+                                        .strangers = full.strangers_max,
+                                        .is_encrypted = tessi_net_is_encrypted(net)};
     server->endpoint.epoll_fd = -1;
+    server->endpoint.watch_fd = -1;
+    server->unread_bytes_max = full.unread_bytes_max;
     server->linger_ms = full.linger_ms > INT32_MAX ? INT32_MAX : (int)full.linger_ms;
     tessi_map_init(&server->index);
+    TESSI_TRY(tessi_watch_create(&limits, &server->watch, error));
+    server->endpoint.watch_fd = tessi_watch_fd(server->watch);
     TESSI_TRY(tessi_endpoint_open(&server->endpoint, net, ZMQ_ROUTER, &full, error));
     TESSI_TRY(tessi_endpoint_set_int(&server->endpoint, ZMQ_ROUTER_MANDATORY, 1, error));
     TESSI_TRY(tessi_endpoint_set_int(&server->endpoint, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS, error));
@@ -657,6 +741,10 @@ void tessi_server_close(struct tessi_server *server)
         close_listeners(server);
     }
     tessi_endpoint_close(&server->endpoint, server->linger_ms);
+    for (size_t i = 0; i < server->peers_used; i++) {
+        tessi_debt_unref(server->peers[i].debt);
+    }
+    tessi_watch_destroy(server->watch);
     tessi_free(server->listeners);
     tessi_map_fini(&server->index);
     tessi_free(server->peers);

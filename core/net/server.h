@@ -5,9 +5,10 @@
  * TESSI_NET_FRAMES_MAX − 1 payload frames; nothing here looks into them.
  *
  * One thread at a time uses a server. Nothing blocks: BUSY means "would block", and callers
- * bound the bytes in flight by credits of their own, since the queues here count messages. What an
- * admitted peer can make us hold before we see it is its receive queue's messages; ZeroMQ bounds the
- * size of a frame, not the number of frames of one message, so only keys keep strangers from that. */
+ * bound the bytes of payload in flight by credits of their own, since ZeroMQ's queues count messages.
+ * What a connection makes us hold is bounded before its first message, for a message that has not come
+ * whole, for messages that it does not read, and for all connections together: see the options. One that
+ * goes beyond is ended. */
 #ifndef TESSI_NET_SERVER_H
 #define TESSI_NET_SERVER_H
 
@@ -21,8 +22,13 @@ struct tessi_server;
 
 /* Zero is the default everywhere; also used by clients. */
 struct tessi_net_options {
-    uint64_t frame_bytes_max;     /* a larger received frame ends its connection; 0: 64 KiB (control). A peer
-                                      that is not yet authenticated can make us hold this much too */
+    uint64_t frame_bytes_max; /* a larger received frame ends its connection; 0: 64 KiB (control) */
+    /* Servers, of connections over TCP: a connection is ended that makes us hold more (watch.h). */
+    uint64_t first_bytes_max;     /* before its first message; 0: as `message_bytes_max` */
+    uint64_t message_bytes_max;   /* of a message that has not come whole; 0: four frames and 1 MiB */
+    uint64_t held_bytes_max;      /* all of them together; 0: 512 MiB */
+    uint32_t strangers_max;       /* connections that have not said anything; 0: 1000. The oldest ends */
+    uint64_t unread_bytes_max;    /* servers: of headers that wait for one peer, then sends are BUSY; 0: 16 MiB */
     uint32_t send_queue_messages; /* for each peer; 0: 1000 */
     uint32_t receive_queue_messages;
     uint32_t heartbeat_ms;         /* ZMTP pings, which prove the peer's I/O thread alive; 0: 3 000 */
@@ -61,6 +67,9 @@ TESSI_MUST_USE enum tessi_status tessi_server_send(struct tessi_server *server, 
                                                    size_t header_size, struct tessi_frame *frames,
                                                    uint32_t frame_count);
 
+/* Ignore the peer and end its connection, so that nothing is held of and for it. Its GONE still comes. */
+void tessi_server_drop(struct tessi_server *server, uint32_t peer);
+
 /* Drop (and count) whatever else this peer sends; its GONE still comes. Sending to it is LOST. */
 void tessi_server_ignore(struct tessi_server *server, uint32_t peer);
 
@@ -71,5 +80,15 @@ int64_t tessi_server_last_heard_ns(const struct tessi_server *server, uint32_t p
 const char *tessi_server_peer_host(const struct tessi_server *server, uint32_t peer);
 
 uint32_t tessi_server_peer_count(const struct tessi_server *server);
+
+/* What ZeroMQ holds of and for all peers. */
+struct tessi_server_gauges {
+    uint64_t held_bytes;   /* received and not given out */
+    uint64_t unread_bytes; /* of headers that peers have not read */
+    uint64_t cut;          /* connections that were ended for what they made us hold */
+    uint32_t strangers;    /* connections that have not said anything */
+};
+
+struct tessi_server_gauges tessi_server_gauges_read(const struct tessi_server *server);
 
 #endif

@@ -24,7 +24,10 @@
 
 #define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
 #define AHEAD 6                         /* messages received before an earlier one is taken */
-#define BACKLOG_MAX ((size_t)512 << 20) /* bytes that may wait for one peer before it is given up */
+#define BACKLOG_MAX ((size_t)512 << 20)  /* bytes that may wait for one peer before it is given up */
+#define BACKLOGS_MAX ((size_t)1 << 30)   /* and for all of them: who keeps most waiting is */
+#define UNREAD_MAX ((size_t)16 << 20)    /* and answers to who asks and does not read */
+#define FIRST_BYTES ((uint64_t)256 << 10) /* of the first message of a connection, a hello or a question */
 #define LINGER_MS 1000
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
 
@@ -53,6 +56,7 @@ struct tessi_scheduler {
     uint64_t sends_failed;
     struct backlog *backlogs; /* those with peer 0 are free */
     size_t backlog_count, backlog_capacity;
+    size_t backlog_bytes; /* of all */
     struct tessi_map backlog_of; /* peer → index */
     uint32_t *lost;              /* peers whose sends failed, not yet told to the relay */
     size_t lost_count, lost_capacity;
@@ -75,6 +79,7 @@ static void backlog_drop(struct tessi_scheduler *scheduler, uint32_t peer)
 {
     struct backlog *backlog = backlog_find(scheduler, peer);
     if (backlog != NULL) {
+        scheduler->backlog_bytes -= backlog->bytes.size;
         tessi_buffer_fini(&backlog->bytes);
         *backlog = (struct backlog){0};
         tessi_map_remove(&scheduler->backlog_of, key(peer));
@@ -108,19 +113,51 @@ static void peer_lost(struct tessi_scheduler *scheduler, uint32_t peer)
     scheduler->lost[scheduler->lost_count++] = peer;
 }
 
+static void give_up(struct tessi_scheduler *scheduler, uint32_t peer)
+{
+    tessi_log_event(TESSI_LOG_WARN, "peer_given_up", "peer=%u reason=" TESSI_LOG_TEXT, peer,
+                    "it does not read what it is sent");
+    tessi_server_drop(scheduler->server, peer);
+    peer_lost(scheduler, peer);
+}
+
+/* Whose messages take most room; there are some. */
+static uint32_t slowest_reader(const struct tessi_scheduler *scheduler)
+{
+    const struct backlog *most = NULL;
+    for (size_t i = 0; i < scheduler->backlog_count; i++) {
+        const struct backlog *backlog = &scheduler->backlogs[i];
+        most = backlog->peer != 0 && (most == NULL || backlog->bytes.size > most->bytes.size) ? backlog : most;
+    }
+    return most->peer;
+}
+
+/* What has left makes room for what comes. */
+static void compact(struct tessi_scheduler *scheduler, struct backlog *backlog)
+{
+    if (backlog->sent > backlog->bytes.size / 2) {
+        backlog->bytes.size -= backlog->sent;
+        memmove(backlog->bytes.data, backlog->bytes.data + backlog->sent, backlog->bytes.size);
+        scheduler->backlog_bytes -= backlog->sent;
+        backlog->sent = 0;
+    }
+}
+
 static void send_later(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
 {
     struct backlog *backlog = backlog_make(scheduler, peer);
     uint64_t length = size;
     if (backlog->bytes.size - backlog->sent > BACKLOG_MAX) {
-        tessi_log_event(TESSI_LOG_WARN, "peer_given_up", "peer=%u reason=" TESSI_LOG_TEXT, peer,
-                        "it does not read what it is sent");
-        tessi_server_ignore(scheduler->server, peer);
-        peer_lost(scheduler, peer);
+        give_up(scheduler, peer);
         return;
     }
+    compact(scheduler, backlog);
     tessi_buffer_append(&backlog->bytes, &length, sizeof length);
     tessi_buffer_append(&backlog->bytes, bytes, size);
+    scheduler->backlog_bytes += sizeof length + size;
+    if (scheduler->backlog_bytes > BACKLOGS_MAX) {
+        give_up(scheduler, slowest_reader(scheduler));
+    }
 }
 
 static void send_bytes(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
@@ -166,9 +203,18 @@ static void flush_all(struct tessi_scheduler *scheduler)
     }
 }
 
+/* An answer, or a question to a worker. Answers are longer than what they answer: who does not read them is given up
+ * before they are many. */
 static void courier_send(void *context, uint32_t peer, const void *bytes, size_t size)
 {
-    send_bytes(context, peer, bytes, size);
+    struct tessi_scheduler *scheduler = context;
+    const struct backlog *backlog = backlog_find(scheduler, peer);
+    if (backlog != NULL && backlog->bytes.size - backlog->sent > UNREAD_MAX &&
+        tessi_relay_role(scheduler->relay, peer) != TESSI_ROLE_WORKER) {
+        give_up(scheduler, peer);
+        return;
+    }
+    send_bytes(scheduler, peer, bytes, size);
 }
 
 /* ——— inputs ——— */
@@ -238,13 +284,15 @@ static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
                                        .now_ns = tessi_clock_now(),
                                        .encrypted = tessi_net_is_encrypted(scheduler->net),
                                        .net = tessi_net_counters_read(scheduler->net),
+                                       .server = tessi_server_gauges_read(scheduler->server),
+                                       .waiting_bytes = scheduler->backlog_bytes,
                                        .sends_failed = scheduler->sends_failed};
     char *json = tessi_status_json(scheduler->relay, scheduler->courier, scheduler->devices, &facts);
     struct tessi_message message = {
         .type = TESSI_MSG_STATUS_REPLY, .run_id = tessi_relay_run_id(scheduler->relay), .as.status_reply.json = json};
     struct tessi_buffer buffer = {0};
     if (tessi_message_pack(&buffer, &message, NULL) == TESSI_OK) {
-        send_bytes(scheduler, peer, buffer.data, buffer.size);
+        courier_send(scheduler, peer, buffer.data, buffer.size);
     }
     tessi_buffer_fini(&buffer);
     tessi_free(json);
@@ -463,6 +511,7 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     const char *listen = config->listen != NULL ? config->listen : TESSI_SCHEDULER_ADDRESS;
     struct tessi_sched_config sched = complete(&config->sched);
     struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX,
+                                        .first_bytes_max = FIRST_BYTES,
                                         .linger_ms = config->linger_ms != 0 ? config->linger_ms : LINGER_MS};
     char place[TESSI_ENDPOINT_MAX];
     uint64_t run_id = random_run_id();

@@ -147,6 +147,11 @@ static void put_traffic(cJSON *object, const struct tessi_relay_counters *counte
     put(object, "hellos_refused", counters->refused);
     put(object, "handshakes_refused", facts->net.handshakes_refused);
     put(object, "keys_refused", facts->net.keys_refused);
+    /* What peers make us hold: of messages that have not come whole, and of those that they have not read. */
+    put(object, "received_bytes_held", facts->server.held_bytes);
+    put(object, "unread_bytes_held", facts->server.unread_bytes + facts->waiting_bytes);
+    put(object, "connections_cut", facts->server.cut);
+    put(object, "connections_silent", facts->server.strangers);
 }
 
 char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "core/net/context.h"
+#include "core/net/server.h"
 #include "core/server/courier.h"
 #include "core/server/devices.h"
 #include "core/server/relay.h"
@@ -15,6 +16,8 @@ struct tessi_status_facts {
     int64_t now_ns;
     bool encrypted;
     struct tessi_net_counters net;
+    struct tessi_server_gauges server;
+    uint64_t waiting_bytes; /* for peers whose queues are full */
     uint64_t sends_failed; /* messages that found their peer gone */
 };
 

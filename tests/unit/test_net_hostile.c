@@ -2,12 +2,14 @@
 #include "tests/unit/net_stage.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -357,6 +359,191 @@ static void test_malformed_peers(void **state)
     stage_close(&stage);
 }
 
+/* ——— what connections make us hold ——— */
+
+/* Complete a handshake without keys, as a stranger that has not said anything. */
+static int connect_stranger(const char *endpoint)
+{
+    static const unsigned char ready[] = "\4\x29\5READY\x0bSocket-Type\0\0\0\6DEALER\x08Identity\0\0\0";
+    unsigned char greeting[64];
+    unsigned char answer[64 + sizeof ready];
+    int fd = connect_raw(endpoint);
+    make_greeting(greeting, "NULL");
+    send_all(fd, greeting, sizeof greeting);
+    send_all(fd, ready, sizeof ready);
+    assert_int_equal(recv(fd, answer, sizeof answer, MSG_WAITALL), (ssize_t)sizeof answer);
+    return fd;
+}
+
+/* Send the same bytes until the other side hangs up; how many it took. */
+static uint64_t flood(struct stage *stage, int fd, const unsigned char *bytes, size_t size)
+{
+    uint64_t taken = 0;
+    size_t offset = 0;
+    int64_t until_ns = tessi_clock_now() + PATIENCE_NS;
+    for (;;) {
+        struct tessi_net_event event;
+        struct tessi_ready ready[4];
+        ssize_t sent = send(fd, bytes + offset, size - offset, MSG_NOSIGNAL | MSG_DONTWAIT);
+        unsigned char end[256];
+        if ((sent < 0 && errno != EAGAIN) || recv(fd, end, sizeof end, MSG_DONTWAIT) == 0) {
+            return taken;
+        }
+        taken += sent > 0 ? (uint64_t)sent : 0;
+        offset = sent > 0 ? (offset + (size_t)sent) % size : offset;
+        assert_true(tessi_clock_now() < until_ns);
+        (void)tessi_poller_wait(stage->poller, sent < 0 ? TESSI_NS_PER_MS : 0, ready, 4);
+        while (tessi_server_receive(stage->server, &event) == TESSI_OK) {
+            tessi_net_event_clear(&event);
+        }
+    }
+}
+
+enum { FLOOD_PARTS = 64, FLOOD_PART = 4096 };
+
+/* Parts of a message of which there are always more. */
+static void make_parts(unsigned char *bytes)
+{
+    for (size_t i = 0; i < FLOOD_PARTS; i++) {
+        unsigned char *part = bytes + i * (9 + FLOOD_PART);
+        memset(part, 0, 9 + FLOOD_PART);
+        part[0] = 3; /* more, long */
+        part[7] = FLOOD_PART >> 8;
+    }
+}
+
+/* A message that never ends makes its server hold a few MiB, from a stranger and from one that has been heard before. */
+static void test_endless_message(void **state)
+{
+    (void)state;
+    enum { FIRST = 1 << 20, MESSAGE = 16 << 20, OVER = 96 << 20 };
+    static unsigned char parts[FLOOD_PARTS * (9 + FLOOD_PART)];
+    struct tessi_net_options options = {.first_bytes_max = FIRST, .message_bytes_max = MESSAGE};
+    struct stage stage;
+    make_parts(parts);
+    stage_open(&stage, NULL, ANY_PORT, &options);
+    long before = resident_pages();
+    for (uint64_t i = 0; i < 2; i++) {
+        int fd = connect_stranger(stage.endpoint);
+        if (i == 1) {
+            send_all(fd, "\0\5hello", 7);
+            struct tessi_net_event event = server_event(&stage);
+            expect_text(&event, 0, "hello");
+            tessi_net_event_clear(&event);
+        }
+        uint64_t taken = flood(&stage, fd, parts, sizeof parts);
+        assert_true(taken < (i == 0 ? FIRST : MESSAGE) + (uint64_t)OVER); /* what comes between looks */
+        assert_int_equal(tessi_server_gauges_read(stage.server).cut, i + 1);
+        close(fd);
+    }
+    while (tessi_server_gauges_read(stage.server).held_bytes > 0) {
+        struct tessi_net_event event;
+        struct tessi_ready ready[4];
+        (void)tessi_poller_wait(stage.poller, PATIENCE_NS, ready, 4);
+        while (tessi_server_receive(stage.server, &event) == TESSI_OK) {
+            tessi_net_event_clear(&event);
+        }
+    }
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* which keep what is freed */
+    assert_true(resident_pages() - before < 160 * 1024 * 1024 / 4096);
+#else
+    (void)before;
+#endif
+    expect_service(&stage);
+    stage_close(&stage);
+}
+
+/* A message of the largest size, in pieces with pauses, is none that never ends; and many of them are not, however late
+ * they are taken. */
+static void test_honest_messages_are_not_cut(void **state)
+{
+    (void)state;
+    enum { SIZE = 4 << 20, COUNT = 60 };
+    struct tessi_net_options options = {.frame_bytes_max = SIZE, .first_bytes_max = 4096, .message_bytes_max = 2 * SIZE};
+    struct stage stage;
+    struct tessi_client *client = NULL;
+    stage_open(&stage, NULL, ANY_PORT, &options);
+    assert_int_equal(tessi_client_connect(stage.net, stage.endpoint, &options, &client, NULL), TESSI_OK);
+    static unsigned char block[SIZE];
+    send_text(client, "hello");
+    for (int i = 0; i < COUNT; i++) {
+        struct tessi_frame frame = tessi_frame_wrap(block, SIZE, NULL, NULL);
+        assert_int_equal(tessi_client_send(client, "block", 5, &frame, 1), TESSI_OK);
+    }
+    for (int i = 0; i <= COUNT; i++) {
+        struct tessi_net_event event = server_event(&stage);
+        assert_int_equal(event.kind, TESSI_NET_MESSAGE);
+        assert_int_equal(event.frame_count, i == 0 ? 1 : 2);
+        tessi_net_event_clear(&event);
+        if (i % 16 == 0) {
+            struct timespec busy = {.tv_nsec = 20000000}; /* as long as two looks */
+            (void)nanosleep(&busy, NULL);
+        }
+    }
+    assert_int_equal(tessi_server_gauges_read(stage.server).cut, 0);
+    tessi_client_close(client);
+    stage_close(&stage);
+}
+
+/* Connections that say nothing are so many; the oldest goes, and who speaks is served. */
+static void test_silent_strangers(void **state)
+{
+    (void)state;
+    enum { MAX = 8, COUNT = 20 };
+    struct tessi_net_options options = {.strangers_max = MAX};
+    struct stage stage;
+    int fds[COUNT];
+    stage_open(&stage, NULL, ANY_PORT, &options);
+    for (int i = 0; i < COUNT; i++) {
+        struct tessi_net_event event;
+        fds[i] = connect_stranger(stage.endpoint);
+        assert_int_equal(tessi_server_receive(stage.server, &event), TESSI_BUSY);
+    }
+    for (int i = 0; i < COUNT - MAX; i++) {
+        await_close(fds[i]);
+    }
+    send_all(fds[COUNT - MAX], "\0\5hello", 7); /* the oldest that is left */
+    struct tessi_net_event event = server_event(&stage);
+    expect_text(&event, 0, "hello");
+    tessi_net_event_clear(&event);
+    assert_int_equal(tessi_server_gauges_read(stage.server).cut, COUNT - MAX);
+    expect_service(&stage);
+    for (int i = 0; i < COUNT; i++) {
+        close(fds[i]);
+    }
+    stage_close(&stage);
+}
+
+/* Who does not read what it asked for makes its server hold so much; when it is dropped, nothing. */
+static void test_answers_that_nobody_reads(void **state)
+{
+    (void)state;
+    enum { ANSWER = 60000, MAX = 4 << 20, MANY = 10000 };
+    static unsigned char answer[ANSWER];
+    struct tessi_net_options options = {.unread_bytes_max = MAX};
+    struct stage stage;
+    stage_open(&stage, NULL, ANY_PORT, &options);
+    int fd = connect_stranger(stage.endpoint);
+    send_all(fd, "\0\5hello", 7);
+    struct tessi_net_event event = server_event(&stage);
+    uint32_t peer = event.peer;
+    tessi_net_event_clear(&event);
+    enum tessi_status status = TESSI_OK;
+    for (int i = 0; i < MANY && status == TESSI_OK; i++) {
+        status = tessi_server_send(stage.server, peer, answer, sizeof answer, NULL, 0);
+    }
+    assert_int_equal(status, TESSI_BUSY);
+    assert_true(tessi_server_gauges_read(stage.server).unread_bytes <= MAX);
+    tessi_server_drop(stage.server, peer);
+    event = server_event(&stage);
+    assert_int_equal(event.kind, TESSI_NET_GONE);
+    assert_int_equal(event.peer, peer);
+    assert_int_equal(tessi_server_gauges_read(stage.server).unread_bytes, 0);
+    close(fd);
+    expect_service(&stage);
+    stage_close(&stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +553,10 @@ int main(void)
         cmocka_unit_test(test_huge_frame_headers),
         cmocka_unit_test(test_numbers_cannot_be_foretold),
         cmocka_unit_test(test_malformed_peers),
+        cmocka_unit_test(test_endless_message),
+        cmocka_unit_test(test_honest_messages_are_not_cut),
+        cmocka_unit_test(test_silent_strangers),
+        cmocka_unit_test(test_answers_that_nobody_reads),
     };
     return cmocka_run_group_tests_name("net: hostile peers", tests, NULL, NULL);
 }

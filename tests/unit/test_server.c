@@ -503,6 +503,64 @@ static void test_live_inside_one_process(void **state)
     live_end(&live);
 }
 
+static double ask_status(struct tessi_client *client, const char *name)
+{
+    struct tessi_message question = {.type = TESSI_MSG_STATUS_REQUEST}, reply;
+    say(client, &question);
+    hear(client, TESSI_MSG_STATUS_REPLY, &reply);
+    cJSON *root = cJSON_Parse(reply.as.status_reply.json);
+    double value = number(root, name);
+    cJSON_Delete(root);
+    tessi_message_fini(&reply);
+    return value;
+}
+
+/* Who asks and never reads makes the scheduler hold a few answers, and is given up; others are served. */
+static void test_answers_that_nobody_reads(void **state)
+{
+    (void)state;
+    enum { WORKERS = 40, ROUND = 50, BOUND = 64 << 20 };
+    struct live live;
+    struct tessi_client *workers[WORKERS], *deaf = NULL;
+    live_start(&live, "tcp://127.0.0.1:0", NULL);
+    for (int i = 0; i < WORKERS; i++) { /* so that an answer is long */
+        struct tessi_message hello = hello_worker();
+        workers[i] = live_connect(&live);
+        say(workers[i], &hello);
+        hear_only(workers[i], TESSI_MSG_WELCOME);
+    }
+    struct tessi_client *reader = live_connect(&live);
+    struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX, .receive_queue_messages = 1,
+                                        .heartbeat_ms = 600000}; /* ZeroMQ fails in one whose input has stopped */
+    struct tessi_message question = {.type = TESSI_MSG_STATUS_REQUEST};
+    struct tessi_buffer buffer = {0};
+    assert_int_equal(
+        tessi_client_connect(live.net, tessi_scheduler_endpoint(live.scheduler), &options, &deaf, NULL), TESSI_OK);
+    assert_int_equal(tessi_message_pack(&buffer, &question, NULL), TESSI_OK);
+    int64_t until_ns = tessi_clock_now() + 3 * WAIT_NS;
+    double most = 0, held = 0;
+    do {
+        for (int i = 0; i < ROUND; i++) {
+            (void)!tessi_client_send(deaf, buffer.data, buffer.size, NULL, 0);
+        }
+        held = ask_status(reader, "unread_bytes_held");
+        most = held > most ? held : most;
+        assert_true(tessi_clock_now() < until_ns);
+    } while (ask_status(reader, "connections_cut") < 1);
+    assert_true(most > 0 && most < BOUND);
+    while (ask_status(reader, "unread_bytes_held") > 1 << 20) {
+        assert_true(tessi_clock_now() < until_ns);
+    }
+    live_stop(&live);
+    tessi_buffer_fini(&buffer);
+    tessi_client_close(deaf);
+    tessi_client_close(reader);
+    for (int i = 0; i < WORKERS; i++) {
+        tessi_client_close(workers[i]);
+    }
+    live_end(&live);
+}
+
 static void test_stop_before_run(void **state)
 {
     (void)state;
@@ -666,6 +724,7 @@ int main(void)
         cmocka_unit_test(test_an_action_too_long_goes_in_parts),
         cmocka_unit_test(test_live_over_tcp),
         cmocka_unit_test(test_live_inside_one_process),
+        cmocka_unit_test(test_answers_that_nobody_reads),
         cmocka_unit_test(test_stop_before_run),
         cmocka_unit_test(test_exposure_needs_keys),
         cmocka_unit_test(test_a_taken_port_is_named),

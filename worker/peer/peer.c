@@ -18,6 +18,7 @@
 /* A piece and its neighbourhood; between threads of one process frames are not copied and may be any size. */
 #define FRAME_BYTES_MAX (TESSI_PIECE_BYTES + (UINT64_C(1) << 20))
 #define FRAME_BYTES_INPROC (UINT64_C(1) << 40)
+#define FIRST_BYTES (UINT64_C(256) << 10) /* of the first message of a connection, a hello */
 
 static void out_ready(struct tessi_source *source, uint32_t events);
 
@@ -396,6 +397,7 @@ enum tessi_status tessi_peers_create(const struct tessi_peers_config *config, st
     (void)!getrandom(&peers->nonce, sizeof peers->nonce, GRND_NONBLOCK);
     bool inproc = strncmp(config->listen, "inproc://", 9) == 0;
     struct tessi_net_options options = {.frame_bytes_max = inproc ? FRAME_BYTES_INPROC : FRAME_BYTES_MAX,
+                                        .first_bytes_max = FIRST_BYTES,
                                         .linger_ms = 500};
     TESSI_TRY(tessi_server_open(config->net, config->listen, &options, &peers->server, error));
     TESSI_TRY(tessi_copier_create(wake_poller, peers, &peers->copier, error));
