@@ -23,6 +23,7 @@ enum {
     QUIET_HEARTBEATS = 3 /* with nothing to do, before memory kept for use goes back */
 };
 #define PULL_BYTES (UINT64_C(128) << 20)
+#define ASKS_MAX 4096 /* a sixteenth of the messages that may wait for a peer (peer/internal.h): what else waits fits too */
 
 /* ——— sending ——— */
 
@@ -338,6 +339,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
         .memory_bytes = worker->memory_bytes,
         .spill_bytes = worker->spill_bytes,
         .pull_bytes = PULL_BYTES,
+        .asks_max = ASKS_MAX,
         .resources = worker->resources,
     };
     worker->flow = tessi_flow_create(&flow);

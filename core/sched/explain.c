@@ -239,7 +239,16 @@ static bool waits(const struct sched_layer *layer, uint64_t index)
     return false;
 }
 
-static bool first_of_layer(const struct sched_layer *layer, uint64_t *index)
+/* It has begun and is not done: its worker may still wait for inputs of its later steps. */
+static bool is_begun(const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record_peek(layer, index);
+    bool begun = state_of(layer, index) == TASK_ASSIGNED && (task->flags & TASK_STARTED) != 0;
+    return begun && (layer->wanted || task->refs > 0);
+}
+
+static bool first_of_layer(const struct sched_layer *layer, bool (*fits)(const struct sched_layer *, uint64_t),
+                           uint64_t *index)
 {
     for (uint64_t p = 0; p < layer->page_count; p++) {
         if (layer->pages[p] == PAGE_RELEASED || layer->pages[p] == PAGE_UNUSED) {
@@ -247,13 +256,35 @@ static bool first_of_layer(const struct sched_layer *layer, uint64_t *index)
         }
         uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;
         for (uint64_t i = p * PAGE_TASKS; i < last; i++) {
-            if (waits(layer, i)) {
+            if (fits(layer, i)) {
                 *index = i;
                 return true;
             }
         }
     }
     return false;
+}
+
+/* The first in the global order; false: there is none. */
+static bool first_of_session(const struct session *session, bool (*fits)(const struct sched_layer *, uint64_t),
+                             struct tessi_task *task)
+{
+    uint64_t best = 0, index;
+    bool any = false;
+    for (size_t l = 0; l < session->layer_count; l++) {
+        const struct sched_layer *layer = session->layers[l];
+        if (layer == NULL || layer->gone || layer->failure != TESSI_OK || layer->held == layer->tasks ||
+            !first_of_layer(layer, fits, &index)) {
+            continue;
+        }
+        uint64_t order = order_of(layer, index);
+        if (!any || order < best) {
+            best = order;
+            any = true;
+            *task = (struct tessi_task){session->id, layer->layer->id, index};
+        }
+    }
+    return any;
 }
 
 bool tessi_sched_first_waiting(const struct tessi_sched *sched, size_t *position, struct tessi_task *task, bool *any)
@@ -265,20 +296,6 @@ bool tessi_sched_first_waiting(const struct tessi_sched *sched, size_t *position
         return false;
     }
     const struct session *session = sched->sessions[(*position)++];
-    uint64_t best = 0, index;
-    *any = false;
-    for (size_t l = 0; l < session->layer_count; l++) {
-        const struct sched_layer *layer = session->layers[l];
-        if (layer == NULL || layer->gone || layer->failure != TESSI_OK || layer->held == layer->tasks ||
-            !first_of_layer(layer, &index)) {
-            continue;
-        }
-        uint64_t order = order_of(layer, index);
-        if (!*any || order < best) {
-            best = order;
-            *any = true;
-            *task = (struct tessi_task){session->id, layer->layer->id, index};
-        }
-    }
+    *any = first_of_session(session, waits, task) || first_of_session(session, is_begun, task);
     return true;
 }

@@ -229,8 +229,9 @@ struct tessi_sched_why {
 };
 /* False: there is no such task. Session 0: the first that has such a layer. */
 bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task task, struct tessi_sched_why *why);
-/* The first task of the session at `position` (0, 1, …) that is needed and neither done nor running; of several
- * layers the one that comes first in the global order. `*any`: there is such a task. `*position` moves on. False:
+/* The first task of the session at `position` (0, 1, …) that is needed and neither done nor running, or, where there is
+ * none, that has begun and is not done: it may wait between two steps. Of several layers the one that comes first in the
+ * global order. `*any`: there is such a task. `*position` moves on. False:
  * no session is there or further on. */
 bool tessi_sched_first_waiting(const struct tessi_sched *sched, size_t *position, struct tessi_task *task, bool *any);
 

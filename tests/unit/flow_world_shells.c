@@ -18,6 +18,7 @@ void world_create_worker(struct world *world, uint32_t w, uint64_t memory_bytes,
         .memory_bytes = memory_bytes,
         .spill_bytes = spill_bytes,
         .pull_bytes = 1 + world_below(world, 400000),
+        .asks_max = w % 2 * 3, /* 0: without bound */
     };
     worker->flow = tessi_flow_create(&worker->config);
     worker->alive = true;

@@ -1,6 +1,8 @@
 /* The worker's planner, rule by rule: reading blocks of other workers, and serving them. */
 #include "tests/unit/flow_bench.h"
 
+#include <string.h>
+
 /* --- reading from peers --- */
 
 static void test_inline_offer_lease(void **state)
@@ -97,6 +99,39 @@ static void test_one_read_for_many_tasks(void **state)
     tessi_layer_destroy(a);
     tessi_layer_destroy(b);
     tessi_layer_destroy(c);
+}
+
+/* A peer has so many questions to answer at most; what is behind them is asked as it answers, and what the oldest task
+ * needs at once. */
+static void test_questions_are_few(void **state)
+{
+    (void)state;
+    struct tessi_flow_config config = {.self = SELF, .slots = 1, .slot_depth = 2, .window = 2, .memory_bytes = 100 * LARGE,
+                                       .pull_bytes = 100 * LARGE, .asks_max = 2};
+    struct bench bench = {.flow = tessi_flow_create(&config)};
+    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 16, LARGE);
+    bench.reader = layer_same(SESSION, 2, bench.source, NULL, LARGE);
+    layer(&bench, bench.source);
+    layer(&bench, bench.reader);
+    peer_up(&bench, PEER, false);
+    assign(&bench, span(2, 1, 6, 1, 9), at(PEER, 1, 0, 16));
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_READ), 2);
+    peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 2);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_READ).task.index, 3);
+    assign(&bench, span(2, 0, 1, 1, 8), at(PEER, 1, 0, 16)); /* older than all */
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_READ).task.index, 0);
+    peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 0);
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_READ), 0); /* two are open still */
+    scheduler(&bench, TESSI_FLOW_FREE, span(2, 4, 1, 1, 0));
+    peer_event(&bench, TESSI_FLOW_MOVED, PEER, 1, 3);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_READ).task.index, 5); /* nobody needs 4 any more */
+    assert_int_equal(count(&bench, TESSI_FLOW_LOCATE), 1);
+    char text[1000];
+    (void)tessi_flow_explain(bench.flow, (struct tessi_task){SESSION, 2, 6}, text, sizeof text);
+    assert_non_null(strstr(text, "earlier questions"));
+    peer_lost(&bench, PEER);
+    assert_true(count(&bench, TESSI_FLOW_LOCATE) >= 2);
+    destroy(&bench);
 }
 
 static void test_moved_ask_and_location(void **state)
@@ -259,7 +294,7 @@ int main(void)
         cmocka_unit_test(test_inline_offer_lease),
         cmocka_unit_test(test_idle_leases),
         cmocka_unit_test(test_one_read_for_many_tasks),
-        cmocka_unit_test(test_moved_ask_and_location),
+        cmocka_unit_test(test_questions_are_few), cmocka_unit_test(test_moved_ask_and_location),
         cmocka_unit_test(test_peer_lost),
         cmocka_unit_test(test_revoke_waits_for_the_step),
         cmocka_unit_test(test_serving),

@@ -213,6 +213,9 @@ void tessi_flow_block_move(struct tessi_flow *flow, uint32_t handle, enum flow_s
     TESS_ASSERT(block->state == state || (allowed[block->state] & (1u << state)) != 0);
     flow->spilled_blocks -= block->state == FLOW_SPILLED ? 1 : 0;
     flow->spilled_blocks += state == FLOW_SPILLED ? 1 : 0;
+    if (block->asks_later && state != FLOW_UNASKED) {
+        tessi_flow_ask_no_more(flow, handle);
+    }
     block->state = state;
     tessi_flow_block_update(flow, handle);
 }
@@ -556,6 +559,12 @@ static void tie_count(struct tessi_flow *flow, const struct flow_tie *tie, uint3
     uint64_t wide_one = up ? 1 : UINT64_MAX;
     if ((changed & FLOW_TIE_ASKED) != 0) {
         block->asks += one;
+        peer->asked += one;
+        peer->asked_bytes += block->bytes <= TESSI_INLINE_BYTES ? wide_one * block->bytes : 0;
+        if (!up && peer->later.count > 0 && !peer->answers) {
+            peer->answers = true;
+            tessi_flow_handles_push(&flow->answering, tie->peer);
+        }
     }
     for (uint32_t flag = FLOW_TIE_READ; flag <= FLOW_TIE_PULL; flag <<= 1) {
         if ((changed & flag) != 0) {
@@ -597,6 +606,9 @@ void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t handle, uint3
     struct flow_block *block = flow_block(flow, handle);
     if (block->source == peer_id) {
         return;
+    }
+    if (block->asks_later) {
+        tessi_flow_ask_no_more(flow, handle);
     }
     if (block->source != 0) {
         uint32_t tie = tessi_flow_tie_find(flow, block->source, handle);

@@ -19,7 +19,8 @@ static const char *block_state(const struct flow_block *block)
     case FLOW_NOWHERE:
         return "will not come: what makes it has failed or was cancelled";
     case FLOW_UNASKED:
-        return "is at a worker that cannot be reached yet:";
+        return block->asks_later ? "is asked for when earlier questions are answered by" :
+            "is at a worker that cannot be reached yet:";
     case FLOW_ASKED:
         return "has been asked for and is not made yet, or its answer is on its way:";
     case FLOW_OFFERED:

@@ -12,6 +12,7 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     TESS_ASSERT(config->slots >= 1 && config->slot_depth >= 1 && config->window >= 2);
     struct tessi_flow *flow = tessi_zalloc(sizeof *flow);
     flow->config = *config;
+    flow->config.asks_max = config->asks_max > 0 ? config->asks_max : UINT32_MAX;
     flow->dirty = FLOW_NONE;
     flow->at_hand = FLOW_NONE;
     flow->page = FLOW_NONE;
@@ -61,6 +62,9 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_flow_pool_fini(&flow->blocks);
     tessi_flow_pool_fini(&flow->tasks);
     tessi_flow_pool_fini(&flow->ties);
+    for (uint32_t i = 0; i < flow->peers.count; i++) {
+        tessi_queue_fini(&flow_peer(flow, i)->later);
+    }
     tessi_flow_pool_fini(&flow->peers);
     tessi_flow_pool_fini(&flow->layers);
     tessi_flow_pool_fini(&flow->pages);
@@ -87,6 +91,7 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_free(flow->checks.items);
     tessi_free(flow->copies.items);
     tessi_free(flow->failed_spills.items);
+    tessi_free(flow->answering.items);
     tessi_free(flow->where);
     tessi_free(flow->refs);
     tessi_report_fini(&flow->report);

@@ -12,7 +12,10 @@
  * many tasks need it); the peer answers when it has the block: READY with the bytes inside
  * (INLINE, small ones), READY with a lease on its shared memory (LEASE), or READY as an offer
  * (OFFER), upon which the reader reserves room and sends PULL; or MOVED to another worker; or
- * ASK, upon which the reader sends LOCATE to the scheduler, as it does when a peer is lost.
+ * ASK, upon which the reader sends LOCATE to the scheduler, as it does when a peer is lost. A peer has so many
+ * READs to answer at most (`asks_max`): what is wanted of it beyond these is asked for as its answers come, in the order
+ * of the tasks that want it, and for the oldest task at once. So no queue of messages between two workers grows without
+ * bound, however many blocks a task reads.
  *
  * Memory. The flow is the authority on the worker's budget: every ALLOC is covered by it.
  * Leases cost the owner, not the reader. Room goes to tasks in their global order. A younger task
@@ -66,6 +69,7 @@ struct tessi_flow_config {
     uint64_t memory_bytes;  /* budget for blocks */
     uint64_t spill_bytes;   /* 0: no spill files; regenerable blocks, which need none, are spilled all the same */
     uint64_t pull_bytes;    /* bound on bytes asked for with PULL and not yet here (at least one block) */
+    uint32_t asks_max;      /* READs that one peer may have to answer, and PULLs that all of them may; 0: without bound */
     struct tessi_resources resources; /* what started tasks may hold at a time; what a layer demands beyond these names
                                          is the scheduler's affair */
 };

@@ -36,6 +36,8 @@
 #define FLOW_SPILLS_MAX 4            /* files written at a time */
 #define FLOW_VICTIMS_MAX 64          /* copies dropped for a request that does not wait in line */
 #define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
+#define FLOW_ASKED_BYTES_MAX (UINT64_C(64) << 20) /* that one peer may have to put into answers */
+#define FLOW_LEASES_MAX 32768u       /* blocks read in place at a time: each is a word to its owner when it ends */
 #define FLOW_IDLE_LEASES_MAX 4096u   /* kept though no task here needs the block; their bytes stay within the budget */
 
 /*   ABSENT ─→ LOCATING ─→ UNASKED ─→ ASKED ─→ OFFERED ⇄ PULLING ─→ LOCAL ─→ (evicted) OFFERED
@@ -152,6 +154,7 @@ struct flow_block {
     bool copy_known;   /* the scheduler has been told of this copy */
     bool copy_changed; /* listed for the next report */
     bool checking, dirty;
+    bool asks_later; /* UNASKED: its source has enough to answer, and it is in that peer's queue */
     bool away;     /* for estimates: a device has its newest bytes and the host has not, */
     bool resident; /* and a device probably has them */
     bool readable, sticky, going; /* derived; see tessi_flow_block_update */
@@ -194,7 +197,11 @@ struct flow_tie { /* all that stands between one peer and one block; exists whil
 
 struct flow_peer {
     uint32_t id, ties, parked;
+    uint32_t asked; /* READs that it has not answered, */
+    uint64_t asked_bytes; /* and what may come with the answers */
     bool up, lost, shares_memory, live;
+    bool answers;   /* listed in `answering` */
+    struct tessi_queue later; /* blocks that are to be asked of it when it has answered others */
 };
 
 struct flow_handles { /* a growing array */
@@ -275,6 +282,7 @@ struct tessi_flow {
     uint64_t idle_lease_bytes;
     struct flow_slot *slots;
     struct flow_handles checks, copies, failed_spills;
+    struct flow_handles answering; /* peers that may be asked for more */
     struct tessi_span *where;  /* of the assignment under way, sorted */
     size_t where_count, where_capacity;
     struct flow_ref *refs;     /* of the task under construction */
@@ -283,6 +291,7 @@ struct tessi_flow {
     bool begins_unknown;       /* since the last report, something of which the worker may die */
     uint32_t dirty;            /* head of the list of blocks whose reclaim class is to be worked out */
     uint32_t at_hand;          /* block whose bytes the event under way brought and that is not in memory yet */
+    uint64_t asks_put_off;     /* so far */
     uint32_t seq, started, spilling, spill_generation;
     uint32_t streams[FLOW_KINDS]; /* started tasks of several steps, at slots of the kind */
     int64_t now_ns;            /* of the event under way */
@@ -300,6 +309,7 @@ struct tessi_flow {
     bool no_devices;           /* device slots take nothing any more */
     uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
     uint64_t fetched_bytes, served_bytes, mapped_bytes;
+    uint64_t mapped_blocks;    /* lent to us at present */
     uint32_t pulls;            /* under way */
     int64_t pulls_since_ns;    /* there have been some */
     uint64_t pulled_bytes, pulling_ns;
@@ -357,6 +367,11 @@ static inline enum flow_kind flow_task_kind(const struct tessi_flow *flow, const
 {
     bool device = task->started ? task->at_device : flow_layer(flow, flow_block(flow, task->block)->layer)->device;
     return device ? FLOW_DEVICE : FLOW_CPU;
+}
+/* It has no more to answer than it may. */
+static inline bool flow_peer_answers_more(const struct tessi_flow *flow, const struct flow_peer *peer)
+{
+    return peer->asked < flow->config.asks_max && peer->asked_bytes < FLOW_ASKED_BYTES_MAX;
 }
 static inline bool flow_after(struct flow_position a, struct flow_position b)
 {
@@ -487,6 +502,9 @@ void tessi_flow_on_lost(struct tessi_flow *flow, const struct tessi_flow_event *
 
 /* fetch.c */
 void tessi_flow_ask(struct tessi_flow *flow, uint32_t block, uint32_t peer_id, uint32_t epoch);
+void tessi_flow_ask_now(struct tessi_flow *flow, uint32_t block); /* it is one to be asked for later: it is not any more */
+void tessi_flow_ask_no_more(struct tessi_flow *flow, uint32_t block); /* likewise, since nobody will ask */
+void tessi_flow_ask_next(struct tessi_flow *flow); /* of peers that have answered */
 void tessi_flow_await_client(struct tessi_flow *flow, uint32_t block); /* a RECEIVE block may be pulled */
 enum flow_grant tessi_flow_bring(struct tessi_flow *flow, uint32_t block, bool oldest);
 void tessi_flow_on_location(struct tessi_flow *flow, const struct tessi_flow_event *event);

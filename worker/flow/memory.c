@@ -49,6 +49,7 @@ void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t handle)
     if (block->held) {
         unhold(flow, block);
     }
+    flow->mapped_blocks -= block->mapped ? 1 : 0;
     drop_file(flow, block);
     block->owned = block->mapped = block->revoked = block->lost = block->revoking = false;
     block->away = block->resident = false;

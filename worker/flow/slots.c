@@ -392,6 +392,9 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
         return ready ? start(flow, handle, true) : FLOW_GRANTED;
     }
     for (uint32_t i = task->demand_at; next_input(task, i); i++) {
+        if (flow_block(flow, task->links[i].block)->asks_later) {
+            tessi_flow_ask_now(flow, task->links[i].block); /* what it waits behind may wait for this task */
+        }
         if (flow_block_bringable(flow_block(flow, task->links[i].block))) {
             enum flow_grant grant = tessi_flow_bring(flow, task->links[i].block, true);
             if (grant != FLOW_GRANTED) {
@@ -510,6 +513,7 @@ void tessi_flow_advance(struct tessi_flow *flow)
     size_t before;
     do {
         before = flow->actions->count;
+        tessi_flow_ask_next(flow);
         flow->blocked = serve_oldest(flow) == FLOW_NO_ROOM;
         run_started(flow);
         if (!flow->blocked) {

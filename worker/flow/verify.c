@@ -68,8 +68,19 @@ static void verify_task(const struct tessi_flow *flow, uint32_t handle, struct t
     }
 }
 
+/* What a peer has to answer is counted, and nothing waits for its answers while it has none to give. */
+static void verify_asked(const struct tessi_flow *flow, const uint32_t *asked)
+{
+    for (uint32_t i = 0; i < flow->peers.count; i++) {
+        const struct flow_peer *peer = flow_peer(flow, i);
+        TESS_ASSERT(!peer->live || peer->asked == asked[i]);
+        TESS_ASSERT(!peer->live || peer->later.count == 0 || (peer->up && !flow_peer_answers_more(flow, peer)));
+    }
+}
+
 static void verify_ties(const struct tessi_flow *flow, struct tally *tallies)
 {
+    uint32_t *asked = tessi_zalloc((flow->peers.count + 1) * sizeof *asked);
     for (uint32_t i = 0; i < flow->ties.count; i++) {
         const struct flow_tie *tie = flow_tie(flow, i);
         if (!tie->live) {
@@ -79,6 +90,7 @@ static void verify_ties(const struct tessi_flow *flow, struct tally *tallies)
         struct tally *tally = &tallies[tie->block];
         TESS_ASSERT(tie->flags != 0 && flow_block(flow, tie->block)->live);
         tally->asks += (tie->flags & FLOW_TIE_ASKED) != 0 ? 1 : 0;
+        asked[tie->peer] += (tie->flags & FLOW_TIE_ASKED) != 0 ? 1 : 0;
         tally->parked += (tie->flags & FLOW_TIE_READ) != 0 ? 1 : 0;
         tally->parked += (tie->flags & FLOW_TIE_PULL) != 0 ? 1 : 0;
         tally->leases += (tie->flags & FLOW_TIE_LEASED) != 0 ? 1 : 0;
@@ -88,6 +100,8 @@ static void verify_ties(const struct tessi_flow *flow, struct tally *tallies)
         }
         TESS_ASSERT(!peer->lost || (tie->flags & ~(uint32_t)FLOW_TIE_SOURCE) == 0);
     }
+    verify_asked(flow, asked);
+    tessi_free(asked);
 }
 
 static void verify_slots(const struct tessi_flow *flow, struct tally *tallies)
@@ -139,6 +153,7 @@ static void verify_state(const struct flow_block *block)
     bool sourced = block->state == FLOW_UNASKED || block->state == FLOW_ASKED || block->state == FLOW_OFFERED ||
                    block->state == FLOW_PULLING;
     TESS_ASSERT(!sourced || block->source != 0);
+    TESS_ASSERT(!block->asks_later || block->state == FLOW_UNASKED);
     TESS_ASSERT(block->state != FLOW_ABANDONED || block->busy || block->pins > 0 || block->leases > 0);
 }
 
@@ -222,7 +237,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
     uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0, heirs = 0;
     uint32_t tasks = 0, started = 0, streams = 0, blocks = 0;
-    uint64_t idle_leases = 0, idle_lease_bytes = 0;
+    uint64_t idle_leases = 0, idle_lease_bytes = 0, mapped = 0;
     bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0;
     for (uint32_t i = 0; i < flow->tasks.count; i++) {
         if (flow_task(flow, i)->live) {
@@ -251,6 +266,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
         spilled += block->file && !block->regenerable ? block->bytes : 0;
         bool in = block->state == FLOW_PULLING || block->state == FLOW_LOADING;
         arriving += in ? block->bytes : 0;
+        mapped += block->mapped ? 1 : 0;
         leaving += block->state == FLOW_ABANDONED && block->busy ? block->bytes : 0;
         quiet = quiet && !block->busy && !block->revoking;
         bool idle_lease = tessi_heap_contains(&flow->idle_leases, i);
@@ -259,6 +275,7 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     }
     TESS_ASSERT(idle_leases == flow->idle_leases.count && idle_leases <= FLOW_IDLE_LEASES_MAX);
     TESS_ASSERT(idle_lease_bytes == flow->idle_lease_bytes && idle_lease_bytes <= flow->config.memory_bytes);
+    TESS_ASSERT(mapped == flow->mapped_blocks);
     TESS_ASSERT(used == flow->used_bytes && used <= flow->config.memory_bytes);
     TESS_ASSERT(sticky == flow->sticky_bytes && going == flow->going_bytes);
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
