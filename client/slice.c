@@ -3,6 +3,7 @@
 
 #include "client/array.h"
 #include "core/base/alloc.h"
+#include "core/graph/rechunk.h"
 
 struct tessi_node *tessi_node_permute(struct tessi_node *a, const uint32_t *axes, struct tessi_error *error)
 {
@@ -88,7 +89,19 @@ struct tessi_node *tessi_node_regrid(struct tessi_node *a, const struct tessi_gr
 {
     static const int64_t start[TESSI_NDIM_MAX] = {0};
     static const int64_t step[TESSI_NDIM_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
-    return tessi_grid_equal(&a->layer->grid, grid) ? tessi_node_ref(a) : regrid(a, grid, start, step, error);
+    if (tessi_grid_equal(&a->layer->grid, grid)) {
+        return tessi_node_ref(a);
+    }
+    struct tessi_rechunk plan;
+    struct tessi_node *node = tessi_node_ref(a);
+    tessi_rechunk_plan(&a->layer->grid, grid, tessi_dtype_size(a->layer->dtype), &plan);
+    for (uint32_t i = 0; i < plan.count && node != NULL; i++) {
+        struct tessi_node *before = node;
+        node = regrid(before, &plan.grid[i], start, step, error);
+        tessi_node_unref(before);
+    }
+    tessi_rechunk_fini(&plan);
+    return node;
 }
 
 tess_array *tess_rechunk(tess_array *a, tess_shape chunks)

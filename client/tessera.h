@@ -366,7 +366,8 @@ TESS_API tess_array *tess_transpose(tess_array *a);
 TESS_API tess_array *tess_permute(tess_array *a, const uint32_t *axes, uint32_t count);
 /* One range for each axis; fewer than a has dimensions: the others whole. Axes stay, also with one element. */
 TESS_API tess_array *tess_slice(tess_array *a, tess_ranges ranges);
-/* The same elements in other chunks. */
+/* The same elements in other chunks. Where many blocks exchange elements with many, as from rows to columns, each element
+ * moves once and comes back from disk once at most; the source's blocks are cut into pieces where they are. */
 TESS_API tess_array *tess_rechunk(tess_array *a, tess_shape chunks);
 
 /* ——— linear algebra ——— */

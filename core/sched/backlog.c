@@ -184,7 +184,8 @@ static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, ui
 {
     const struct tessi_grid *grid = &layer->layer->grid;
     uint64_t row = grid->ndim == 0 ? 1 : grid->axis[grid->ndim - 1].count;
-    if (layer->order_at->order_stem && layer->order_at->order_corners == NULL) {
+    const struct sched_layer *at = layer->order_at;
+    if (at->order_stem && at->order_corners == NULL && at->order_split == NULL) {
         return count;
     }
     for (uint64_t next = (first / row + 1) * row; next < first + count; next += row) {

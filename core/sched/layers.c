@@ -479,6 +479,7 @@ static void free_description(struct sched_layer *layer)
         struct sched_layer *via = layer->order_via;
         tessi_layer_destroy(layer->layer);
         tessi_free(layer->order_corners);
+        tessi_free(layer->order_split);
         tessi_free(layer);
         if (via != NULL) {
             via->order_users--;

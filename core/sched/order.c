@@ -9,6 +9,10 @@
  * tasks. So the widest of them gives the places: the folds between it and the root, the stem, come right after the last
  * block that they need, and all else comes right before the first task of the stem that needs it.
  *
+ * A layer that cuts each block of its input into pieces, which another one joins across all of those blocks, ends its
+ * group, and its tasks have the order of its input's blocks: a block is made and cut before the next one is made, whoever
+ * will read the pieces first. Else all blocks would be made, and kept whole, before the first task that joins pieces.
+ *
  * The policy chooses which of the groups that could come next does (policy.h). Rules are monotone in
  * each coordinate, so following the lowest corner of the dependents' box gives a lower bound of every
  * dependent's place. A layer that reads itself is a root: its tasks read lower indices, so its own order will
@@ -18,7 +22,10 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/graph/rechunk.h"
 #include "core/sched/policy.h"
+
+#define SPLIT_PLACES_MAX (UINT64_C(1) << 40) /* so that the orders of a session never run out */
 
 /* Of the block in the widest layer that is the last one that a task of the stem needs. */
 static uint64_t corner_index(const struct sched_layer *stem, const uint64_t coords[TESSI_NDIM_MAX])
@@ -33,12 +40,30 @@ static uint64_t corner_index(const struct sched_layer *stem, const uint64_t coor
     return index;
 }
 
+/* After the pieces of all earlier blocks of the input. */
+static uint64_t split_place(const struct sched_layer *layer, const uint64_t coords[TESSI_NDIM_MAX])
+{
+    const struct tessi_input *input = &layer->layer->input[0];
+    uint64_t block = 0, within = 0;
+    for (uint32_t d = 0; d < input->grid.ndim; d++) {
+        const struct tessi_axis *in = &input->grid.axis[d], *out = &layer->layer->grid.axis[d];
+        const struct tessi_rule *rule = &input->rules.rule[d];
+        uint64_t from = tessi_axis_find(in, rule->start + rule->step * tessi_axis_lo(out, coords[d]));
+        int64_t beyond = tessi_axis_lo(in, from) - rule->start;
+        uint64_t first = beyond <= 0 ? 0 : tessi_axis_find(out, (beyond - 1) / rule->step + 1);
+        TESS_ASSERT(coords[d] - first < layer->order_split->most[d]);
+        block = block * in->count + from;
+        within = within * layer->order_split->most[d] + coords[d] - first;
+    }
+    return block * layer->order_split->each + within;
+}
+
 uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
     const struct sched_layer *at = layer->order_at;
     uint64_t place = index;
-    if (!at->order_stem || at->order_corners != NULL) {
+    if (!at->order_stem || at->order_corners != NULL || at->order_split != NULL) {
         bool any = true;
         tessi_grid_coords(&at->layer->grid, index, coords);
         while (any && !at->order_stem) {
@@ -48,6 +73,7 @@ uint64_t order_of(const struct sched_layer *layer, uint64_t index)
             memcpy(coords, reader, sizeof coords);
         }
         place = !any                         ? layer->order_end
+                : at->order_split != NULL   ? split_place(at, coords)
                 : at->order_corners != NULL ? corner_index(at, coords)
                                              : tessi_grid_index(&at->layer->grid, coords);
     }
@@ -62,6 +88,24 @@ bool reads_alike(const struct sched_layer *layer, uint32_t number)
         alike = input->rules.rule[d].kind == TESSI_RULE_SAME && input->rules.rule[d].dim == d;
     }
     return alike;
+}
+
+/* Whether the layer ends its group as one that cuts blocks into pieces: for a layer that joins them, or for several. */
+static struct order_split *make_split(const struct sched_layer *layer)
+{
+    struct order_split split = {.each = 1};
+    bool joined = layer->consumer_count != 1 || layer->consumers[0].layer->layer->op == TESSI_OP_REGRID;
+    if (!joined || !tessi_layer_splits(layer->layer, split.most)) {
+        return NULL;
+    }
+    for (uint32_t d = 0; d < layer->layer->grid.ndim; d++) {
+        if (split.most[d] > SPLIT_PLACES_MAX / split.each) {
+            return NULL;
+        }
+        split.each *= split.most[d];
+    }
+    uint64_t blocks = tessi_grid_blocks(&layer->layer->input[0].grid);
+    return blocks > SPLIT_PLACES_MAX / split.each ? NULL : tessi_memdup(&split, sizeof split);
 }
 
 static bool single_consumer(const struct sched_layer *layer, uint32_t submission)
@@ -101,7 +145,8 @@ static void link_layers(struct trees *trees)
         layer->order_levels = 1;
         layer->order_position = i;
         trees->root_of[i] = i;
-        if (single_consumer(layer, layer->submission)) {
+        layer->order_split = make_split(layer);
+        if (layer->order_split == NULL && single_consumer(layer, layer->submission)) {
             layer->order_via = layer->consumers[0].layer;
             layer->order_input = layer->consumers[0].input;
             layer->order_via->order_users++;
@@ -110,7 +155,11 @@ static void link_layers(struct trees *trees)
         }
         struct tree *tree = &trees->tree[trees->root_of[i]];
         tree->levels = layer->order_depth + 1 > tree->levels ? layer->order_depth + 1 : tree->levels;
-        tree->widest = layer->tasks > tree->widest ? layer->tasks : tree->widest;
+        uint64_t places = layer->tasks;
+        if (layer->order_split != NULL) {
+            places = tessi_grid_blocks(&layer->layer->input[0].grid) * layer->order_split->each;
+        }
+        tree->widest = places > tree->widest ? places : tree->widest;
     }
 }
 

@@ -564,9 +564,10 @@ void scatter_long_layers(struct tessi_sched *sched)
 static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)
 {
     uint32_t input = largest_input(layer);
+    bool joins = layer->layer->op == TESSI_OP_REGRID && layer->inputs[0]->order_split != NULL; /* pieces from everywhere */
     if (is_pinned(layer)) {
         layer->placement = PLACE_PINNED;
-    } else if (layer->layer->op == TESSI_OP_MATMUL || layer->lane->demand.count > 0) {
+    } else if (layer->layer->op == TESSI_OP_MATMUL || joins || layer->lane->demand.count > 0) {
         make_regions(sched, layer);
     } else if (is_irregular(layer) && sched->alive_count > 0) {
         place_each(sched, layer);

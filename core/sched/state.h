@@ -94,6 +94,12 @@ struct order_corner {
     uint64_t count; /* chunks along the dimension */
 };
 
+/* Of a layer that cuts each block of its input into pieces for many readers: most pieces of one along each dimension. */
+struct order_split {
+    uint64_t most[TESSI_NDIM_MAX];
+    uint64_t each; /* their product */
+};
+
 struct sched_layer {
     struct tessi_layer *layer; /* owned */
     struct session *session;
@@ -120,6 +126,7 @@ struct sched_layer {
     /* global order */
     struct sched_layer *order_via; /* its only consumer in its group; NULL: the group's root */
     bool order_stem; /* from the group's root to the widest layer that folds lead to: see order.c */
+    struct order_split *order_split; /* the root of a group that has the order of its input's blocks, owned; else NULL */
     struct order_corner *order_corners; /* for each dimension of that layer, owned; NULL: it is that layer, or no stem */
     uint32_t order_input;
     const struct sched_layer *order_at; /* the last on its way to the stem that has the same order of indices */

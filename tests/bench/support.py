@@ -267,6 +267,22 @@ def run_json(command, timeout=600, env=None):
     return json.loads(lines[-1])
 
 
+def read_back(path):
+    """Bytes that came back from spill files, from a trace: what was loaded, and what was sent while it was in its file."""
+    with open(path, encoding="utf-8") as file:
+        events = [event for event in json.load(file)["traceEvents"] if event.get("cat") in ("spill", "load", "serve")]
+    spilled, back = {}, 0
+    for event in sorted(events, key=lambda event: event["ts"]):
+        block = event["pid"], event["args"]["task"]
+        if event["cat"] == "spill":
+            spilled[block] = event["args"]["bytes"]
+        elif block in spilled:
+            back += spilled[block]
+            if event["cat"] == "load":
+                del spilled[block]  # its file is gone
+    return back
+
+
 class Cluster:
     """A scheduler, and workers with one thread each, as processes: all on this host, or each in the network namespace
     that its `inside` prefix enters."""

@@ -7,7 +7,8 @@ import unittest
 
 from cluster import BUILD, ROOT
 
-BENCHES = ("tasks", "dag", "chain", "submit", "stencil", "balance", "matmul", "scale", "handover", "transfer", "loops", "gpu", "all")
+BENCHES = ("tasks", "dag", "chain", "submit", "stencil", "balance", "matmul", "rechunk", "scale", "handover", "transfer",
+           "loops", "gpu", "all")
 
 
 def bench(name, *options):
@@ -26,7 +27,7 @@ class BenchScripts(unittest.TestCase):
                 self.assertIn("--quick", done.stdout)
 
     def test_a_name_that_nothing_has_measures_nothing(self):
-        for command in (["dag", "--no-peers"], ["balance"], ["matmul", "--no-dask", "--no-pdgemm"], ["scale"]):
+        for command in (["dag", "--no-peers"], ["balance"], ["matmul", "--no-dask", "--no-pdgemm"], ["scale"], ["rechunk", "--no-dask"]):
             with self.subTest(command[0]):
                 done = bench(*command, "--check", "--only", "no-such-name")
                 self.assertEqual(done.returncode, 2, done.stderr)

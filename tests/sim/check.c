@@ -61,11 +61,56 @@ static void check_before(void *context, uint64_t index)
     }
 }
 
+static void note_block(void *context, uint64_t index)
+{
+    *(uint64_t *)context = index;
+}
+
+/* Where blocks are cut into pieces that are joined across all blocks, each block is cut before the next one is: its
+ * pieces come before those of any later block, or blocks would be kept whole, or read back, for each joining task. */
+static void check_pieces(const struct sim_world *world, const struct sched_layer *layer)
+{
+    const struct tessi_layer *cuts = layer->layer;
+    bool cut = cuts->op == TESSI_OP_REGRID && layer->consumer_count == 1 &&
+               layer->consumers[0].layer->layer->op == TESSI_OP_REGRID && layer->tasks >= 2 * layer->inputs[0]->tasks;
+    for (uint32_t d = 0; cut && d < cuts->grid.ndim; d++) {
+        cut = cuts->as.regrid.step[d] == 1 && cuts->grid.axis[d].extent == cuts->input[0].grid.axis[d].extent;
+    }
+    if (!cut) {
+        return;
+    }
+    uint64_t blocks = layer->inputs[0]->tasks, last = 0;
+    uint64_t *first = tessi_alloc(2 * blocks * sizeof *first), *end = first + blocks;
+    bool apart = true;
+    for (uint64_t b = 0; b < blocks; b++) {
+        first[b] = UINT64_MAX;
+        end[b] = 0;
+    }
+    for (uint64_t i = 0; i < layer->tasks && apart; i++) {
+        uint64_t block = 0, order = order_of(layer, i);
+        apart = tessi_task_input_count(cuts, 0, i) == 1;
+        tessi_task_inputs(cuts, 0, i, note_block, &block);
+        first[block] = order < first[block] ? order : first[block];
+        end[block] = order > end[block] ? order : end[block];
+    }
+    for (uint64_t b = 0; b < blocks && apart; b++) {
+        if (first[b] != UINT64_MAX && first[b] <= last) {
+            sim_fail(world, "pieces of block %llu come before those of an earlier one in layer %u",
+                     (unsigned long long)b, cuts->id);
+        }
+        last = end[b] > last ? end[b] : last;
+    }
+    tessi_free(first);
+}
+
 /* The global order is a topological one. */
 void sim_check_order(const struct sim_world *world, uint32_t session, uint32_t first, uint32_t count)
 {
     for (uint32_t id = first; id < first + count; id++) {
         struct order_walk walk = {world, layer_named(world->sched, session, id), NULL, 0};
+        if (walk.layer != NULL) {
+            check_pieces(world, walk.layer);
+        }
         for (uint32_t n = 0; walk.layer != NULL && n < walk.layer->layer->ninputs; n++) {
             walk.input = walk.layer->inputs[n];
             for (walk.index = 0; walk.index < walk.layer->tasks; walk.index++) {

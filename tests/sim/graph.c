@@ -5,6 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/graph/rechunk.h"
 
 #define SOURCES_WANTED 3
 
@@ -300,8 +301,31 @@ static const struct tessi_layer *make_transpose(struct maker *maker, const struc
     return finish(maker, layer);
 }
 
+static void bind_slice(struct tessi_layer *layer, uint32_t d, int64_t start, int64_t step)
+{
+    layer->as.regrid.start[d] = start;
+    layer->as.regrid.step[d] = step;
+    layer->input[0].rules.rule[d] =
+        (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start, .step = step};
+}
+
+/* The pieces between the blocks of the input and those of `to`, as the client makes them where many blocks exchange
+ * elements with many. */
+static const struct tessi_layer *make_pieces(struct maker *maker, const struct tessi_layer *input,
+                                             const struct tessi_grid *to)
+{
+    struct tessi_layer *layer = begin(maker, TESSI_OP_REGRID);
+    bind(layer, input);
+    tessi_grid_refine(&input->grid, to, &layer->grid);
+    for (uint32_t d = 0; d < input->grid.ndim; d++) {
+        bind_slice(layer, d, 0, 1);
+    }
+    return finish(maker, layer);
+}
+
 static const struct tessi_layer *make_regrid(struct maker *maker, const struct tessi_layer *input)
 {
+    bool slices = false;
     struct tessi_layer *layer = begin(maker, TESSI_OP_REGRID);
     layer->grid.ndim = input->grid.ndim;
     bind(layer, input);
@@ -314,10 +338,20 @@ static const struct tessi_layer *make_regrid(struct maker *maker, const struct t
             length = random_between(maker->random, 1, (extent - 1 - start) / step + 1);
         }
         layer->grid.axis[d] = make_axis_of(maker, length);
-        layer->as.regrid.start[d] = start;
-        layer->as.regrid.step[d] = step;
-        layer->input[0].rules.rule[d] =
-            (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start, .step = step};
+        bind_slice(layer, d, start, step);
+        slices = slices || length != extent;
+    }
+    if (!slices && sim_mix(maker->random->state, 0) % 4 != 0) {
+        const struct tessi_layer *pieces = make_pieces(maker, input, &layer->grid);
+        struct tessi_layer *joined = begin(maker, TESSI_OP_REGRID);
+        bind(joined, pieces);
+        joined->grid = layer->grid;
+        layer->grid = (struct tessi_grid){0};
+        tessi_layer_destroy(layer);
+        for (uint32_t d = 0; d < joined->grid.ndim; d++) {
+            bind_slice(joined, d, 0, 1);
+        }
+        layer = joined;
     }
     return finish(maker, layer);
 }

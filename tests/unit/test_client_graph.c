@@ -405,6 +405,11 @@ static void test_slices(void **state)
     tess_array *whole = tess_rechunk(a, TESS_CHUNKS(-1, 7));
     assert_int_equal(tess_array_chunks(whole, 0), 1);
     assert_int_equal(tess_array_chunks(whole, 1), 9);
+    tess_array *rows = tess_ones(s, TESS_SHAPE(1024, 1024), TESS_F64, TESS_CHUNKS(32, 1024));
+    tess_array *columns = tess_rechunk(rows, TESS_CHUNKS(1024, 32)); /* through pieces: each element moves once */
+    assert_true(columns->node->input[0] != rows->node && columns->node->input[0]->layer->op == TESSI_OP_REGRID);
+    assert_int_equal(tess_array_chunks(columns, 0), 1);
+    assert_int_equal(tess_array_chunks(columns, 1), 32);
     tess_array *cube = tess_ones(s, TESS_SHAPE(3, 4, 5), TESS_F64, TESS_CHUNKS(1, 2, 3));
     assert_shape(tess_transpose(cube), TESS_SHAPE(5, 4, 3));
     tess_array *turned = tess_permute(cube, (const uint32_t[]){1, 2, 0}, 3);

@@ -610,6 +610,66 @@ static void test_forged_times(void **state)
     stop(&world);
 }
 
+static struct tessi_layer *regrid(uint32_t id, const struct tessi_layer *input, int64_t rows, int64_t columns)
+{
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_REGRID, TESSI_F64);
+    struct tessi_shape shape;
+    tessi_grid_shape(&input->grid, &shape);
+    tessi_grid_regular(&layer->grid, &shape, (int64_t[]){rows, columns});
+    layer->as.regrid.step[0] = layer->as.regrid.step[1] = 1;
+    add_input(layer, input, (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = 0, .step = 1},
+              (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = 1, .step = 1});
+    return layer;
+}
+
+/* Columns to rows: each block of columns is cut into its pieces before the next one is made, at the worker that has made
+ * it, and the blocks of rows are shared by the workers. */
+static void test_blocks_are_cut_before_the_next_one(void **state)
+{
+    (void)state;
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        struct world world;
+        struct tessi_layer *layers[3];
+        uint32_t at[4][64] = {{0}}, place[4][64] = {{0}}, done = 0;
+        start(&world, workers);
+        layers[0] = source(1, 32, 32, 4);
+        tessi_grid_fini(&layers[0]->grid);
+        tessi_grid_regular(&layers[0]->grid, &(struct tessi_shape){2, {32, 32}}, (int64_t[]){32, 4});
+        layers[1] = regrid(2, layers[0], 4, 4);
+        layers[2] = regrid(3, layers[1], 4, 32);
+        submit(&world, layers, 3, 3);
+        for (bool any = true; any;) {
+            any = false;
+            for (uint32_t w = 1; w <= workers; w++) {
+                for (size_t s = 1; s < world.pending[w].count; s++) { /* as a worker does: the lowest order first */
+                    struct tessi_span first = world.pending[w].items[0];
+                    if (world.pending[w].items[s].order < first.order) {
+                        world.pending[w].items[0] = world.pending[w].items[s];
+                        world.pending[w].items[s] = first;
+                    }
+                }
+                if (world.pending[w].count > 0) {
+                    struct tessi_span one = world.pending[w].items[0];
+                    world.pending[w].items[0].order += one.count > 1 ? one.order_step : 0;
+                    at[one.layer][one.first] = w;
+                    place[one.layer][one.first] = ++done;
+                }
+                any = finish_one(&world, w) || any;
+            }
+        }
+        assert_int_equal(world.done_layer, 3);
+        for (uint32_t piece = 0; piece < 64; piece++) {
+            uint32_t block = piece % 8;
+            assert_int_equal(at[2][piece], at[1][block]);
+            assert_true(place[2][piece] > place[1][block]);
+            assert_true(block == 7 || at[1][block + 1] != at[1][block] || place[2][piece] < place[1][block + 1]);
+        }
+        assert_int_equal(at[3][0], 1);
+        assert_int_equal(at[3][7], workers);
+        stop(&world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -621,6 +681,7 @@ int main(void)
         cmocka_unit_test(test_no_workers_fails_in_time),
         cmocka_unit_test(test_idle_worker_steals),
         cmocka_unit_test(test_what_waits_for_something_long_moves),
+        cmocka_unit_test(test_blocks_are_cut_before_the_next_one),
         cmocka_unit_test(test_failure_poisons_dependents_only),
         cmocka_unit_test(test_chain_in_one_layer),
         cmocka_unit_test(test_pinned_chain_alternates),
