@@ -304,7 +304,15 @@ tess_array *tess_keep(tess_array *array)
 tess_array *tess_name(tess_array *array, const char *name)
 {
     if (array != NULL && array->session != NULL) {
-        snprintf(array->name, sizeof array->name, "%s", name != NULL ? name : "");
+        size_t size = name == NULL ? 0 : strlen(name);
+        size_t kept = size < sizeof array->name ? size : sizeof array->name - 1;
+        while (kept < size && kept > 0 && ((unsigned char)name[kept] & 0xc0) == 0x80) {
+            kept--; /* a character of several bytes goes as a whole */
+        }
+        (void)snprintf(array->name, sizeof array->name, "%.*s", (int)kept, name != NULL ? name : "");
+        if (array->node != NULL) {
+            tessi_layer_set_name(array->node->layer, array->name);
+        }
     }
     return array;
 }

@@ -101,6 +101,7 @@ static struct tessi_layer *fused_layer(const struct tessi_plan_entry *reader, co
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, reader->layer->dtype);
     tessi_grid_copy(&layer->grid, &reader->layer->grid);
     layer->wishes = reader->layer->wishes;
+    tessi_layer_set_name(layer, reader->layer->name);
     for (uint32_t i = 0; i < fused->ninputs; i++) {
         struct tessi_input *input = tessi_layer_add_input(layer);
         *input = *fused->input[i];

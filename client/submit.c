@@ -1,5 +1,8 @@
 #include "client/submit.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "client/link.h"
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
@@ -71,6 +74,27 @@ static void collect(struct tess_session *session, struct tessi_node *root, struc
     tessi_free(stack);
 }
 
+/* What has no name is called by what it is for: of the layers of an array with a name, people know the last only. */
+static void pass_names_on(struct tessi_plan *plan)
+{
+    static const char prefix[] = "for ";
+    for (size_t i = plan->count; i-- > 0;) {
+        const struct tessi_plan_entry *entry = &plan->entries[i];
+        if (entry->gone || entry->layer == NULL || entry->layer->name == NULL) {
+            continue;
+        }
+        bool passed = strncmp(entry->layer->name, prefix, sizeof prefix - 1) == 0;
+        char name[TESSI_LAYER_NAME_MAX + 1];
+        (void)snprintf(name, sizeof name, "%s%s", passed ? "" : prefix, entry->layer->name);
+        for (uint32_t n = 0; n < entry->layer->ninputs; n++) {
+            struct tessi_layer *input = plan->entries[entry->input[n]].layer;
+            if (input != NULL && input->name == NULL) {
+                tessi_layer_set_name(input, name);
+            }
+        }
+    }
+}
+
 void tessi_plan_make(struct tess_session *session, struct tessi_node *const *nodes, size_t count,
                      struct tessi_plan *plan)
 {
@@ -84,6 +108,7 @@ void tessi_plan_make(struct tess_session *session, struct tessi_node *const *nod
         entry->wanted = entry->layer != NULL;
     }
     tessi_plan_fuse(plan);
+    pass_names_on(plan);
     for (size_t i = 0; i < plan->count; i++) {
         struct tessi_plan_entry *entry = &plan->entries[i];
         if (entry->gone || entry->layer == NULL) {

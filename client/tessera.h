@@ -400,8 +400,10 @@ TESS_API tess_array *tess_matmul_with(tess_array *a, tess_array *b, const tess_m
 
 /* ——— questions about an array ——— */
 
-/* Give the handle a name for messages: "tess_matmul: (20000, 512) · (20000, 1): inner dimensions differ [w]" names
- * the operands that have one. Copied; at most 31 bytes. Returns `array`. */
+/* Give the array a name for people: "tess_matmul: (20000, 512) · (20000, 1): inner dimensions differ [w]" names the operands
+ * that have one. What is computed after this call carries it to the cluster, where errors, `tessera status`, its --why and
+ * traces say it ("matmul [w]"); what is computed for it and has no name of its own is called "for w" there. Copied; at most
+ * 31 bytes, further ones are cut off. Returns `array`. */
 TESS_API tess_array *tess_name(tess_array *array, const char *name);
 
 /* A poisoned array has ndim 0, extents 0, dtype TESS_F64, no chunks. */

@@ -14,12 +14,15 @@ void tessi_trace_json_init(struct tessi_trace_json *json, FILE *file, bool queue
 {
     *json = (struct tessi_trace_json){.file = file, .queues = queues, .lanes = ""};
     tessi_map_init(&json->operations);
+    tessi_map_init(&json->named);
     fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[", file);
 }
 
 void tessi_trace_json_fini(struct tessi_trace_json *json)
 {
     tessi_map_fini(&json->operations);
+    tessi_map_fini(&json->named);
+    tessi_free(json->names);
     tessi_free(json->rows);
 }
 
@@ -121,6 +124,37 @@ static const char *operation_of(struct tessi_trace_json *json, const struct tess
     return op != TESSI_MAP_NONE && tessi_op_valid(op) ? tessi_op_row((enum tessi_op)op)->name : "layer";
 }
 
+/* "matmul 3", or "matmul 3 [w]" where the user has given the array a name. */
+static void put_layer(struct tessi_trace_json *json, const struct tessi_trace_record *record)
+{
+    uint32_t name = tessi_map_get(&json->named, (struct tessi_map_key){record->session, record->layer});
+    fprintf(json->file, "%s %" PRIu32, operation_of(json, record), record->layer);
+    if (name != TESSI_MAP_NONE) {
+        fputs(" [", json->file);
+        put_text(json->file, json->names[name], strlen(json->names[name]));
+        fputc(']', json->file);
+    }
+}
+
+/* A part of a layer's name. They come in order; one whose beginning is overwritten stays without. */
+static void take_name(struct tessi_trace_json *json, const struct tessi_trace_record *record)
+{
+    struct tessi_map_key layer = {record->session, record->layer};
+    char part[TESSI_TRACE_NAME_BYTES + 1];
+    tessi_trace_name_get(record, part);
+    uint32_t at = tessi_map_get(&json->named, layer);
+    if (at == TESSI_MAP_NONE && record->amount == 0) {
+        tessi_grow(&json->names, &json->name_capacity, json->name_count + 1, sizeof *json->names);
+        at = (uint32_t)json->name_count++;
+        json->names[at][0] = 0;
+        tessi_map_put(&json->named, layer, at);
+    }
+    if (at != TESSI_MAP_NONE && strlen(json->names[at]) == record->amount) {
+        size_t room = sizeof json->names[at] - (size_t)record->amount;
+        (void)snprintf(json->names[at] + record->amount, room, "%s", part);
+    }
+}
+
 static bool is_steal(uint8_t kind)
 {
     return kind >= TESSI_TRACE_TAKE && kind <= TESSI_TRACE_REFUSE;
@@ -142,8 +176,10 @@ static void put_name(struct tessi_trace_json *json, const struct tessi_trace_rec
         fprintf(json->file, "{\"name\":\"%s\",\"cat\":\"%s\"", kind, kind);
         return;
     }
-    fprintf(json->file, "{\"name\":\"%s%s%s %" PRIu32 "\",\"cat\":\"%s\"", record->kind == TESSI_TRACE_RUN ? "" : kind,
-            record->kind == TESSI_TRACE_RUN ? "" : " ", operation_of(json, record), record->layer, kind);
+    fprintf(json->file, "{\"name\":\"%s%s", record->kind == TESSI_TRACE_RUN ? "" : kind,
+            record->kind == TESSI_TRACE_RUN ? "" : " ");
+    put_layer(json, record);
+    fprintf(json->file, "\",\"cat\":\"%s\"", kind);
 }
 
 static void put_args(struct tessi_trace_json *json, const struct tessi_trace_record *record)
@@ -175,10 +211,11 @@ static void put_queue(struct tessi_trace_json *json, const struct tessi_trace_re
     json->queue_id++;
     for (int end = 0; end < 2; end++) {
         begin(json);
+        fputs("{\"name\":\"", json->file);
+        put_layer(json, record);
         fprintf(json->file,
-                "{\"name\":\"%s %" PRIu32 "\",\"cat\":\"queue\",\"ph\":\"%s\",\"id\":%" PRIu64 ",\"pid\":%" PRIu32
-                ",\"tid\":0",
-                operation_of(json, record), record->layer, end ? "e" : "b", json->queue_id, json->pid);
+                "\",\"cat\":\"queue\",\"ph\":\"%s\",\"id\":%" PRIu64 ",\"pid\":%" PRIu32 ",\"tid\":0",
+                end ? "e" : "b", json->queue_id, json->pid);
         put_time(json->file, "ts", end ? start_ns : assigned_ns);
         fputc('}', json->file);
     }
@@ -189,6 +226,10 @@ void tessi_trace_json_record(struct tessi_trace_json *json, const struct tessi_t
 {
     if (record->kind == TESSI_TRACE_LAYER) {
         tessi_map_put(&json->operations, (struct tessi_map_key){record->session, record->layer}, record->peer);
+    }
+    if (record->kind == TESSI_TRACE_NAME) {
+        take_name(json, record);
+        return;
     }
     int64_t start_ns = record->start_ns - json->offset_ns;
     int64_t took_ns = is_steal(record->kind) ? 0 : record->took_ns;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "core/base/map.h"
+#include "core/graph/layer.h"
 #include "core/graph/trace.h"
 
 #define TESSI_TRACE_SCHEDULER_PID 1000000000u
@@ -28,6 +29,9 @@ struct tessi_trace_json {
     uint64_t events;
     uint64_t queue_id;
     struct tessi_map operations; /* (session, layer) → operation */
+    struct tessi_map named;      /* (session, layer) → position in names */
+    char (*names)[TESSI_LAYER_NAME_MAX + 1]; /* owned */
+    size_t name_count, name_capacity;
     /* The ring under way. */
     uint32_t pid;
     int64_t offset_ns; /* its clock before the scheduler's */

@@ -128,6 +128,24 @@ static void print_steals(const cJSON *root)
     }
 }
 
+static void print_arrays(const cJSON *root)
+{
+    enum { ARRAYS_PRINTED = 16 };
+    const cJSON *array;
+    int printed = 0;
+    cJSON_ArrayForEach(array, cJSON_GetObjectItemCaseSensitive(root, "arrays"))
+    {
+        char bytes[32];
+        if (printed++ >= ARRAYS_PRINTED) {
+            break;
+        }
+        printf("array      %s  %s  %.0f.%.0f  %s  %.0f of %.0f tasks done\n", text(array, "name"), text(array, "operation"),
+               number(array, "session"), number(array, "layer"),
+               cli_format_bytes(number(array, "bytes"), bytes, sizeof bytes), number(array, "tasks_done"),
+               number(array, "tasks"));
+    }
+}
+
 static int print_tables(const char *json)
 {
     cJSON *root = cJSON_Parse(json);
@@ -153,6 +171,7 @@ static int print_tables(const char *json)
            cli_format_bytes(number(root, "received_bytes_held"), held, sizeof held),
            cli_format_bytes(number(root, "unread_bytes_held"), unread, sizeof unread), number(root, "connections_cut"),
            number(root, "connections_silent"));
+    print_arrays(root);
     print_steals(root);
     const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers");
     printf("workers    %d\n", cJSON_GetArraySize(workers));

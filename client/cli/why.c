@@ -89,8 +89,11 @@ static void print_tasks(const cJSON *document)
     const cJSON *tasks = cJSON_GetObjectItemCaseSensitive(document, "tasks"), *task, *reason;
     cJSON_ArrayForEach(task, tasks)
     {
-        printf("task %s  %s  %s\n", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(task, "task")),
-               cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(task, "operation")),
+        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(task, "name"));
+        bool named = name != NULL && name[0] != 0;
+        printf("task %s  %s%s%s%s  %s\n", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(task, "task")),
+               cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(task, "operation")), named ? " [" : "",
+               named ? name : "", named ? "]" : "",
                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(task, "state")));
         cJSON_ArrayForEach(reason, cJSON_GetObjectItemCaseSensitive(task, "reasons"))
         {

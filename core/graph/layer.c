@@ -1,7 +1,10 @@
 #include "core/graph/layer.h"
 
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/text.h"
 
 struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi_op op, enum tessi_dtype dtype)
 {
@@ -39,6 +42,7 @@ struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
         tessi_grid_copy(&copy->input[i].grid, &layer->input[i].grid);
         tessi_rules_copy(&copy->input[i].rules, &layer->input[i].rules);
     }
+    copy->name = layer->name == NULL ? NULL : tessi_strdup(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         copy->as.npy.path = tessi_strdup(layer->as.npy.path);
     }
@@ -59,6 +63,7 @@ void tessi_layer_destroy(struct tessi_layer *layer)
         tessi_rules_fini(&layer->input[i].rules);
     }
     tessi_free(layer->input);
+    tessi_free(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         tessi_free(layer->as.npy.path);
     }
@@ -67,6 +72,30 @@ void tessi_layer_destroy(struct tessi_layer *layer)
         tessi_free(layer->as.program.constants);
     }
     tessi_free(layer);
+}
+
+void tessi_layer_set_name(struct tessi_layer *layer, const char *name)
+{
+    size_t size = name == NULL ? 0 : strlen(name);
+    size_t kept = size < TESSI_LAYER_NAME_MAX ? size : TESSI_LAYER_NAME_MAX;
+    while (kept < size && kept > 0 && ((unsigned char)name[kept] & 0xc0) == 0x80) {
+        kept--; /* a character of several bytes goes as a whole */
+    }
+    char *copy = NULL;
+    if (kept > 0) {
+        copy = tessi_alloc(kept + 1);
+        memcpy(copy, name, kept);
+        copy[kept] = 0;
+    }
+    tessi_free(layer->name);
+    layer->name = copy;
+}
+
+const char *tessi_layer_label(const struct tessi_layer *layer, char *text, size_t size)
+{
+    const char *operation = tessi_op_row(layer->op)->name;
+    return layer->name == NULL ? tessi_text_format(text, size, "%s", operation)
+                               : tessi_text_format(text, size, "%s [%s]", operation, layer->name);
 }
 
 uint64_t tessi_layer_tasks(const struct tessi_layer *layer)

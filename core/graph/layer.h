@@ -13,6 +13,8 @@
 #define TESSI_PROGRAM_MAX 64  /* instructions of an elementwise program */
 #define TESSI_CONSTANTS_MAX 32
 #define TESSI_STEP_REFS_MAX 64 /* blocks that one step may read */
+#define TESSI_LAYER_NAME_MAX 35 /* 31 of the user's, and "for " before it */
+#define TESSI_LAYER_LABEL_MAX 64 /* of tessi_layer_label, with the final 0 */
 #define TESSI_OPAQUE_FLOPS 128 /* of an OPAQUE task's iteration: 64 multiplications and additions */
 
 struct tessi_scalar { /* a value in the widest type of its kind */
@@ -59,6 +61,7 @@ struct tessi_layer {
     uint32_t input_room; /* so many are there to be freed */
     struct tessi_input *input; /* ninputs, owned: see tessi_layer_add_input */
     struct tessi_wishes wishes;
+    char *name; /* that the user gave the array, owned, at most TESSI_LAYER_NAME_MAX bytes; NULL: none */
     bool push; /* its client waits for the blocks: small ones are sent there as soon as they are made */
     union {
         struct tessi_scalar full;
@@ -121,6 +124,11 @@ struct tessi_step {
 struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi_op op, enum tessi_dtype dtype);
 struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer);
 void tessi_layer_destroy(struct tessi_layer *layer); /* NULL is allowed */
+
+/* NULL or "": none. What is too long is cut between two characters. */
+void tessi_layer_set_name(struct tessi_layer *layer, const char *name);
+/* "matmul", with a name "matmul [w]", for people; returns text. */
+const char *tessi_layer_label(const struct tessi_layer *layer, char *text, size_t size);
 /* One input more, zeroed. Those that were there may move: what many layers take is most of what a client keeps. */
 struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer);
 

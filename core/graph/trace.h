@@ -7,6 +7,7 @@
 #define TESSI_GRAPH_TRACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* NAME, name, code (never reused), what `amount` counts. Workers write those below 16, the scheduler the others. */
@@ -28,14 +29,15 @@
     ROW(TAKE, take, 19, "tasks")         /* a steal of tasks that were waiting for giver, to peer; why */              \
     ROW(ASK, ask, 20, "tasks")           /* tasks given to giver are asked back for peer (0: anybody); why */          \
     ROW(CONFIRM, confirm, 21, "tasks")   /* … and moved: they had not started */                                       \
-    ROW(REFUSE, refuse, 22, "tasks")     /* … and stay; why */
+    ROW(REFUSE, refuse, 22, "tasks")     /* … and stay; why */                                                         \
+    ROW(NAME, name, 23, "from")          /* of a layer: tessi_trace_name_put */
 
 enum tessi_trace_kind {
 #define TESSI_ROW(NAME, name, code, amount) TESSI_TRACE_##NAME = code,
     TESSI_TRACE_KINDS(TESSI_ROW)
 #undef TESSI_ROW
 };
-#define TESSI_TRACE_KIND_END 23
+#define TESSI_TRACE_KIND_END 24
 
 /* Why tasks were to move, or stayed. NAME, code, text */
 #define TESSI_TRACE_WHYS(ROW)                                                                                          \
@@ -71,6 +73,13 @@ struct tessi_trace_record {
 };
 #define TESSI_TRACE_RECORD_BYTES 48
 _Static_assert(sizeof(struct tessi_trace_record) == TESSI_TRACE_RECORD_BYTES, "records travel as memory");
+
+/* A name takes as many records as it takes: so many bytes in each, where a task's number and duration are otherwise,
+ * beginning with the one that `amount` says. */
+#define TESSI_TRACE_NAME_BYTES 16
+struct tessi_trace_record tessi_trace_name_put(uint32_t session, uint32_t layer, const char *name, size_t from);
+/* The bytes, ended by a 0. */
+void tessi_trace_name_get(const struct tessi_trace_record *record, char text[TESSI_TRACE_NAME_BYTES + 1]);
 
 bool tessi_trace_kind_valid(uint32_t code);
 const char *tessi_trace_kind_name(enum tessi_trace_kind kind);

@@ -48,7 +48,8 @@ static void tell_input(void *context, uint64_t index)
     if (state == TASK_HELD || ++walk->count > INPUTS_TOLD) {
         return;
     }
-    const char *operation = tessi_op_row(layer->layer->op)->name;
+    char operation[TESSI_LAYER_LABEL_MAX];
+    (void)tessi_layer_label(layer->layer, operation, sizeof operation);
     if (state != TASK_ASSIGNED) {
         tessi_lines_say(walk->lines, "its input %" PRIu32 ":%" PRIu64 " (%s) has not been given to a worker yet",
                         layer->layer->id, index, operation);
@@ -179,12 +180,13 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
     char worker[128];
     memset(why, 0, sizeof *why);
     struct tessi_lines lines = tessi_lines_over(why->text, sizeof why->text);
-    why->state = why->operation = "";
+    why->state = why->operation = why->name = "";
     if (layer == NULL || name.index >= layer->tasks) {
         return false;
     }
     why->task = (struct tessi_task){layer->session->id, layer->layer->id, name.index};
     why->operation = tessi_op_row(layer->layer->op)->name;
+    why->name = layer->layer->name != NULL ? layer->layer->name : "";
     const struct task_record *task = record_peek(layer, name.index);
     switch (state_of(layer, name.index)) {
     case TASK_UNASSIGNED:

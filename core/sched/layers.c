@@ -119,10 +119,11 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
         const struct tessi_layer *layer = event->layers[i];
         uint64_t footprint = largest_footprint(layer);
         if (footprint > largest) {
+            char label[TESSI_LAYER_LABEL_MAX];
             return tessi_fail(error, TESSI_TOO_BIG,
                               "a task of %s needs %.2f GB at once and the largest worker has %.2f GB: "
                               "use smaller chunks or give a worker more --memory",
-                              tessi_op_row(layer->op)->name, (double)footprint / 1e9, (double)largest / 1e9);
+                              tessi_layer_label(layer, label, sizeof label), (double)footprint / 1e9, (double)largest / 1e9);
         }
         held = sum_of(held, is_wanted(event, layer->id) ? tessi_layer_bytes(layer) : 0);
     }
@@ -334,6 +335,10 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         pushed = pushed || added[i]->layer->push;
         added[i]->kind = kind_guess(sched, added[i]->layer);
         added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0, added[i]->kind);
+        const char *name = added[i]->layer->name;
+        for (size_t from = 0; name != NULL && from < strlen(name); from += TESSI_TRACE_NAME_BYTES) {
+            note(sched, tessi_trace_name_put(session->id, added[i]->layer->id, name, from));
+        }
         note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LAYER,
                                                 .session = session->id,
                                                 .layer = added[i]->layer->id,

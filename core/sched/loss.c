@@ -50,10 +50,10 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
     }
     task->deaths = (uint8_t)(task->deaths + (blamed && task->deaths < UINT8_MAX));
     if (task->deaths >= sched->config.max_deaths) {
-        char text[256];
+        char text[256], label[TESSI_LAYER_LABEL_MAX];
         (void)tessi_text_format(text, sizeof text,
                        "task %u:%llu (%s) was running in %u workers when they died: it may be what kills them",
-                       layer->layer->id, (unsigned long long)index, tessi_op_row(layer->layer->op)->name,
+                       layer->layer->id, (unsigned long long)index, tessi_layer_label(layer->layer, label, sizeof label),
                        (unsigned)task->deaths);
         fail_task(sched, layer, index, TESSI_LOST, text);
         return;

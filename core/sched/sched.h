@@ -219,10 +219,19 @@ void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
 /* The worker with that id; false when it is not there, or no longer. */
 bool tessi_sched_worker_find(const struct tessi_sched *sched, uint32_t id, struct tessi_sched_worker_status *status);
 
+struct tessi_sched_array { /* that has a name */
+    uint32_t session;
+    const struct tessi_layer *layer;
+    uint64_t tasks, done;
+};
+/* Those that clients hold or wait for, newest first, `most` at most; returns how many. */
+size_t tessi_sched_arrays(const struct tessi_sched *sched, struct tessi_sched_array *arrays, size_t most);
+
 /* Why a task waits, in words, as far as the scheduler knows. */
 struct tessi_sched_why {
     struct tessi_task task;
     const char *operation;
+    const char *name;  /* that the user gave the array, of the layer; "": none */
     const char *state; /* "unassigned", "assigned", "running", "done", "failed" */
     uint32_t worker;   /* who knows more: to whom it was given; 0: nobody */
     char text[2048];   /* reasons, a line each */

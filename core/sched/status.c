@@ -36,6 +36,22 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
     }
 }
 
+size_t tessi_sched_arrays(const struct tessi_sched *sched, struct tessi_sched_array *arrays, size_t most)
+{
+    size_t count = 0;
+    for (size_t s = sched->session_count; s-- > 0;) {
+        const struct session *session = sched->sessions[s];
+        for (size_t l = session == NULL ? 0 : session->layer_count; l-- > 0 && count < most;) {
+            const struct sched_layer *layer = session->layers[l];
+            if (layer != NULL && layer->wanted && !layer->gone && layer->layer->name != NULL) {
+                arrays[count++] =
+                    (struct tessi_sched_array){session->id, layer->layer, layer->tasks, layer->held};
+            }
+        }
+    }
+    return count;
+}
+
 static void describe_use(const struct worker *worker, char *text, size_t size)
 {
     size_t used = 0;

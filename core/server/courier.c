@@ -69,7 +69,7 @@ static enum lane lane_of(uint8_t kind)
     if (kind == TESSI_TRACE_JOIN || kind == TESSI_TRACE_LEAVE) {
         return LANE_CLUSTER;
     }
-    return kind == TESSI_TRACE_LAYER ? LANE_LAYERS : LANE_STEALS;
+    return kind == TESSI_TRACE_LAYER || kind == TESSI_TRACE_NAME ? LANE_LAYERS : LANE_STEALS;
 }
 
 void tessi_courier_keep_notes(struct tessi_courier *courier)
@@ -127,6 +127,7 @@ static cJSON *explained(const struct tessi_sched_why *why)
              why->task.index);
     cJSON_AddStringToObject(object, "task", name);
     cJSON_AddStringToObject(object, "operation", why->operation);
+    cJSON_AddStringToObject(object, "name", why->name);
     cJSON_AddStringToObject(object, "state", why->state);
     cJSON_AddNumberToObject(object, "worker", why->worker);
     cJSON *reasons = cJSON_AddArrayToObject(object, "reasons");

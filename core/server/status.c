@@ -7,6 +7,8 @@
 #include "core/base/alloc.h"
 #include "core/wire/build.h"
 
+#define ARRAYS_TOLD 64
+
 static double seconds(int64_t ns)
 {
     return (double)ns / 1e9;
@@ -105,6 +107,25 @@ static void put_machine(cJSON *object, const struct tessi_sched_status *status)
     put(object, "stale_reports", status->stale_reports);
 }
 
+/* Arrays that have a name, as far as clients hold or wait for them. */
+static void put_arrays(cJSON *object, const struct tessi_sched *sched)
+{
+    struct tessi_sched_array arrays[ARRAYS_TOLD];
+    size_t count = tessi_sched_arrays(sched, arrays, ARRAYS_TOLD);
+    cJSON *list = cJSON_AddArrayToObject(object, "arrays");
+    for (size_t i = 0; i < count; i++) {
+        cJSON *array = cJSON_CreateObject();
+        cJSON_AddStringToObject(array, "name", arrays[i].layer->name);
+        cJSON_AddStringToObject(array, "operation", tessi_op_row(arrays[i].layer->op)->name);
+        put(array, "session", arrays[i].session);
+        put(array, "layer", arrays[i].layer->id);
+        put(array, "tasks", arrays[i].tasks);
+        put(array, "tasks_done", arrays[i].done);
+        put(array, "bytes", tessi_layer_bytes(arrays[i].layer));
+        cJSON_AddItemToArray(list, array);
+    }
+}
+
 /* How steals went: why some came to nothing, and the newest ones. */
 static void put_steals(cJSON *object, const struct tessi_sched_status *status, const struct tessi_courier *courier,
                        int64_t now_ns)
@@ -169,6 +190,7 @@ char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_cour
     cJSON_AddBoolToObject(root, "encrypted", facts->encrypted);
     cJSON_AddNumberToObject(root, "uptime_seconds", seconds(facts->now_ns - facts->started_ns));
     put_machine(root, &status);
+    put_arrays(root, sched);
     put_steals(root, &status, courier, facts->now_ns);
     put_traffic(root, tessi_relay_counters(relay), facts);
     cJSON *workers = cJSON_AddArrayToObject(root, "workers");

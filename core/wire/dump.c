@@ -51,13 +51,13 @@ static void put_layers(struct sink *sink, const char *name, const struct tessi_l
     for (size_t i = 0; i < layers->count && sink->used + 1 < sink->size; i++) {
         const struct tessi_layer *layer = layers->items[i];
         struct tessi_shape shape;
-        char text[192];
+        char text[192], label[TESSI_LAYER_LABEL_MAX];
         if (layer == NULL) {
             continue;
         }
         tessi_grid_shape(&layer->grid, &shape);
         put(sink, "%s%u.%u %s %s%s/%" PRIu64, i > 0 ? ", " : "", layer->session, layer->id,
-            tessi_op_row(layer->op)->name, tessi_dtype_name(layer->dtype),
+            tessi_layer_label(layer, label, sizeof label), tessi_dtype_name(layer->dtype),
             tessi_shape_format(&shape, text, sizeof text), tessi_layer_tasks(layer));
     }
     put(sink, "]");

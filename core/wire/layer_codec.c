@@ -8,7 +8,8 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "columns on the wire are little-endian memory");
 
-/* A layer is [session, id, op, dtype, grid, [input …], [parameter …], [priority, policy, demand as text]]
+/* A layer is [session, id, op, dtype, grid, [input …], [parameter …], [priority, policy, demand as text], push]
+ * and one that has a name, at its end, if it has one
  * an input   [layer, dtype, grid, rules]
  * a grid     [axis …], an axis [extent, chunk] or, with explicit boundaries, [extent, column]
  * rules      [rule …], a rule [kind, dim, value, start, step], or a table (table_codec.h)
@@ -179,7 +180,7 @@ static void pack_wishes(struct tessi_buffer *buffer, const struct tessi_wishes *
 
 void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *layer)
 {
-    tessi_pack_array(buffer, 9);
+    tessi_pack_array(buffer, layer->name == NULL ? 9 : 10);
     tessi_pack_u64(buffer, layer->session);
     tessi_pack_u64(buffer, layer->id);
     tessi_pack_u64(buffer, (uint64_t)layer->op);
@@ -196,6 +197,9 @@ void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *lay
     pack_parameters(buffer, layer);
     pack_wishes(buffer, &layer->wishes);
     tessi_pack_bool(buffer, layer->push);
+    if (layer->name != NULL) {
+        tessi_pack_text(buffer, layer->name, TESSI_LAYER_NAME_MAX);
+    }
 }
 
 /* ——— unpacking ——— */
@@ -499,7 +503,13 @@ static bool unpack_wishes(struct tessi_scan *scan, struct tessi_wishes *wishes)
            tessi_scan_fail(scan, "a malformed demand for resources");
 }
 
-static bool unpack_body(struct tessi_scan *scan, struct tessi_layer *layer)
+static bool unpack_name(struct tessi_scan *scan, struct tessi_layer *layer)
+{
+    layer->name = tessi_scan_text_copy(scan, TESSI_LAYER_NAME_MAX);
+    return layer->name != NULL && (layer->name[0] != 0 || tessi_scan_fail(scan, "an empty name"));
+}
+
+static bool unpack_body(struct tessi_scan *scan, bool named, struct tessi_layer *layer)
 {
     uint32_t inputs;
     if (!unpack_grid(scan, &layer->grid) || !tessi_scan_array(scan, &inputs)) {
@@ -513,15 +523,16 @@ static bool unpack_body(struct tessi_scan *scan, struct tessi_layer *layer)
             return false;
         }
     }
-    return unpack_parameters(scan, layer) && unpack_wishes(scan, &layer->wishes) && tessi_scan_bool(scan, &layer->push);
+    return unpack_parameters(scan, layer) && unpack_wishes(scan, &layer->wishes) &&
+           tessi_scan_bool(scan, &layer->push) && (!named || unpack_name(scan, layer));
 }
 
 enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer **layer, struct tessi_error *error)
 {
-    uint32_t session, id, op;
+    uint32_t session, id, op, fields;
     enum tessi_dtype dtype = TESSI_BOOL;
     *layer = NULL;
-    if (!tessi_scan_array_of(scan, 9) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
+    if (!tessi_scan_array(scan, &fields) || (fields != 10 && fields != 9 && !tessi_scan_fail(scan, "no layer")) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
         !tessi_scan_u32(scan, &op) || !unpack_dtype(scan, &dtype)) {
         return tessi_scan_status(scan, error);
     }
@@ -531,7 +542,7 @@ enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer
     }
     struct tessi_layer *result = tessi_layer_create(session, id, (enum tessi_op)op, dtype);
     enum tessi_status status =
-        unpack_body(scan, result) ? tessi_layer_check(result, error) : tessi_scan_status(scan, error);
+        unpack_body(scan, fields == 10, result) ? tessi_layer_check(result, error) : tessi_scan_status(scan, error);
     if (status != TESSI_OK) {
         tessi_layer_destroy(result);
         return status;

@@ -35,7 +35,7 @@
 #include "core/graph/trace.h"
 #include "core/wire/buffer.h"
 
-#define TESSI_PROTOCOL_VERSION 4
+#define TESSI_PROTOCOL_VERSION 5
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
 #define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */

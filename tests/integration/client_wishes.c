@@ -12,7 +12,7 @@ static bool compute(tess_session *session, int64_t n, int64_t chunk, const char 
 {
     tess_array *a = tess_random_uniform(session, TESS_SHAPE(n, n), TESS_F64, 0, 1, 7, TESS_CHUNKS(chunk, chunk));
     tess_array *b = tess_random_uniform(session, TESS_SHAPE(n, n), TESS_F64, 0, 1, 8, TESS_CHUNKS(chunk, chunk));
-    tess_array *product = tess_matmul(a, b);
+    tess_array *product = tess_name(tess_matmul(a, b), "the \033 product");
     tess_array *roots = tess_sqrt(tess_add(tess_transpose(a), b));
     bool good = tess_schedule(product, &(tess_compute_options){.resources = demand}) == TESS_OK &&
                 tess_schedule(roots, &(tess_compute_options){.priority = 5}) == TESS_OK;
@@ -38,7 +38,7 @@ int main(int argc, char **argv)
     tess_session *session = tess_session_open(argv[1], NULL);
     bool good = compute(session, n, chunk, argv[4], there);
     tess_session_close(session);
-    tess_session *local = tess_session_open(NULL, &(tess_session_options){.workers = 1, .resources = argv[4]});
+    tess_session *local = tess_session_open(TESS_EMBEDDED, &(tess_session_options){.workers = 1, .resources = argv[4]});
     good = good && compute(local, n, chunk, argv[4], here);
     tess_session_close(local);
     bool same = good && memcmp(there, here, sizeof there) == 0;

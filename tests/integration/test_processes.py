@@ -12,7 +12,7 @@ import unittest
 
 import numpy
 
-from cluster import EXAMPLES, ROOT, SLOW, TESSERA, Cluster, Process, environment, run_example, until
+from cluster import BUILD, EXAMPLES, ROOT, SLOW, TESSERA, Cluster, Process, environment, run_example, until
 
 N = 600 if SLOW > 1 else 1500
 
@@ -121,6 +121,31 @@ class Processes(unittest.TestCase):
                         what="the device has told"))
             result, _ = run_example("matmul", "--scheduler", cluster.address, "--n", 64, "--chunk", 32, "--json")
             check(result)
+
+    def test_names_of_arrays_are_shown(self):
+        with tempfile.TemporaryDirectory() as folder, \
+                Cluster(workers=1, scheduler=["--wait-workers", "100s"]) as cluster:
+            client = Process([os.path.join(BUILD, "tests/integration/client_wishes"), cluster.address, "256", "64", "tape=1"])
+            try:
+                arrays = until(lambda: [a for a in cluster.status()["arrays"] if a["name"] == "the \x1b product"],
+                               what="the array is there")
+                self.assertEqual((arrays[0]["operation"], arrays[0]["tasks"], arrays[0]["tasks_done"]), ("matmul", 16, 0))
+                shown = subprocess.run([TESSERA, "status", cluster.address], capture_output=True, text=True, check=True,
+                                       env=environment(), timeout=30 * SLOW).stdout
+                self.assertRegex(shown, r"array +the .* product  matmul")
+                why = cluster.status("--why", f"{arrays[0]['layer']}:3")["tasks"][0]
+                self.assertEqual((why["name"], why["operation"]), ("the \x1b product", "matmul"))
+                text = subprocess.run([TESSERA, "status", cluster.address, "--why"], capture_output=True, text=True,
+                                      check=True, env=environment(), timeout=30 * SLOW).stdout
+                self.assertRegex(text, r"matmul \[the .* product\]  unassigned")
+                subprocess.run([TESSERA, "trace", cluster.address, "-o", f"{folder}/run.json"], check=True,
+                               capture_output=True, env=environment(), timeout=60 * SLOW)
+                with open(f"{folder}/run.json", encoding="utf-8") as file:
+                    names = {event["name"] for event in json.load(file)["traceEvents"]}
+                self.assertTrue(any(re.fullmatch(r"layer matmul \d+ \[the \x1b product\]", name) for name in names), names)
+                self.assertTrue(any(name.endswith("[for the \x1b product]") for name in names), names)
+            finally:
+                client.kill()
 
     def test_environment_names_the_cluster_of_a_program(self):
         with Cluster(workers=1) as cluster:

@@ -210,6 +210,9 @@ struct tessi_layer *sample_layer(struct sample *sample, enum tessi_op op)
     struct tessi_layer *layer =
         tessi_layer_create((uint32_t)sample_next(sample), (uint32_t)sample_next(sample) / 2, op, TESSI_F64);
     layer->push = (sample_next(sample) & 1) != 0;
+    if ((layer->id & 1) != 0) {
+        tessi_layer_set_name(layer, "a name of more than sixteen bytes, for a layer that has one");
+    }
     uint32_t ndim = op == TESSI_OP_ARANGE || op == TESSI_OP_OPAQUE ? 1
                     : op == TESSI_OP_EYE || op == TESSI_OP_MATMUL  ? 2
                                                                    : (uint32_t)sample_between(sample, 1, 4);

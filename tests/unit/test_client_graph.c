@@ -203,6 +203,32 @@ static void test_poison(void **state)
     assert_non_null(strstr(tess_session_error(s), "tess_session_stats"));
 }
 
+static void test_names(void **state)
+{
+    tess_session *s = *state;
+    tess_array *a = tess_name(tess_ones(s, TESS_SHAPE(64, 64), TESS_F64, TESS_CHUNKS(8, 8)), "a");
+    tess_array *root = tess_sqrt(tess_ones(s, TESS_SHAPE(64, 64), TESS_F64, TESS_CHUNKS(8, 8)));
+    tess_array *y = tess_name(tess_sum(tess_matmul(a, tess_permute(root, (const uint32_t[]){1, 0}, 2)), TESS_ALL, false), "y");
+    struct tessi_plan plan;
+    tessi_plan_make(s, &y->node, 1, &plan);
+    for (size_t i = 0; i < plan.count; i++) {
+        const struct tessi_plan_entry *entry = &plan.entries[i];
+        if (entry->layer != NULL) {
+            const char *expected = entry->node == a->node ? "a" : entry->wanted ? "y" : "for y";
+            assert_string_equal(entry->layer->name, expected);
+        }
+    }
+    tessi_plan_fini(&plan);
+    assert_null(root->node->layer->name);
+    /* 31 bytes, and no half of a character */
+    tess_name(a, "ééééééééééééééééé");
+    assert_int_equal(strlen(layer_of(a)->name), 30);
+    tess_name(a, NULL);
+    assert_null(layer_of(a)->name);
+    char label[TESSI_LAYER_LABEL_MAX];
+    assert_string_equal(tessi_layer_label(layer_of(y), label, sizeof label), "reduce [y]");
+}
+
 static void assert_poisoned(const tess_array *array, tess_status status, const char *part)
 {
     assert_int_equal(tess_array_status(array), status);
@@ -703,6 +729,7 @@ int main(void)
         TEST(test_matmul_splits_long_k),
         TEST(test_matmul_converts),
         TEST(test_poison),
+        TEST(test_names),
         TEST(test_wrong_calls),
         cmocka_unit_test(test_session_that_cannot_open),
         TEST(test_dtypes),

@@ -200,6 +200,11 @@ static cJSON *write_and_parse(void)
     struct tessi_trace_record record = of_kind(TESSI_TRACE_LAYER, 1000, 0);
     record.peer = 12; /* matmul */
     tessi_trace_json_record(&json, &record);
+    static const char name[] = "a name of more than \"16\" bytes";
+    for (size_t from = 0; from < sizeof name - 1; from += TESSI_TRACE_NAME_BYTES) {
+        record = tessi_trace_name_put(5, 3, name, from);
+        tessi_trace_json_record(&json, &record);
+    }
     record = of_kind(TESSI_TRACE_ASK, 2000, 0);
     record.giver = 8;
     record.peer = 9;
@@ -239,7 +244,8 @@ static void test_the_file_has_rows_and_times(void **state)
     const cJSON *events = cJSON_GetObjectItemCaseSensitive(document, "traceEvents");
     const cJSON *run = event_of(events, "run", 0), *next = event_of(events, "run", 1);
     assert_string_equal(phase(run), "X");
-    assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(run, "name")), "matmul 3");
+    assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(run, "name")),
+                        "matmul 3 [a name of more than \"16\" bytes]");
     assert_float_equal(number(run, "ts"), 3.0, 1e-9); /* microseconds on the scheduler's clock */
     assert_float_equal(number(run, "dur"), 1.5, 1e-9);
     assert_int_equal((int)number(run, "pid"), 8);

@@ -57,7 +57,8 @@ static enum tessi_status run(const struct tessi_kernel_call *call, bool referenc
         status = function(&step, error);
     }
     if (status != TESSI_OK) {
-        tessi_error_prefix(error, "%s, layer %u, block %llu", tessi_op_row(layer->op)->name, layer->id,
+        char label[TESSI_LAYER_LABEL_MAX];
+        tessi_error_prefix(error, "%s, layer %u, block %llu", tessi_layer_label(layer, label, sizeof label), layer->id,
                            (unsigned long long)call->index);
     }
     return status;
