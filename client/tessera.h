@@ -481,8 +481,9 @@ TESS_API tess_status tess_read_scalar(tess_array *array, double *value);
 TESS_API tess_status tess_write_npy(tess_array *array, const char *path);
 
 /* Stop computing a persisted array, or the one that another thread is about to read; who waits for it gets
- * CANCELLED. Tasks that run finish and their results are dropped. No effect on a complete or lazy array. Any
- * thread, while the handle is valid. */
+ * CANCELLED. Tasks that run finish and their results are dropped; nothing starts any more that only this array
+ * needed, as after the release of one that is not complete. No effect on a complete or lazy array. Any thread, while
+ * the handle is valid. */
 TESS_API void tess_cancel(tess_array *array);
 
 #ifdef __cplusplus

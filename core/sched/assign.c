@@ -93,7 +93,7 @@ static bool name_inputs(struct tessi_sched *sched, struct worker *worker, const 
     struct tessi_spans *where = &outbox_of(worker)->where;
     size_t before = where->count;
     struct tessi_span last = before > 0 ? where->items[before - 1] : (struct tessi_span){0};
-    for (uint32_t i = 0; i < layer->layer->ninputs && walk.assigned; i++) {
+    for (uint32_t i = 0; i < layer->ninputs && walk.assigned; i++) {
         walk.layer = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, name_owner, &walk);
     }
@@ -203,7 +203,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     worker->youngest = order > worker->youngest ? order : worker->youngest;
     tessi_spans_push(&outbox_of(worker)->assign, span);
     remember_given(sched, worker, layer, index);
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         on_worker(layer->inputs[i], worker->index)->reads = true;
     }
     if (layer->layer->op == TESSI_OP_RECEIVE) {
@@ -261,10 +261,10 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     uint32_t kind = kind_at(worker, lane);
     for (; done < span.count; done++) {
         uint64_t index = span.first + done;
-        struct task_record *task = record(span.layer, index);
-        if (task->state != TASK_UNASSIGNED) {
-            continue;
+        if (state_of(span.layer, index) != TASK_UNASSIGNED) {
+            continue; /* before a page is opened for it, which nobody would close */
         }
+        const struct task_record *task = record(span.layer, index);
         if (task->refs == 0 && !span.layer->wanted) {
             consider_idle(sched, span.layer, index);
             continue;

@@ -17,7 +17,7 @@ struct input_walk {
 
 static void walk_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, tessi_visit_fn *visit)
 {
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         struct input_walk walk = {sched, layer->inputs[i]};
         tessi_task_inputs(layer->layer, i, index, visit, &walk);
     }

@@ -66,7 +66,7 @@ static void tell_inputs(const struct tessi_sched *sched, const struct sched_laye
                         struct tessi_lines *lines)
 {
     struct inputs_walk walk = {.sched = sched, .lines = lines};
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         walk.input = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, tell_input, &walk);
     }

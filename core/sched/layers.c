@@ -7,6 +7,8 @@
 #include "core/sched/policy.h"
 #include "core/sched/state.h"
 
+#define PRUNED_AT_ONCE 4096
+
 static struct tessi_map_key id_key(uint32_t id)
 {
     return (struct tessi_map_key){0, id};
@@ -50,6 +52,10 @@ static enum tessi_status check_inputs(struct session *session, struct tessi_laye
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         const struct tessi_layer *input = NULL;
         struct sched_layer *known = layer_nameable(session, layer->input[i].layer);
+        if (known != NULL && known->given_up) {
+            return tessi_fail(error, TESSI_CANCELLED, "layer %u, which layer %u reads, was cancelled", known->layer->id,
+                              layer->id);
+        }
         for (size_t p = 0; p < position && known == NULL && input == NULL; p++) {
             input = layers[p]->id == layer->input[i].layer ? layers[p] : NULL;
         }
@@ -170,6 +176,7 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
     added->layer = layer;
     added->session = session;
     added->tasks = tessi_layer_tasks(layer);
+    added->ninputs = layer->ninputs;
     added->page_count = (added->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
     added->pages = tessi_zalloc(added->page_count * sizeof *added->pages);
     added->rooms = &sched->page_rooms;
@@ -289,7 +296,11 @@ static enum tessi_status check_submission(struct tessi_sched *sched, struct sess
         }
     }
     for (size_t w = 0; w < event->id_count; w++) {
-        bool found = layer_nameable(session, event->ids[w]) != NULL;
+        const struct sched_layer *known = layer_nameable(session, event->ids[w]);
+        if (known != NULL && known->given_up) {
+            return tessi_fail(error, TESSI_CANCELLED, "layer %u was cancelled", event->ids[w]);
+        }
+        bool found = known != NULL;
         for (size_t i = 0; i < event->layer_count && !found; i++) {
             found = event->layers[i]->id == event->ids[w];
         }
@@ -303,16 +314,16 @@ static enum tessi_status check_submission(struct tessi_sched *sched, struct sess
 static bool read_by_others(const struct sched_layer *layer)
 {
     size_t itself = 0;
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         itself += layer->inputs[i] == layer;
     }
     return layer->consumer_count > itself;
 }
 
-/* The layer goes at the end of the step, unless somebody names or reads it by then. */
+/* Somebody needs the layer less than before: at the end of the step it is seen who still does. */
 static void note_loose(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    if (!layer->handle && !layer->loose && !read_by_others(layer)) {
+    if (!layer->wanted && !layer->loose) {
         layer->loose = true;
         tessi_grow(&sched->loose, &sched->loose_capacity, sched->loose_count + 1, sizeof *sched->loose);
         sched->loose[sched->loose_count++] = layer;
@@ -357,7 +368,9 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         want(sched, layer_find(session, event->ids[w]));
     }
     for (size_t i = 0; i < event->layer_count; i++) {
-        note_loose(sched, added[i]); /* made for nobody */
+        if (!read_by_others(added[i])) { /* nobody has asked for it */
+            note_loose(sched, added[i]);
+        }
     }
     if (!pushed) { /* else the blocks say it */
         emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
@@ -396,6 +409,7 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
             layer->failure = TESSI_CANCELLED;
             layer->failure_text = tessi_strdup("cancelled by its client");
         }
+        note_loose(sched, layer);
     }
 }
 
@@ -425,7 +439,7 @@ static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, u
         TESS_ASSERT(task->refs == 0 && !layer->wanted);
         consider_idle(sched, layer, index);
     } else if (state_of(layer, index) == TASK_UNASSIGNED) {
-        for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+        for (uint32_t i = 0; i < layer->ninputs; i++) {
             struct let_go walk = {sched, layer->inputs[i], tessi_layer_reads_itself(layer->layer)};
             tessi_task_inputs(layer->layer, i, index, let_go_one, &walk);
         }
@@ -541,11 +555,9 @@ static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
+/* Nobody needs any of its blocks: what is queued or held is freed, and what it would have read is let go. */
+static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    struct session *session = layer->session;
-    layer->loose = true; /* it has been: not again where it reads itself */
-    unwant(sched, layer);
     bool itself = tessi_layer_reads_itself(layer->layer);
     for (uint64_t i = layer->tasks; i-- > 0;) { /* downwards: readers within the layer let go before what they read */
         abandon_task(sched, layer, i);
@@ -553,27 +565,98 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
             settle(sched);
         }
     }
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) { /* before a page is opened and counts its readers */
+    for (uint32_t i = 0; i < layer->ninputs; i++) { /* before a page is opened and counts its readers */
         unlink_input(layer, i);
         note_loose(sched, layer->inputs[i]);
     }
     settle(sched);
     collapse_pages(sched);
-    unwatch(sched, layer);
+    layer->ninputs = 0;
+    if (layer->placement == PLACE_WITH_INPUT) {
+        layer->placement = PLACE_REGIONS;
+    }
     backlog_purge(sched, layer);
+    uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
+    layer->session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
+    layer->first_done += left;
+    sched->tasks_total -= left;
+}
+
+/* A layer that was cancelled and that nobody reads keeps its name only. */
+static void give_up(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    layer->loose = true; /* it has been: not again where it reads itself */
+    abandon_layer(sched, layer);
+    layer->loose = false;
+    for (uint64_t i = 0; i < layer->tasks; i++) {
+        struct task_record *task = record_peek(layer, i);
+        uint32_t *page = &layer->pages[i / PAGE_TASKS];
+        if (task == NULL) {
+            *page = *page == PAGE_PRISTINE ? PAGE_UNUSED : *page;
+            i |= PAGE_TASKS - 1;
+        } else if (task->state == TASK_UNASSIGNED) { /* its page was opened for another one */
+            task->refs = 0;
+            set_released(sched, layer, i, task);
+        }
+    }
+    collapse_pages(sched);
+    layer->given_up = true;
+}
+
+static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    struct session *session = layer->session;
+    layer->loose = true;
+    unwant(sched, layer);
+    abandon_layer(sched, layer);
+    unwatch(sched, layer);
     notify_drop(sched, layer);
     notify_client(sched, layer);
-    uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
-    session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
     session->submissions[layer->submission].layers--;
     end_submission(session, layer->submission);
-    sched->tasks_total -= left;
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
     (void)tessi_map_remove(&session->layers_by_id, id_key(layer->layer->id));
     session->layers[position] = NULL;
     session->layer_holes++;
     memset(sched->named, 0, sizeof sched->named);
     free_layer(layer);
+}
+
+/* Those who are left read some of its blocks: tasks that were never touched and that none of them reads are let go, so
+ * that nothing starts for them. Others let go of themselves, having counted their readers. A reader of which nobody has
+ * ever read all must do so too, or what it reads would be made for it. */
+static void prune(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    uint64_t found = 0;
+    layer->pruned = true;
+    if (layer->first_done >= layer->tasks) {
+        return;
+    }
+    for (size_t c = 0; c < layer->consumer_count; c++) {
+        if (!layer->consumers[c].layer->pruned) {
+            note_loose(sched, layer->consumers[c].layer);
+        }
+    }
+    for (uint64_t p = layer->page_count; p-- > 0;) {
+        uint64_t first = p * PAGE_TASKS;
+        for (uint64_t i = first; layer->pages[p] == PAGE_PRISTINE && i < first + PAGE_TASKS && i < layer->tasks; i++) {
+            if (readers_of(layer, i) == 0) {
+                consider_idle(sched, layer, i);
+                found++;
+            }
+        }
+        if (sched->idle.count >= PRUNED_AT_ONCE) { /* what goes needs records for a moment */
+            settle(sched);
+            collapse_pages(sched);
+        }
+    }
+    settle(sched);
+    collapse_pages(sched);
+    for (uint32_t w = 0; found > 0 && w < layer->on_capacity; w++) {
+        if (layer->on[w].backlog > 0) {
+            make_hungry(sched, sched->workers[w]); /* what stood behind it may be next */
+        }
+    }
 }
 
 /* When most places are empty: what this costs has been paid for by the layers that have gone. */
@@ -594,14 +677,23 @@ static void compact(struct session *session)
     session->layer_holes = 0;
 }
 
-/* Readers come before what they read: a layer is noted when the last that can reach it has gone. */
+/* Layers that are needed less than before: one that nobody names or reads goes, and then perhaps what it read; one that
+ * was cancelled is given up; of one that has readers left goes what they do not read. So nothing starts any more for a
+ * result that was released or cancelled. */
 void sweep_layers(struct tessi_sched *sched)
 {
     while (sched->loose_count > 0) {
         struct sched_layer *layer = sched->loose[--sched->loose_count];
         struct session *session = layer->session;
         layer->loose = false;
-        if (!layer->handle && !read_by_others(layer)) {
+        if (layer->wanted) {
+            continue;
+        }
+        if (read_by_others(layer)) {
+            prune(sched, layer);
+        } else if (layer->handle && !layer->given_up) {
+            give_up(sched, layer);
+        } else if (!layer->handle) {
             destroy_layer(sched, layer);
             compact(session);
         }

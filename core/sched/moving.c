@@ -100,7 +100,7 @@ uint64_t moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint
                       const struct company *along)
 {
     uint64_t bytes = tessi_layer_block_bytes(layer->layer, index) * (is_source(layer) ? SOURCE_READERS : 1);
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         bytes += layer->inputs[i] == layer ? 0 : input_bytes(sched, layer, i, index, thief, along);
     }
     return bytes;
@@ -116,7 +116,7 @@ double moving_ns(const struct tessi_sched *sched, const struct worker *thief, co
 bool moving_matters(const struct sched_layer *layer, uint64_t index)
 {
     double bytes = (double)tessi_layer_block_bytes(layer->layer, index);
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         bytes += (double)tessi_task_input_count(layer->layer, i, index) *
                  (double)tessi_layer_block_bytes(layer->inputs[i]->layer, 0);
     }

@@ -277,7 +277,7 @@ static uint64_t distance(const struct tessi_map_rules *rules)
 static uint32_t largest_input(const struct sched_layer *layer)
 {
     uint32_t largest = TESSI_INPUTS_MAX;
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         const struct sched_layer *input = layer->inputs[i];
         bool first = largest == TESSI_INPUTS_MAX;
         uint64_t most = first ? 0 : layer->inputs[largest]->tasks;
@@ -341,7 +341,7 @@ static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, u
 {
     found->sched = sched;
     found->count = 0;
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         found->layer = layer->inputs[i];
         tessi_task_inputs(layer->layer, i, index, weigh_holder, found);
     }
@@ -430,7 +430,7 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
 static bool is_irregular(const struct sched_layer *layer)
 {
     bool itself = tessi_layer_reads_itself(layer->layer), table = false;
-    for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
         table = table || layer->layer->input[i].rules.table != NULL;
     }
     return itself ? layer->layer->grid.ndim == 1 && history_guess(layer->layer, 0) >= TOGETHER_NS : table;

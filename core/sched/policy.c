@@ -115,7 +115,7 @@ static void hurry(struct tessi_sched *sched, struct sched_layer *layer, int32_t 
         }
         at->layer->wishes.priority = priority;
         backlog_move(sched, at, lane_get(at->session, rank_of(at), at->kind, &at->layer->wishes.demand));
-        for (uint32_t i = 0; i < at->layer->ninputs; i++) {
+        for (uint32_t i = 0; i < at->ninputs; i++) {
             tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
             stack[count++] = at->inputs[i];
         }

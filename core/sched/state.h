@@ -105,6 +105,7 @@ struct sched_layer {
     struct session *session;
     struct sched_layer *inputs[TESSI_INPUTS_MAX];
     size_t input_at[TESSI_INPUTS_MAX]; /* where it stands among the input's consumers */
+    uint32_t ninputs; /* as the description says; 0: what it reads has been cut off */
     struct consumer *consumers; /* owned */
     size_t consumer_count, consumer_capacity;
     uint64_t tasks;
@@ -113,8 +114,10 @@ struct sched_layer {
     uint64_t page_count;
     uint32_t epoch_floor; /* no record of a page made again starts below this epoch */
     bool handle;    /* the client can still name it: it has asked for it, and not released it */
-    bool loose;     /* in the list of those that may have to go */
+    bool loose;     /* in the list of those that are needed less than before */
     bool wanted;    /* its blocks are computed and held */
+    bool pruned;    /* of tasks that nobody has ever needed, none is left that was never touched */
+    bool given_up; /* cancelled, and nothing of it is left or will be made */
     bool gone; /* destroyed, but for its description */
     uint64_t held;  /* tasks HELD */
     uint64_t first_done; /* tasks done at least once, or found unnecessary */
@@ -449,7 +452,7 @@ struct tessi_sched {
     void **scratch; /* memory that actions of this step point to */
     size_t scratch_count, scratch_capacity;
     struct sched_layer *named[NAMED_LAYERS]; /* recent answers of layer_named, by id; NULL: none */
-    struct sched_layer **loose; /* that nobody names or reads any more: gone at the end of the step */
+    struct sched_layer **loose; /* that are needed less than before: see sweep_layers */
     size_t loose_count, loose_capacity;
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
@@ -520,6 +523,7 @@ static inline struct task_record *record_peek(const struct sched_layer *layer, u
     return page >= PAGE_LIVE ? page_at(layer->rooms, page) + index % PAGE_TASKS : NULL;
 }
 
+uint64_t readers_of(const struct sched_layer *layer, uint64_t index); /* tasks that read the block, done or not */
 enum task_state state_of(const struct sched_layer *layer, uint64_t index);
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
 void set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */

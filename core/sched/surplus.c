@@ -105,7 +105,7 @@ static bool find_chain(struct chain *chain, struct sched_layer *layer, uint64_t 
     for (uint32_t at = 0; at < chain->count && chain->good; at++) {
         const struct sched_layer *of = chain->items[at].layer;
         uint64_t which = chain->items[at].index;
-        for (uint32_t i = 0; i < of->layer->ninputs && chain->good; i++) {
+        for (uint32_t i = 0; i < of->ninputs && chain->good; i++) {
             chain->layer = of->inputs[i];
             tessi_task_inputs(of->layer, i, which, look_at_input, chain);
         }

@@ -5,7 +5,7 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
-static uint64_t readers_of(const struct sched_layer *layer, uint64_t index)
+uint64_t readers_of(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t readers = 0;
     for (size_t c = 0; c < layer->consumer_count; c++) {

@@ -41,7 +41,7 @@ static void verify_record(const struct tessi_sched *sched, const struct sched_la
     TESS_ASSERT(owned == (task->owner != NO_WORKER));
     TESS_ASSERT(!owned || sched->workers[task->owner]->alive);
     TESS_ASSERT(task->state != TASK_RELEASED || (task->refs == 0 && !layer->wanted));
-    TESS_ASSERT(task->state != TASK_HELD || task->refs > 0 || layer->wanted);
+    TESS_ASSERT(!owned || task->refs > 0 || layer->wanted);
     TESS_ASSERT((task->flags & TASK_ADOPTING) == 0 || task->state == TASK_ASSIGNED);
     verify_refs(layer, index, task);
 }
@@ -115,6 +115,7 @@ static void verify_reach(const struct sched_layer *layer)
         read = read || consumer->layer != layer;
     }
     TESS_ASSERT((layer->handle || read) && !layer->loose && (layer->handle || !layer->wanted));
+    TESS_ASSERT(!layer->given_up || (layer->handle && !layer->wanted && !read && layer->ninputs == 0));
 }
 
 /* An unassigned task that is needed waits in some backlog: nothing is forgotten. */

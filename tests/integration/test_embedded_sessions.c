@@ -220,6 +220,33 @@ static void test_cancel(void **state)
     tess_session_close(s);
 }
 
+/* What feeds a result that was cancelled, or released before it was there, stops with it. */
+static void test_cancel_stops_what_feeds_it(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        for (int way = 0; way < 2; way++) {
+            tess_session *s = open_cluster(2, 512 * MIB);
+            tess_scope *scope = tess_scope_open(s);
+            tess_array *x = tess_random_normal(s, TESS_SHAPE(16384, 4096), TESS_F64, 0, 1, 1, TESS_CHUNKS(256, 256));
+            tess_array *wanted = kind == 0   ? tess_sum(x, TESS_ALL, false)
+                                 : kind == 1 ? tess_sum(tess_exp(tess_transpose(x)), TESS_AXIS(0), false)
+                                             : tess_sum(tess_matmul(tess_transpose(x), x), TESS_ALL, false);
+            ok(s, tess_persist(wanted));
+            if (way == 0) {
+                tess_cancel(wanted);
+            }
+            tess_scope_close(scope);
+            double one;
+            ok(s, tess_read_scalar(tess_scalar(s, 1, TESS_F64), &one));
+            tess_stats stats;
+            ok(s, tess_session_stats(s, &stats));
+            assert_true(stats.tasks < 300); /* of 1,024 blocks of x alone */
+            tess_session_close(s);
+        }
+    }
+}
+
 static void test_wait_with_a_limit(void **state)
 {
     (void)state;
@@ -286,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_more_than_memory),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_stops_what_feeds_it),
         cmocka_unit_test(test_wait_with_a_limit),
         cmocka_unit_test(test_sessions_side_by_side),
         cmocka_unit_test(test_unreachable),

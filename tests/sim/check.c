@@ -194,6 +194,70 @@ static bool of_one_mind(const struct sim_world *world, const struct sim_node *no
            sim_worker_quiet(node) && worker_find(world->sched, node->id) != NULL;
 }
 
+/* --- what is made for nobody --- */
+
+struct need_walk {
+    const struct sim_graph *graph;
+    uint32_t layer; /* of the input */
+};
+
+static void need_input(void *context, uint64_t index)
+{
+    const struct need_walk *walk = context;
+    sim_graph_layer(walk->graph, walk->layer)->tasks[index].needed = true;
+}
+
+static bool to_be_made(const struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *record = record_peek(layer, index);
+    bool adopting = record != NULL && (record->flags & TASK_ADOPTING) != 0;
+    enum task_state state = state_of(layer, index);
+    return state == TASK_UNASSIGNED || (state == TASK_ASSIGNED && !adopting);
+}
+
+/* Layers stand after what they read, and so do tasks of a layer that reads itself. */
+static void check_layer_needed(struct sim_world *world, const struct sim_graph *graph, const struct sched_layer *layer)
+{
+    struct sim_layer *known = sim_graph_layer(graph, layer->layer->id);
+    for (uint64_t i = layer->tasks; i-- > 0;) {
+        struct sim_task *task = &known->tasks[i];
+        task->needed = task->needed || layer->wanted;
+        if (!to_be_made(layer, i)) {
+            continue;
+        }
+        if (!task->needed && task->needed_once) {
+            sim_fail(world, "task %u:%llu is to be made, and nobody needs it any more", layer->layer->id,
+                     (unsigned long long)i);
+        }
+        task->needed_once = task->needed;
+        for (uint32_t n = 0; n < layer->ninputs && task->needed; n++) {
+            struct need_walk walk = {graph, layer->layer->input[n].layer};
+            tessi_task_inputs(layer->layer, n, i, need_input, &walk);
+        }
+    }
+}
+
+/* Nothing waits or is assigned for what was released or cancelled. Blocks that nobody has ever needed are found to be so
+ * when it is their turn. */
+void sim_check_needed(struct sim_world *world)
+{
+    for (size_t s = 0; s < world->sched->session_count; s++) {
+        const struct session *session = world->sched->sessions[s];
+        const struct sim_graph *graph = session == NULL ? NULL : sim_graph_of(world, session->id);
+        for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+            const struct sched_layer *layer = session->layers[l];
+            for (uint64_t i = 0; layer != NULL && i < layer->tasks; i++) {
+                sim_graph_layer(graph, layer->layer->id)->tasks[i].needed = false;
+            }
+        }
+        for (size_t l = session == NULL ? 0 : session->layer_count; l-- > 0;) {
+            if (session->layers[l] != NULL) {
+                check_layer_needed(world, graph, session->layers[l]);
+            }
+        }
+    }
+}
+
 static void check_record(struct sim_world *world, const struct sched_layer *layer, uint64_t index,
                          const struct task_record *record)
 {

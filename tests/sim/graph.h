@@ -25,6 +25,8 @@ struct sim_task {
     uint32_t run_epoch, run_worker;
     uint32_t settled_epoch; /* the scheduler has been told that this run, or an earlier one, is done */
     uint32_t deaths; /* workers that died while it ran there */
+    bool needed;     /* somebody waits for it now, or will need it for what he waits for */
+    bool needed_once;
     bool held;       /* as the scheduler last saw it, where nothing may be lost */
     struct sim_completion *done; /* owned */
     size_t done_count, done_capacity;

@@ -186,6 +186,7 @@ static void on_submit(struct sim_world *world, const struct sim_message *message
                                                       .id_count = submission->wanted_count,
                                                       .request = message->submission});
     sim_check_order(world, message->from, submission->first, submission->count);
+    sim_check_needed(world);
     tessi_free(layers);
 }
 
@@ -225,6 +226,8 @@ static void scheduler_message(struct sim_world *world, const struct sim_message 
     scheduler_step(world, &event);
     if (message->kind == SIM_REPORT) {
         sim_check_report(world, message->from, &message->report);
+    } else if (message->kind == SIM_RELEASE || message->kind == SIM_CANCEL) {
+        sim_check_needed(world);
     }
 }
 

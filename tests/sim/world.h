@@ -301,6 +301,7 @@ void sim_dump(const struct sim_world *world);
 void sim_check_report(struct sim_world *world, uint32_t worker, const struct tessi_report *report); /* after the step */
 void sim_check_order(const struct sim_world *world, uint32_t session, uint32_t first, uint32_t count); /* layers */
 void sim_check_scheduler(struct sim_world *world); /* after each of its steps */
+void sim_check_needed(struct sim_world *world);    /* after a submission, a release and the like */
 void sim_check_minds(struct sim_world *world);      /* scheduler and workers agree on who has what */
 bool sim_scheduler_knows(const struct sim_world *world, uint32_t id);
 void sim_check_empty(struct sim_world *world);     /* at the end, when all has been released */

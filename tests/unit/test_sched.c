@@ -458,6 +458,66 @@ static void test_cancelled_chain_stops(void **state)
     }
 }
 
+/* What feeds something that was cancelled or released neither starts nor stays at its worker, and what others read of it
+ * does. */
+static void test_nothing_feeds_the_cancelled(void **state)
+{
+    (void)state;
+    for (int others = 0; others < 2; others++) {
+        for (int way = 0; way < 2; way++) {
+            struct world world;
+            start(&world, 2);
+            struct tessi_layer *layers[3] = {source(1, 10, 100000, 10), source(2, 100000, 10, 10)};
+            layers[2] = product(3, layers[0], layers[1], 10); /* one task */
+            submit(&world, layers, 3, 3);
+            struct tessi_layer *other = source(4, 20, 20, 10);
+            if (others == 1) {
+                submit(&world, &other, 1, 4);
+            }
+            for (int i = 0; i < 5; i++) {
+                assert_true(finish_one(&world, 1));
+            }
+            uint64_t done = status_of(&world).tasks_done, assigned = 0;
+            for (size_t w = 1; w <= 2; w++) {
+                for (size_t s = 0; s < world.pending[w].count; s++) {
+                    assigned += world.pending[w].items[s].count;
+                }
+            }
+            memset(world.freed, 0, sizeof world.freed);
+            step(&world, (struct tessi_sched_event){.kind = way == 0 ? TESSI_SCHED_CANCEL : TESSI_SCHED_RELEASE,
+                                                    .peer = CLIENT,
+                                                    .ids = &(uint32_t){3},
+                                                    .id_count = 1});
+            assert_true(assigned > 0 && world.freed[1] + world.freed[2] >= assigned);
+            finish_all(&world, 2); /* what was queued is not taken any more */
+            assert_true(status_of(&world).tasks_done <= done + 4 * (uint64_t)others);
+            assert_int_equal(status_of(&world).tasks_waiting, 0);
+            assert_int_equal(status_of(&world).layers, (way == 0) + others);
+            if (others == 0) {
+                tessi_layer_destroy(other);
+            }
+            stop(&world);
+        }
+    }
+}
+
+/* What was cancelled cannot be read any more under its name. */
+static void test_cancelled_is_refused(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *blocks = source(1, 100, 100, 10);
+    struct tessi_layer *reader = product(2, blocks, blocks, 10);
+    submit(&world, &blocks, 1, 1);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_CANCEL, .peer = CLIENT, .ids = &(uint32_t){1}, .id_count = 1});
+    submit(&world, &reader, 1, 2);
+    assert_int_equal(world.refused, TESSI_CANCELLED);
+    assert_non_null(strstr(world.text, "was cancelled"));
+    assert_int_equal(status_of(&world).layers, 1);
+    stop(&world);
+}
+
 /* Small tasks that read large blocks go to an idle worker, though it has none of these, rather than wait for something
  * long; they would save nothing by themselves. */
 static void test_what_waits_for_something_long_moves(void **state)
@@ -687,6 +747,8 @@ int main(void)
         cmocka_unit_test(test_pinned_chain_alternates),
         cmocka_unit_test(test_long_links_are_spread),
         cmocka_unit_test(test_cancelled_chain_stops),
+        cmocka_unit_test(test_nothing_feeds_the_cancelled),
+        cmocka_unit_test(test_cancelled_is_refused),
         cmocka_unit_test(test_forged_failures_are_failures),
         cmocka_unit_test(test_failure_within_a_layer_given_up),
         cmocka_unit_test(test_what_is_adopted_neither_runs_nor_fails),
