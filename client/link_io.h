@@ -48,6 +48,7 @@ struct tessi_remote { /* a worker that the scheduler has told us of */
     bool gone;         /* the connection ended: to be closed after this round */
     bool lost;         /* the scheduler said so: to be forgotten after this round */
     bool wanted;       /* connect: there is something to read or to serve */
+    struct tessi_error why; /* why the last one could not be begun */
     uint32_t failures; /* connections in a row that ended without a welcome */
     int64_t retry_ns;  /* no new connection before */
     struct tessi_mailbox out;

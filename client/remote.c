@@ -92,6 +92,7 @@ static void connect_peer(struct tessi_remote *peer)
     peer->retry_ns = tessi_clock_now() + RETRY_NS;
     if (tessi_client_open(link->net, peer->address, &options, &peer->client, &error) != TESSI_OK) {
         peer->client = NULL;
+        peer->why = error;
         peer->failures++;
         return;
     }
@@ -179,11 +180,11 @@ static void give_up(struct tessi_remote *peer)
 {
     struct tessi_link *link = peer->link;
     char text[1024];
-    const struct tessi_error *why = peer->client != NULL ? tessi_client_error(peer->client) : NULL;
-    snprintf(text, sizeof text,
-             "worker %u at %s cannot be reached from this client%s%s: start it with an address "
-             "that this host can connect to",
-             peer->id, peer->address, why != NULL && why->text[0] != 0 ? ": " : "", why != NULL ? why->text : "");
+    const struct tessi_error *why = peer->client != NULL ? tessi_client_error(peer->client) : &peer->why;
+    bool is_ours = why->status == TESSI_IO; /* it never came to a connection */
+    snprintf(text, sizeof text, "worker %u at %s cannot be reached from this client%s%s%s", peer->id, peer->address,
+             why->text[0] != 0 ? ": " : "", why->text,
+             is_ours ? "" : ": start it with an address that this host can connect to");
     if (link->transfer != NULL) {
         tessi_transfer_fail(link->transfer, TESSI_UNREACHABLE, text);
     }

@@ -12,10 +12,12 @@
 #include "client/link.h"
 #include "client/trace.h"
 #include "core/base/alloc.h"
+#include "core/base/descriptors.h"
 #include "core/base/version.h"
 #include "core/net/context.h"
 
 #define TIMEOUT_MS 5000
+#define DESCRIPTORS 32 /* its own, and connections to some workers */
 
 const char *tess_version(void)
 {
@@ -106,6 +108,7 @@ static enum tessi_status connect_session(struct tess_session *session, const cha
     if (options->chunk_bytes != 0) {
         session->chunk_bytes = options->chunk_bytes;
     }
+    TESSI_TRY(tessi_descriptors_require("a session", DESCRIPTORS, error));
     TESSI_TRY(tessi_net_create(keys_dir, &session->net, error));
     if (address == NULL) {
         TESSI_TRY(open_embedded(session, options, &address, error));

@@ -14,6 +14,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/descriptors.h"
 #include "core/base/log.h"
 #include "core/base/relax.h"
 #include "worker/internal.h"
@@ -26,6 +27,7 @@ enum {
     ATTEND_LOOKS = 16, /* between two looks at the clock */
     VAIN_SHARE = 16
 };
+#define DESCRIPTORS 96 /* its own, spill files, and connections to some neighbours */
 #define ATTEND_NS INT64_C(50000) /* what two wake-ups take */
 #define ATTEND_AFTER_NS INT64_C(1000000)
 #define VAIN_MAX_NS INT64_C(100000000) /* looking in vain that is paid back later */
@@ -262,7 +264,8 @@ enum tessi_status tessi_worker_create(const struct tessi_worker_config *config, 
     struct tessi_worker *worker = tessi_zalloc(sizeof *worker);
     worker->stop_fd = -1;
     copy_config(worker, config);
-    enum tessi_status status = create_parts(worker, config, error);
+    enum tessi_status status = tessi_descriptors_require("a worker", DESCRIPTORS, error);
+    status = status == TESSI_OK ? create_parts(worker, config, error) : status;
     if (status != TESSI_OK) {
         tessi_worker_destroy(worker);
         worker = NULL;

@@ -5,6 +5,7 @@
 
 #include "client/cli/cli.h"
 #include "core/base/clock.h"
+#include "core/base/descriptors.h"
 #include "core/server/history.h"
 #include "core/server/scheduler.h"
 
@@ -19,6 +20,7 @@ static int serve(const struct tessi_scheduler_config *config)
 {
     struct tessi_scheduler *scheduler;
     struct tessi_error error = {0};
+    tessi_descriptors_raise();
     if (tessi_scheduler_create(config, &scheduler, &error) != TESSI_OK) {
         return cli_fail(&error);
     }

@@ -4,6 +4,7 @@
 
 #include "client/cli/cli.h"
 #include "core/base/clock.h"
+#include "core/base/descriptors.h"
 #include "worker/trace/trace.h"
 #include "worker/worker.h"
 
@@ -25,6 +26,7 @@ static int work(const struct tessi_worker_config *config)
 {
     struct tessi_worker *worker;
     struct tessi_error error = {0};
+    tessi_descriptors_raise();
     if (tessi_worker_create(config, &worker, &error) != TESSI_OK) {
         return cli_fail(&error);
     }

@@ -8,11 +8,13 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/descriptors.h"
 #include "core/net/address.h"
 #include "core/net/endpoint.h"
 
 enum {
     RETRY_AFTER_MS = 100, /* between two attempts to connect */
+    DESCRIPTORS = 8,      /* that a client takes: those of its socket and its monitor, and the connection */
     ABRUPT_ATTEMPTS = 3,  /* handshakes that end without a word, before that is taken for the answer */
 };
 
@@ -475,6 +477,7 @@ enum tessi_status tessi_client_open(struct tessi_net *net, const char *address_t
 {
     struct tessi_client *client = tessi_zalloc(sizeof *client);
     struct tessi_address address;
+    char what[96];
     enum tessi_status status;
     *client_out = NULL;
     client->options = tessi_net_options_complete(options);
@@ -489,6 +492,8 @@ enum tessi_status tessi_client_open(struct tessi_net *net, const char *address_t
     client->deadline_ns = tessi_clock_now() + client->options.connect_timeout_ms * TESSI_NS_PER_MS;
     TESSI_TRY(tessi_address_parse(address_text, TESSI_ADDRESS_CONNECT, &address, error));
     TESSI_TRY(resolve(client, &address, error));
+    (void)snprintf(what, sizeof what, "a connection to %s", client->remote_name);
+    TESSI_TRY(tessi_descriptors_require(what, DESCRIPTORS, error));
     TESSI_TRY(start_attempt(client, error));
     if (client->is_inproc) {
         becomes_ready(client); /* Inside one program there is no handshake. */

@@ -11,10 +11,14 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/descriptors.h"
+#include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/net/address.h"
 #include "core/net/endpoint.h"
 #include "core/net/watch.h"
+
+#define EXHAUSTED_EVERY_NS (10 * TESSI_NS_PER_S)
 
 enum {
     ROUTE_BYTES = 5,        /* the identities that ZeroMQ gives: a zero byte and a 32-bit count */
@@ -66,6 +70,7 @@ struct tessi_server {
 
     struct tessi_watch *watch;
     uint64_t since_look; /* messages */
+    int64_t exhausted_ns; /* when it was said that descriptors have run out */
     uint64_t unread_bytes_max;
     struct connection *connections;
     size_t connections_capacity;
@@ -176,6 +181,24 @@ static bool is_about_keys(int detail)
     return detail == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC || detail == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH;
 }
 
+/* ZeroMQ accepts whoever comes, and turns round on the spot when there is no descriptor left to do so: those that take
+ * one of the reserve are turned away. */
+static void accepted(struct tessi_server *server, int fd)
+{
+    int64_t now_ns = tessi_clock_now();
+    *connection_at(server, fd) = (struct connection){.is_open = true};
+    tessi_watch_begin(server->watch, fd, now_ns);
+    server->routes_max++;
+    if (tessi_descriptors_exhausted(fd)) {
+        tessi_watch_cut(server->watch, fd);
+        if (now_ns - server->exhausted_ns >= EXHAUSTED_EVERY_NS) {
+            server->exhausted_ns = now_ns;
+            tessi_log_event(TESSI_LOG_ERROR, "connections_refused", "reason=" TESSI_LOG_TEXT,
+                            "file descriptors have run out: raise `ulimit -n`");
+        }
+    }
+}
+
 /* Take all connection events. Only accepted and ended ones name their descriptor. Events of one connection come in
  * order, and a descriptor's end comes before its reuse. */
 static void read_monitor(struct tessi_server *server)
@@ -187,9 +210,7 @@ static void read_monitor(struct tessi_server *server)
         bool is_failure = false;
         switch (event) {
         case ZMQ_EVENT_ACCEPTED:
-            *connection_at(server, value) = (struct connection){.is_open = true};
-            tessi_watch_begin(server->watch, value, tessi_clock_now());
-            server->routes_max++;
+            accepted(server, value);
             break;
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
             server->connections_unnamed++;
@@ -673,6 +694,7 @@ enum tessi_status tessi_server_open(struct tessi_net *net, const char *address, 
                                         .is_encrypted = tessi_net_is_encrypted(net)};
     server->endpoint.epoll_fd = -1;
     server->endpoint.watch_fd = -1;
+    server->exhausted_ns = -EXHAUSTED_EVERY_NS;
     server->unread_bytes_max = full.unread_bytes_max;
     server->linger_ms = full.linger_ms > INT32_MAX ? INT32_MAX : (int)full.linger_ms;
     tessi_map_init(&server->index);

@@ -9,6 +9,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/descriptors.h"
 #include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/net/address.h"
@@ -29,6 +30,7 @@
 #define UNREAD_MAX ((size_t)16 << 20)    /* and answers to who asks and does not read */
 #define FIRST_BYTES ((uint64_t)256 << 10) /* of the first message of a connection, a hello or a question */
 #define LINGER_MS 1000
+#define DESCRIPTORS 48 /* its own, and some connections */
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
 
 /* Messages that a peer's full queue did not take, in order, each after its size. */
@@ -516,6 +518,7 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     char place[TESSI_ENDPOINT_MAX];
     uint64_t run_id = random_run_id();
     enum tessi_status status = TESSI_OK;
+    TESSI_TRY(tessi_descriptors_require("a scheduler", DESCRIPTORS, error));
     scheduler->net = config->net;
     if (scheduler->net == NULL) {
         TESSI_TRY(tessi_net_create(config->keys_dir, &scheduler->net, error));

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/descriptors.h"
 #include "worker/peer/local_socket.h"
 
 enum { ANSWER_SECONDS = 1 };
@@ -23,6 +24,7 @@ struct tessi_share {
     int descriptor; /* borrowed */
     int listener;
     int ending; /* eventfd */
+    int spare;  /* descriptor, see core/base/descriptors.h */
     pthread_t thread;
 };
 
@@ -44,7 +46,7 @@ static void *share_thread(void *argument)
         if (waits[1].revents != 0) {
             return NULL;
         }
-        int connection = accept4(share->listener, NULL, NULL, SOCK_CLOEXEC);
+        int connection = tessi_descriptors_accept(share->listener, SOCK_CLOEXEC, &share->spare);
         if (connection >= 0) {
             if (tessi_local_same_user(connection)) {
                 (void)tessi_local_send(connection, answer_magic, sizeof answer_magic, &share->descriptor, 1);
@@ -63,6 +65,7 @@ enum tessi_status tessi_share_open(const char *address, int descriptor, struct t
     socklen_t size = tessi_local_name("arena", address, &name);
     share->descriptor = descriptor;
     share->ending = eventfd(0, EFD_CLOEXEC);
+    share->spare = tessi_descriptors_spare();
     share->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (share->ending >= 0 && share->listener >= 0 && bind(share->listener, (struct sockaddr *)&name, size) == 0 &&
         listen(share->listener, 64) == 0) {
@@ -81,6 +84,9 @@ enum tessi_status tessi_share_open(const char *address, int descriptor, struct t
     if (share->ending >= 0) {
         (void)close(share->ending);
     }
+    if (share->spare >= 0) {
+        (void)close(share->spare);
+    }
     tessi_free(share);
     return status;
 }
@@ -95,6 +101,9 @@ void tessi_share_close(struct tessi_share *share)
     (void)pthread_join(share->thread, NULL);
     (void)close(share->listener);
     (void)close(share->ending);
+    if (share->spare >= 0) {
+        (void)close(share->spare);
+    }
     tessi_free(share);
 }
 

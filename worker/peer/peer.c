@@ -183,6 +183,10 @@ bool tessi_peer_connect(struct peer *peer)
     if (status != TESSI_OK) {
         tessi_log_event(TESSI_LOG_WARN, "peer_unreachable", "peer=%" PRIu32 " reason=" TESSI_LOG_TEXT, peer->id,
                         error.text);
+        if (status == TESSI_IO) {
+            /* What this machine does not let us have will not come by waiting: others go on with the work. */
+            peers->config.broken(peers->config.context, status, error.text);
+        }
         peer->retry_ns = now_ns + RETRY_NS;
         peers->retry_ns = peer->retry_ns < peers->retry_ns ? peer->retry_ns : peers->retry_ns;
         return false;
