@@ -19,7 +19,6 @@ enum {
     EVENTS_MAX = 64,
     LOOK_NS = 10 * 1000 * 1000, /* between two looks at what moves; longer when much does */
     LOOK_EACH_NS = 100 * 1000,  /* so that looking takes a hundredth of the time */
-    STUCK_LOOKS = 2,            /* what was held before the first may have come whole since */
     IDLE_BYTES_PER_S = 64,      /* heartbeats and their answers, which are never given out */
     FRAME_BYTES = 9,            /* before a frame; 2 before a short one, which is no matter */
     ENCRYPTION_BYTES = 33,
@@ -30,12 +29,13 @@ struct watched { /* by descriptor */
     bool is_known;  /* something was given out */
     bool is_moving; /* listed in `moving` */
     bool is_cut;
-    uint8_t stuck; /* looks in a row between which nothing was given out, up to STUCK_LOOKS */
+    /* At the last look: */
+    bool is_stuck; /* nothing was given out since the one before */
+    bool was_much; /* it held too much: more than a message, unless that had just come whole */
     uint32_t serial;
     uint64_t cookie; /* the kernel's name of it, never used again; 0: it is not TCP's */
     int64_t since_ns;
     uint64_t taken; /* bytes that were given out */
-    /* At the last look: */
     uint64_t seen_taken, seen_received, held;
 };
 
@@ -55,6 +55,7 @@ struct tessi_watch {
     struct stranger *strangers; /* in the order in which they came; some are none any more */
     size_t stranger_first, stranger_end, stranger_capacity;
     uint32_t serials;
+    bool was_over; /* all together held too much at the last look */
 };
 
 enum tessi_status tessi_watch_create(const struct tessi_watch_limits *limits, struct tessi_watch **watch_out,
@@ -239,8 +240,8 @@ static void set_held(struct tessi_watch *watch, struct watched *watched, uint64_
     watched->held = held;
 }
 
-/* False: it rests. What is held counts against a connection only when nothing of it was given out between two looks:
- * else it is on its way, and comes faster than it was taken. */
+/* False: it rests. What is held counts against a connection when it was too much at the last look already, and nothing of
+ * it was given out since: else it has come whole, and faster than it was taken. */
 static bool measure(struct tessi_watch *watch, int fd, struct watched *watched, int64_t now_ns)
 {
     uint64_t received = 0;
@@ -254,14 +255,16 @@ static bool measure(struct tessi_watch *watch, int fd, struct watched *watched, 
     held = held > idle ? held - idle : 0;
     held = held > most ? without_kernels(fd, held) : held;
     bool moves = received != watched->seen_received;
-    watched->stuck = watched->taken != watched->seen_taken ? 0 : watched->stuck < STUCK_LOOKS ? watched->stuck + 1 : STUCK_LOOKS;
+    bool is_much = held > most;
+    bool is_stuck = watched->taken == watched->seen_taken;
+    watched->is_stuck = is_stuck;
+    if (is_much && watched->was_much && is_stuck) {
+        cut(watch, fd, watched);
+    }
+    watched->was_much = is_much;
     set_held(watch, watched, held);
     watched->seen_received = received;
     watched->seen_taken = watched->taken;
-    bool is_much = held > most;
-    if (is_much && watched->stuck == STUCK_LOOKS) {
-        cut(watch, fd, watched);
-    }
     return (moves || is_much) && !watched->is_cut;
 }
 
@@ -271,8 +274,8 @@ static void bound_all(struct tessi_watch *watch)
     size_t most = watch->capacity;
     for (size_t fd = 0; fd < watch->capacity; fd++) {
         const struct watched *watched = &watch->all[fd];
-        bool is_stuck = watched->stuck == STUCK_LOOKS || !watched->is_moving;
-        if (watched->is_open && !watched->is_cut && is_stuck && (most == watch->capacity || watched->held > watch->all[most].held)) {
+        bool counts = watched->is_open && !watched->is_cut && watched->is_stuck;
+        if (counts && (most == watch->capacity || watched->held > watch->all[most].held)) {
             most = fd;
         }
     }
@@ -316,9 +319,11 @@ int64_t tessi_watch_look(struct tessi_watch *watch, int64_t now_ns)
         }
     }
     watch->moving_count = kept;
-    if (watch->gauges.held_bytes > watch->limits.all_bytes) {
+    bool is_over = watch->gauges.held_bytes > watch->limits.all_bytes;
+    if (is_over && watch->was_over) {
         bound_all(watch);
     }
+    watch->was_over = is_over;
     int64_t pause_ns = (int64_t)kept * LOOK_EACH_NS;
     return kept == 0 ? INT64_MAX : now_ns + (pause_ns > LOOK_NS ? pause_ns : LOOK_NS);
 }
