@@ -273,9 +273,11 @@ static void take_lease(struct tessi_flow *flow, uint32_t handle)
 /* A peer may not know yet that the worker it names is gone, perhaps before we came; the scheduler knows who took over. */
 static uint32_t moved_to(struct tessi_flow *flow, const struct tessi_flow_event *event)
 {
-    bool known = event->kind == TESSI_FLOW_MOVED && event->worker != 0 &&
-                 flow_peer(flow, tessi_flow_peer_get(flow, event->worker))->up;
-    return known ? event->worker : 0;
+    uint32_t peer = TESSI_MAP_NONE;
+    if (event->kind == TESSI_FLOW_MOVED) { /* no record of whomever it names */
+        peer = tessi_map_get(&flow->peer_of, (struct tessi_map_key){0, event->worker});
+    }
+    return peer != TESSI_MAP_NONE && flow_peer(flow, peer)->up ? event->worker : 0;
 }
 
 static void answer_read(struct tessi_flow *flow, uint32_t handle, const struct tessi_flow_event *event)

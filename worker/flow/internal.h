@@ -75,8 +75,9 @@ enum flow_class {
 };
 #define FLOW_CLASSES 3
 
-enum flow_reclaim { FLOW_UNNEEDED, FLOW_NEEDED, FLOW_OWNED, FLOW_RESTARTABLE, FLOW_KEPT };
-#define FLOW_RECLAIMS 4
+/* REMADE: owned, and in a file or to be made again, so that no room on the disk is needed. */
+enum flow_reclaim { FLOW_UNNEEDED, FLOW_NEEDED, FLOW_OWNED, FLOW_REMADE, FLOW_RESTARTABLE, FLOW_KEPT };
+#define FLOW_RECLAIMS 5
 
 enum flow_grant { FLOW_GRANTED, FLOW_NO_ROOM, FLOW_NO_CREDIT, FLOW_NO_SLOT, FLOW_NO_RESOURCE };
 

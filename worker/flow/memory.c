@@ -77,7 +77,7 @@ enum flow_reclaim tessi_flow_classify(const struct tessi_flow *flow, const struc
     *key = (struct flow_position){~at.order, ~at.second};
     if (block->owned) {
         bool stays = block->revoking || (block->spill_failed == flow->spill_generation);
-        return stays ? FLOW_KEPT : FLOW_OWNED;
+        return stays ? FLOW_KEPT : block->file || block->regenerable ? FLOW_REMADE : FLOW_OWNED;
     }
     if (block->users == 0) {
         *key = (struct flow_position){block->last_use, 0};
@@ -179,11 +179,26 @@ static bool still_short(const struct tessi_flow *flow, const struct flow_request
     return flow->used_bytes - flow->going_bytes + request->bytes > flow->config.memory_bytes;
 }
 
+/* Of what can leave memory, the block that is needed last. */
+static uint32_t owned_candidate(struct tessi_flow *flow, struct flow_position at)
+{
+    uint32_t spilled = candidate(flow, FLOW_OWNED, at), remade = candidate(flow, FLOW_REMADE, at);
+    if (spilled == FLOW_NONE || !can_spill(flow, flow_block(flow, spilled))) {
+        return remade;
+    }
+    if (remade == FLOW_NONE) {
+        return spilled;
+    }
+    const struct tessi_heap_entry *a = tessi_heap_peek(&flow->reclaim[FLOW_OWNED]);
+    const struct tessi_heap_entry *b = tessi_heap_peek(&flow->reclaim[FLOW_REMADE]);
+    return a->first < b->first || (a->first == b->first && a->second < b->second) ? spilled : remade;
+}
+
 static void take_owned(struct tessi_flow *flow, const struct flow_request *request)
 {
     while (still_short(flow, request)) {
-        uint32_t handle = candidate(flow, FLOW_OWNED, request->at);
-        if (handle == FLOW_NONE || !can_spill(flow, flow_block(flow, handle))) {
+        uint32_t handle = owned_candidate(flow, request->at);
+        if (handle == FLOW_NONE) {
             return;
         }
         const struct flow_block *block = flow_block(flow, handle);

@@ -384,19 +384,20 @@ void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t handle)
 
 /* --- giving up --- */
 
-/* Call `one` for each name of each span that can exist; names of unknown layers go to `unknown` whole. */
+/* Call `one` for each name of each span that can exist; names of layers that are not described go to `unknown` whole:
+ * nothing was made here of these, and nothing says how many there are. */
 static void each_name(struct tessi_flow *flow, const struct tessi_flow_event *event, struct tessi_spans *unknown,
                       void (*one)(struct tessi_flow *flow, struct tessi_span span))
 {
     for (size_t i = 0; i < event->span_count; i++) {
         struct tessi_span span = event->spans[i];
         uint32_t layer = tessi_flow_layer_find(flow, span.session, span.layer);
-        if (layer == FLOW_NONE) {
+        const struct tessi_layer *described = layer == FLOW_NONE ? NULL : flow_layer(flow, layer)->layer;
+        if (described == NULL) {
             tessi_spans_push(unknown, span);
             continue;
         }
-        const struct tessi_layer *described = flow_layer(flow, layer)->layer;
-        uint64_t total = described == NULL ? UINT64_MAX : tessi_layer_tasks(described);
+        uint64_t total = tessi_layer_tasks(described);
         uint64_t count = span.first >= total ? 0 : span.count < total - span.first ? span.count : total - span.first;
         span.count = 1;
         for (uint64_t k = 0; k < count; k++) {
