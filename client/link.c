@@ -166,7 +166,10 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
         }
     } else if (message->type == TESSI_MSG_FAILED) {
         wanted = find_wanted(link, message->as.failed.layer);
-        if (wanted != NULL && wanted->state != TESSI_LAYER_FAILED) {
+        if (wanted != NULL && wanted->state == TESSI_LAYER_COMPLETE) { /* held, and a block of it cannot be had now */
+            tessi_transfer_layer_failed(link, wanted->id, known_status(message->as.failed.status),
+                                        message->as.failed.text);
+        } else if (wanted != NULL && wanted->state != TESSI_LAYER_FAILED) {
             fail_wanted(wanted, known_status(message->as.failed.status), message->as.failed.text);
         }
     } else if (message->type == TESSI_MSG_STATUS_REPLY) {

@@ -165,6 +165,8 @@ struct tessi_transfer *tessi_transfer_create(uint32_t session, uint32_t layer, c
 void tessi_transfer_destroy(struct tessi_transfer *transfer);
 void tessi_transfer_pump(struct tessi_link *link, int64_t now_ns); /* ask for what may be asked for now */
 int64_t tessi_transfer_deadline(const struct tessi_transfer *transfer); /* of the next pump; INT64_MAX: none */
+/* The layer is held, and not all of its blocks can be had now. */
+void tessi_transfer_layer_failed(struct tessi_link *link, uint32_t layer, enum tessi_status status, const char *text);
 void tessi_transfer_location(struct tessi_link *link, const struct tessi_spans *spans);
 void tessi_transfer_message(struct tessi_link *link, struct tessi_remote *peer, const struct tessi_message *message,
                             struct tessi_frame *payload, uint32_t payload_count);

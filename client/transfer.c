@@ -82,6 +82,13 @@ void tessi_transfer_fail(struct tessi_transfer *transfer, enum tessi_status stat
     }
 }
 
+void tessi_transfer_layer_failed(struct tessi_link *link, uint32_t layer, enum tessi_status status, const char *text)
+{
+    if (link->transfer != NULL && link->transfer->layer == layer) {
+        tessi_transfer_fail(link->transfer, status, text[0] != 0 ? text : tessi_status_text(status));
+    }
+}
+
 bool tessi_transfer_finished(const struct tessi_transfer *transfer, struct tessi_error *error)
 {
     if (transfer->error.status != TESSI_OK) {

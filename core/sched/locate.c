@@ -15,6 +15,19 @@ static void send_location(struct tessi_sched *sched, uint32_t peer, struct tessi
     }
 }
 
+/* To a client that reads blocks of the layer, before the answer that nobody will have one. */
+static void tell_why(struct tessi_sched *sched, uint32_t peer, const struct sched_layer *layer,
+                     enum tessi_status status, const char *text)
+{
+    if (status != TESSI_OK && sched->why_told != layer && peer == layer->session->id) {
+        sched->why_told = layer;
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_FAILED, peer);
+        action->layer_id = layer->layer->id;
+        action->status = status;
+        action->text = step_text(sched, text);
+    }
+}
+
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch)
 {
     if (sched->blocked.used > 0) {
@@ -29,9 +42,35 @@ void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     span.worker = owner == NO_WORKER ? 0 : sched->workers[owner]->id;
     span.epoch = epoch;
     for (size_t i = 0; i < asking->count; i++) {
+        if (owner == NO_WORKER) {
+            tell_why(sched, task_list_items(asking)[i], layer, layer->failure, layer->failure_text);
+        }
         send_location(sched, task_list_items(asking)[i], span);
     }
     task_lists_end(&sched->parked, asking);
+}
+
+/* Nothing is known to be wrong with the blocks: whoever reads them when there is a worker again will have them. */
+void starve_reads(struct tessi_sched *sched)
+{
+    struct task_list *asking;
+    for (size_t position = 0; (asking = task_lists_next(&sched->parked, &position)) != NULL;) {
+        struct tessi_map_key task = asking->task;
+        struct sched_layer *layer = layer_named(sched, (uint32_t)(task.high >> 32), (uint32_t)task.high);
+        for (size_t i = asking->count; i-- > 0;) {
+            uint32_t peer = task_list_items(asking)[i];
+            struct session *session = session_find(sched, peer);
+            if (session == NULL || layer == NULL || !starves(sched, session)) {
+                continue;
+            }
+            tell_why(sched, peer, layer, TESSI_NO_WORKERS, NO_WORKERS_TEXT);
+            send_location(sched, peer, (struct tessi_span){.session = layer->session->id,
+                                                           .layer = layer->layer->id,
+                                                           .first = task.low,
+                                                           .count = 1});
+            task_lists_remove(&sched->parked, asking, peer);
+        }
+    }
 }
 
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer)
@@ -51,6 +90,8 @@ static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
     if (state == TASK_ASSIGNED || state == TASK_HELD) {
         span.worker = sched->workers[task->owner]->id;
         span.epoch = task->epoch;
+    } else {
+        tell_why(sched, peer, layer, layer->failure, layer->failure_text);
     }
     send_location(sched, peer, span);
 }

@@ -138,7 +138,7 @@ void *step_memory(struct tessi_sched *sched, size_t size)
     return sched->scratch[sched->scratch_count++] = tessi_zalloc(size);
 }
 
-static const char *step_text(struct tessi_sched *sched, const char *text)
+const char *step_text(struct tessi_sched *sched, const char *text)
 {
     char *copy = step_memory(sched, strlen(text) + 1);
     memcpy(copy, text, strlen(text) + 1);
@@ -351,20 +351,26 @@ static void check_silence(struct tessi_sched *sched)
     }
 }
 
+bool starves(struct tessi_sched *sched, struct session *session)
+{
+    if (session->starving_since_ns < 0) {
+        session->starving_since_ns = sched->now_ns;
+    }
+    return sched->now_ns - session->starving_since_ns >= sched->config.wait_workers_ns;
+}
+
 /* Work with no worker at all waits a while, then fails. */
 static void check_starving(struct tessi_sched *sched)
 {
     for (size_t i = 0; i < sched->watched_count && sched->alive_count == 0; i++) {
         struct sched_layer *layer = sched->watched[i];
-        struct session *session = layer->session;
-        if (session->starving_since_ns < 0) {
-            session->starving_since_ns = sched->now_ns;
-        }
-        if (sched->now_ns - session->starving_since_ns >= sched->config.wait_workers_ns &&
-            layer->failure == TESSI_OK) {
+        if (starves(sched, layer->session) && layer->failure == TESSI_OK) {
             layer->failure = TESSI_NO_WORKERS;
-            layer->failure_text = tessi_strdup("no worker has joined: start one with `tessera worker ADDRESS`");
+            layer->failure_text = tessi_strdup(NO_WORKERS_TEXT);
         }
+    }
+    if (sched->alive_count == 0) {
+        starve_reads(sched);
     }
 }
 
@@ -631,6 +637,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     sched->now_ns = event->now_ns;
     sched->step_assigned = 0;
     sched->more = false;
+    sched->why_told = NULL;
     take_event(sched, event);
     if (sched->now_ns >= sched->next_check_ns) {
         check_silence(sched);

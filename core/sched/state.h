@@ -441,6 +441,7 @@ struct tessi_sched {
     size_t watched_count, watched_capacity;
     int64_t next_check_ns;
     uint64_t step_assigned; /* tasks, in this step */
+    const struct sched_layer *why_told; /* in this step: why nobody will have its blocks, to the client that reads it */
     bool more;              /* it ended before all that could be assigned was */
     /* output of the step under way */
     struct tessi_trace_record *notes;
@@ -482,6 +483,9 @@ static inline uint32_t kind_at(const struct worker *worker, const struct lane *l
 void note(struct tessi_sched *sched, struct tessi_trace_record record); /* its time is filled in */
 struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer);
 void *step_memory(struct tessi_sched *sched, size_t size); /* zeroed; lives until the next step */
+const char *step_text(struct tessi_sched *sched, const char *text); /* a copy that lives as long */
+#define NO_WORKERS_TEXT "no worker is there: start one with `tessera worker ADDRESS`"
+bool starves(struct tessi_sched *sched, struct session *session); /* no worker is there, for so long that it is told */
 struct worker *worker_find(struct tessi_sched *sched, uint32_t id); /* alive only; NULL */
 struct session *session_find(struct tessi_sched *sched, uint32_t id);
 struct sched_layer *layer_find(struct session *session, uint32_t id);
@@ -692,6 +696,7 @@ void note_ask(struct tessi_sched *sched, const struct worker *thief, const struc
 void take_stolen(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report);
 void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count);
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch);
+void starve_reads(struct tessi_sched *sched); /* of blocks that are held and were lost with the last worker */
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
 void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);

@@ -157,6 +157,17 @@ void task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_
     }
 }
 
+struct task_list *task_lists_next(struct task_lists *lists, size_t *position)
+{
+    while (*position < lists->count) {
+        struct task_list *list = &lists->lists[(*position)++];
+        if (list->count > 0) {
+            return list;
+        }
+    }
+    return NULL;
+}
+
 void task_lists_remove_everywhere(struct task_lists *lists, uint32_t item)
 {
     for (size_t i = 0; i < lists->count; i++) {

@@ -45,6 +45,10 @@ static inline const uint32_t *task_list_items(const struct task_list *list)
     return list->capacity > 0 ? list->items.more : list->items.own;
 }
 
+/* The next one with something in it, from `position` (0 at first) on, which moves past it; NULL: there are no more. It
+ * may be changed or ended before the next one is asked for. */
+struct task_list *task_lists_next(struct task_lists *lists, size_t *position);
+
 /* At the end; whether it is there already is looked at by `put_once` only. */
 void task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
 void task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item);

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from cluster import TESSERA, Cluster, Process, environment, example, run_example, until
+from cluster import BUILD, SLOW, TESSERA, Cluster, Process, environment, example, run_example, until
 
 
 class Faults(unittest.TestCase):
@@ -32,6 +32,27 @@ class Faults(unittest.TestCase):
             os.kill(cluster.workers[0].pid, signal.SIGCONT)
             self.assertEqual(process.wait(60), 0, process.output())
             self.assertEqual(cluster.status()["workers_lost"], 0)
+
+    def test_reads_of_held_data_without_workers_end(self):
+        with Cluster(workers=1, scheduler=["--wait-workers", "1s"]) as cluster:
+            fifo = os.path.join(cluster.folder, "fifo")
+            os.mkfifo(fifo)
+            reader = Process([os.path.join(BUILD, "tests/integration/client_lost"), cluster.address, fifo,
+                              os.path.join(cluster.folder, "out.npy")])
+            try:
+                reader.first_line("holding")
+                cluster.workers[0].kill()
+                until(lambda: not cluster.status()["workers"], what="the scheduler has noticed")
+                with open(fifo, "w"):
+                    pass
+                self.assertEqual(reader.first_line("", 30 * SLOW), '["no workers", "no workers", "no workers"]')
+                cluster.add_worker("later")
+                with open(fifo, "w"):
+                    pass
+                self.assertEqual(reader.first_line("", 30 * SLOW), '["ok", "ok", "ok"]')
+                self.assertEqual(reader.wait(), 0)
+            finally:
+                reader.kill()
 
     def test_keys(self):
         with tempfile.TemporaryDirectory() as folder:

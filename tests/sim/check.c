@@ -141,6 +141,20 @@ static void check_block_in_peace(struct sim_world *world, const struct sched_lay
     task->held = state == TASK_HELD || (task->held && adopting);
 }
 
+/* Reads of blocks that nobody can have, since no worker is there, end in time. */
+static void check_lonely_reads(struct sim_world *world)
+{
+    if (world->sched->alive_count > 0 || world->sched->parked.used == 0) {
+        world->lonely_since_ns = -1;
+        return;
+    }
+    world->lonely_since_ns = world->lonely_since_ns < 0 ? world->now_ns : world->lonely_since_ns;
+    if (world->now_ns - world->lonely_since_ns > world->options.sched.wait_workers_ns + 3000 * SIM_MS) {
+        sim_fail(world, "reads have waited for %.3f s, and there has been no worker",
+                 (double)(world->now_ns - world->lonely_since_ns) / 1e9);
+    }
+}
+
 static void check_peace(struct sim_world *world)
 {
     for (uint32_t id = 1; id <= world->node_count; id++) {
@@ -175,6 +189,7 @@ void sim_check_scheduler(struct sim_world *world)
     world->bare_since_ns = equipped ? -1 : world->bare_since_ns < 0 ? world->now_ns : world->bare_since_ns;
     int64_t bare_ns = equipped ? 0 : world->now_ns - world->bare_since_ns;
     world->bare_longest_ns = bare_ns > world->bare_longest_ns ? bare_ns : world->bare_longest_ns;
+    check_lonely_reads(world);
     if (world->sched->alive_count > 0) {
         world->ever_inadequate = world->ever_inadequate || !adequate;
         world->alone_since_ns = -1;

@@ -575,6 +575,7 @@ void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *di
         .seed = seed, .verbose = verbose, .tick_ns = INT64_MAX, .alone_since_ns = -1, .bare_since_ns = -1};
     struct sim_event event;
     world.random.state = sim_mix(seed, UINT64_C(0x7465737365726121));
+    world.lonely_since_ns = -1;
     world.options.profile = profile;
     populate(&world);
     while (!all_finished(&world) && sim_next_event(&world, &event)) {

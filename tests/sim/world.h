@@ -236,6 +236,7 @@ struct sim_world {
     uint64_t steps; /* events so far */
     /* what gives the scheduler a reason to fail work */
     int64_t alone_since_ns, alone_longest_ns;
+    int64_t lonely_since_ns; /* and reads wait; −1: not so */
     int64_t bare_since_ns, bare_longest_ns; /* nobody has all resources */
     struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
     struct random devices; /* likewise */

@@ -22,6 +22,8 @@ struct world {
     enum tessi_status failed_status, refused;
     char text[512];
     uint64_t freed[8], stolen;
+    uint64_t located; /* answers to the client */
+    uint32_t location; /* of the last one */
 };
 
 static void take_actions(struct world *world)
@@ -45,6 +47,9 @@ static void take_actions(struct world *world)
             for (size_t s = 0; s < action->span_count; s++) {
                 world->freed[action->peer] += action->spans[s].count;
             }
+        } else if (action->kind == TESSI_SCHED_LOCATION && action->peer == CLIENT) {
+            world->located++;
+            world->location = action->spans[0].worker;
         } else if (action->kind == TESSI_SCHED_STEAL) {
             for (size_t s = 0; s < action->span_count; s++) {
                 world->stolen += action->spans[s].count;
@@ -544,6 +549,47 @@ static void test_what_waits_for_something_long_moves(void **state)
     stop(&world);
 }
 
+static void locate_block(struct world *world, struct tessi_span span)
+{
+    step(world, (struct tessi_sched_event){
+                    .kind = TESSI_SCHED_LOCATE, .peer = CLIENT, .spans = &span, .span_count = 1});
+}
+
+/* Held data were lost with the last worker: whoever reads them is told so in time, as often as they do, and has them
+ * when there is a worker again. */
+static void test_reads_without_workers_end(void **state)
+{
+    (void)state;
+    struct world world;
+    struct tessi_span block = {.session = CLIENT, .layer = 1, .first = 0, .count = 1};
+    start(&world, 1);
+    struct tessi_layer *layer = source(1, 20, 10, 10);
+    submit(&world, &layer, 1, 1);
+    finish_all(&world, 1);
+    assert_int_equal(world.done_layer, 1);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVE, .peer = 1});
+    for (uint64_t reads = 1; reads <= 3; reads++) {
+        int64_t since_ns = world.now_ns;
+        world.failed_layer = 0;
+        locate_block(&world, block);
+        while (world.located < reads) {
+            world.now_ns = world.actions.wake_ns;
+            step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+            assert_true(world.now_ns - since_ns < INT64_C(7000000000));
+        }
+        assert_int_equal(world.location, 0);
+        assert_int_equal(world.failed_layer, 1);
+        assert_int_equal(world.failed_status, TESSI_NO_WORKERS);
+        assert_non_null(strstr(world.text, "tessera worker"));
+    }
+    join(&world, 2, 1 << 30);
+    finish_all(&world, 2);
+    locate_block(&world, block);
+    assert_int_equal(world.located, 4);
+    assert_int_equal(world.location, 2);
+    stop(&world);
+}
+
 /* The first task of the worker's first span fails; the span is gone. */
 static void fail_first(struct world *world, uint32_t id, enum tessi_status status)
 {
@@ -749,6 +795,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_chain_stops),
         cmocka_unit_test(test_nothing_feeds_the_cancelled),
         cmocka_unit_test(test_cancelled_is_refused),
+        cmocka_unit_test(test_reads_without_workers_end),
         cmocka_unit_test(test_forged_failures_are_failures),
         cmocka_unit_test(test_failure_within_a_layer_given_up),
         cmocka_unit_test(test_what_is_adopted_neither_runs_nor_fails),
