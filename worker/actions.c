@@ -4,10 +4,13 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "worker/internal.h"
 
 enum { OUTCOMES_MAX = 256 }; /* taken at a time */
+#define SPILL_PAUSE_NS (TESSI_NS_PER_S / 10) /* after the first spill that fails; it doubles with each further one */
+#define SPILL_PAUSE_MAX_NS (5 * TESSI_NS_PER_S)
 
 /* The bytes of a READY_INLINE event go into the block that the flow has just asked memory for. */
 static void store_inline(struct tessi_worker *worker, const struct tessi_flow_action *action, const void *bytes)
@@ -322,6 +325,47 @@ static void take_gpu_outcomes(struct tessi_worker *worker)
     }
 }
 
+void tessi_worker_on_unreadable(struct tessi_worker *worker, struct tessi_task task, const char *text)
+{
+    uint64_t left_out;
+    if (tessi_log_due(&worker->unreadable_log, worker->now_ns, &left_out)) {
+        tessi_log_event(TESSI_LOG_WARN, "spill_unreadable", "left_out=%" PRIu64 " reason=" TESSI_LOG_TEXT, left_out, text);
+    }
+    tessi_worker_step(worker, &(struct tessi_flow_event){.kind = TESSI_FLOW_DAMAGED, .task = task}, NULL);
+}
+
+/* A full disk must not become a busy loop. */
+static void spill_pause(struct tessi_worker *worker, const struct tessi_store_outcome *transfer)
+{
+    if (transfer->status == TESSI_OK && transfer->file) {
+        worker->spill_pause_ns = 0;
+    } else if (transfer->status != TESSI_OK && worker->spill_again_ns == 0) {
+        int64_t pause_ns = worker->spill_pause_ns > 0 ? 2 * worker->spill_pause_ns : SPILL_PAUSE_NS;
+        worker->spill_pause_ns = pause_ns < SPILL_PAUSE_MAX_NS ? pause_ns : SPILL_PAUSE_MAX_NS;
+        worker->spill_again_ns = worker->now_ns + worker->spill_pause_ns;
+    }
+}
+
+static void take_transfer(struct tessi_worker *worker, const struct tessi_store_outcome *transfer)
+{
+    bool ok = transfer->status == TESSI_OK;
+    struct tessi_flow_event event = {.kind = transfer->loaded ? TESSI_FLOW_LOADED : TESSI_FLOW_SPILLED,
+                                     .block = transfer->handle,
+                                     .status = transfer->status,
+                                     .text = ok ? NULL : transfer->error.text};
+    uint64_t left_out;
+    if (!ok && tessi_log_due(transfer->loaded ? &worker->load_log : &worker->spill_log, worker->now_ns, &left_out)) {
+        tessi_log_event(TESSI_LOG_WARN, transfer->loaded ? "load_failed" : "spill_failed",
+                        "left_out=%" PRIu64 " reason=" TESSI_LOG_TEXT, left_out, transfer->error.text);
+    }
+    if (!transfer->loaded) {
+        spill_pause(worker, transfer);
+    }
+    tessi_trace_end(worker->trace, transfer->loaded ? TESSI_TRACE_LOAD : TESSI_TRACE_SPILL, transfer->handle, 0,
+                    (uint32_t)transfer->status, worker->now_ns);
+    tessi_worker_step(worker, &event, NULL);
+}
+
 void tessi_worker_take_outcomes(struct tessi_worker *worker)
 {
     struct tessi_flow_outcome outcomes[OUTCOMES_MAX];
@@ -337,15 +381,10 @@ void tessi_worker_take_outcomes(struct tessi_worker *worker)
     take_gpu_outcomes(worker);
     struct tessi_store_outcome transfer;
     while (worker->phase == WORKER_WORKING && tessi_store_next(worker->store, &transfer)) {
-        struct tessi_flow_event event = {.kind = transfer.loaded ? TESSI_FLOW_LOADED : TESSI_FLOW_SPILLED,
-                                         .block = transfer.handle,
-                                         .status = transfer.status};
-        if (transfer.status != TESSI_OK) {
-            tessi_log_event(TESSI_LOG_WARN, transfer.loaded ? "load_failed" : "spill_failed", "reason=" TESSI_LOG_TEXT,
-                            transfer.error.text);
-        }
-        tessi_trace_end(worker->trace, transfer.loaded ? TESSI_TRACE_LOAD : TESSI_TRACE_SPILL, transfer.handle, 0,
-                        (uint32_t)transfer.status, worker->now_ns);
-        tessi_worker_step(worker, &event, NULL);
+        take_transfer(worker, &transfer);
+    }
+    if (worker->phase == WORKER_WORKING && worker->spill_again_ns != 0 && worker->now_ns >= worker->spill_again_ns) {
+        worker->spill_again_ns = 0;
+        tessi_worker_step(worker, &(struct tessi_flow_event){.kind = TESSI_FLOW_SPILL_AGAIN}, NULL);
     }
 }

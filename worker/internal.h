@@ -14,6 +14,7 @@
 
 #include "core/net/address.h"
 #include "core/net/client.h"
+#include "core/base/log.h"
 #include "core/net/poller.h"
 #include "core/wire/message.h"
 #include "worker/deferred.h"
@@ -82,6 +83,9 @@ struct tessi_worker {
     struct tessi_worker_question *questions; /* not answered yet, oldest first */
     size_t question_count, question_capacity;
 
+    int64_t spill_again_ns, spill_pause_ns; /* after a spill that failed: when the flow may try again; 0: none has */
+    struct tessi_log_repeat spill_log, load_log, unreadable_log;
+
     bool leaving, leave_unsent, left; /* asked to go; LEAVE has yet to be sent; the scheduler has said LEFT */
     bool stopped;                     /* somebody wants the worker to end: it does not join again */
     int64_t leave_limit_ns;
@@ -134,6 +138,8 @@ void tessi_worker_forget_questions(struct tessi_worker *worker);
 /* actions.c */
 /* Give the event to the flow and do what it wants. `data`: what came with it, or NULL. */
 void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *event, const struct tessi_peer_data *data);
+/* A peer was to be sent a block whose spill file cannot be read. */
+void tessi_worker_on_unreadable(struct tessi_worker *worker, struct tessi_task task, const char *text);
 /* What slots and transfers have finished. */
 void tessi_worker_take_outcomes(struct tessi_worker *worker);
 

@@ -70,7 +70,7 @@ static bool same_gauges(const struct tessi_report *a, const struct tessi_report 
            a->spilled_bytes == b->spilled_bytes && a->fetched_bytes == b->fetched_bytes &&
            a->served_bytes == b->served_bytes && a->mapped_bytes == b->mapped_bytes &&
            a->dropped_messages == b->dropped_messages && a->pulled_bytes == b->pulled_bytes &&
-           a->devices_lost == b->devices_lost;
+           a->devices_lost == b->devices_lost && a->short_bytes == b->short_bytes && a->busy == b->busy;
 }
 
 static void trace_spans(struct tessi_worker *worker, enum tessi_trace_kind kind, const struct tessi_spans *spans)
@@ -116,6 +116,8 @@ static void send_report(struct tessi_worker *worker)
         .dropped_messages = report->dropped_messages,
         .pulled_bytes = report->pulled_bytes,
         .devices_lost = report->devices_lost,
+        .short_bytes = report->short_bytes,
+        .busy = report->busy,
     };
     tessi_report_fini(report);
 }

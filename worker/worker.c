@@ -72,6 +72,11 @@ static void on_broken(void *context, enum tessi_status status, const char *text)
     tessi_worker_end(context, status, "%s", text);
 }
 
+static void on_unreadable(void *context, struct tessi_task task, const char *text)
+{
+    tessi_worker_on_unreadable(context, task, text);
+}
+
 static void on_store_wake(void *context)
 {
     struct tessi_worker *worker = context;
@@ -317,6 +322,7 @@ static enum tessi_status open_peers(struct tessi_worker *worker, struct tessi_er
                                         .listen = text,
                                         .event = on_peer_event,
                                         .broken = on_broken,
+                                        .unreadable = on_unreadable,
                                         .context = worker};
     TESSI_TRY(tessi_peers_create(&config, &worker->peers, error));
     TESSI_TRY(tessi_address_parse(tessi_peers_endpoint(worker->peers), TESSI_ADDRESS_LISTEN, &bound, error));
@@ -340,6 +346,7 @@ static int64_t time_left(const struct tessi_worker *worker)
         until_ns = peers_ns < until_ns ? peers_ns : until_ns;
         int64_t leave_ns = tessi_worker_leave_deadline(worker);
         until_ns = leave_ns < until_ns ? leave_ns : until_ns;
+        until_ns = worker->spill_again_ns != 0 && worker->spill_again_ns < until_ns ? worker->spill_again_ns : until_ns;
     }
     return until_ns > worker->now_ns ? until_ns - worker->now_ns : 0;
 }

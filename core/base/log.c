@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 
 enum { LINE_BYTES = 1024 };
+#define REPEAT_NS (10 * TESSI_NS_PER_S)
 
 static atomic_int current_level = TESSI_LOG_ERROR;
 static atomic_int current_descriptor = STDERR_FILENO;
@@ -81,6 +82,18 @@ bool tessi_log_parse_level(const char *name, enum tessi_log_level *level)
 void tessi_log_set_descriptor(int descriptor)
 {
     atomic_store(&current_descriptor, descriptor);
+}
+
+bool tessi_log_due(struct tessi_log_repeat *repeat, int64_t now_ns, uint64_t *left_out)
+{
+    *left_out = repeat->left_out;
+    if (repeat->next_ns != 0 && now_ns < repeat->next_ns) {
+        repeat->left_out++;
+        return false;
+    }
+    repeat->next_ns = now_ns + REPEAT_NS;
+    repeat->left_out = 0;
+    return true;
 }
 
 void tessi_log_write(enum tessi_log_level level, const char *event, const char *format, ...)

@@ -17,6 +17,7 @@
 #define TESSI_BASE_LOG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum tessi_log_level {
     TESSI_LOG_OFF = 0, /* as a level to set: no line at all */
@@ -42,6 +43,14 @@ void tessi_log_set_descriptor(int descriptor);
  * A line longer than 1024 bytes is cut. Keeps errno. */
 void tessi_log_write(enum tessi_log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Of what may happen again and again: the first line is written, then at most one in ten seconds, which says how many
+ * were left out before it. Zeroed at the start. False: leave this one out. */
+struct tessi_log_repeat {
+    int64_t next_ns;
+    uint64_t left_out;
+};
+bool tessi_log_due(struct tessi_log_repeat *repeat, int64_t now_ns, uint64_t *left_out);
 
 /* The arguments are evaluated only when the line is wanted. */
 #define tessi_log_event(level, ...)                                                                                    \

@@ -176,5 +176,7 @@ struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t inde
 /* Footprint: output block plus a window of two consecutive steps' inputs. Of a stream it is an upper
  * bound (twice the longest block along each axis, at most all blocks), so that it costs no walk. */
 uint64_t tessi_task_footprint(const struct tessi_layer *layer, uint64_t index);
+/* Without what comes in ahead: output block plus one step's inputs, bounded likewise. */
+uint64_t tessi_task_least(const struct tessi_layer *layer, uint64_t index);
 
 #endif

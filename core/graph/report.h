@@ -22,6 +22,8 @@ struct tessi_report {
     struct tessi_spans stolen;  /* STEAL: given up, never started; `worker` is the thief */
     struct tessi_spans kept;    /* STEAL: refused: started, done or unknown; `worker` is the thief */
     struct tessi_spans refused; /* ASSIGN: footprint exceeds this worker's budget */
+    struct tessi_spans starved; /* the oldest task, when it waits for room and nothing here will make any; `order` */
+    struct tessi_spans shed;    /* held blocks without which it would have it, those needed last first */
     struct tessi_failure *failures; /* owned */
     size_t failure_count;
     size_t failure_capacity;
@@ -36,6 +38,9 @@ struct tessi_report {
     uint64_t pulled_bytes;  /* of `fetched_bytes`, those that came over the network, */
     uint64_t pulling_ns;    /* and for how long some were on their way */
     uint64_t devices_lost;  /* of those that the worker joined with */
+    uint64_t short_bytes;   /* what `starved` lacks; 0: nothing is starved */
+    uint64_t busy;          /* 1: something is under way that ends by itself and may make room */
+    char *spill_error;      /* owned; of the last file, which could not be written; NULL: it could, or was none */
 };
 
 void tessi_report_fini(struct tessi_report *report);

@@ -441,15 +441,25 @@ static uint64_t add_saturated(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-uint64_t tessi_task_footprint(const struct tessi_layer *layer, uint64_t index)
+static uint64_t footprint(const struct tessi_layer *layer, uint64_t index, uint64_t steps)
 {
     uint64_t bytes = tessi_layer_block_bytes(layer, index);
     bool stream = tessi_op_row(layer->op)->consume == TESSI_CONSUME_STREAM;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         struct reads reads = reads_of(layer, i, index);
         /* A block is below 2^63 bytes, so twice its size is a uint64_t still. */
-        uint64_t window = reads.largest * 2;
+        uint64_t window = reads.largest * steps;
         bytes = add_saturated(bytes, stream && window < reads.total ? window : reads.total);
     }
     return bytes;
+}
+
+uint64_t tessi_task_footprint(const struct tessi_layer *layer, uint64_t index)
+{
+    return footprint(layer, index, 2);
+}
+
+uint64_t tessi_task_least(const struct tessi_layer *layer, uint64_t index)
+{
+    return footprint(layer, index, 1);
 }

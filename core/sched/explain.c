@@ -169,6 +169,15 @@ static void tell_assigned(const struct tessi_sched *sched, const struct sched_la
     tessi_lines_say(lines, "it was given to %s, which has %" PRIu64 " tasks, about %.3f s for each slot",
                     worker_name(sched, task->owner, name, sizeof name), worker->assigned,
                     queue_seconds(worker, layer->lane));
+    if (worker->starving) {
+        tessi_lines_say(lines,
+                        "that worker is full: its oldest task lacks %" PRIu64 " bytes; %" PRIu64
+                        " bytes of what it holds are being taken over by others, as far as they have room",
+                        worker->short_bytes, worker->handing_bytes);
+    }
+    if (worker->starving && worker->spill_error != NULL) {
+        tessi_lines_say(lines, "it cannot write spill files: %s", worker->spill_error);
+    }
     if ((task->flags & TASK_STEALING) != 0) {
         tessi_lines_say(lines, "an idle worker has asked for it; the answer is on its way");
     }

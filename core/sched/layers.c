@@ -41,6 +41,17 @@ struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, 
     return layer;
 }
 
+/* Of a layer that nobody can name any more: its client has cancelled it, or there was no room for what it waits for. */
+static enum tessi_status given_up_status(const struct sched_layer *layer)
+{
+    return layer->failure == TESSI_TOO_BIG ? TESSI_TOO_BIG : TESSI_CANCELLED;
+}
+
+static const char *given_up_word(const struct sched_layer *layer)
+{
+    return layer->failure == TESSI_TOO_BIG ? "given up for want of room" : "cancelled";
+}
+
 /* A description that came from outside must agree with the layers that it names. */
 static enum tessi_status check_inputs(struct session *session, struct tessi_layer *const *layers, size_t position,
                                       struct tessi_error *error)
@@ -53,8 +64,8 @@ static enum tessi_status check_inputs(struct session *session, struct tessi_laye
         const struct tessi_layer *input = NULL;
         struct sched_layer *known = layer_nameable(session, layer->input[i].layer);
         if (known != NULL && known->given_up) {
-            return tessi_fail(error, TESSI_CANCELLED, "layer %u, which layer %u reads, was cancelled", known->layer->id,
-                              layer->id);
+            return tessi_fail(error, given_up_status(known), "layer %u, which layer %u reads, was %s", known->layer->id,
+                              layer->id, given_up_word(known));
         }
         for (size_t p = 0; p < position && known == NULL && input == NULL; p++) {
             input = layers[p]->id == layer->input[i].layer ? layers[p] : NULL;
@@ -69,7 +80,7 @@ static enum tessi_status check_inputs(struct session *session, struct tessi_laye
     return TESSI_OK;
 }
 
-static uint64_t largest_footprint(const struct tessi_layer *layer)
+uint64_t largest_task(const struct tessi_layer *layer)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0};
     for (uint32_t d = 0; d < layer->grid.ndim; d++) {
@@ -81,7 +92,7 @@ static uint64_t largest_footprint(const struct tessi_layer *layer)
             }
         }
     }
-    return tessi_task_footprint(layer, tessi_grid_index(&layer->grid, coords));
+    return tessi_grid_index(&layer->grid, coords);
 }
 
 static bool is_wanted(const struct tessi_sched_event *event, uint32_t id)
@@ -117,13 +128,13 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
     if (staying == 0) {
         return TESSI_OK;
     }
-    uint64_t held = 0;
+    uint64_t held = 0, most = 0;
     for (size_t s = 0; s < sched->session_count; s++) {
         held = sum_of(held, sched->sessions[s] != NULL ? sched->sessions[s]->wanted_bytes : 0);
     }
     for (size_t i = 0; i < event->layer_count; i++) {
         const struct tessi_layer *layer = event->layers[i];
-        uint64_t footprint = largest_footprint(layer);
+        uint64_t footprint = tessi_task_footprint(layer, largest_task(layer));
         if (footprint > largest) {
             char label[TESSI_LAYER_LABEL_MAX];
             return tessi_fail(error, TESSI_TOO_BIG,
@@ -131,6 +142,7 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
                               "use smaller chunks or give a worker more --memory",
                               tessi_layer_label(layer, label, sizeof label), (double)footprint / 1e9, (double)largest / 1e9);
         }
+        most = footprint > most ? footprint : most;
         held = sum_of(held, is_wanted(event, layer->id) ? tessi_layer_bytes(layer) : 0);
     }
     for (size_t w = 0; w < event->id_count; w++) {
@@ -143,7 +155,8 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
                           "space: add workers, raise --memory, or give --spill a larger disk",
                           (double)held / 1e9, (double)room / 1e9);
     }
-    return TESSI_OK;
+    bool ample = held <= room / 4 && most <= room / 4; /* seldom is it worth while to look closer */
+    return ample ? TESSI_OK : check_places(sched, session, event, error);
 }
 
 static uint32_t add_submission(struct session *session)
@@ -222,7 +235,7 @@ static void join_reader(struct tessi_sched *sched, struct sched_layer *input, co
     }
 }
 
-static void watch(struct tessi_sched *sched, struct sched_layer *layer)
+void watch(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (size_t i = 0; i < sched->watched_count; i++) {
         if (sched->watched[i] == layer) {
@@ -242,6 +255,7 @@ static void want(struct tessi_sched *sched, struct sched_layer *layer)
     }
     layer->wanted = true;
     layer->session->wanted_bytes += tessi_layer_bytes(layer->layer);
+    fit_add(layer->session, layer->layer);
     for (uint64_t i = 0; i < layer->tasks; i++) {
         if (layer->pages[i / PAGE_TASKS] == PAGE_PRISTINE) {
             i |= PAGE_TASKS - 1;
@@ -258,6 +272,7 @@ static void unwant(struct tessi_sched *sched, struct sched_layer *layer)
     }
     layer->wanted = false;
     layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
+    fit_remove(layer->session, layer->layer);
     for (uint64_t i = 0; i < layer->tasks; i++) {
         const struct task_record *task = record_peek(layer, i);
         if (task == NULL) {
@@ -298,7 +313,7 @@ static enum tessi_status check_submission(struct tessi_sched *sched, struct sess
     for (size_t w = 0; w < event->id_count; w++) {
         const struct sched_layer *known = layer_nameable(session, event->ids[w]);
         if (known != NULL && known->given_up) {
-            return tessi_fail(error, TESSI_CANCELLED, "layer %u was cancelled", event->ids[w]);
+            return tessi_fail(error, given_up_status(known), "layer %u was %s", event->ids[w], given_up_word(known));
         }
         bool found = known != NULL;
         for (size_t i = 0; i < event->layer_count && !found; i++) {
@@ -397,6 +412,16 @@ void release_handles(struct tessi_sched *sched, struct session *session, const u
     }
 }
 
+void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text)
+{
+    unwant(sched, layer);
+    if (layer->failure == TESSI_OK) {
+        layer->failure = status;
+        layer->failure_text = tessi_strdup(text);
+    }
+    note_loose(sched, layer);
+}
+
 void cancel_layers(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -404,12 +429,7 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
         if (layer == NULL || !layer->wanted || layer->held == layer->tasks) {
             continue;
         }
-        unwant(sched, layer);
-        if (layer->failure == TESSI_OK) {
-            layer->failure = TESSI_CANCELLED;
-            layer->failure_text = tessi_strdup("cancelled by its client");
-        }
-        note_loose(sched, layer);
+        abort_layer(sched, layer, TESSI_CANCELLED, "cancelled by its client");
     }
 }
 

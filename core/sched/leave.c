@@ -8,11 +8,14 @@
  *     staying ──WORKER_LEAVING──▶ leaving ──nothing runs, nothing is being handed over; or time is over──▶ left
  *
  * One that has left owns nothing any more and has been told so (LEFT). It stays known until it goes, since
- * neighbours may still read what it lent them. */
+ * neighbours may still read what it lent them.
+ *
+ * Blocks of a worker that is full are handed over in the same way: see relief.c. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
+#define LEAVING UINT64_MAX /* the order of a hand-over that no task waits for */
 #define CANDIDATES 16 /* looked at for each block: the cost of leaving must not grow with the cluster */
 
 static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t index)
@@ -31,7 +34,7 @@ static struct hand_over *find(struct tessi_sched *sched, const struct sched_laye
     return handle == TESSI_MAP_NONE ? NULL : &sched->hand_overs[handle];
 }
 
-static struct hand_over *create(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+static struct hand_over *create(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
 {
     uint32_t handle;
     if (sched->hand_overs_free_count > 0) {
@@ -47,10 +50,12 @@ static struct hand_over *create(struct tessi_sched *sched, struct sched_layer *l
     *one = (struct hand_over){.layer = layer,
                               .index = index,
                               .bytes = bytes > 0 ? bytes : 1, /* so that what was refused can be told from nothing */
+                              .order = order,
                               .to = NO_WORKER,
                               .epoch = task->epoch};
     tessi_map_put(&sched->hand_over_of, key_of(layer, index), handle);
     sched->workers[task->owner]->handing++;
+    sched->workers[task->owner]->handing_bytes += one->bytes;
     return one;
 }
 
@@ -59,6 +64,7 @@ static void destroy(struct tessi_sched *sched, struct hand_over *one)
     struct worker *from = sched->workers[record(one->layer, one->index)->owner];
     TESS_ASSERT(from->handing > 0);
     from->handing--;
+    from->handing_bytes -= one->bytes;
     if (one->to != NO_WORKER) {
         sched->workers[one->to]->promised_bytes -= one->bytes;
     }
@@ -71,10 +77,20 @@ static void destroy(struct tessi_sched *sched, struct hand_over *one)
 
 /* --- who takes a block --- */
 
-static bool may_receive(const struct worker *worker, uint64_t bytes)
+/* The task that waits for it is the first of all that have no room. */
+static bool is_for_first(const struct tessi_sched *sched, const struct hand_over *one)
 {
-    bool refused = worker->refused_bytes > 0 && bytes >= worker->refused_bytes;
-    return stays(worker) && !refused && bytes <= worker->info.memory_bytes;
+    return one->order != LEAVING && one->order <= sched->starving_order;
+}
+
+static bool may_receive(const struct tessi_sched *sched, const struct worker *worker, const struct hand_over *one)
+{
+    uint64_t least = is_for_first(sched, one) ? worker->refused_first_bytes : worker->refused_bytes;
+    bool refused = least > 0 && one->bytes >= least;
+    /* One that is full itself makes room for the task that comes first of all, and for no other. */
+    bool full = worker->starving && (!is_for_first(sched, one) || worker->short_order <= one->order);
+    return stays(worker) && !refused && !full && one->bytes <= worker->info.memory_bytes &&
+           record_peek(one->layer, one->index)->owner != worker->index;
 }
 
 /* Room by its last report: a guess, since cached copies make way and spilled blocks do not count. */
@@ -84,10 +100,10 @@ static double room_of(const struct worker *worker)
 }
 
 /* One that has a copy, else the one with most room of a few, in turns. */
-static uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t bytes)
+static uint32_t choose_receiver(struct tessi_sched *sched, const struct hand_over *one)
 {
-    uint32_t best = copies_pick(sched, layer, index);
-    if (best != NO_WORKER && may_receive(sched->workers[best], bytes)) {
+    uint32_t best = copies_pick(sched, one->layer, one->index);
+    if (best != NO_WORKER && may_receive(sched, sched->workers[best], one)) {
         return best;
     }
     best = NO_WORKER;
@@ -95,7 +111,7 @@ static uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *l
     for (size_t i = 0; i < sched->worker_count && seen < CANDIDATES; i++) {
         sched->next_receiver = (uint32_t)((sched->next_receiver + 1) % sched->worker_count);
         const struct worker *worker = sched->workers[sched->next_receiver];
-        if (may_receive(worker, bytes)) {
+        if (may_receive(sched, worker, one)) {
             seen++;
             if (best == NO_WORKER || room_of(worker) > room_of(sched->workers[best])) {
                 best = worker->index;
@@ -114,7 +130,7 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     if (one->to != NO_WORKER) {
         sched->workers[one->to]->promised_bytes -= one->bytes;
     }
-    one->to = choose_receiver(sched, layer, one->index, one->bytes);
+    one->to = choose_receiver(sched, one);
     if (one->to == NO_WORKER) {
         destroy(sched, one);
         return;
@@ -129,7 +145,15 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
                                                                     .first = one->index,
                                                                     .count = 1,
                                                                     .epoch = one->epoch,
+                                                                    .order = one->order == LEAVING ? 0 : one->order,
                                                                     .worker = sched->workers[task->owner]->id});
+}
+
+void hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
+{
+    if (find(sched, layer, index) == NULL) {
+        offer(sched, create(sched, layer, index, order));
+    }
 }
 
 void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
@@ -139,7 +163,7 @@ void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
     struct worker *owner = sched->workers[task->owner];
     if (owner->leaving && !owner->left && !tessi_layer_regenerable(layer->layer) &&
         find(sched, layer, index) == NULL) {
-        offer(sched, create(sched, layer, index));
+        offer(sched, create(sched, layer, index, LEAVING));
     }
 }
 
@@ -162,17 +186,24 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
     }
     copies_remove(sched, layer, index, worker->index);
     if (!adopted) {
+        uint64_t *first = is_for_first(sched, one) ? &worker->refused_first_bytes : &worker->refused_bytes;
+        *first = *first == 0 || one->bytes < *first ? one->bytes : *first;
         bool less = worker->refused_bytes == 0 || one->bytes < worker->refused_bytes;
         worker->refused_bytes = less ? one->bytes : worker->refused_bytes;
+        bool lower = worker->refused_used == 0 || worker->memory_used_bytes < worker->refused_used;
+        worker->refused_used = lower ? worker->memory_used_bytes : worker->refused_used;
+        sched->relief_due = sched->relief_due || one->order != LEAVING; /* another block may be smaller */
         offer(sched, one);
         return true;
     }
     struct task_record *task = record(layer, index);
     struct worker *from = sched->workers[task->owner];
     uint32_t epoch = one->epoch;
-    from->leave.handed_blocks++;
-    from->leave.handed_bytes += one->bytes;
-    sched->blocks_handed++;
+    if (one->order == LEAVING) {
+        from->leave.handed_blocks++;
+        from->leave.handed_bytes += one->bytes;
+        sched->blocks_handed++;
+    }
     destroy(sched, one);
     free_at(sched, from->index, layer, index);
     task->owner = worker->index;
@@ -247,7 +278,7 @@ void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_
     worker->leave_limit_ns =
         wait_ns < INT64_MAX - sched->now_ns ? sched->now_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
     for (size_t w = 0; w < sched->worker_count; w++) {
-        sched->workers[w]->refused_bytes = 0; /* there may be room by now */
+        sched->workers[w]->refused_bytes = sched->workers[w]->refused_first_bytes = 0; /* there may be room by now */
     }
     hand_over_elsewhere(sched, worker);
     for (size_t s = 0; s < sched->session_count; s++) {

@@ -113,6 +113,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     sched->workers_left += worker->left;
     sched->leaving_count -= worker->leaving && !worker->left;
     leave_kinds(sched, worker);
+    end_starving(sched, worker);
     (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
     tell_everyone(sched, worker->id, worker->left);
     copies_forget_worker(sched, worker->index);

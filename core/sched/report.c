@@ -318,6 +318,7 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
     worker->served_bytes = report->served_bytes;
     worker->mapped_bytes = report->mapped_bytes;
     worker->dropped_messages = report->dropped_messages;
+    worker->busy = report->busy > 0;
     lose_devices(sched, worker, report->devices_lost);
     transfer_measure(worker, report);
 }
@@ -327,6 +328,9 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
     worker->load[0].bare = false;
     if (sched->device_workers > 0) {
         worker->load[1].bare = false;
+    }
+    if (sched->starving_count + report->starved.count > 0) {
+        take_starving(sched, worker, report);
     }
     take_gauges(sched, worker, report);
     take_times(sched, worker, report);

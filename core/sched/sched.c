@@ -73,6 +73,8 @@ static void worker_destroy(struct worker *worker)
         outbox_destroy(worker->out);
     }
     tessi_free(worker->given);
+    tessi_spans_fini(&worker->shed);
+    tessi_free(worker->spill_error);
 }
 
 void tessi_sched_destroy(struct tessi_sched *sched)
@@ -294,6 +296,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     }
     make_hungry(sched, worker);
     adopt_orphans(sched);
+    sched->relief_due = true;
 }
 
 static void client_join(struct tessi_sched *sched, uint32_t peer)
@@ -641,12 +644,14 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     take_event(sched, event);
     if (sched->now_ns >= sched->next_check_ns) {
         check_silence(sched);
+        relieve_again(sched);
     }
     check_starving(sched);
     check_demands(sched);
     settle(sched);
     sweep_layers(sched);
     continue_leaves(sched);
+    relieve(sched);
     feed_workers(sched);
     balance(sched);
     feed_workers(sched);

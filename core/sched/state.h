@@ -225,6 +225,8 @@ struct session {
     uint64_t wanted_bytes;
     uint32_t dropped[CLIENT_DROPS]; /* layers of its data that have gone, and that it has not been told of */
     uint32_t dropped_count;
+    uint64_t solid_bytes; /* of wanted layers whose blocks cannot be generated or read again */
+    double solid_weight;  /* of these, bytes times those of the largest block, summed */
     int64_t starving_since_ns; /* has work and no worker is there; −1: not so */
     struct tessi_sched_session_stats stats;
 };
@@ -316,8 +318,17 @@ struct worker {
     uint64_t demanding_backlog;  /* tasks of `backlog` that demand a resource */
     int64_t leave_limit_ns;
     uint64_t handing;        /* blocks of its own that others have been told to take over */
+    uint64_t handing_bytes;
     uint64_t promised_bytes; /* blocks of others that it has been told to take over */
     uint64_t refused_bytes;  /* it had no room for a block of so many; larger ones are not offered; 0: none refused */
+    uint64_t refused_first_bytes; /* likewise for the first of the tasks that starve, for which it would do more */
+    uint64_t refused_used;   /* the least that it had in use when it refused one lately; 0: it has not */
+    bool starving;           /* its oldest task waits for room, and nothing there will make any: see relief.c */
+    bool busy;               /* when it last reported, something was under way there that might make room */
+    uint64_t short_bytes, short_order; /* what that task lacks, and the task */
+    struct tessi_task short_task;
+    struct tessi_spans shed; /* its blocks without which it would have that, owned */
+    char *spill_error;       /* why it writes no spill files, owned; NULL: it can, or need not */
     struct tessi_sched_leave_counts leave;
     uint32_t waits_count;
     uint64_t stole, missed;  /* tasks that were asked for with those of `stealing`, and have been answered for */
@@ -327,9 +338,10 @@ struct worker {
     uint64_t resources_used[TESSI_RESOURCES_MAX]; /* demanded by what is assigned */
 };
 
-struct hand_over { /* a HELD block whose owner leaves, and who has been told to take it over */
+struct hand_over { /* a HELD block whose owner leaves or is full, and who has been told to take it over */
     struct sched_layer *layer; /* NULL: a free record */
     uint64_t index, bytes;
+    uint64_t order; /* of the task that waits for its room; UINT64_MAX: its owner leaves */
     uint32_t to;    /* worker index */
     uint32_t epoch; /* under which it will own the block: above any that the block has had */
 };
@@ -413,6 +425,10 @@ struct tessi_sched {
     size_t hand_overs_free_count, hand_overs_free_capacity;
     uint32_t next_receiver; /* where the search for somebody with room goes on */
     size_t leaving_count;   /* workers that are leaving and have not left */
+    size_t starving_count;
+    uint64_t starving_order; /* the lowest short_order of those that starve */
+    bool relief_due;         /* somebody may have room for their blocks by now */
+    int64_t moved_ns;        /* while somebody starves: when something last went on anywhere */
     struct tessi_map history_by_kind;
     struct history_entry *history;
     size_t history_count, history_capacity;
@@ -542,8 +558,19 @@ static inline struct layer_on_worker *on_worker(struct sched_layer *layer, uint3
 void submit(struct tessi_sched *sched, const struct tessi_sched_event *event);
 void release_handles(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
 void cancel_layers(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+/* Its blocks are not wanted any more, since this has happened. */
+void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text);
+void watch(struct tessi_sched *sched, struct sched_layer *layer); /* its client is told what becomes of it */
 void sweep_layers(struct tessi_sched *sched);
 void session_close(struct tessi_sched *sched, struct session *session);
+
+uint64_t largest_task(const struct tessi_layer *layer); /* index of one whose block is as large as any */
+
+/* fit.c: results and the tasks that make them in whole blocks */
+void fit_add(struct session *session, const struct tessi_layer *layer);    /* it is wanted from now on */
+void fit_remove(struct session *session, const struct tessi_layer *layer); /* it is not any more, nor are its bytes */
+enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
+                               const struct tessi_sched_event *event, struct tessi_error *error);
 
 /* order.c, place.c */
 void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
@@ -729,6 +756,14 @@ void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint
 bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                  const struct tessi_span *span, bool adopted);
 void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
+/* A HELD block, for the task of this order, which has no room where the block is; nothing if nobody may take it. */
+void hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order);
+
+/* relief.c: workers that are full */
+void take_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);
+void end_starving(struct tessi_sched *sched, struct worker *worker);
+void relieve(struct tessi_sched *sched);
+void relieve_again(struct tessi_sched *sched); /* now and then: who had no room may have some, or nobody ever will */
 /* Of a task on a processor, or (kind 1) at a device. */
 double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind);
 /* How far the run times of the layer's tasks lie apart, those in the middle, as a part of their median; 1: not

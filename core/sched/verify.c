@@ -162,7 +162,8 @@ static void verify_hand_overs(const struct tessi_sched *sched)
         }
         const struct task_record *task = record_peek(one->layer, one->index);
         TESS_ASSERT(task != NULL && task->state == TASK_HELD && task->epoch < one->epoch);
-        TESS_ASSERT(sched->workers[task->owner]->leaving && stays(sched->workers[one->to]));
+        TESS_ASSERT((one->order != UINT64_MAX || sched->workers[task->owner]->leaving) && stays(sched->workers[one->to]));
+        TESS_ASSERT(task->owner != one->to);
         handed++;
         handed_bytes += one->bytes;
     }

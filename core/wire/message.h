@@ -181,7 +181,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_steal(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_free(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_adopt(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
-#define TESSI_FIELDS_take_over(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
+#define TESSI_FIELDS_take_over(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER | TESSI_SPAN_ORDER)
 #define TESSI_FIELDS_location(F, M) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_push(F, M) F(M, u32, worker, 0) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_accepted(F, M) F(M, u32, request, 0)

@@ -151,7 +151,7 @@ bool tessi_spans_unpack(struct tessi_scan *scan, struct tessi_spans *spans, uint
 
 #define ONE_LIST(name, columns) +1
 #define ONE_GAUGE(name) +1
-#define REPORT_ELEMENTS (1 TESSI_REPORT_LISTS(ONE_LIST) TESSI_REPORT_GAUGES(ONE_GAUGE)) /* 1: the failures */
+#define REPORT_ELEMENTS (2 TESSI_REPORT_LISTS(ONE_LIST) TESSI_REPORT_GAUGES(ONE_GAUGE)) /* 2: failures, spill error */
 
 void tessi_report_pack(struct tessi_buffer *buffer, const struct tessi_report *report)
 {
@@ -173,6 +173,7 @@ void tessi_report_pack(struct tessi_buffer *buffer, const struct tessi_report *r
 #define TESSI_ROW(name) tessi_pack_u64(buffer, report->name);
     TESSI_REPORT_GAUGES(TESSI_ROW)
 #undef TESSI_ROW
+    tessi_pack_text(buffer, report->spill_error != NULL ? report->spill_error : "", TESSI_WIRE_TEXT_MAX);
 }
 
 static bool unpack_failure(struct tessi_scan *scan, struct tessi_failure *failure)
@@ -237,5 +238,11 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report)
     }
     TESSI_REPORT_GAUGES(TESSI_ROW)
 #undef TESSI_ROW
-    return true;
+    char *text = tessi_scan_text_copy(scan, TESSI_WIRE_TEXT_MAX);
+    report->spill_error = text;
+    if (text != NULL && text[0] == 0) {
+        report->spill_error = NULL;
+        tessi_free(text);
+    }
+    return text != NULL;
 }

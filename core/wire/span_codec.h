@@ -26,7 +26,9 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
     ROW(missing, TESSI_SPAN_EPOCH)                                                                                     \
     ROW(stolen, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)                                                                  \
     ROW(kept, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)                                                                    \
-    ROW(refused, TESSI_SPAN_EPOCH)
+    ROW(refused, TESSI_SPAN_EPOCH)                                                                                     \
+    ROW(starved, TESSI_SPAN_EPOCH | TESSI_SPAN_ORDER)                                                                  \
+    ROW(shed, TESSI_SPAN_EPOCH)
 
 #define TESSI_REPORT_GAUGES(ROW)                                                                                       \
     ROW(memory_used_bytes)                                                                                             \
@@ -38,6 +40,8 @@ bool tessi_report_unpack(struct tessi_scan *scan, struct tessi_report *report);
     ROW(dropped_messages)                                                                                              \
     ROW(pulled_bytes)                                                                                                  \
     ROW(pulling_ns)                                                                                                    \
-    ROW(devices_lost)
+    ROW(devices_lost)                                                                                                  \
+    ROW(short_bytes)                                                                                                   \
+    ROW(busy)
 
 #endif

@@ -18,6 +18,7 @@ struct read {
 
 struct view { /* of one layer */
     bool exists, wanted, announced, failed, cancelled, released;
+    bool doubtful; /* a submission that asked for it was refused: whether an earlier one did is not known */
     struct read *reads; /* by block, owned */
 };
 
@@ -48,6 +49,30 @@ struct sim_graph *sim_graph_of(const struct sim_world *world, uint32_t session)
 const struct sim_submission *sim_client_submission(const struct sim_world *world, uint32_t session, uint32_t number)
 {
     return &sim_node(world, session)->client->script.submissions[number];
+}
+
+bool sim_client_knows_failed(const struct sim_world *world, uint32_t session, uint32_t layer)
+{
+    return sim_node(world, session)->client->views[layer - 1].failed;
+}
+
+uint64_t sim_wanted_bytes(const struct sim_world *world)
+{
+    uint64_t bytes = 0;
+    for (uint32_t id = 1; id <= world->node_count; id++) {
+        const struct sim_client *client = sim_node(world, id)->client;
+        for (size_t l = 1; client != NULL && l <= client->graph.count; l++) {
+            bool wanted = false;
+            for (size_t s = 0; s < client->script.submission_count; s++) {
+                const struct sim_submission *submission = &client->script.submissions[s];
+                for (size_t w = 0; w < submission->wanted_count; w++) {
+                    wanted = wanted || submission->wanted[w] == l;
+                }
+            }
+            bytes += wanted ? tessi_layer_bytes(client->graph.layers[l - 1].layer) : 0;
+        }
+    }
+    return bytes;
 }
 
 bool sim_client_finished(const struct sim_node *node)
@@ -230,7 +255,7 @@ static void on_location(struct sim_world *world, struct sim_node *node, const st
             ask(world, node, (struct tessi_task){node->id, span->layer, i}, span->worker, span->epoch);
             continue;
         }
-        if (view->announced && !view->failed && !sim_loss_possible(world, &node->client->graph)) {
+        if (view->announced && !view->failed && !view->doubtful && !sim_loss_possible(world, &node->client->graph)) {
             sim_fail(world, "client %u: block %u:%llu of a finished layer has gone", node->id, span->layer,
                      (unsigned long long)i);
         }
@@ -409,7 +434,8 @@ static void on_refused(struct sim_world *world, struct sim_node *node, const str
 {
     struct sim_client *client = node->client;
     const struct sim_submission *submission = &client->script.submissions[action->request];
-    bool expected = action->status == TESSI_TOO_BIG ? world->ever_inadequate : false;
+    bool expected = action->status == TESSI_TOO_BIG ? world->ever_inadequate || world->options.full : false;
+    world->refused += action->status == TESSI_TOO_BIG;
     if (!expected && inputs_exist(client, submission)) {
         sim_fail(world, "client %u: submission %u is refused for no reason: %s", node->id, action->request,
                  action->text);
@@ -421,6 +447,7 @@ static void on_refused(struct sim_world *world, struct sim_node *node, const str
     for (size_t w = 0; w < submission->wanted_count; w++) {
         /* What it had asked for before stays as it was; nothing more will be said about it. */
         client->views[submission->wanted[w] - 1].announced = true;
+        client->views[submission->wanted[w] - 1].doubtful = true;
     }
 }
 
@@ -443,6 +470,7 @@ static void on_failed(struct sim_world *world, struct sim_node *node, const stru
     if (!asked_for && !view->released) {
         sim_check_failure(world, &node->client->graph, action->layer_id, action->status, action->text);
     }
+    world->gave_up += action->status == TESSI_TOO_BIG;
     view->announced = view->failed = true;
     end_reads(node, action->layer_id);
 }

@@ -105,11 +105,11 @@ void sim_worker_spill(struct sim_world *world, struct sim_node *node, const stru
     bool regenerable = regenerable_here(action);
     (void)(regenerable ? sim_good_value : sim_host_value)(world, node, place, "spilled");
     bool fails = !regenerable && random_chance(&world->random, world->options.spill_fail_percent) &&
-                 !world->faults_over;
+                 (!world->faults_over || world->options.full);
     place->busy = true;
     place->to_file = !regenerable;
     place->damaged = !regenerable && random_chance(&world->random, world->options.damage_percent);
-    int64_t io_ns = regenerable ? 1 : fails ? 100 * SIM_MS : file_ns(place);
+    int64_t io_ns = regenerable ? 1 : file_ns(place);
     sim_schedule(world, world->now_ns + io_ns,
                  (struct sim_event){.kind = SIM_SPILLED, .node = node->id, .a = action->block, .failed = fails});
 }
@@ -212,17 +212,25 @@ void sim_memory_spilled(struct sim_world *world, struct sim_node *node, const st
                      (unsigned long long)worker->file_bytes, (unsigned long long)worker->config.spill_bytes);
         }
     }
-    struct tessi_flow_event spilled = {
-        .kind = TESSI_FLOW_SPILLED, .block = event->a, .status = event->failed ? TESSI_IO : TESSI_OK};
+    struct tessi_flow_event spilled = {.kind = TESSI_FLOW_SPILLED,
+                                       .block = event->a,
+                                       .status = event->failed ? TESSI_IO : TESSI_OK,
+                                       .text = event->failed ? "the disk is full" : NULL};
+    if (event->failed && !worker->spill_rests) {
+        worker->spill_rests = true;
+        sim_schedule(world, world->now_ns + 100 * SIM_MS, (struct sim_event){.kind = SIM_SPILL_AGAIN, .node = node->id});
+    }
     sim_worker_step(world, node, &spilled, NULL);
+}
+
+void sim_memory_spill_again(struct sim_world *world, struct sim_node *node)
+{
+    node->worker->spill_rests = false;
+    sim_worker_step(world, node, &(struct tessi_flow_event){.kind = TESSI_FLOW_SPILL_AGAIN}, NULL);
 }
 
 void sim_memory_loaded(struct sim_world *world, struct sim_node *node, const struct sim_event *event)
 {
-    if (event->failed) {
-        sim_worker_begin_anew(world, node);
-        return;
-    }
     struct place *place = sim_place(world, node, event->a);
     bool bad = place->damaged;
     place->busy = false;

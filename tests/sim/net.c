@@ -133,6 +133,9 @@ static struct sim_message *message_copy(const struct sim_message *from)
     copy_spans(&copy->report.stolen, &report->stolen);
     copy_spans(&copy->report.kept, &report->kept);
     copy_spans(&copy->report.refused, &report->refused);
+    copy_spans(&copy->report.starved, &report->starved);
+    copy_spans(&copy->report.shed, &report->shed);
+    copy->report.spill_error = report->spill_error != NULL ? tessi_strdup(report->spill_error) : NULL;
     copy->report.failures = (struct tessi_failure *)(uintptr_t)copied(report->failures, report->failure_count,
                                                                       sizeof *report->failures);
     copy->report.failure_capacity = report->failure_count;

@@ -59,14 +59,32 @@ static void on_send_pull(struct sim_world *world, struct sim_node *node, const s
     }
 }
 
-/* A worker that finds a file damaged when a peer wants it cannot keep its word: it ends. */
+/* A file that is found damaged when a peer wants it: the peer asks the scheduler again, which hears that the block is
+ * lost. */
+void sim_peers_unreadable(struct sim_world *world, struct sim_node *node, uint32_t number)
+{
+    const struct unreadable *send = &node->worker->unreadable[number];
+    struct tessi_flow_action ask = {.kind = TESSI_FLOW_SEND_ASK, .peer = send->peer, .task = send->task};
+    struct tessi_flow_event damaged = {.kind = TESSI_FLOW_DAMAGED, .task = send->task};
+    if (!sim_view(node, send->peer)->lost) {
+        send_to_peer(world, node, SIM_ASK, &ask, NULL);
+    }
+    sim_worker_step(world, node, &damaged, NULL);
+}
+
 static void on_send_block(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action,
                           enum sim_message_kind kind, struct sim_region *kept)
 {
     const struct place *place = kept == NULL ? sim_place(world, node, action->block) : NULL;
     if (kept != NULL ? kept->damaged : place->memory == NULL && place->damaged) {
-        sim_schedule(world, world->now_ns + 1,
-                     (struct sim_event){.kind = SIM_LOADED, .node = node->id, .a = action->block, .failed = true});
+        struct sim_worker *worker = node->worker;
+        tessi_grow(&worker->unreadable, &worker->unreadable_capacity, worker->unreadable_count + 1,
+                   sizeof *worker->unreadable);
+        worker->unreadable[worker->unreadable_count++] = (struct unreadable){action->peer, action->task};
+        sim_schedule(world, world->now_ns + random_between(&world->random, 1, 10 * SIM_MS),
+                     (struct sim_event){.kind = SIM_UNREADABLE,
+                                        .node = node->id,
+                                        .a = (uint32_t)worker->unreadable_count - 1});
         return;
     }
     send_to_peer(world, node, kind, action, kept);

@@ -9,6 +9,7 @@ const char *const sim_profile_names[SIM_ANY] = {
     [SIM_CALM] = "calm",   [SIM_DEATHS] = "deaths",     [SIM_PAUSES] = "pauses",   [SIM_MEMORY] = "memory",
     [SIM_DISKS] = "disks", [SIM_FAILURES] = "failures", [SIM_CLIENTS] = "clients", [SIM_CHAOS] = "chaos",
     [SIM_LEAVES] = "leaves", [SIM_TIGHT] = "tight", [SIM_DEVICES] = "devices",
+    [SIM_FULL] = "full",
 };
 
 /* --- options --- */
@@ -175,6 +176,12 @@ void sim_options_choose(struct sim_world *world)
         options->small_memory = true;
         options->hosts = random_chance(&world->random, 50) ? 1 : options->hosts;
         options->graph.scale = random_chance(&world->random, 50) ? 100 : options->graph.scale;
+        break;
+    case SIM_FULL:
+        options->full = true;
+        options->hosts = random_chance(&world->random, 50) ? 1 : options->hosts;
+        options->graph.scale = random_chance(&world->random, 50) ? 100 : options->graph.scale;
+        options->spill_fail_percent = random_chance(&world->random, 20) ? 100 : 0;
         break;
     case SIM_DEVICES: {
         void (*const adders[])(struct sim_world *) = {add_deaths, add_pauses,   add_memory,

@@ -43,6 +43,11 @@ struct transfer { /* a PULL that has not been answered */
     bool unsent; /* the client it goes to has not connected yet */
 };
 
+struct unreadable { /* a send whose file is damaged */
+    uint32_t peer;
+    struct tessi_task task;
+};
+
 struct sim_worker {
     struct tessi_flow *flow;
     struct tessi_gpus *devices; /* NULL: none */
@@ -55,6 +60,10 @@ struct sim_worker {
     size_t transfer_count, transfer_capacity;
     uint64_t used_bytes, file_bytes;
     bool flushing, beating;
+    bool spill_rests; /* SPILL_AGAIN is on its way */
+    bool told_busy;   /* in the last report */
+    struct unreadable *unreadable; /* sends that fail, owned */
+    size_t unreadable_count, unreadable_capacity;
     /* of the event under way */
     const struct sim_message *message;
     struct tessi_spans locates;
@@ -80,6 +89,7 @@ void sim_memory_unalloc(struct sim_world *world, struct sim_node *node, const st
 void sim_memory_load(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action);
 void sim_memory_loaded(struct sim_world *world, struct sim_node *node, const struct sim_event *event);
 void sim_worker_spill(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action);
+void sim_memory_spill_again(struct sim_world *world, struct sim_node *node);
 void sim_memory_spilled(struct sim_world *world, struct sim_node *node, const struct sim_event *event);
 void sim_check_value(struct sim_world *world, const struct sim_node *node, struct tessi_task task, uint64_t value,
                      const char *use);
@@ -103,6 +113,7 @@ void sim_slots_step_told(struct sim_world *world, struct sim_node *node, uint32_
 /* `kept`: what a send that had to wait reads; NULL: what its block holds now. */
 void sim_worker_send(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action,
                      struct sim_region *kept);
+void sim_peers_unreadable(struct sim_world *world, struct sim_node *node, uint32_t number);
 void sim_peers_hello(struct sim_world *world, struct sim_node *node, uint32_t from);
 void sim_peers_message(struct sim_world *world, struct sim_node *node, const struct sim_message *message);
 void sim_peers_forget(struct sim_worker *worker, uint32_t peer); /* what was pulled from it */

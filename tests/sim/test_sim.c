@@ -144,6 +144,12 @@ static void run_tight(void **state)
     run_own(SIM_TIGHT);
 }
 
+static void run_full(void **state)
+{
+    (void)state;
+    run_own(SIM_FULL);
+}
+
 static void run_devices(void **state)
 {
     (void)state;
@@ -164,7 +170,7 @@ static void run_twice(void **state)
 static int run_ordinary(void)
 {
     static uint64_t numbers[SIM_PROFILES];
-    struct CMUnitTest tests[SIM_PROFILES + 3];
+    struct CMUnitTest tests[SIM_PROFILES + 4];
     for (uint64_t p = 0; p < SIM_PROFILES; p++) {
         numbers[p] = p;
         tests[p] = (struct CMUnitTest){.name = sim_profile_names[p], .test_func = run_profile,
@@ -172,7 +178,8 @@ static int run_ordinary(void)
     }
     tests[SIM_PROFILES] = (struct CMUnitTest)cmocka_unit_test(run_tight);
     tests[SIM_PROFILES + 1] = (struct CMUnitTest)cmocka_unit_test(run_devices);
-    tests[SIM_PROFILES + 2] = (struct CMUnitTest)cmocka_unit_test(run_twice);
+    tests[SIM_PROFILES + 2] = (struct CMUnitTest)cmocka_unit_test(run_full);
+    tests[SIM_PROFILES + 3] = (struct CMUnitTest)cmocka_unit_test(run_twice);
     return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
 }
 

@@ -82,15 +82,16 @@ static void note_completion(struct sim_world *world, struct sim_node *node, cons
     }
 }
 
-static void flush(struct sim_world *world, struct sim_node *node)
+static void flush(struct sim_world *world, struct sim_node *node, bool anyway)
 {
     struct sim_worker *worker = node->worker;
-    if (!tessi_flow_has_report(worker->flow)) {
+    if (!tessi_flow_has_report(worker->flow) && !anyway) {
         return;
     }
     struct sim_message *message = sim_message(SIM_REPORT, node->id, SIM_SCHEDULER);
     tessi_flow_report(worker->flow, &message->report);
     message->report.devices_lost = sim_devices_lost_count(worker);
+    worker->told_busy = message->report.busy > 0;
     for (size_t s = 0; s < message->report.done.count; s++) {
         note_completion(world, node, &message->report.done.items[s]);
     }
@@ -122,7 +123,7 @@ void sim_worker_step(struct sim_world *world, struct sim_node *node, struct tess
     }
     worker->message = NULL;
     if (worker->locates.count > 0) {
-        flush(world, node); /* so that the answer takes account of it */
+        flush(world, node, false); /* so that the answer takes account of it */
         struct sim_message *locate = sim_message(SIM_LOCATE, node->id, SIM_SCHEDULER);
         locate->spans = worker->locates;
         worker->locates = (struct tessi_spans){0};
@@ -146,7 +147,12 @@ void sim_worker_begin_anew(struct sim_world *world, struct sim_node *node)
 
 static void on_beat(struct sim_world *world, struct sim_node *node)
 {
-    sim_send(world, sim_message(SIM_HEARTBEAT, node->id, SIM_SCHEDULER));
+    const struct sim_worker *worker = node->worker;
+    if (worker->flow != NULL && tessi_flow_busy(worker->flow) != worker->told_busy) {
+        flush(world, node, true);
+    } else {
+        sim_send(world, sim_message(SIM_HEARTBEAT, node->id, SIM_SCHEDULER));
+    }
     sim_schedule(world, world->now_ns + BEAT_NS,
                  (struct sim_event){.kind = SIM_BEAT, .node = node->id, .periodic = true});
 }
@@ -309,9 +315,11 @@ void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim
     case SIM_STEP_TOLD: sim_slots_step_told(world, node, event->a); break;
     case SIM_SPILLED: sim_memory_spilled(world, node, event); break;
     case SIM_LOADED: sim_memory_loaded(world, node, event); break;
+    case SIM_UNREADABLE: sim_peers_unreadable(world, node, event->a); break;
+    case SIM_SPILL_AGAIN: sim_memory_spill_again(world, node); break;
     case SIM_FLUSH:
         node->worker->flushing = false;
-        flush(world, node);
+        flush(world, node, false);
         break;
     case SIM_BEAT: on_beat(world, node); break;
     case SIM_DEVICE_HOME: sim_devices_home(world, node, event->a); break;
@@ -376,6 +384,7 @@ void sim_worker_destroy(struct sim_world *world, struct sim_node *node)
     tessi_free(worker->slots);
     tessi_free(worker->places);
     tessi_free(worker->transfers);
+    tessi_free(worker->unreadable);
     tessi_free(worker);
     node->worker = NULL;
 }

@@ -133,6 +133,8 @@ static void trace_report(const struct sim_world *world, const struct tessi_repor
     trace_spans(world, "stolen", report->stolen.items, report->stolen.count);
     trace_spans(world, "kept", report->kept.items, report->kept.count);
     trace_spans(world, "refused", report->refused.items, report->refused.count);
+    trace_spans(world, "starved", report->starved.items, report->starved.count);
+    trace_spans(world, "shed", report->shed.items, report->shed.count);
 }
 
 static void scheduler_step(struct sim_world *world, struct tessi_sched_event *event)
@@ -144,6 +146,10 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
     for (size_t a = 0; a < actions.count; a++) {
         const struct tessi_sched_action *action = &actions.items[a];
         trace_action(world, action);
+        if (action->kind == TESSI_SCHED_FAILED && action->status == TESSI_TOO_BIG && world->options.full &&
+            !sim_client_knows_failed(world, action->peer, action->layer_id)) {
+            sim_check_give_up(world);
+        }
         if (action->kind == TESSI_SCHED_PEER_LOST) {
             struct sim_node *lost = sim_node(world, action->worker);
             world->disturbed = true;
@@ -362,7 +368,7 @@ static void end_faults(struct sim_world *world)
     world->faults_over = true;
     world->options.duplicate_percent = 0;
     world->options.damage_percent = 0;
-    for (uint32_t w = 1 + random_below(&world->random, 2); w > 0; w--) {
+    for (uint32_t w = 1 + random_below(&world->random, 2); w > 0 && !world->options.full; w--) {
         sim_worker_start(world, true);
     }
 }
@@ -450,6 +456,8 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
     case SIM_STEP_TOLD:
     case SIM_SPILLED:
     case SIM_LOADED:
+    case SIM_UNREADABLE:
+    case SIM_SPILL_AGAIN:
     case SIM_FLUSH:
     case SIM_BEAT:
     case SIM_RESUME:
@@ -485,7 +493,16 @@ static void set_budgets(struct sim_world *world)
     if (options->leave_in_peace) { /* a worker accepts no block that would leave less than a quarter of its memory */
         world->memory_bytes = 2 * bytes + 4 * world->footprint_bytes;
     }
-    if (options->small_memory || options->too_small) {
+    if (options->full) { /* so few workers that each has room for the largest task, if that leaves any */
+        uint64_t percent = (uint64_t)random_between(&world->random, 50, 100);
+        uint64_t room = sim_wanted_bytes(world) * 100 / percent, most = room / world->footprint_bytes;
+        most = most > 1 ? most : 1;
+        world->options.workers = most < options->workers ? (uint32_t)most : options->workers;
+        uint64_t share = room / options->workers;
+        world->spill_bytes = random_chance(&world->random, 50) ? 0 : share * random_below(&world->random, 90) / 100;
+        share -= world->spill_bytes;
+        world->memory_bytes = share > world->footprint_bytes ? share : world->footprint_bytes;
+    } else if (options->small_memory || options->too_small) {
         uint64_t percent = (uint64_t)random_between(&world->random, 100, random_chance(&world->random, 70) ? 130 : 300);
         percent = options->profile == SIM_TIGHT ? (uint64_t)random_between(&world->random, 100, 120) : percent;
         percent = options->too_small ? (uint64_t)random_between(&world->random, 40, 99) : percent;

@@ -29,7 +29,7 @@
 
 enum sim_profile {
     SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS,
-    SIM_LEAVES, SIM_TIGHT, SIM_DEVICES,
+    SIM_LEAVES, SIM_TIGHT, SIM_DEVICES, SIM_FULL,
     SIM_ANY /* what the seed says */
 };
 #define SIM_PROFILES 8 /* seeds take the first ones in turns; every other calm world is one of leaves */
@@ -47,6 +47,7 @@ struct sim_options {
     int64_t report_delay_ns;
     bool small_memory;          /* memory near the largest footprint, files for the rest; else memory for all */
     bool no_spill;
+    bool full;                  /* what is wanted fills half of all room or more, and nobody joins */
     bool too_small;             /* no worker can run the largest task: it is refused */
     uint32_t tiny_percent;      /* workers that cannot run the largest tasks */
     uint32_t slow_percent;
@@ -115,7 +116,9 @@ enum sim_event_kind {
     SIM_STEP_END,  /* a: slot, b: its round */
     SIM_STEP_TOLD, /* a: slot; the planner hears of the steps that have ended there */
     SIM_SPILLED,   /* a: block */
-    SIM_LOADED,    /* a: block; failed: a file that a peer wants turned out to be damaged */
+    SIM_LOADED,    /* a: block */
+    SIM_UNREADABLE, /* a: number of the send: the file that a peer wants has turned out to be damaged */
+    SIM_SPILL_AGAIN, /* the pause after a spill that failed is over */
     SIM_FLUSH,     /* a worker's report is due */
     SIM_BEAT,      /* heartbeat is due */
     SIM_TICK,
@@ -131,7 +134,7 @@ struct sim_event {
     enum sim_event_kind kind;
     uint32_t node;
     uint32_t a, b;
-    bool failed;   /* SPILLED, LOADED */
+    bool failed;   /* SPILLED */
     bool periodic; /* would go on for ever */
     struct sim_message *message; /* DELIVER: owned */
 };
@@ -243,6 +246,7 @@ struct sim_world {
     bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
     uint64_t reads_right, tasks_run, regions;
+    uint64_t refused, gave_up; /* for want of room */
 };
 
 /* world.c */
@@ -283,6 +287,8 @@ void sim_client_start(struct sim_world *world, struct sim_node *node);
 void sim_client_event(struct sim_world *world, struct sim_node *node, struct sim_event *event);
 void sim_client_destroy(struct sim_world *world, struct sim_node *node);
 bool sim_client_finished(const struct sim_node *node);
+bool sim_client_knows_failed(const struct sim_world *world, uint32_t session, uint32_t layer);
+uint64_t sim_wanted_bytes(const struct sim_world *world); /* of all that clients ask for, ever */
 const struct sim_submission *sim_client_submission(const struct sim_world *world, uint32_t session, uint32_t number);
 void sim_client_say(const struct sim_world *world, const struct sim_node *node); /* what it waits for, on stderr */
 
@@ -308,6 +314,7 @@ bool sim_scheduler_knows(const struct sim_world *world, uint32_t id);
 void sim_check_empty(struct sim_world *world);     /* at the end, when all has been released */
 void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, uint32_t layer,
                        enum tessi_status status, const char *text);
+void sim_check_give_up(const struct sim_world *world); /* work is given up for want of room: there is none */
 bool sim_loss_possible(const struct sim_world *world, const struct sim_graph *graph); /* a block may fail after DONE */
 void sim_count_deaths(struct sim_world *world, struct sim_node *node);
 

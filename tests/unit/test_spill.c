@@ -277,6 +277,33 @@ static void failed_write_leaves_nothing(void **state)
     tessi_spill_destroy(spill);
 }
 
+/* Something that cleans up removes our directory, and the one that the user named. What was there is lost, and said to
+ * be; the next file is written all the same. */
+static void removed_directory_is_made_again(void **state)
+{
+    (void)state;
+    struct tessi_spill *spill = make();
+    uint8_t *data = pattern(PIECE, 1), *back = tessi_alloc(PIECE);
+    char path[256];
+    assert_int_equal(write_block(spill, 1, data, PIECE), TESSI_OK);
+    const char *const names[] = {"1.block", "lock"};
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", tessi_spill_path(spill), names[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(tessi_spill_path(spill)), 0);
+    assert_int_equal(rmdir(directory), 0);
+    assert_int_equal(read_block(spill, 1, PIECE, 0, back, PIECE), TESSI_NOT_FOUND);
+    assert_int_equal(write_block(spill, 2, data, PIECE), TESSI_OK);
+    assert_int_equal(read_block(spill, 2, PIECE, 0, back, PIECE), TESSI_OK);
+    assert_memory_equal(back, data, PIECE);
+    assert_int_equal(read_block(spill, 1, PIECE, 0, back, PIECE), TESSI_NOT_FOUND);
+    tessi_free(data);
+    tessi_free(back);
+    tessi_spill_destroy(spill);
+    assert_int_equal(entries(directory), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +313,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(dead_directories_are_swept, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(strangers_are_left_alone, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(failed_write_leaves_nothing, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(removed_directory_is_made_again, make_directory, remove_directory),
         cmocka_unit_test(unusable_directory_is_a_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,18 +252,25 @@ static enum flow_class fetch_class(const struct tessi_flow *flow, const struct f
             return class;
         }
     }
-    if (block->heir) {
-        *at = (struct flow_position){UINT64_MAX, block->index & UINT32_MAX};
-        return FLOW_AHEAD;
-    }
     return FLOW_FUTURE;
+}
+
+/* An heir comes after its users here, or before them: in the order of the task elsewhere that waits for its room. */
+static enum flow_class heir_class(const struct flow_block *block, enum flow_class class, struct flow_position *at)
+{
+    struct flow_position own = {block->heir_order, block->index & UINT32_MAX};
+    if (!block->heir || !flow_block_bringable(block) || (class < FLOW_CLASSES && !flow_after(*at, own))) {
+        return class;
+    }
+    *at = own;
+    return FLOW_AHEAD;
 }
 
 void tessi_flow_block_file(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
     struct flow_position at = {0, 0};
-    enum flow_class class = fetch_class(flow, block, &at);
+    enum flow_class class = heir_class(block, fetch_class(flow, block, &at), &at);
     if (class == block->fetch && at.order == block->filed_at.order && at.second == block->filed_at.second) {
         return;
     }
@@ -309,7 +316,9 @@ void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
                  (block->state == FLOW_SPILLING || block->state == FLOW_ABANDONED || block->revoking);
     bool readable = block->state == FLOW_LOCAL || block->state == FLOW_SPILLING ||
                     (block->state == FLOW_MAPPED && !block->revoked) || flow_block_promised(flow, block);
+    bool owned_sticky = sticky && block->owned;
     adjust(&flow->sticky_bytes, block->bytes, &block->sticky, sticky);
+    adjust(&flow->owned_sticky_bytes, block->bytes, &block->owned_sticky, owned_sticky);
     adjust(&flow->going_bytes, block->bytes, &block->going, going);
     if (block->fetch != FLOW_FUTURE || flow_block_bringable(block)) {
         tessi_flow_block_file(flow, handle);

@@ -134,6 +134,9 @@ static void tell_ready(const struct tessi_flow *flow, const struct flow_task *ta
                         " of %" PRIu64 " are in use%s",
                         block->bytes, flow->used_bytes, flow->config.memory_bytes,
                         flow->blocked ? ", and the oldest task gets room first" : "");
+        if (flow->spill_error != NULL) {
+            tessi_lines_say(lines, "spill files cannot be written: %s", flow->spill_error);
+        }
         return;
     }
     tessi_lines_say(lines, "its inputs are here; it waits for a %s: %" PRIu32 " of %" PRIu32 " are busy",

@@ -68,7 +68,7 @@ void tessi_flow_ask(struct tessi_flow *flow, uint32_t handle, uint32_t peer_id, 
         tessi_flow_block_move(flow, handle, FLOW_UNASKED);
     } else if ((flow_tie(flow, tessi_flow_tie_find(flow, peer_id, handle))->flags & FLOW_TIE_ASKED) != 0) {
         tessi_flow_block_move(flow, handle, FLOW_ASKED); /* a second READ would make the answers ambiguous */
-    } else if (!flow_peer_answers_more(flow, peer)) {
+    } else if (!flow_peer_answers_more(flow, peer) && !(block->heir && block->heir_order != UINT64_MAX)) {
         ask_later(flow, handle, peer);
     } else {
         ask_peer(flow, handle, peer);
@@ -100,9 +100,10 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
         request.at = flow_task_position(flow_task(flow, block->task), 0);
         request.urgent = idle;
         request.in_line = true;
-    } else if (block->heir && !tessi_flow_block_next_use(block, &request.at)) {
-        request.at.second = 0; /* after every task, before what nobody here needs */
+    } else if (block->heir && (!tessi_flow_block_next_use(block, &request.at) || request.at.order > block->heir_order)) {
+        request.at = (struct flow_position){block->heir_order, 0}; /* leaving: after every task, before what is unneeded */
         request.urgent = true;
+        request.oldest = request.in_line = tessi_flow_heir_first(flow, block);
     } else {
         for (enum flow_class class = FLOW_STARTED; class < FLOW_CLASSES; class++) {
             if (block->root[class] != NULL) {

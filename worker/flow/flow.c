@@ -92,6 +92,8 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_free(flow->copies.items);
     tessi_free(flow->failed_spills.items);
     tessi_free(flow->answering.items);
+    tessi_free(flow->relief.items);
+    tessi_free(flow->spill_error);
     tessi_free(flow->where);
     tessi_free(flow->refs);
     tessi_report_fini(&flow->report);
@@ -291,6 +293,12 @@ static void handle_event(struct tessi_flow *flow, const struct tessi_flow_event 
     case TESSI_FLOW_SPILLED:
         tessi_flow_on_spilled(flow, event);
         break;
+    case TESSI_FLOW_SPILL_AGAIN:
+        tessi_flow_on_spill_again(flow);
+        break;
+    case TESSI_FLOW_DAMAGED:
+        tessi_flow_on_damaged(flow, event);
+        break;
     case TESSI_FLOW_LOST:
         tessi_flow_on_lost(flow, event);
         break;
@@ -338,6 +346,7 @@ void tessi_flow_report(struct tessi_flow *flow, struct tessi_report *report)
 {
     report_copies(flow);
     tessi_flow_report_started(flow);
+    tessi_flow_report_short(flow);
     *report = flow->report;
     report->memory_used_bytes = flow->used_bytes;
     report->memory_peak_bytes = flow->peak_bytes;
@@ -360,7 +369,7 @@ bool tessi_flow_has_report(const struct tessi_flow *flow)
             return true; /* steps that have not been told of */
         }
     }
-    return flow->copies.count > 0 || !tessi_report_empty(&flow->report);
+    return flow->copies.count > 0 || !tessi_report_empty(&flow->report) || tessi_flow_short_untold(flow);
 }
 
 bool tessi_flow_report_presses(const struct tessi_flow *flow)

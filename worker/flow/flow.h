@@ -36,12 +36,15 @@
  *
  * A block that is taken over from a worker that leaves is refused unless the largest task that was ever here, or
  * a quarter of the budget, still fits beside all that cannot be spilled. Accepted, it gets room after everything else.
+ * One that a full worker has to be rid of comes with the order of the task that waits there: it gets room before all
+ * younger tasks here, and is refused only when what is held here and the oldest task that is older leave none.
  *
  * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same
  * step, so that the scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler
  * says so, even if it has done so before on its own account; after it no bytes land in that peer's
- * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile; a SPILL
- * that failed after a pause (a tenth of a second), since the flow may try again at once.
+ * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile. After a SPILL
+ * that failed it says SPILL_AGAIN, after a pause; until then the flow writes no file. When what it was to send cannot be
+ * read from its file it answers the peer with ASK, and says DAMAGED.
  *
  * What the scheduler owes it. It answers LOCATE with this worker's own id only when the ASSIGN has been sent
  * before: the flow asks again until the assignment is there or the answer is another, which would otherwise
@@ -81,8 +84,9 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_FREE,        /* forget these tasks and blocks (owned or copies) */
     TESSI_FLOW_STEAL,       /* give these up for `worker` unless started */
     TESSI_FLOW_ADOPT,       /* become owner of these copies under the span's epoch */
-    TESSI_FLOW_TAKE_OVER,   /* fetch these from `worker`, which leaves, and own them under the span's epoch: reported
-                               as adopted, or as missing when there is no room for good or the worker has gone */
+    TESSI_FLOW_TAKE_OVER,   /* fetch these from `worker`, which leaves, or (order > 0) is full and holds up the task of
+                               that order, and own them under the span's epoch: reported as adopted, or as missing
+                               when there is no room or the worker has gone */
     TESSI_FLOW_LOCATION,    /* answer to LOCATE: owner and epoch; worker 0: it will not come (poisoned or cancelled) */
     TESSI_FLOW_PEER_UP,     /* peer is reachable; shares_memory: its memory can be mapped */
     TESSI_FLOW_PEER_LOST,   /* its reads and leases are gone; reads asked of it go to the scheduler */
@@ -99,6 +103,8 @@ enum tessi_flow_event_kind {
     TESSI_FLOW_REVOKE,      /* the owner wants its lease back */
     TESSI_FLOW_DATA,        /* the bytes pulled from `peer` are complete in the block's memory */
     TESSI_FLOW_SPILLED,     /* spill file written (status ≠ OK: could not be; LOST: its bytes are, which comes first) */
+    TESSI_FLOW_SPILL_AGAIN, /* the pause after a spill that failed is over */
+    TESSI_FLOW_DAMAGED,     /* a peer was to be sent a spilled block, and its file cannot be read: the block is lost */
     TESSI_FLOW_LOST,        /* a complete block that was made here is gone with the device that had it */
     TESSI_FLOW_NO_DEVICES,  /* device slots take nothing any more */
     TESSI_FLOW_LOADED,      /* block is back in memory (status ≠ OK: its file is damaged: the block is lost) */
@@ -125,13 +131,14 @@ struct tessi_flow_event {
     size_t span_count;
     const struct tessi_span *where;     /* ASSIGN */
     size_t where_count;
-    struct tessi_task task;             /* READ … DATA */
+    struct tessi_task task;             /* READ … DATA, DAMAGED */
     uint32_t epoch;                     /* READ, MOVED */
     uint32_t worker;                    /* MOVED: the new owner */
     bool lease;                         /* READ: the reader can map our memory */
     bool shares_memory;                 /* PEER_UP */
     uint32_t block;                     /* SPILLED, LOADED, LOST: handle */
     enum tessi_status status;           /* SPILLED, LOADED */
+    const char *text;                   /* SPILLED, of a failure; borrowed */
     const struct tessi_flow_outcome *outcomes; /* STEP_DONE; borrowed */
     size_t outcome_count;
 };
@@ -214,6 +221,8 @@ bool tessi_flow_has_report(const struct tessi_flow *flow);
  * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the
  * task. */
 bool tessi_flow_report_presses(const struct tessi_flow *flow);
+/* Something is under way that ends by itself and may make room. */
+bool tessi_flow_busy(const struct tessi_flow *flow);
 /* Reads of peers wait for what is made here. */
 bool tessi_flow_awaited(const struct tessi_flow *flow);
 

@@ -19,7 +19,8 @@
  *   fetch.c   asking peers and bringing blocks in
  *   serve.c   answering peers
  *   explain.c why a task waits, in words
- *   hand_over.c  taking over the blocks of a worker that leaves
+ *   hand_over.c  taking over the blocks of a worker that leaves, or is full
+ *   shortage.c   when this one is full
  *   verify.c  the invariants */
 #ifndef TESSI_FLOW_INTERNAL_H
 #define TESSI_FLOW_INTERNAL_H
@@ -135,6 +136,7 @@ struct flow_block {
     uint32_t leases;      /* peers that map it */
     uint32_t asks;        /* READs not answered */
     uint32_t parked;      /* reads of peers that wait for it */
+    uint64_t heir_order;  /* of the task elsewhere that waits for its room; UINT64_MAX: its owner leaves */
     uint32_t heir_epoch, heir_source; /* under which it will be owned, and who has it; see hand_over.c */
     uint32_t spill_failed; /* generation in which its spill failed; 0: it did not */
     enum flow_state state;
@@ -158,7 +160,7 @@ struct flow_block {
     bool asks_later; /* UNASKED: its source has enough to answer, and it is in that peer's queue */
     bool away;     /* for estimates: a device has its newest bytes and the host has not, */
     bool resident; /* and a device probably has them */
-    bool readable, sticky, going; /* derived; see tessi_flow_block_update */
+    bool readable, sticky, owned_sticky, going; /* derived; see tessi_flow_block_update */
 };
 
 #define FLOW_LINKS_FEW 3
@@ -302,11 +304,18 @@ struct tessi_flow {
     int64_t in_free_ns;        /* and what is on its way to devices */
     double scale[FLOW_KINDS];  /* what tasks take, over their layers' guess_ns; 0: not known */
     uint64_t clock;            /* counts uses, for the order of cached copies */
-    uint64_t used_bytes, peak_bytes, sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
+    uint64_t used_bytes, peak_bytes, sticky_bytes, owned_sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */
     uint64_t largest_footprint, heir_bytes;
+    uint64_t spilling_bytes;  /* on their way to files */
+    struct flow_handles relief; /* heirs that a task elsewhere waits for; those that came or went stay for a while */
+    uint64_t short_bytes, short_order; /* what the oldest task lacks when nothing here will make room; 0: nothing */
+    uint64_t told_short_bytes, told_short_order;
+    char *spill_error;         /* owned; NULL: the last spill did not fail */
     bool blocked;              /* the oldest task waits for room: nobody else gets any */
+    bool blocked_by_heir;      /* what waits is an heir whose room is owed to an older task elsewhere */
     bool spill_broken;         /* the last spill failed */
+    bool spill_rests;          /* and none is tried before the shell says so, or a file has gone */
     bool no_devices;           /* device slots take nothing any more */
     uint64_t leases, parked, spilled_blocks, stale_events, restarted_tasks, evicted_copies;
     uint64_t fetched_bytes, served_bytes, mapped_bytes;
@@ -492,12 +501,16 @@ bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request
 bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint32_t block);
 /* What of so many sticky bytes the spill budget surely cannot take. */
 uint64_t tessi_flow_unspillable_bytes(const struct tessi_flow *flow, uint64_t sticky_bytes);
+/* Owned blocks that leave memory only through a spill file: also those on their way to a disk that took nothing lately. */
+uint64_t tessi_flow_kept_bytes(const struct tessi_flow *flow);
 /* What may be taken back from where, and the key in that heap: the smallest goes first. */
 enum flow_reclaim tessi_flow_classify(const struct tessi_flow *flow, const struct flow_block *block,
                                       struct flow_position *key);
 void tessi_flow_revoke(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_load(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_event *event);
+void tessi_flow_on_spill_again(struct tessi_flow *flow);
+void tessi_flow_on_damaged(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event *event);
 void tessi_flow_on_lost(struct tessi_flow *flow, const struct tessi_flow_event *event);
 
@@ -521,6 +534,16 @@ void tessi_flow_heir_arrived(struct tessi_flow *flow, uint32_t block); /* its by
 void tessi_flow_heir_freed(struct tessi_flow *flow, uint32_t block);   /* what held its old bytes has let them go */
 void tessi_flow_heir_refuse(struct tessi_flow *flow, uint32_t block);  /* it will not come: reported as missing */
 void tessi_flow_heir_forget(struct tessi_flow *flow, uint32_t block);  /* nobody waits for a report */
+
+bool tessi_flow_heir_first(const struct tessi_flow *flow, const struct flow_block *block); /* before all tasks here */
+/* An heir for which there is no room, though it was accepted, and though nothing here will make any: others may have it.
+ * False: there was none. */
+bool tessi_flow_heirs_refuse_hopeless(struct tessi_flow *flow);
+
+/* shortage.c */
+void tessi_flow_notice_short(struct tessi_flow *flow);
+bool tessi_flow_short_untold(const struct tessi_flow *flow); /* other than in the last report */
+void tessi_flow_report_short(struct tessi_flow *flow);
 
 /* serve.c */
 void tessi_flow_on_read(struct tessi_flow *flow, const struct tessi_flow_event *event);

@@ -1,4 +1,5 @@
 /* The ledger, and taking room back: copies, spills, revoked leases, restarts. */
+#include "core/base/alloc.h"
 #include "worker/flow/internal.h"
 
 void tessi_flow_hold(struct tessi_flow *flow, uint32_t handle)
@@ -20,6 +21,7 @@ static void unhold(struct tessi_flow *flow, struct flow_block *block)
 /* Files that could not be written may be tried again: the disk has changed. */
 static void retry_failed_spills(struct tessi_flow *flow)
 {
+    flow->spill_rests = false;
     if (flow->failed_spills.count == 0) {
         return;
     }
@@ -134,7 +136,7 @@ static void evict(struct tessi_flow *flow, uint32_t handle)
 static bool can_spill(const struct tessi_flow *flow, const struct flow_block *block)
 {
     return block->file || block->regenerable ||
-           (flow->spilled_bytes <= flow->config.spill_bytes &&
+           (!flow->spill_rests && flow->spilled_bytes <= flow->config.spill_bytes &&
             block->bytes <= flow->config.spill_bytes - flow->spilled_bytes && flow->config.spill_bytes > 0);
 }
 
@@ -147,6 +149,7 @@ static void spill(struct tessi_flow *flow, uint32_t handle)
     block->busy = true;
     flow->spilled_bytes += block->regenerable ? 0 : block->bytes;
     flow->spilling++;
+    flow->spilling_bytes += block->regenerable ? 0 : block->bytes;
     tessi_flow_block_move(flow, handle, FLOW_SPILLING);
 }
 
@@ -281,13 +284,18 @@ uint64_t tessi_flow_unspillable_bytes(const struct tessi_flow *flow, uint64_t st
     return sticky_bytes > surely ? sticky_bytes - surely : 0;
 }
 
+uint64_t tessi_flow_kept_bytes(const struct tessi_flow *flow)
+{
+    return flow->owned_sticky_bytes + (flow->spill_broken ? flow->spilling_bytes : 0);
+}
+
 bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_block *block = flow_block(flow, handle);
     const struct flow_task *oldest = flow_task(flow, tessi_flow_oldest(flow));
     const struct flow_block *oldest_block = flow_block(flow, oldest->block);
     uint64_t sticky = flow->sticky_bytes - (oldest_block->sticky ? oldest_block->bytes : 0);
-    sticky += block->regenerable ? 0 : block->bytes;
+    sticky += (block->regenerable ? 0 : block->bytes) + flow->heir_bytes;
     uint64_t stays = tessi_flow_unspillable_bytes(flow, sticky);
     return stays == 0 || (oldest->footprint <= flow->config.memory_bytes &&
                           stays <= flow->config.memory_bytes - oldest->footprint);
@@ -327,15 +335,24 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
     }
     bool gone = event->status == TESSI_LOST; /* there was nothing to write, which says nothing about the disk */
     flow->spilling--;
-    flow->spill_broken = gone ? flow->spill_broken : event->status != TESSI_OK;
+    flow->spilling_bytes -= block->regenerable ? 0 : block->bytes;
+    bool file = !gone && !block->regenerable;
+    flow->spill_broken = file ? event->status != TESSI_OK : flow->spill_broken;
     if (gone) {
         TESS_ASSERT(block->state == FLOW_ABANDONED);
+    } else if (event->status != TESSI_OK && !file) {
+        drop_file(flow, block); /* what is made again needs no disk */
     } else if (event->status != TESSI_OK) {
         drop_file(flow, block);
         block->spill_failed = flow->spill_generation;
         tessi_flow_handles_push(&flow->failed_spills, event->block);
+        flow->spill_rests = true;
+        tessi_free(flow->spill_error);
+        flow->spill_error = tessi_strdup(event->text != NULL ? event->text : tessi_status_text(event->status));
     }
-    if (event->status == TESSI_OK || flow->spilling == 0) { /* with none under way nothing else would try again */
+    if (event->status == TESSI_OK && file) {
+        tessi_free(flow->spill_error);
+        flow->spill_error = NULL;
         retry_failed_spills(flow);
     }
     if (block->state == FLOW_ABANDONED) {
@@ -346,6 +363,25 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
     } else {
         tessi_flow_block_move(flow, event->block, FLOW_LOCAL);
     }
+}
+
+void tessi_flow_on_spill_again(struct tessi_flow *flow)
+{
+    retry_failed_spills(flow);
+}
+
+/* A block that was read back or made again meanwhile is whole. */
+void tessi_flow_on_damaged(struct tessi_flow *flow, const struct tessi_flow_event *event)
+{
+    uint32_t handle = tessi_flow_block_find(flow, event->task);
+    const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
+    if (block == NULL || block->state != FLOW_SPILLED || !block->owned) {
+        flow->stale_events++;
+        return;
+    }
+    tessi_spans_push(&flow->report.missing, tessi_flow_block_span(flow, block));
+    tessi_flow_block_abandon(flow, handle);
+    tessi_flow_turn_away(flow, handle, 0, 0);
 }
 
 void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event *event)

@@ -405,6 +405,20 @@ static enum flow_grant serve_oldest(struct tessi_flow *flow)
     return FLOW_GRANTED;
 }
 
+/* Heirs whose room is owed to a task elsewhere that comes before all that are here. */
+static enum flow_grant serve_heirs(struct tessi_flow *flow)
+{
+    const struct tessi_heap_entry *top;
+    while (flow->heir_bytes > 0 && (top = tessi_heap_peek(&flow->fetch[FLOW_AHEAD])) != NULL &&
+           tessi_flow_heir_first(flow, flow_block(flow, top->value))) {
+        enum flow_grant grant = tessi_flow_bring(flow, top->value, false);
+        if (grant != FLOW_GRANTED) {
+            return grant;
+        }
+    }
+    return FLOW_GRANTED;
+}
+
 /* Who wants room: tasks that could start, at CPU slots and at device slots; first inputs; later inputs. */
 enum source { START, START_AT_DEVICE, FIRST_INPUT, LATER_INPUT, SOURCES };
 
@@ -514,11 +528,13 @@ void tessi_flow_advance(struct tessi_flow *flow)
     do {
         before = flow->actions->count;
         tessi_flow_ask_next(flow);
-        flow->blocked = serve_oldest(flow) == FLOW_NO_ROOM;
+        flow->blocked_by_heir = serve_heirs(flow) == FLOW_NO_ROOM;
+        flow->blocked = flow->blocked_by_heir || serve_oldest(flow) == FLOW_NO_ROOM;
         run_started(flow);
         if (!flow->blocked) {
             grant_room(flow);
         }
         tessi_flow_settle(flow);
-    } while (flow->actions->count > before);
+    } while (flow->actions->count > before || tessi_flow_heirs_refuse_hopeless(flow));
+    tessi_flow_notice_short(flow);
 }

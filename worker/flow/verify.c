@@ -195,7 +195,7 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
 static void verify_progress(const struct tessi_flow *flow, bool quiet)
 {
     uint32_t oldest = tessi_flow_oldest(flow);
-    if (!quiet || oldest == FLOW_NONE || !flow->blocked) {
+    if (!quiet || oldest == FLOW_NONE || !flow->blocked || flow->blocked_by_heir) {
         return;
     }
     const struct flow_task *task = flow_task(flow, oldest);

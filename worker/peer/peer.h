@@ -49,6 +49,8 @@ struct tessi_peers_config {
     void (*event)(void *context, struct tessi_flow_event *event, const struct tessi_peer_data *data);
     /* The worker cannot go on: no memory for what arrives, a spill file that is asked for is damaged. */
     void (*broken)(void *context, enum tessi_status status, const char *text);
+    /* What was to be sent of the spilled block cannot be read; whoever waits for it has been told to ask elsewhere. */
+    void (*unreadable)(void *context, struct tessi_task task, const char *text);
     void *context;
 };
 

@@ -141,8 +141,11 @@ static void piece_read(void *context, struct tessi_block *piece, enum tessi_stat
         return;
     }
     if (status != TESSI_OK) {
-        /* The block is lost, and the scheduler believes that we have it: only our end makes that plain. */
-        peer->peers->config.broken(peer->peers->config.context, status, error->text);
+        struct tessi_peers *peers = peer->peers;
+        struct tessi_task task = outgoing->task;
+        pop(peer); /* only the first one reads */
+        tessi_peers_ask(peers, peer->id, task);
+        peers->config.unreadable(peers->config.context, task, error->text);
         return;
     }
     tessi_peer_touch(peer);

@@ -22,7 +22,6 @@
 #define PREFIX "tessera-spill-"      /* a directory that is locked while its owner lives */
 #define NEW_PREFIX "tessera-making-" /* one that its owner has not locked yet */
 #define LOCK_NAME "lock"
-#define WRITE_FAILED_PAUSE_NS 100000000
 
 enum {
     TMPFS = 0x01021994,
@@ -55,6 +54,7 @@ struct job {
 };
 
 struct tessi_spill {
+    char *base; /* what the user named */
     char *path;
     int dir_fd;
     int lock_fd;
@@ -68,6 +68,10 @@ struct tessi_spill {
 };
 
 /* ——— files ——— */
+
+/* Somebody has removed our directory, and all files with it: make it again. False with errno: that is not so, or cannot
+ * be done. */
+static bool directory_renew(struct tessi_spill *spill);
 
 static uint64_t piece_count(uint64_t bytes)
 {
@@ -104,7 +108,7 @@ static enum tessi_status fail_file(const struct tessi_spill *spill, uint64_t fil
                       : errno == ENOENT ? TESSI_NOT_FOUND
                                         : TESSI_IO,
                       "spill file %s/%" PRIu64 ".block: cannot %s it: %s%s", spill->path, file, what, strerror(errno),
-                      full ? "; free space there or choose another --spill DIR" : "");
+                      full ? "; free space there or choose another --spill DIR" : "; choose another --spill DIR");
 }
 
 static bool write_all(int fd, const void *data, uint64_t bytes, uint64_t offset)
@@ -146,6 +150,15 @@ static bool read_all(int fd, void *data, uint64_t bytes, uint64_t offset)
     return true;
 }
 
+static int file_open(const struct tessi_spill *spill, const char *name, int flags)
+{
+    if (spill->dir_fd < 0) { /* it has gone, and could not be made again */
+        errno = ENOENT;
+        return -1;
+    }
+    return openat(spill->dir_fd, name, flags, 0600);
+}
+
 static enum tessi_status write_file(struct tessi_spill *spill, const struct job *job, struct tessi_error *error)
 {
     if (spill->path == NULL) {
@@ -158,7 +171,11 @@ static enum tessi_status write_file(struct tessi_spill *spill, const struct job 
     memcpy(head.magic, magic, sizeof magic);
     uint64_t start = head_bytes(head.pieces);
     uint64_t *digests = tessi_alloc((size_t)(head.pieces + 1) * sizeof *digests);
-    int fd = openat(spill->dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+    int fd = file_open(spill, name, flags);
+    if (fd < 0 && errno == ENOENT && directory_renew(spill)) {
+        fd = file_open(spill, name, flags);
+    }
     if (fd < 0) {
         status = fail_file(spill, job->file, "create", error);
         goto cleanup;
@@ -213,7 +230,7 @@ static enum tessi_status read_file(struct tessi_spill *spill, const struct job *
     uint64_t pieces = piece_count(job->total);
     uint64_t start = head_bytes(pieces);
     uint64_t *digests = tessi_alloc((size_t)(pieces + 1) * sizeof *digests);
-    int fd = openat(spill->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = file_open(spill, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         status = fail_file(spill, job->file, "open", error);
         goto cleanup;
@@ -267,10 +284,6 @@ static void job_run(struct tessi_spill *spill, struct job *job)
     switch (job->kind) {
     case JOB_WRITE:
         status = write_file(spill, job, &error);
-        if (status != TESSI_OK) {
-            /* Whoever hears of it may try again at once: a full disk must not become a busy loop. */
-            (void)nanosleep(&(struct timespec){.tv_nsec = WRITE_FAILED_PAUSE_NS}, NULL);
-        }
         break;
     case JOB_READ:
         status = read_file(spill, job, &error);
@@ -394,16 +407,13 @@ uint32_t tessi_spill_sweep(const char *path)
     return removed;
 }
 
-static enum tessi_status directory_create(struct tessi_spill *spill, const char *dir, struct tessi_error *error)
+/* Make the directory and lock it, then give it its name. */
+static enum tessi_status directory_make(struct tessi_spill *spill, struct tessi_error *error)
 {
-    uint64_t number = 0;
-    /* Without entropy the process id alone tells directories of living processes apart. */
-    (void)!getrandom(&number, sizeof number, GRND_NONBLOCK);
-    size_t size = strlen(dir) + 80;
+    const char *own = spill->path + strlen(spill->base) + 1 + strlen(PREFIX);
+    size_t size = strlen(spill->path) + sizeof NEW_PREFIX;
     char *making = tessi_alloc(size);
-    spill->path = tessi_alloc(size);
-    (void)snprintf(making, size, "%s/" NEW_PREFIX "%ld-%016" PRIx64, dir, (long)getpid(), number);
-    (void)snprintf(spill->path, size, "%s/" PREFIX "%ld-%016" PRIx64, dir, (long)getpid(), number);
+    (void)snprintf(making, size, "%s/" NEW_PREFIX "%s", spill->base, own);
     bool made = mkdir(making, 0700) == 0;
     if (made) {
         spill->dir_fd = open(making, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -415,14 +425,58 @@ static enum tessi_status directory_create(struct tessi_spill *spill, const char 
         spill->lock_fd >= 0 && flock(spill->lock_fd, LOCK_EX | LOCK_NB) == 0 && rename(making, spill->path) == 0;
     enum tessi_status status = TESSI_OK;
     if (!ready) {
-        status = tessi_fail(error, TESSI_IO, "spill directory %s: cannot use it: %s; choose another --spill DIR", dir,
-                            strerror(errno));
+        int why = errno;
+        status = tessi_fail(error, TESSI_IO, "spill directory %s: cannot use it: %s; choose another --spill DIR",
+                            spill->base, strerror(why));
         if (made) {
             (void)directory_remove(AT_FDCWD, making);
         }
+        errno = why;
     }
     tessi_free(making);
     return status;
+}
+
+static enum tessi_status directory_create(struct tessi_spill *spill, const char *dir, struct tessi_error *error)
+{
+    uint64_t number = 0;
+    /* Without entropy the process id alone tells directories of living processes apart. */
+    (void)!getrandom(&number, sizeof number, GRND_NONBLOCK);
+    size_t size = strlen(dir) + 80;
+    spill->base = tessi_strdup(dir);
+    spill->path = tessi_alloc(size);
+    (void)snprintf(spill->path, size, "%s/" PREFIX "%ld-%016" PRIx64, dir, (long)getpid(), number);
+    return directory_make(spill, error);
+}
+
+static void directory_close(struct tessi_spill *spill)
+{
+    if (spill->dir_fd >= 0) {
+        (void)close(spill->dir_fd);
+    }
+    if (spill->lock_fd >= 0) {
+        (void)close(spill->lock_fd);
+    }
+    spill->dir_fd = spill->lock_fd = -1;
+}
+
+static bool directory_renew(struct tessi_spill *spill)
+{
+    struct stat info;
+    if (spill->dir_fd >= 0 && (fstat(spill->dir_fd, &info) != 0 || info.st_nlink > 0)) {
+        errno = ENOENT;
+        return false;
+    }
+    directory_close(spill);
+    (void)mkdir(spill->base, 0700); /* it may have gone too */
+    struct tessi_error error;
+    bool made = directory_make(spill, &error) == TESSI_OK;
+    if (!made) {
+        int why = errno;
+        directory_close(spill);
+        errno = why;
+    }
+    return made;
 }
 
 enum tessi_status tessi_spill_create(const char *dir, struct tessi_spill **out, struct tessi_error *error)
@@ -450,12 +504,8 @@ enum tessi_status tessi_spill_create(const char *dir, struct tessi_spill **out, 
             (void)directory_remove(AT_FDCWD, spill->path);
         }
     }
-    if (spill->dir_fd >= 0) {
-        (void)close(spill->dir_fd);
-    }
-    if (spill->lock_fd >= 0) {
-        (void)close(spill->lock_fd);
-    }
+    directory_close(spill);
+    tessi_free(spill->base);
     tessi_free(spill->path);
     tessi_free(spill);
     return status;
@@ -474,12 +524,12 @@ void tessi_spill_destroy(struct tessi_spill *spill)
     TESS_ASSERT(spill->first == NULL);
     if (spill->path != NULL) {
         (void)directory_remove(AT_FDCWD, spill->path);
-        (void)close(spill->dir_fd);
-        (void)close(spill->lock_fd);
+        directory_close(spill);
     }
     (void)pthread_mutex_destroy(&spill->mutex);
     (void)pthread_cond_destroy(&spill->wanted);
     (void)pthread_cond_destroy(&spill->idle);
+    tessi_free(spill->base);
     tessi_free(spill->path);
     tessi_free(spill);
 }

@@ -449,6 +449,7 @@ bool tessi_store_next(struct tessi_store *store, struct tessi_store_outcome *out
             found = transfer_apply(store, transfer);
             outcome->handle = transfer->handle;
             outcome->loaded = transfer->kind == TRANSFER_LOAD;
+            outcome->file = transfer->spilled->kind == BLOCK_FILE;
             outcome->status = transfer->status;
             outcome->error = transfer->error;
         }

@@ -67,6 +67,7 @@ struct tessi_block *tessi_store_block(const struct tessi_store *store, uint32_t 
 struct tessi_store_outcome {
     uint32_t handle;
     bool loaded; /* false: spilled */
+    bool file;   /* else it is made again */
     enum tessi_status status;
     struct tessi_error error;
 };

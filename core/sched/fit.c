@@ -1,0 +1,137 @@
+/* Whether results that are to be held leave room for the tasks that make them, wherever the blocks come to lie. Blocks
+ * are whole: where several workers share what is held, each but one may be left with a piece of room that is too small
+ * for any; and what the last task of an array reads and makes has to fit beside all that is held by then. Arrays are
+ * taken in the order in which their tasks get room. Blocks that can be generated or read again go when room is short.
+ * What is held only until its readers have run is not counted: that depends on how far tasks run ahead of each other. */
+#include "core/base/text.h"
+#include "core/sched/state.h"
+
+static uint64_t largest_block(const struct tessi_layer *layer)
+{
+    uint64_t bytes = tessi_dtype_size(layer->dtype);
+    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+        bytes *= (uint64_t)tessi_axis_longest(&layer->grid.axis[d]);
+    }
+    return bytes;
+}
+
+static uint64_t solid_bytes(const struct tessi_layer *layer)
+{
+    return tessi_layer_regenerable(layer) ? 0 : tessi_layer_bytes(layer);
+}
+
+void fit_add(struct session *session, const struct tessi_layer *layer)
+{
+    session->solid_bytes += solid_bytes(layer);
+    session->solid_weight += (double)solid_bytes(layer) * (double)largest_block(layer);
+}
+
+void fit_remove(struct session *session, const struct tessi_layer *layer)
+{
+    session->solid_bytes -= solid_bytes(layer);
+    session->solid_weight -= (double)solid_bytes(layer) * (double)largest_block(layer);
+    if (session->solid_bytes == 0 || session->solid_weight < 0) {
+        session->solid_weight = 0; /* sums and differences of large numbers are not exact */
+    }
+}
+
+static bool wants(const struct tessi_sched_event *event, uint32_t id)
+{
+    for (size_t w = 0; w < event->id_count; w++) {
+        if (event->ids[w] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool wants_solid(const struct tessi_sched_event *event, uint32_t id)
+{
+    for (size_t i = 0; i < event->layer_count && wants(event, id); i++) {
+        if (event->layers[i]->id == id) {
+            return !tessi_layer_regenerable(event->layers[i]);
+        }
+    }
+    return false;
+}
+
+/* The room in which blocks of about this size can surely be held. */
+static double room_for(const struct tessi_sched *sched, double block)
+{
+    double room = 0, most_wasted = 0;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        if (!stays(worker)) {
+            continue;
+        }
+        double memory = (double)worker->info.memory_bytes, spill = (double)worker->info.spill_bytes;
+        double wasted = block >= 1 ? memory - block * (double)(uint64_t)(memory / block) : 0;
+        most_wasted = wasted > most_wasted ? wasted : most_wasted;
+        room += memory - wasted + (spill > block ? spill - block : 0);
+    }
+    return room + most_wasted;
+}
+
+/* What a task of the layer needs beside all that is held, its own block included if that is wanted. */
+static double need_of(const struct tessi_sched_event *event, const struct session *session,
+                      const struct tessi_layer *layer, bool alone)
+{
+    double least = (double)tessi_task_least(layer, largest_task(layer));
+    bool counted = wants(event, layer->id) && !tessi_layer_regenerable(layer);
+    double need = least - (counted ? (double)largest_block(layer) : 0);
+    for (uint32_t i = 0; i < layer->ninputs && alone; i++) { /* what is held there already */
+        uint32_t id = layer->input[i].layer;
+        const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, id);
+        if ((known == NULL && wants_solid(event, id)) || (known != NULL && known->wanted && !tessi_layer_regenerable(known->layer))) {
+            double block = (double)tessi_dtype_size(layer->input[i].dtype);
+            for (uint32_t d = 0; d < layer->input[i].grid.ndim; d++) {
+                block *= (double)tessi_axis_longest(&layer->input[i].grid.axis[d]);
+            }
+            need -= block;
+        }
+    }
+    return need > 0 ? need : 0;
+}
+
+enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
+                               const struct tessi_sched_event *event, struct tessi_error *error)
+{
+    double weight = 0, held = 0;
+    size_t staying = 0;
+    for (size_t s = 0; s < sched->session_count; s++) {
+        weight += sched->sessions[s] != NULL ? sched->sessions[s]->solid_weight : 0;
+        held += sched->sessions[s] != NULL ? (double)sched->sessions[s]->solid_bytes : 0;
+    }
+    for (size_t w = 0; w < event->id_count; w++) {
+        const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, event->ids[w]);
+        if (known != NULL && !known->wanted) {
+            held += (double)solid_bytes(known->layer);
+            weight += (double)solid_bytes(known->layer) * (double)largest_block(known->layer);
+        }
+    }
+    double bytes = held;
+    for (size_t i = 0; i < event->layer_count; i++) {
+        const struct tessi_layer *layer = event->layers[i];
+        if (wants(event, layer->id)) {
+            weight += (double)solid_bytes(layer) * (double)largest_block(layer);
+            bytes += (double)solid_bytes(layer);
+        }
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        staying += stays(sched->workers[w]);
+    }
+    double room = room_for(sched, bytes > 0 ? weight / bytes : 0);
+    for (size_t i = 0; i < event->layer_count; i++) {
+        const struct tessi_layer *layer = event->layers[i];
+        double need = need_of(event, session, layer, staying == 1);
+        held += wants(event, layer->id) ? (double)solid_bytes(layer) : 0;
+        if (held > 0 && held + need > room) {
+            return tessi_fail(error, TESSI_TOO_BIG,
+                              "a task of %s needs %.3f GB beside %.3f GB of results that are held by then, and the workers "
+                              "have room for %.3f GB in whole blocks: use smaller chunks, add workers, raise --memory, or "
+                              "give --spill a larger disk",
+                              tessi_op_row(layer->op)->name, need / 1e9, held / 1e9, room / 1e9);
+        }
+    }
+    return TESSI_OK;
+}
