@@ -63,6 +63,10 @@ struct tessi_node *tessi_node_build(struct tess_session *session, struct tessi_l
     node->session = session;
     node->refs = 1;
     node->layer = layer;
+    node->chosen = layer->ninputs > 0;
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        node->chosen = node->chosen && (inputs[i]->chosen || tessi_node_elements(inputs[i]) <= 1);
+    }
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         node->input[i] = tessi_node_ref(inputs[i]);
     }

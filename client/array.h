@@ -31,6 +31,7 @@ struct tessi_node {
     size_t served_limit; /* with so many, those that have gone are forgotten */
     uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
     uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
+    bool chosen;       /* its chunks were chosen by us, or follow from such */
     bool scheduled;    /* its layer's wishes are its own; else the session's hold */
     uint32_t mark;     /* walks: equal to the session's mark when visited */
     uint32_t position; /* in the walk's list, when visited */
@@ -84,6 +85,18 @@ void tessi_array_release(struct tess_array *array);
 enum tessi_status tessi_chunks_choose(const struct tess_session *session, const struct tessi_shape *shape,
                                       enum tessi_dtype dtype, const tess_shape *chunks, int64_t *chunk,
                                       struct tessi_error *error);
+
+/* Note in a node (NULL is allowed) whether the user left us the choice of its chunks. */
+void tessi_chunks_mark(struct tessi_node *node, const tess_shape *chunks);
+
+/* Cut the grid's chunks into equal parts, so that no block of elements of `size` bytes is larger than those whose chunks we
+ * choose. False: none was. */
+bool tessi_chunks_bound(const struct tess_session *session, struct tessi_grid *grid, size_t size);
+
+/* Whether a block of a result is larger than those whose chunks we choose, and has more elements than any block of the
+ * operands (`b` may be NULL), whose chunks it takes: by broadcasting, or as a product. */
+bool tessi_chunks_outgrow(const struct tess_session *session, const struct tessi_grid *grid, size_t size,
+                          const struct tessi_grid *a, const struct tessi_grid *b);
 
 /* Shape and dtype as the user gives them, checked. */
 enum tessi_status tessi_shape_from_user(const tess_shape *shape, struct tessi_shape *out, struct tessi_error *error);

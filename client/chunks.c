@@ -3,6 +3,9 @@
 #include <math.h>
 
 #include "client/array.h"
+#include "core/base/alloc.h"
+
+#define PARTS_TRIED 1000
 
 enum tessi_status tessi_dtype_from_user(tess_dtype dtype, enum tessi_dtype *out, struct tessi_error *error)
 {
@@ -94,4 +97,95 @@ enum tessi_status tessi_chunks_choose(const struct tess_session *session, const 
     }
     complete(shape, open_axes, budget, chunk);
     return TESSI_OK;
+}
+
+void tessi_chunks_mark(struct tessi_node *node, const tess_shape *chunks)
+{
+    bool chosen = chunks->ndim == 0;
+    for (uint32_t d = 0; d < chunks->ndim && d < TESSI_NDIM_MAX; d++) {
+        chosen = chosen || chunks->dim[d] == 0;
+    }
+    if (node != NULL) {
+        node->chosen = chosen;
+    }
+}
+
+/* As a double: it need not fit an integer. */
+static double largest_block(const struct tessi_grid *grid)
+{
+    double elements = 1.0;
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        elements *= (double)tessi_axis_longest(&grid->axis[d]);
+    }
+    return elements;
+}
+
+bool tessi_chunks_outgrow(const struct tess_session *session, const struct tessi_grid *grid, size_t size,
+                          const struct tessi_grid *a, const struct tessi_grid *b)
+{
+    double block = largest_block(grid);
+    return block * (double)size > (double)session->chunk_bytes && block > largest_block(a) &&
+           (b == NULL || block > largest_block(b));
+}
+
+/* So many parts of a chunk that none is longer than `most`; if there is such a number near, one that divides it, so that
+ * the ends of the old chunks are ends of new ones. */
+static int64_t parts_of(int64_t length, int64_t most)
+{
+    int64_t least = (length - 1) / most + 1;
+    for (int64_t parts = least; parts < least + least / 2 + 2; parts++) {
+        if (length % parts == 0) {
+            return parts;
+        }
+        if (parts - least == PARTS_TRIED) {
+            break;
+        }
+    }
+    return least;
+}
+
+static struct tessi_axis split(const struct tessi_axis *axis, int64_t most)
+{
+    if (axis->bounds == NULL) {
+        int64_t longest = tessi_axis_longest(axis);
+        return tessi_axis_regular(axis->extent, (longest - 1) / parts_of(longest, most) + 1);
+    }
+    uint64_t count = 0;
+    for (uint64_t c = 0; c < axis->count; c++) {
+        count += (uint64_t)((tessi_axis_hi(axis, c) - tessi_axis_lo(axis, c) - 1) / most + 1);
+    }
+    int64_t *bounds = tessi_alloc((size_t)(count + 1) * sizeof *bounds);
+    uint64_t at = 0;
+    bounds[0] = 0;
+    for (uint64_t c = 0; c < axis->count; c++) {
+        int64_t lo = tessi_axis_lo(axis, c), length = tessi_axis_hi(axis, c) - lo, parts = (length - 1) / most + 1;
+        for (int64_t p = 1; p <= parts; p++) {
+            bounds[++at] = lo + length / parts * p + (length % parts < p ? length % parts : p);
+        }
+    }
+    struct tessi_axis result = tessi_axis_explicit(bounds, count);
+    tessi_free(bounds);
+    return result;
+}
+
+bool tessi_chunks_bound(const struct tess_session *session, struct tessi_grid *grid, size_t size)
+{
+    struct tessi_shape longest = {.ndim = grid->ndim};
+    int64_t chunk[TESSI_NDIM_MAX];
+    double budget = (double)session->chunk_bytes / (double)size;
+    if (largest_block(grid) <= budget) {
+        return false;
+    }
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        longest.dim[d] = tessi_axis_longest(&grid->axis[d]);
+    }
+    complete(&longest, (1u << grid->ndim) - 1, budget, chunk);
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        if (chunk[d] < longest.dim[d]) {
+            struct tessi_axis finer = split(&grid->axis[d], chunk[d]);
+            tessi_axis_fini(&grid->axis[d]);
+            grid->axis[d] = finer;
+        }
+    }
+    return true;
 }

@@ -77,9 +77,10 @@ static enum tessi_status scalar_for(enum tessi_dtype dtype, double value, const 
 }
 
 static struct tess_array *finish_generator(struct tess_session *session, const char *operation,
-                                           struct tessi_layer *layer, struct tessi_error *error)
+                                           struct tessi_layer *layer, const tess_shape *chunks, struct tessi_error *error)
 {
     struct tessi_node *node = layer == NULL ? NULL : tessi_node_build(session, layer, NULL, error);
+    tessi_chunks_mark(node, chunks);
     return tessi_array_finish(session, operation, node, error);
 }
 
@@ -96,7 +97,7 @@ static struct tess_array *full(tess_session *session, const char *operation, tes
         tessi_layer_destroy(layer);
         layer = NULL;
     }
-    return finish_generator(session, operation, layer, &error);
+    return finish_generator(session, operation, layer, &chunks, &error);
 }
 
 struct tessi_node *tessi_node_full_on(struct tess_session *session, const struct tessi_grid *grid,
@@ -108,7 +109,9 @@ struct tessi_node *tessi_node_full_on(struct tess_session *session, const struct
         tessi_layer_destroy(layer);
         return NULL;
     }
-    return tessi_node_build(session, layer, NULL, error);
+    struct tessi_node *node = tessi_node_build(session, layer, NULL, error);
+    tessi_chunks_mark(node, &(tess_shape){0});
+    return node;
 }
 
 tess_array *tess_zeros(tess_session *session, tess_shape shape, tess_dtype dtype, tess_shape chunks)
@@ -166,7 +169,7 @@ tess_array *tess_arange(tess_session *session, double start, double stop, double
             layer = NULL;
         }
     }
-    return finish_generator(session, __func__, layer, &error);
+    return finish_generator(session, __func__, layer, &chunks, &error);
 }
 
 tess_array *tess_eye(tess_session *session, int64_t rows, int64_t columns, int64_t diagonal, tess_dtype dtype,
@@ -181,7 +184,7 @@ tess_array *tess_eye(tess_session *session, int64_t rows, int64_t columns, int64
     if (layer != NULL) {
         layer->as.eye.diagonal = diagonal;
     }
-    return finish_generator(session, __func__, layer, &error);
+    return finish_generator(session, __func__, layer, &chunks, &error);
 }
 
 static struct tess_array *random_array(tess_session *session, const char *operation, enum tessi_op op, tess_shape shape,
@@ -198,7 +201,7 @@ static struct tess_array *random_array(tess_session *session, const char *operat
         layer->as.random.low = low;
         layer->as.random.high = high;
     }
-    return finish_generator(session, operation, layer, &error);
+    return finish_generator(session, operation, layer, &chunks, &error);
 }
 
 tess_array *tess_random_uniform(tess_session *session, tess_shape shape, tess_dtype dtype, double low, double high,
@@ -239,6 +242,7 @@ tess_array *tess_from_memory(tess_session *session, const void *data, tess_shape
             node = NULL;
         }
     }
+    tessi_chunks_mark(node, &chunks);
     return tessi_array_finish(session, __func__, node, &error);
 }
 
@@ -250,5 +254,6 @@ tess_array *tess_from_npy(tess_session *session, const char *path, tess_shape ch
     }
     struct tessi_error error = {0};
     struct tessi_node *node = tessi_npy_node(session, path, &chunks, &error);
+    tessi_chunks_mark(node, &chunks);
     return tessi_array_finish(session, __func__, node, &error);
 }

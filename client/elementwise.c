@@ -7,6 +7,7 @@
 #include "core/base/assert.h"
 
 #define SHAPE_TEXT 200
+#define WIDENING 4 /* times as many bytes an element: then a copy in smaller blocks is worth it */
 
 static void set_program(struct tessi_layer *layer, const struct tessi_instruction *code, uint32_t count,
                         const struct tessi_scalar *constants, uint32_t nconstants)
@@ -17,15 +18,37 @@ static void set_program(struct tessi_layer *layer, const struct tessi_instructio
     layer->as.program.constants = nconstants == 0 ? NULL : tessi_memdup(constants, nconstants * sizeof *constants);
 }
 
+/* The array for an operation whose elements have `size` bytes: cut finer where blocks whose chunks we chose would become
+ * several times as large as we choose them. */
+static struct tessi_node *for_wider(struct tessi_node *a, size_t size, struct tessi_error *error)
+{
+    struct tessi_grid grid;
+    struct tessi_node *node;
+    if (!a->chosen || size < WIDENING * tessi_dtype_size(a->layer->dtype)) {
+        return tessi_node_ref(a);
+    }
+    tessi_grid_copy(&grid, &a->layer->grid);
+    node = tessi_chunks_bound(a->session, &grid, size) ? tessi_node_regrid(a, &grid, error) : tessi_node_ref(a);
+    tessi_grid_fini(&grid);
+    return node;
+}
+
 /* One input of the result's own shape and grid. */
-static struct tessi_node *unary(struct tessi_node *a, const struct tessi_instruction *code, uint32_t count,
+static struct tessi_node *unary(struct tessi_node *given, const struct tessi_instruction *code, uint32_t count,
                                 const struct tessi_scalar *constants, uint32_t nconstants, struct tessi_error *error)
 {
-    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, code[count - 1].dtype);
+    enum tessi_dtype dtype = code[count - 1].dtype;
+    struct tessi_node *a = for_wider(given, tessi_dtype_size(dtype), error);
+    if (a == NULL) {
+        return NULL;
+    }
+    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, dtype);
     tessi_grid_copy(&layer->grid, &a->layer->grid);
     tessi_layer_set_input(layer, 0, a);
     set_program(layer, code, count, constants, nconstants);
-    return tessi_node_build(a->session, layer, &a, error);
+    struct tessi_node *node = tessi_node_build(a->session, layer, &a, error);
+    tessi_node_unref(a);
+    return node;
 }
 
 struct tessi_node *tessi_node_astype(struct tessi_node *a, enum tessi_dtype dtype, struct tessi_error *error)
@@ -99,6 +122,9 @@ static struct tessi_node *binary_node(struct tessi_node *a, struct tessi_node *b
     struct tessi_node *inputs[2] = {NULL, NULL};
     struct tessi_node *node = NULL;
     broadcast_grid(a, b, shape, &layer->grid);
+    if (tessi_chunks_outgrow(a->session, &layer->grid, tessi_dtype_size(dtype), &a->layer->grid, &b->layer->grid)) {
+        (void)tessi_chunks_bound(a->session, &layer->grid, tessi_dtype_size(dtype));
+    }
     inputs[0] = align(a, &layer->grid, error);
     inputs[1] = inputs[0] == NULL ? NULL : a == b ? tessi_node_ref(inputs[0]) : align(b, &layer->grid, error);
     if (inputs[1] == NULL) {

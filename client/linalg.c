@@ -27,14 +27,14 @@ static const struct tessi_axis *axis_of(const struct operand *operand, uint32_t 
 }
 
 /* The operand with other chunks along its dimension `d`, for the result's sake. */
-static enum tessi_status rechunk_operand(struct operand *operand, uint32_t d, int64_t chunk, struct tessi_error *error)
+static enum tessi_status rechunk_operand(struct operand *operand, uint32_t d, const struct tessi_axis *chunks,
+                                         struct tessi_error *error)
 {
     struct tessi_grid grid;
     uint32_t axis = operand->transposed ? 1 - d : d;
     tessi_grid_copy(&grid, &operand->node->layer->grid);
-    int64_t extent = grid.axis[axis].extent;
     tessi_axis_fini(&grid.axis[axis]);
-    grid.axis[axis] = tessi_axis_regular(extent, chunk);
+    grid.axis[axis] = tessi_axis_copy(chunks);
     struct tessi_node *node = tessi_node_regrid(operand->node, &grid, error);
     tessi_grid_fini(&grid);
     if (node == NULL) {
@@ -130,7 +130,30 @@ static enum tessi_status prepare(struct tess_array *array, enum tessi_dtype dtyp
     if (operand->node == NULL) {
         return error->status;
     }
-    return chunk > 0 ? rechunk_operand(operand, kept, chunk, error) : TESSI_OK;
+    if (chunk == 0) {
+        return TESSI_OK;
+    }
+    struct tessi_axis chunks = tessi_axis_regular(axis_of(operand, kept)->extent, chunk);
+    return rechunk_operand(operand, kept, &chunks, error);
+}
+
+/* The chunks of a result are its operands'. Where blocks of it would be larger than we choose them, and than those of the
+ * operands, they are cut finer: (40000, 1) · (1, 40000) is no block of 12.8 GB. */
+static enum tessi_status bound_result(struct operand operands[2], enum tessi_dtype dtype, struct tessi_error *error)
+{
+    const struct tess_session *session = operands[0].node->session;
+    struct tessi_grid grid = {.ndim = 2,
+                              .axis = {tessi_axis_copy(axis_of(&operands[0], 0)), tessi_axis_copy(axis_of(&operands[1], 1))}};
+    size_t size = tessi_dtype_size(dtype);
+    enum tessi_status status = TESSI_OK;
+    if (tessi_chunks_outgrow(session, &grid, size, &operands[0].node->layer->grid, &operands[1].node->layer->grid) &&
+        tessi_chunks_bound(session, &grid, size)) {
+        for (uint32_t i = 0; i < 2 && status == TESSI_OK; i++) {
+            status = rechunk_operand(&operands[i], i, &grid.axis[i], error);
+        }
+    }
+    tessi_grid_fini(&grid);
+    return status;
 }
 
 /* A product without elements, or of nothing: zeros in the chunks that a product would have. */
@@ -179,7 +202,8 @@ static struct tessi_node *matmul_node(struct tess_array *a, struct tess_array *b
     struct operand operands[2] = {{0}, {0}};
     struct tessi_node *node = NULL;
     if (prepare(a, dtype, 0, chunk[0], &operands[0], error) == TESSI_OK &&
-        prepare(b, dtype, 1, chunk[1], &operands[1], error) == TESSI_OK) {
+        prepare(b, dtype, 1, chunk[1], &operands[1], error) == TESSI_OK &&
+        (options->chunks.ndim != 0 || bound_result(operands, sums, error) == TESSI_OK)) {
         struct tessi_node *summed = product(&operands[0], &operands[1], sums, options, error);
         node = summed != NULL ? tessi_node_astype(summed, result, error) : NULL;
         tessi_node_unref(summed);

@@ -349,6 +349,7 @@ static enum tessi_status take_welcome(struct tessi_link *link, const struct tess
         *welcomed = true;
         link->id = message.as.welcome.id;
         link->run_id = message.run_id;
+        link->least_memory_bytes = message.as.welcome.least_memory_bytes;
         link->heartbeat_ms = message.as.welcome.heartbeat_ms > 10 ? message.as.welcome.heartbeat_ms : 10;
     } else if (message.type == TESSI_MSG_REJECT) {
         status = tessi_fail(error, known_status(message.as.reject.status),
@@ -484,6 +485,11 @@ void tessi_link_close(struct tessi_link *link)
 }
 
 /* ——— the callers' side ——— */
+
+uint64_t tessi_link_least_memory(const struct tessi_link *link)
+{
+    return link->least_memory_bytes;
+}
 
 uint32_t tessi_link_id(const struct tessi_link *link)
 {

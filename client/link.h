@@ -31,6 +31,8 @@ enum tessi_status tessi_link_open(const struct tessi_link_config *config, struct
 void tessi_link_close(struct tessi_link *link);
 
 uint32_t tessi_link_id(const struct tessi_link *link); /* the session's */
+/* Bytes of memory of the smallest worker that was there when the link was opened; 0: there was none. */
+uint64_t tessi_link_least_memory(const struct tessi_link *link);
 
 /* Why the connection has ended; OK while it lives. */
 enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *error);

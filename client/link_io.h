@@ -75,6 +75,7 @@ struct tessi_link {
     uint32_t id;
     uint64_t run_id;
     uint32_t heartbeat_ms;
+    uint64_t least_memory_bytes; /* of the smallest worker when the link was opened */
     char address[TESSI_WIRE_ADDRESS_MAX + 1];
 
     pthread_mutex_t lock;

@@ -18,6 +18,8 @@
 
 #define TIMEOUT_MS 5000
 #define DESCRIPTORS 32 /* its own, and connections to some workers */
+#define CHUNKS_IN_MEMORY 16 /* blocks whose chunks we choose, in the smallest worker's: a product has five at a time */
+#define CHUNK_LEAST 65536
 
 const char *tess_version(void)
 {
@@ -121,6 +123,10 @@ static enum tessi_status connect_session(struct tess_session *session, const cha
     };
     session->address = tessi_strdup(address);
     TESSI_TRY(tessi_link_open(&config, &session->link, error));
+    uint64_t share = tessi_link_least_memory(session->link) / CHUNKS_IN_MEMORY;
+    if (options->chunk_bytes == 0 && share > 0 && share < session->chunk_bytes) {
+        session->chunk_bytes = share > CHUNK_LEAST ? share : CHUNK_LEAST;
+    }
 cleanup:
     return status;
 }

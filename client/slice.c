@@ -121,6 +121,7 @@ tess_array *tess_rechunk(tess_array *a, tess_shape chunks)
         node = tessi_node_regrid(a->node, &grid, &error);
         tessi_grid_fini(&grid);
     }
+    tessi_chunks_mark(node, &chunks);
     return tessi_array_finish(a->session, __func__, node, &error);
 }
 

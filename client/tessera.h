@@ -102,8 +102,14 @@ typedef enum tess_dtype {
 
 #define TESS_NDIM_MAX 8
 
-/* A shape, or the chunk lengths along each axis. As chunks: ndim 0 lets the library choose (blocks of at
- * most 128 MiB, near cubes), an entry 0 does so for that axis, −1 takes the whole axis as one chunk. */
+/* A shape, or the chunk lengths along each axis. As chunks: ndim 0 lets the library choose (near cubes of at most
+ * `chunk_bytes`, see tess_session_options), an entry 0 does so for that axis, −1 takes the whole axis as one chunk.
+ *
+ * Results take their operands' chunks, as each function says, with two exceptions. A block that would have more elements
+ * than any block of its operands, since these broadcast or are multiplied, and more bytes than `chunk_bytes`, is cut into
+ * equal parts of at most that, whoever chose the operands' chunks: (40000, 1) · (1, 40000), one block each, is no block of
+ * 12.8 GB. And where the library chose an array's chunks and its elements become four times as long or more (u8 to f32),
+ * the result's blocks are cut to `chunk_bytes` too. */
 typedef struct tess_shape {
     uint32_t ndim;
     int64_t dim[TESS_NDIM_MAX];
@@ -183,7 +189,8 @@ typedef struct tess_session_options {
     const char *keys_dir;   /* holds the cluster's keys; NULL: $TESSERA_KEYS, else not encrypted */
     uint32_t timeout_ms;    /* to reach the scheduler; 0: 5000 */
     /* For both. */
-    uint64_t chunk_bytes;   /* bound on blocks whose chunks the library chooses; 0: 128 MiB */
+    uint64_t chunk_bytes;   /* bound on blocks whose chunks the library chooses; 0: 128 MiB, or a 16th of the memory for
+                               blocks of the smallest worker that is there now, where that is less */
 } tess_session_options;
 
 /* Open a session on the scheduler at `address`, e.g. "tcp://node1:8786"; NULL: at $TESSERA_SCHEDULER, and where that is not
@@ -311,7 +318,8 @@ TESS_API tess_array *tess_from_npy(tess_session *session, const char *path, tess
 /* ——— element by element ——— */
 
 /* Shapes broadcast and dtypes promote as in NumPy (numpy.broadcast, numpy.promote_types; bf16 with f16 gives
- * f32). Chunks of the result are those of the largest operand; the others are rechunked where theirs differ.
+ * f32). Chunks of the result are those of the largest operand (but see tess_shape); the others are rechunked where
+ * theirs differ.
  * Integers wrap around. */
 TESS_API tess_array *tess_add(tess_array *a, tess_array *b);
 /* INVALID for two bool arrays, as in NumPy. */
@@ -373,7 +381,7 @@ TESS_API tess_array *tess_rechunk(tess_array *a, tess_shape chunks);
 /* ——— linear algebra ——— */
 
 /* (m, k) · (k, n) → (m, n) in the promoted dtype. The operands may have any chunks; rows of the result are
- * chunked as a's, columns as b's. Where few blocks would come out of a long k, k is cut into segments whose
+ * chunked as a's, columns as b's (but see tess_shape). Where few blocks would come out of a long k, k is cut into segments whose
  * products are added by a fixed tree; the cut depends on shapes and chunks only. INVALID: not two matrices, or
  * inner dimensions differ. f16 and bf16 are added in f32 over the whole of k and rounded once, at the end; integers
  * wrap around. */

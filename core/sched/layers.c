@@ -139,7 +139,8 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
             char label[TESSI_LAYER_LABEL_MAX];
             return tessi_fail(error, TESSI_TOO_BIG,
                               "a task of %s needs %.2f GB at once and the largest worker has %.2f GB: "
-                              "use smaller chunks or give a worker more --memory",
+                              "use smaller chunks or give a worker more memory (tessera worker --memory, or memory_bytes "
+                              "of tess_session_options)",
                               tessi_layer_label(layer, label, sizeof label), (double)footprint / 1e9, (double)largest / 1e9);
         }
         most = footprint > most ? footprint : most;
@@ -152,7 +153,8 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
     if (held > room) {
         return tessi_fail(error, TESSI_TOO_BIG,
                           "the results to be held take %.2f GB and the workers have %.2f GB of memory and spill "
-                          "space: add workers, raise --memory, or give --spill a larger disk",
+                          "space: add workers, or give them more memory (tessera worker --memory, or memory_bytes of "
+                          "tess_session_options) or a larger disk (--spill, or spill_dir)",
                           (double)held / 1e9, (double)room / 1e9);
     }
     bool ample = held <= room / 4 && most <= room / 4; /* seldom is it worth while to look closer */

@@ -200,7 +200,8 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
     }
     if (larger == NULL) {
         fail_task(sched, layer, index, TESSI_TOO_BIG,
-                  "a task needs more memory at once than any worker has: use smaller chunks or raise --memory");
+                  "a task needs more memory at once than any worker has: use smaller chunks or give a worker more memory "
+                  "(tessera worker --memory, or memory_bytes of tess_session_options)");
         return;
     }
     unassign(sched, layer, task);

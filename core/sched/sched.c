@@ -312,7 +312,14 @@ static void client_join(struct tessi_sched *sched, uint32_t peer)
     tessi_grow(&sched->sessions, &sched->session_capacity, sched->session_count + 1, sizeof *sched->sessions);
     tessi_map_put(&sched->session_by_id, id_key(peer), (uint32_t)sched->session_count);
     sched->sessions[sched->session_count++] = session;
-    emit(sched, TESSI_SCHED_WELCOME, peer)->text = sched->family;
+    uint64_t least = UINT64_MAX;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        least = worker->alive && worker->info.memory_bytes < least ? worker->info.memory_bytes : least;
+    }
+    struct tessi_sched_action *welcome = emit(sched, TESSI_SCHED_WELCOME, peer);
+    welcome->text = sched->family;
+    welcome->total = least == UINT64_MAX ? 0 : least;
     for (size_t w = 0; w < sched->worker_count; w++) {
         if (sched->workers[w]->alive) {
             announce_peer(sched, peer, sched->workers[w]);

@@ -102,7 +102,8 @@ struct tessi_sched_event {
 };
 
 enum tessi_sched_action_kind {
-    TESSI_SCHED_WELCOME = 0,     /* to a worker or client that has joined: the numerics family to load (text) */
+    TESSI_SCHED_WELCOME = 0,     /* to a worker or client that has joined: the numerics family to load (text); to a client:
+                                    bytes of memory of the smallest worker (total), 0: there is none */
     TESSI_SCHED_REJECT = 1,      /* to a worker that cannot take part (text) */
     TESSI_SCHED_PEER_UP = 2,     /* to a worker or client: `worker` has joined; `info` says how to reach it */
     TESSI_SCHED_PEER_LOST = 3,   /* to a worker or client: `worker` is gone; to a worker: or the client of that id */

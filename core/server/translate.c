@@ -179,7 +179,7 @@ void tessi_message_from_action(const struct tessi_sched_action *action, uint32_t
     switch (action->kind) {
     case TESSI_SCHED_WELCOME:
         message->type = TESSI_MSG_WELCOME;
-        message->as.welcome = (struct tessi_msg_welcome){action->peer, action->text, heartbeat_ms};
+        message->as.welcome = (struct tessi_msg_welcome){action->peer, action->text, heartbeat_ms, action->total};
         return;
     case TESSI_SCHED_REJECT:
         message->type = TESSI_MSG_REJECT;

@@ -169,7 +169,8 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_welcome(F, M)                                                                                     \
     F(M, u32, id, 0)                                                                                                   \
     F(M, text, family, TESSI_WIRE_NAME_MAX)                                                                            \
-    F(M, u32, heartbeat_ms, 0) /* send something at least so often */
+    F(M, u32, heartbeat_ms, 0)           /* send something at least so often */                                        \
+    F(M, u64, least_memory_bytes, 0)     /* to a client: of the smallest worker; 0: there is none yet */
 #define TESSI_FIELDS_peer_up(F, M)                                                                                     \
     F(M, u32, worker, 0) TESSI_FIELDS_worker_info(F, M) F(M, text, family, TESSI_WIRE_NAME_MAX)
 #define TESSI_FIELDS_peer_lost(F, M) F(M, u32, worker, 0)

@@ -141,12 +141,21 @@ static void test_too_big(void **state)
     ok(s, tess_persist(block));
     assert_int_equal(tess_wait(block, 0), TESS_TOO_BIG);
     assert_non_null(strstr(tess_session_error(s), "chunk"));
+    assert_non_null(strstr(tess_session_error(s), "memory_bytes"));
     tess_session_clear_error(s);
     double value;
     ok(s, tess_read_scalar(
               tess_sum(tess_ones(s, TESS_SHAPE(2048, 2048), TESS_F64, TESS_CHUNKS(128, 128)), TESS_ALL, false),
               &value)); /* 32 MiB through 8 */
     assert_true(value == 2048.0 * 2048.0);
+    /* Chunks that the library chooses are of the cluster's size: 128 MiB would not fit. */
+    tess_array *x = tess_arange(s, 0, 3000, 1, TESS_F64, TESS_AUTO);
+    tess_array *column = tess_from_memory(s, (const double[1]){1}, TESS_SHAPE(1, 1), TESS_F64, TESS_AUTO);
+    tess_array *ones = tess_ones(s, TESS_SHAPE(3000, 1), TESS_F64, TESS_AUTO);
+    ok(s, tess_read_scalar(tess_sum(tess_add(tess_multiply(x, column), ones), TESS_ALL, false), &value)); /* 72 MB */
+    assert_true(value == 3000.0 * (2999.0 * 3000.0 / 2 + 3000.0));
+    ok(s, tess_read_scalar(tess_max(tess_ones(s, TESS_SHAPE(4000, 4000), TESS_F64, TESS_AUTO), TESS_ALL, false), &value));
+    assert_true(value == 1.0);
     tess_session_close(s);
 }
 

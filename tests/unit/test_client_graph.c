@@ -203,6 +203,59 @@ static void test_poison(void **state)
     assert_non_null(strstr(tess_session_error(s), "tess_session_stats"));
 }
 
+static uint64_t largest_block(const tess_array *a)
+{
+    return tessi_grid_largest_block(&layer_of(a)->grid, tess_dtype_size(tess_array_dtype(a)));
+}
+
+/* Every boundary of the one axis is one of the other. */
+static void assert_aligned(const tess_array *fine, const tess_array *coarse, uint32_t axis)
+{
+    const struct tessi_axis *in = &layer_of(coarse)->grid.axis[axis], *out = &layer_of(fine)->grid.axis[axis];
+    for (uint64_t c = 0; c < in->count; c++) {
+        assert_int_equal(tessi_axis_lo(out, tessi_axis_find(out, tessi_axis_lo(in, c))), tessi_axis_lo(in, c));
+    }
+}
+
+static void test_results_do_not_outgrow_their_chunks(void **state)
+{
+    tess_session *s = *state;
+    const uint64_t bound = TESSI_CHUNK_BYTES;
+    tess_array *x = tess_random_uniform(s, TESS_SHAPE(40000, 1), TESS_F64, 0, 1, 1, TESS_AUTO);
+    tess_array *outer[] = {tess_matmul(x, tess_transpose(x)), tess_add(x, tess_transpose(x)),
+                           tess_multiply(tess_transpose(x), x)};
+    for (size_t i = 0; i < 3; i++) {
+        assert_shape(outer[i], TESS_SHAPE(40000, 40000));
+        assert_true(largest_block(outer[i]) <= bound && largest_block(outer[i]) > bound / 2);
+    }
+    /* The user's own chunks, where one of the operands has blocks as large, or the result's are of a usual size. */
+    tess_array *wide = tess_ones(s, TESS_SHAPE(16384, 16384), TESS_F64, TESS_CHUNKS(8192, 8192));
+    assert_int_equal(tess_array_chunk(tess_matmul(wide, wide), 0, 0), 8192);
+    assert_int_equal(tess_array_chunk(tess_add(wide, tess_ones(s, TESS_SHAPE(16384), TESS_F64, TESS_AUTO)), 1, 0), 8192);
+    tess_array *tall = tess_ones(s, TESS_SHAPE(16384, 64), TESS_F64, TESS_CHUNKS(4096, 64));
+    assert_int_equal(tess_array_chunk(tess_matmul(tall, tess_transpose(tall)), 0, 0), 4096);
+    /* And where they are too large: in parts of the user's, also of unequal ones. */
+    tess_array *taller = tess_ones(s, TESS_SHAPE(50000, 64), TESS_F64, TESS_CHUNKS(25000, 64));
+    tess_array *product = tess_matmul(taller, tess_transpose(taller));
+    assert_true(largest_block(product) <= bound);
+    assert_aligned(product, taller, 0);
+    tess_array *uneven = tess_slice(taller, TESS_SLICES(TESS_RANGE(7001, 49001)));
+    product = tess_matmul(uneven, tess_transpose(uneven));
+    assert_true(largest_block(product) <= bound);
+    assert_aligned(product, uneven, 0);
+    /* What is asked for is given. */
+    product = tess_matmul_with(taller, tess_transpose(taller), &(tess_matmul_options){.chunks = TESS_CHUNKS(25000, 25000)});
+    assert_int_equal(tess_array_chunk(product, 0, 0), 25000);
+    /* Elements that become several times as long. */
+    tess_array *bytes = tess_ones(s, TESS_SHAPE(100000, 10000), TESS_U8, TESS_AUTO);
+    assert_true(largest_block(bytes) > bound / 2);
+    assert_true(largest_block(tess_sqrt(bytes)) <= bound);
+    assert_true(largest_block(tess_astype(tess_add_scalar(bytes, 1), TESS_F32)) <= bound);
+    tess_array *own = tess_ones(s, TESS_SHAPE(100000, 10000), TESS_U8, TESS_CHUNKS(10000, 10000));
+    assert_int_equal(tess_array_chunk(tess_sqrt(own), 0, 0), 10000);
+    assert_int_equal(tess_array_chunk(tess_sqrt(tess_rechunk(bytes, TESS_CHUNKS(10000, 10000))), 0, 0), 10000);
+}
+
 static void test_names(void **state)
 {
     tess_session *s = *state;
@@ -730,6 +783,7 @@ int main(void)
         TEST(test_matmul_converts),
         TEST(test_poison),
         TEST(test_names),
+        TEST(test_results_do_not_outgrow_their_chunks),
         TEST(test_wrong_calls),
         cmocka_unit_test(test_session_that_cannot_open),
         TEST(test_dtypes),
