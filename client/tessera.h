@@ -28,7 +28,14 @@
  *
  * Threads: a session and everything that belongs to it is used by one thread at a time, except where
  * a function says "any thread". Different sessions are independent. The library never exits, prints
- * (except `tess_progress_bar`) or installs a signal handler. */
+ * (except `tess_progress_bar`) or installs a signal handler.
+ *
+ * Memory: what an operation or a call needs and cannot have is NOMEM, on the handle or as its status, and the session
+ * goes on when there is memory again. The library sets 4 MiB of address space aside so that what has been begun can
+ * end; only when that is used up too, by a single call, or by releases without end, does it end the process, and says so.
+ * ZeroMQ, through which it speaks, ends the process by an assertion when it finds no memory itself, and OpenBLAS in a cluster
+ * inside the program when it finds none for its buffers. Descriptors: a session needs some 48 and eight more for each
+ * worker; where there are fewer it is refused (IO), and the soft limit is raised when that suffices. */
 #ifndef TESSERA_H
 #define TESSERA_H
 
