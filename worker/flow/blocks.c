@@ -151,6 +151,7 @@ static void destroy(struct tessi_flow *flow, uint32_t handle)
         tessi_spans_push(&flow->report.dropped, tessi_flow_block_span(flow, block));
     }
     unlink_dirty(flow, block);
+    tessi_flow_unshelve(flow, handle);
     if (block->reclaim != FLOW_KEPT) {
         (void)tessi_heap_remove(&flow->reclaim[block->reclaim], handle);
     }
@@ -247,7 +248,7 @@ static enum flow_class fetch_class(const struct tessi_flow *flow, const struct f
         return FLOW_WAITING;
     }
     for (enum flow_class class = FLOW_STARTED; class < FLOW_CLASSES; class++) {
-        if (block->root[class] != NULL) {
+        if (block->root[class] != NULL && (class == FLOW_STARTED || !block->shelved)) {
             *at = block->root[class]->at;
             return class;
         }

@@ -91,6 +91,7 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
     struct flow_request request = {.bytes = block->bytes, .at = {UINT64_MAX, UINT64_MAX}};
     const struct tessi_heap_entry *device = tessi_heap_peek(&flow->idle[FLOW_DEVICE]);
     bool idle = tessi_heap_peek(&flow->idle[FLOW_CPU])->first == 0 || (device != NULL && device->first == 0);
+    idle = idle && flow->started < FLOW_STREAMS_PER_SLOT * flow_slots_all(flow); /* else those come first */
     if (oldest) {
         const struct flow_task *task = flow_task(flow, tessi_flow_oldest(flow));
         request.at = flow_task_position(task, task->next_step);
@@ -117,11 +118,34 @@ static struct flow_request request_for(const struct tessi_flow *flow, const stru
     return request;
 }
 
+void tessi_flow_shelve(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    struct flow_position at = {UINT64_MAX, UINT64_MAX};
+    (void)tessi_flow_block_next_use(block, &at);
+    if (!block->shelved) {
+        block->shelved = true;
+        tessi_heap_push(&flow->shelved, at.order, at.second, handle);
+    }
+}
+
+void tessi_flow_unshelve(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_block *block = flow_block(flow, handle);
+    if (block->shelved) {
+        block->shelved = false;
+        (void)tessi_heap_remove(&flow->shelved, handle);
+    }
+    flow->unshelved = flow->unshelved == handle ? FLOW_NONE : flow->unshelved;
+}
+
 static void arrive(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
     flow->fetched_bytes += block->bytes;
     block->last_use = ++flow->clock;
+    block->fresh = true;
+    tessi_flow_unshelve(flow, handle);
     tessi_flow_block_copy_changed(flow, handle);
     tessi_flow_block_move(flow, handle, FLOW_LOCAL);
     if (block->heir) {

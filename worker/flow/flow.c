@@ -15,6 +15,7 @@ struct tessi_flow *tessi_flow_create(const struct tessi_flow_config *config)
     flow->config.asks_max = config->asks_max > 0 ? config->asks_max : UINT32_MAX;
     flow->dirty = FLOW_NONE;
     flow->at_hand = FLOW_NONE;
+    flow->unshelved = FLOW_NONE;
     flow->page = FLOW_NONE;
     memset(flow->recent, 0xff, sizeof flow->recent);
     flow->spill_generation = 1;
@@ -94,6 +95,7 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_free(flow->answering.items);
     tessi_free(flow->relief.items);
     tessi_free(flow->spill_error);
+    tessi_heap_fini(&flow->shelved);
     tessi_free(flow->where);
     tessi_free(flow->refs);
     tessi_report_fini(&flow->report);

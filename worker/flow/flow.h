@@ -23,7 +23,8 @@
  * taken back. Taken back, in this order: cached copies nobody here needs, copies that only younger
  * tasks need (asked for again later), owned blocks (spilled, the one needed last first), and, for the
  * oldest task only, accumulators of younger tasks that have no step at a slot (they restart from
- * their first step). A lease is given back on REVOKE as soon as no step that runs reads it; one that no task here
+ * their first step). A copy that is taken back before any step has read it was fetched too early: tasks that have not begun
+ * get it again one after the other, when a slot would do nothing else. A lease is given back on REVOKE as soon as no step that runs reads it; one that no task here
  * needs is kept for the next that does, within bounds.
  * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
  * never waits for room. Small blocks of a layer whose client waits for them are sent there without being asked for

@@ -34,6 +34,7 @@
 
 #define FLOW_NONE UINT32_MAX
 #define FLOW_DEVICE_DEPTH 3          /* steps of one task at a device slot: it knows the next before the first ends */
+#define FLOW_STREAMS_PER_SLOT 2 /* started tasks of several steps: more of their accumulators would fill the memory */
 #define FLOW_SPILLS_MAX 4            /* files written at a time */
 #define FLOW_VICTIMS_MAX 64          /* copies dropped for a request that does not wait in line */
 #define FLOW_PARKED_MAX (1u << 20)   /* reads that wait here, for each peer */
@@ -157,6 +158,8 @@ struct flow_block {
     bool copy_known;   /* the scheduler has been told of this copy */
     bool copy_changed; /* listed for the next report */
     bool checking, dirty;
+    bool fresh;   /* it has come, and no step has read it since */
+    bool shelved; /* it was dropped while fresh: not fetched again for tasks that have not begun, while others can begin */
     bool asks_later; /* UNASKED: its source has enough to answer, and it is in that peer's queue */
     bool away;     /* for estimates: a device has its newest bytes and the host has not, */
     bool resident; /* and a device probably has them */
@@ -285,6 +288,8 @@ struct tessi_flow {
     uint64_t idle_lease_bytes;
     struct flow_slot *slots;
     struct flow_handles checks, copies, failed_spills;
+    struct tessi_heap shelved;     /* blocks that are, by the place of the task that wanted them first */
+    uint32_t unshelved;            /* the one that was taken from there last; NONE: none, or it has come */
     struct flow_handles answering; /* peers that may be asked for more */
     struct tessi_span *where;  /* of the assignment under way, sorted */
     size_t where_count, where_capacity;
@@ -515,6 +520,8 @@ void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event
 void tessi_flow_on_lost(struct tessi_flow *flow, const struct tessi_flow_event *event);
 
 /* fetch.c */
+void tessi_flow_shelve(struct tessi_flow *flow, uint32_t block);
+void tessi_flow_unshelve(struct tessi_flow *flow, uint32_t block); /* nothing, if it is not */
 void tessi_flow_ask(struct tessi_flow *flow, uint32_t block, uint32_t peer_id, uint32_t epoch);
 void tessi_flow_ask_now(struct tessi_flow *flow, uint32_t block); /* it is one to be asked for later: it is not any more */
 void tessi_flow_ask_no_more(struct tessi_flow *flow, uint32_t block); /* likewise, since nobody will ask */

@@ -54,7 +54,7 @@ void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t handle)
     flow->mapped_blocks -= block->mapped ? 1 : 0;
     drop_file(flow, block);
     block->owned = block->mapped = block->revoked = block->lost = block->revoking = false;
-    block->away = block->resident = false;
+    block->away = block->resident = block->fresh = false;
     block->spill_failed = 0;
 }
 
@@ -126,6 +126,9 @@ static uint32_t candidate(struct tessi_flow *flow, enum flow_reclaim class, stru
 static void evict(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
+    if (block->fresh && block->users > 0) {
+        tessi_flow_shelve(flow, handle); /* else it would come and go for as long as older tasks want room */
+    }
     tessi_flow_block_empty(flow, handle);
     flow->evicted_copies++;
     tessi_flow_block_copy_changed(flow, handle);

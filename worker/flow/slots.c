@@ -21,7 +21,6 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
 #define SHORT_NS INT64_C(200000)      /* steps that others may queue up behind */
 #define CROSS_NS INT64_C(1500)        /* until one slot knows that another's step has ended */
 #define UNKNOWN_NS INT64_C(1000000)   /* of a step, until one of its layer has been measured */
-#define STREAMS_PER_SLOT 2 /* started tasks of several steps: more of their accumulators would fill the memory */
 
 static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_task *task)
 {
@@ -199,6 +198,7 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
         action->in[run->in_count] = run->in[run->in_count] = in;
         run->in_count++;
         flow_block(flow, in)->pins++;
+        flow_block(flow, in)->fresh = false;
         tessi_flow_link_set(flow, &task->links[i], FLOW_GONE);
     }
     action->in_count = run->in_count;
@@ -303,7 +303,7 @@ static enum flow_kind place(const struct tessi_flow *flow, const struct flow_tas
         return kind;
     }
     uint32_t slot = choose_slot(flow, task, FLOW_CPU);
-    bool streams = task->steps > 1 && flow->streams[FLOW_CPU] >= STREAMS_PER_SLOT * flow->config.slots;
+    bool streams = task->steps > 1 && flow->streams[FLOW_CPU] >= FLOW_STREAMS_PER_SLOT * flow->config.slots;
     bool takes = slot_open(flow, task, slot) && !streams;
     switch (tessi_flow_place_mixed(flow, task, begin_ns(flow, task, slot), takes)) {
     case TESSI_FLOW_AT_DEVICE:
@@ -329,7 +329,7 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     }
     uint32_t slot = choose_slot(flow, task, kind), idle = tessi_heap_peek(&flow->idle[kind])->value;
     struct tessi_flow_action after;
-    uint32_t streams_max = kind == FLOW_CPU ? STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
+    uint32_t streams_max = kind == FLOW_CPU ? FLOW_STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
     bool streams = task->steps > 1 && flow->streams[kind] >= streams_max;
     if ((!oldest && streams) || !name_after(flow, task, &after)) {
         return FLOW_NO_SLOT;
@@ -522,12 +522,48 @@ static void grant_room(struct tessi_flow *flow)
     put_back(flow);
 }
 
+static bool has_nothing_to_begin(const struct tessi_flow *flow, enum flow_kind kind)
+{
+    const struct tessi_heap_entry *idle = tessi_heap_peek(&flow->idle[kind]);
+    return idle != NULL && idle->first == 0 && flow->startable[kind].count == 0 && flow->runnable.count == 0;
+}
+
+/* What was fetched too early is fetched again, for one task after the other, when a slot would do nothing else: not while
+ * tasks that have begun wait for what is on its way. */
+static void unshelve(struct tessi_flow *flow)
+{
+    const struct tessi_heap_entry *top = tessi_heap_peek(&flow->shelved);
+    if (top == NULL) {
+        return;
+    }
+    if (flow->unshelved != FLOW_NONE) {
+        const struct flow_block *last = flow_block(flow, flow->unshelved);
+        bool coming = last->live && (last->fetch < FLOW_CLASSES || last->state == FLOW_PULLING);
+        flow->unshelved = coming ? flow->unshelved : FLOW_NONE;
+    }
+    bool idle = has_nothing_to_begin(flow, FLOW_CPU) || has_nothing_to_begin(flow, FLOW_DEVICE);
+    if (!idle || flow->unshelved != FLOW_NONE ||
+        (flow->incoming_bytes > 0 && flow->started >= flow_slots_all(flow))) {
+        return;
+    }
+    uint64_t order = top->first;
+    uint32_t last = FLOW_NONE;
+    while ((top = tessi_heap_peek(&flow->shelved)) != NULL && top->first == order) {
+        uint32_t handle = top->value;
+        tessi_flow_unshelve(flow, handle);
+        tessi_flow_block_update(flow, handle);
+        last = flow_block(flow, handle)->fetch < FLOW_CLASSES ? handle : last;
+    }
+    flow->unshelved = last;
+}
+
 void tessi_flow_advance(struct tessi_flow *flow)
 {
     size_t before;
     do {
         before = flow->actions->count;
         tessi_flow_ask_next(flow);
+        unshelve(flow);
         flow->blocked_by_heir = serve_heirs(flow) == FLOW_NO_ROOM;
         flow->blocked = flow->blocked_by_heir || serve_oldest(flow) == FLOW_NO_ROOM;
         run_started(flow);

@@ -171,8 +171,8 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
     }
     verify_state(block);
     bool wanted = flow_block_bringable(block) &&
-                  (block->task != FLOW_NONE || block->root[FLOW_STARTED] != NULL ||
-                   block->root[FLOW_WAITING] != NULL || block->root[FLOW_AHEAD] != NULL || block->heir);
+                  (block->task != FLOW_NONE || block->root[FLOW_STARTED] != NULL || block->heir ||
+                   (!block->shelved && (block->root[FLOW_WAITING] != NULL || block->root[FLOW_AHEAD] != NULL)));
     TESS_ASSERT(wanted == (block->fetch < FLOW_CLASSES));
     for (int class = 0; class < FLOW_CLASSES; class++) {
         TESS_ASSERT(tessi_heap_contains(&flow->fetch[class], handle) == ((int)block->fetch == class));
