@@ -8,8 +8,8 @@
 
 #define FEW_STEPS 256.0
 #define FEW_BYTES ((double)(UINT64_C(1) << 20)) /* not worth a layer more */
-#define NEAR_BYTES ((double)(UINT64_C(512) << 20)) /* what is so close together is on one worker, and in its memory */
-#define NEAR_TILES 4.0
+#define NEAR_BYTES ((double)(UINT64_C(64) << 20)) /* what is so close together is on one worker, and in its memory */
+#define NEAR_GROUPS 4.0
 #define PIECE_BYTES ((double)(UINT64_C(128) << 10)) /* smaller ones cost more in messages than in bytes */
 #define TINY_BYTES ((double)(UINT64_C(16) << 10))  /* so small that moving everything twice costs less */
 #define JOINED_BYTES ((double)(UINT64_C(32) << 20))
@@ -72,27 +72,38 @@ struct nature {
     double steps;  /* blocks read when it is done at once */
     double merges; /* old blocks that a new one spans, and parts that an old one is cut into, but for uneven ends */
     double cuts;
-    double tiles; /* groups of blocks that exchange nothing with each other, if all boundaries were even */
 };
 
 static struct nature nature_of(const struct tessi_grid *from, const struct tessi_grid *to, size_t element_bytes)
 {
-    struct nature nature = {(double)element_bytes, 1, 1, 1, 1};
+    struct nature nature = {(double)element_bytes, 1, 1, 1};
     for (uint32_t d = 0; d < from->ndim; d++) {
         double old = (double)from->axis[d].count, new = (double)to->axis[d].count;
         nature.bytes *= (double)from->axis[d].extent;
         nature.steps *= tessi_axis_equal(&from->axis[d], &to->axis[d]) ? old : old + new - 1;
         nature.merges *= old > new ? old / new : 1;
         nature.cuts *= new > old ? new / old : 1;
-        nature.tiles *= old < new ? old : new;
     }
     return nature;
 }
 
-/* Whether whole blocks will do: what one gives to many comes from few, or they are all near each other. */
-static bool is_direct(const struct nature *nature)
+struct tessi_exchange tessi_rechunk_exchange(const struct tessi_grid *from, const struct tessi_grid *to,
+                                             size_t element_bytes)
 {
-    bool near = nature->tiles > NEAR_TILES && nature->bytes / nature->tiles <= NEAR_BYTES;
+    struct tessi_exchange exchange = {1, (double)element_bytes};
+    for (uint32_t d = 0; d < from->ndim; d++) {
+        double old = (double)from->axis[d].count, new = (double)to->axis[d].count;
+        exchange.groups *= old < new ? old : new;
+        exchange.bytes *= (double)from->axis[d].extent;
+    }
+    exchange.bytes /= exchange.groups;
+    return exchange;
+}
+
+/* Whether whole blocks will do: what one gives to many comes from few, or they are all near each other. */
+static bool is_direct(const struct nature *nature, struct tessi_exchange exchange)
+{
+    bool near = exchange.groups > NEAR_GROUPS && exchange.bytes <= NEAR_BYTES;
     bool few = nature->steps <= FEW_STEPS && nature->bytes <= FEW_BYTES;
     return nature->merges < 2 || nature->cuts < 2 || nature->merges * nature->cuts <= 4 || few || near;
 }
@@ -157,7 +168,7 @@ static void add_way(struct tessi_rechunk *plan, const struct tessi_grid *from, c
     struct nature nature = nature_of(from, to, element_bytes);
     struct tessi_grid target;
     tessi_grid_copy(&target, to);
-    if (is_direct(&nature) || !is_writable(from, to)) {
+    if (is_direct(&nature, tessi_rechunk_exchange(from, to, element_bytes)) || !is_writable(from, to)) {
         add_grid(plan, from, target);
         return;
     }

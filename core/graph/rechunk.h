@@ -23,6 +23,14 @@ void tessi_rechunk_plan(const struct tessi_grid *from, const struct tessi_grid *
                         struct tessi_rechunk *plan);
 void tessi_rechunk_fini(struct tessi_rechunk *plan);
 
+/* Blocks that exchange elements with each other and with no others, if all boundaries were even. */
+struct tessi_exchange {
+    double groups;
+    double bytes; /* of the elements of one */
+};
+struct tessi_exchange tessi_rechunk_exchange(const struct tessi_grid *from, const struct tessi_grid *to,
+                                             size_t element_bytes);
+
 /* The grid with the boundaries of both. */
 void tessi_grid_refine(const struct tessi_grid *a, const struct tessi_grid *b, struct tessi_grid *out);
 

@@ -9,9 +9,10 @@
  * tasks. So the widest of them gives the places: the folds between it and the root, the stem, come right after the last
  * block that they need, and all else comes right before the first task of the stem that needs it.
  *
- * A layer that cuts each block of its input into pieces, which another one joins across all of those blocks, ends its
- * group, and its tasks have the order of its input's blocks: a block is made and cut before the next one is made, whoever
- * will read the pieces first. Else all blocks would be made, and kept whole, before the first task that joins pieces.
+ * A layer that cuts each block of its input into pieces, which another one joins across more blocks than the workers'
+ * memory surely holds, ends its group, and its tasks have the order of its input's blocks: a block is made and cut before
+ * the next one is made, whoever will read the pieces first. Else all these blocks would be made, and kept whole, before
+ * the first task that joins pieces.
  *
  * The policy chooses which of the groups that could come next does (policy.h). Rules are monotone in
  * each coordinate, so following the lowest corner of the dependents' box gives a lower bound of every
@@ -25,6 +26,7 @@
 #include "core/graph/rechunk.h"
 #include "core/sched/policy.h"
 
+#define EXCHANGE_ROOM 8.0 /* memory of all workers over what is surely held in it beside everything else */
 #define SPLIT_PLACES_MAX (UINT64_C(1) << 40) /* so that the orders of a session never run out */
 
 /* Of the block in the widest layer that is the last one that a task of the stem needs. */
@@ -90,12 +92,23 @@ bool reads_alike(const struct sched_layer *layer, uint32_t number)
     return alike;
 }
 
+bool exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts, const struct tessi_layer *joins)
+{
+    double bytes = tessi_rechunk_exchange(&cuts->input[0].grid, &joins->grid, tessi_dtype_size(cuts->dtype)).bytes;
+    double room = 0;
+    for (size_t w = 0; w < sched->worker_count && room < bytes * EXCHANGE_ROOM; w++) {
+        room += sched->workers[w]->alive ? (double)sched->workers[w]->info.memory_bytes : 0;
+    }
+    return room >= bytes * EXCHANGE_ROOM;
+}
+
 /* Whether the layer ends its group as one that cuts blocks into pieces: for a layer that joins them, or for several. */
-static struct order_split *make_split(const struct sched_layer *layer)
+static struct order_split *make_split(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
     struct order_split split = {.each = 1};
-    bool joined = layer->consumer_count != 1 || layer->consumers[0].layer->layer->op == TESSI_OP_REGRID;
-    if (!joined || !tessi_layer_splits(layer->layer, split.most)) {
+    const struct tessi_layer *joins = layer->consumer_count == 1 ? layer->consumers[0].layer->layer : NULL;
+    if ((joins != NULL && joins->op != TESSI_OP_REGRID) || !tessi_layer_splits(layer->layer, split.most) ||
+        (joins != NULL && exchange_fits(sched, layer->layer, joins))) {
         return NULL;
     }
     for (uint32_t d = 0; d < layer->layer->grid.ndim; d++) {
@@ -138,17 +151,45 @@ struct trees {
 
 #define NO_EDGE UINT32_MAX
 
-static void link_layers(struct trees *trees)
+/* The consumer that leads to a layer of pieces which comes before all other consumers: blocks are cut when they are made,
+ * not read back for it, whoever needs them later. NULL: there is none. */
+static const struct consumer *cutting_consumer(const struct trees *trees, const struct sched_layer *layer)
+{
+    const struct consumer *cutting = NULL;
+    uint32_t last = 0;
+    for (size_t c = 0; c < layer->consumer_count; c++) {
+        const struct consumer *consumer = &layer->consumers[c];
+        uint32_t root = trees->root_of[consumer->layer->order_position];
+        bool cuts = consumer->layer != layer && trees->layers[root]->order_split != NULL &&
+                    consumer->layer->layer->input[consumer->input].rules.table == NULL;
+        if (cuts && (cutting == NULL || root < last)) {
+            cutting = consumer;
+            last = root;
+        }
+    }
+    for (size_t c = 0; cutting != NULL && c < layer->consumer_count; c++) {
+        const struct consumer *consumer = &layer->consumers[c];
+        if (consumer != cutting && consumer->layer->order_position <= last) {
+            cutting = NULL; /* the pieces may be made of what it makes */
+        }
+    }
+    return cutting;
+}
+
+static void link_layers(const struct tessi_sched *sched, struct trees *trees)
 {
     for (uint32_t i = trees->count; i-- > 0;) {
         struct sched_layer *layer = trees->layers[i];
         layer->order_levels = 1;
         layer->order_position = i;
         trees->root_of[i] = i;
-        layer->order_split = make_split(layer);
-        if (layer->order_split == NULL && single_consumer(layer, layer->submission)) {
-            layer->order_via = layer->consumers[0].layer;
-            layer->order_input = layer->consumers[0].input;
+        layer->order_split = make_split(sched, layer);
+        const struct consumer *via = layer->order_split != NULL                        ? NULL
+                                     : single_consumer(layer, layer->submission) ? &layer->consumers[0]
+                                                                                 : cutting_consumer(trees, layer);
+        if (via != NULL) {
+            layer->order_via = via->layer;
+            layer->order_input = via->input;
             layer->order_via->order_users++;
             layer->order_depth = layer->order_via->order_depth + 1;
             trees->root_of[i] = trees->root_of[layer->order_via->order_position];
@@ -317,7 +358,7 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
     for (size_t i = 0; i < count; i++) {
         trees.tree[i] = (struct tree){.levels = 1, .readers = NO_EDGE};
     }
-    link_layers(&trees);
+    link_layers(sched, &trees);
     grow_stems(&trees);
     find_edges(&trees);
     lay_out(sched, &trees);

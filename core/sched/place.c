@@ -12,6 +12,7 @@
  * decision costs the same however many workers there are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/graph/rechunk.h"
 #include "core/sched/state.h"
 
 #define ALIKE 1.34 /* slower by less than this */
@@ -561,10 +562,21 @@ void scatter_long_layers(struct tessi_sched *sched)
     }
 }
 
+/* Joins pieces of so many blocks that those of one group lie at several workers: the block in the middle says nothing. */
+static bool joins_from_everywhere(const struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    uint64_t most[TESSI_NDIM_MAX];
+    if (layer->layer->op != TESSI_OP_REGRID || !tessi_layer_splits(layer->inputs[0]->layer, most)) {
+        return false;
+    }
+    const struct tessi_layer *cuts = layer->inputs[0]->layer;
+    return tessi_rechunk_exchange(&cuts->input[0].grid, &layer->layer->grid, 1).groups < 2.0 * (double)sched->alive_count;
+}
+
 static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)
 {
     uint32_t input = largest_input(layer);
-    bool joins = layer->layer->op == TESSI_OP_REGRID && layer->inputs[0]->order_split != NULL; /* pieces from everywhere */
+    bool joins = joins_from_everywhere(sched, layer);
     if (is_pinned(layer)) {
         layer->placement = PLACE_PINNED;
     } else if (layer->layer->op == TESSI_OP_MATMUL || joins || layer->lane->demand.count > 0) {

@@ -575,6 +575,8 @@ enum tessi_status check_places(const struct tessi_sched *sched, const struct ses
 /* order.c, place.c */
 void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 uint64_t order_of(const struct sched_layer *layer, uint64_t index);
+/* What a layer of pieces cuts and one that joins them exchange at a time surely fits into the workers' memory. */
+bool exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts, const struct tessi_layer *joins);
 bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i reads block i and no other of that input */
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */

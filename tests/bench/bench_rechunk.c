@@ -1,6 +1,7 @@
 /* Whole rows to whole columns: x(i, j) = i·n + j in blocks of rows, cut anew into blocks of columns, and the sum of each
  * column, which is known. With --held the columns are held before they are summed; with --symmetric it is x + xᵀ in blocks
- * of rows; with --part eight columns of x are summed, which is held in blocks of rows. `--copy FOLDER` instead copies as many bytes once through a file there: the least that memory which is too small
+ * of rows; with --part eight columns of x are summed, which is held in blocks of rows; with --tiny the first `chunks` × 8
+ * integers, in blocks of 8, become one block. `--copy FOLDER` instead copies as many bytes once through a file there: the least that memory which is too small
  * asks for. */
 #include <fcntl.h>
 #include <stdio.h>
@@ -65,7 +66,7 @@ static tess_array *numbers(tess_session *session, int64_t n, int64_t chunk)
 
 struct job {
     int64_t n, chunk;
-    bool held, symmetric, part;
+    bool held, symmetric, part, tiny;
 };
 
 #define PART_FIRST 3 /* columns */
@@ -88,6 +89,19 @@ static void hold(tess_session *session, tess_array *array)
 {
     check_status(session, tess_persist(array));
     check_status(session, tess_wait(array, 0));
+}
+
+#define TINY 8 /* elements of a block */
+
+static double run_tiny(tess_session *session, int64_t chunks)
+{
+    double sum = 0, n = (double)(chunks * TINY), started = bench_seconds_now();
+    tess_array *x = tess_arange(session, 0, n, 1, TESS_F64, TESS_CHUNKS(TINY));
+    check_status(session, tess_read_scalar(tess_sum(tess_rechunk(x, TESS_CHUNKS(-1)), TESS_ALL, false), &sum));
+    if (sum != n * (n - 1) / 2) {
+        bench_die("the sum is %.17g, not %.17g", sum, n * (n - 1) / 2);
+    }
+    return bench_seconds_now() - started;
 }
 
 static double run_once(tess_session *session, const struct job *job, double *sum)
@@ -127,6 +141,7 @@ int main(int argc, char **argv)
         {"--held", BENCH_FLAG, &job.held, "hold the columns before they are summed"},
         {"--symmetric", BENCH_FLAG, &job.symmetric, "x + its transpose instead"},
         {"--part", BENCH_FLAG, &job.part, "a few columns of x, held in blocks of rows, instead"},
+        {"--tiny", BENCH_FLAG, &job.tiny, "so many tiny blocks into one instead"},
         {"--copy", BENCH_TEXT, &copy, "FOLDER: only copy as many bytes through a file there"},
     };
     bench_options_parse(argc, argv, "Times a rechunk of whole rows to whole columns.", options,
@@ -142,7 +157,7 @@ int main(int argc, char **argv)
         if (sum == NULL) {
             bench_die("no memory for %lld sums", (long long)job.n);
         }
-        seconds = run_once(session, &job, sum);
+        seconds = job.tiny ? run_tiny(session, chunks) : run_once(session, &job, sum);
         free(sum);
         tess_session_close(session);
     }

@@ -59,6 +59,14 @@ class Rechunk(unittest.TestCase):
             total = run(cluster, "--n", 2048, "--chunks", 8, "--part")["bytes"]
             self.assertLess(self.moved(cluster), 0.02 * total)
 
+    def test_more_blocks_than_messages_may_wait(self):
+        for hosts in (("one", "two"), ("same", "same")):
+            with self.subTest(hosts), Cluster(workers=0) as cluster:
+                for host in hosts:
+                    cluster.add_worker(host, "--host-id", host)
+                run(cluster, "--tiny", "--chunks", 150000)
+                self.assertEqual(sum(w["dropped_messages"] for w in cluster.status()["workers"]), 0)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -66,13 +66,14 @@ static void note_block(void *context, uint64_t index)
     *(uint64_t *)context = index;
 }
 
-/* Where blocks are cut into pieces that are joined across all blocks, each block is cut before the next one is: its
+/* Where blocks are cut into pieces that are joined across more blocks than memory surely holds, each block is cut before the next one is: its
  * pieces come before those of any later block, or blocks would be kept whole, or read back, for each joining task. */
 static void check_pieces(const struct sim_world *world, const struct sched_layer *layer)
 {
     const struct tessi_layer *cuts = layer->layer;
     bool cut = cuts->op == TESSI_OP_REGRID && layer->consumer_count == 1 &&
-               layer->consumers[0].layer->layer->op == TESSI_OP_REGRID && layer->tasks >= 2 * layer->inputs[0]->tasks;
+               layer->consumers[0].layer->layer->op == TESSI_OP_REGRID && layer->tasks >= 2 * layer->inputs[0]->tasks &&
+               !exchange_fits(world->sched, cuts, layer->consumers[0].layer->layer);
     for (uint32_t d = 0; cut && d < cuts->grid.ndim; d++) {
         cut = cuts->as.regrid.step[d] == 1 && cuts->grid.axis[d].extent == cuts->input[0].grid.axis[d].extent;
     }

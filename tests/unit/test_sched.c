@@ -728,52 +728,89 @@ static struct tessi_layer *regrid(uint32_t id, const struct tessi_layer *input, 
     return layer;
 }
 
-/* Columns to rows: each block of columns is cut into its pieces before the next one is made, at the worker that has made
- * it, and the blocks of rows are shared by the workers. */
+/* When and where each task of layers 1 to 3 ran, by workers that take the lowest order first. */
+struct run_log {
+    uint32_t at[4][64], place[4][64], done;
+};
+
+static void run_logged(struct world *world, uint32_t workers, struct run_log *log)
+{
+    for (bool any = true; any;) {
+        any = false;
+        for (uint32_t w = 1; w <= workers; w++) {
+            struct tessi_spans *pending = &world->pending[w];
+            for (size_t s = 1; s < pending->count; s++) {
+                struct tessi_span first = pending->items[0];
+                if (pending->items[s].order < first.order) {
+                    pending->items[0] = pending->items[s];
+                    pending->items[s] = first;
+                }
+            }
+            if (pending->count > 0) {
+                struct tessi_span *first = &pending->items[0];
+                log->at[first->layer][first->first] = w;
+                log->place[first->layer][first->first] = ++log->done;
+                first->order += first->count > 1 ? first->order_step : 0;
+            }
+            any = finish_one(world, w) || any;
+        }
+    }
+}
+
+/* 32 × 32 elements in blocks, cut into pieces and joined to other blocks. */
+static void submit_exchange(struct world *world, const int64_t from[2], const int64_t pieces[2], const int64_t to[2])
+{
+    struct tessi_layer *layers[3];
+    layers[0] = source(1, 32, 32, 4);
+    tessi_grid_fini(&layers[0]->grid);
+    tessi_grid_regular(&layers[0]->grid, &(struct tessi_shape){2, {32, 32}}, from);
+    layers[1] = regrid(2, layers[0], pieces[0], pieces[1]);
+    layers[2] = regrid(3, layers[1], to[0], to[1]);
+    submit(world, layers, 3, 3);
+}
+
+/* Columns to rows in little memory: each block of columns is cut into its pieces before the next one is made, at the worker
+ * that has made it, and the blocks of rows are shared by the workers. */
 static void test_blocks_are_cut_before_the_next_one(void **state)
 {
     (void)state;
     for (uint32_t workers = 1; workers <= 2; workers++) {
         struct world world;
-        struct tessi_layer *layers[3];
-        uint32_t at[4][64] = {{0}}, place[4][64] = {{0}}, done = 0;
-        start(&world, workers);
-        layers[0] = source(1, 32, 32, 4);
-        tessi_grid_fini(&layers[0]->grid);
-        tessi_grid_regular(&layers[0]->grid, &(struct tessi_shape){2, {32, 32}}, (int64_t[]){32, 4});
-        layers[1] = regrid(2, layers[0], 4, 4);
-        layers[2] = regrid(3, layers[1], 4, 32);
-        submit(&world, layers, 3, 3);
-        for (bool any = true; any;) {
-            any = false;
-            for (uint32_t w = 1; w <= workers; w++) {
-                for (size_t s = 1; s < world.pending[w].count; s++) { /* as a worker does: the lowest order first */
-                    struct tessi_span first = world.pending[w].items[0];
-                    if (world.pending[w].items[s].order < first.order) {
-                        world.pending[w].items[0] = world.pending[w].items[s];
-                        world.pending[w].items[s] = first;
-                    }
-                }
-                if (world.pending[w].count > 0) {
-                    struct tessi_span one = world.pending[w].items[0];
-                    world.pending[w].items[0].order += one.count > 1 ? one.order_step : 0;
-                    at[one.layer][one.first] = w;
-                    place[one.layer][one.first] = ++done;
-                }
-                any = finish_one(&world, w) || any;
-            }
+        struct run_log log = {.done = 0};
+        start(&world, 0);
+        for (uint32_t w = 1; w <= workers; w++) {
+            join(&world, w, 16 << 10);
         }
+        submit_exchange(&world, (int64_t[]){32, 4}, (int64_t[]){4, 4}, (int64_t[]){4, 32});
+        run_logged(&world, workers, &log);
         assert_int_equal(world.done_layer, 3);
         for (uint32_t piece = 0; piece < 64; piece++) {
             uint32_t block = piece % 8;
-            assert_int_equal(at[2][piece], at[1][block]);
-            assert_true(place[2][piece] > place[1][block]);
-            assert_true(block == 7 || at[1][block + 1] != at[1][block] || place[2][piece] < place[1][block + 1]);
+            assert_int_equal(log.at[2][piece], log.at[1][block]);
+            assert_true(log.place[2][piece] > log.place[1][block]);
+            assert_true(block == 7 || log.at[1][block + 1] != log.at[1][block] ||
+                        log.place[2][piece] < log.place[1][block + 1]);
         }
-        assert_int_equal(at[3][0], 1);
-        assert_int_equal(at[3][7], workers);
+        assert_int_equal(log.at[3][0], 1);
+        assert_int_equal(log.at[3][7], workers);
         stop(&world);
     }
+}
+
+/* Four groups of four blocks each, which memory holds: one after the other, none waits for all blocks. */
+static void test_groups_that_fit_come_one_by_one(void **state)
+{
+    (void)state;
+    struct world world;
+    struct run_log log = {.done = 0};
+    start(&world, 1);
+    submit_exchange(&world, (int64_t[]){2, 32}, (int64_t[]){2, 8}, (int64_t[]){8, 8});
+    run_logged(&world, 1, &log);
+    assert_int_equal(world.done_layer, 3);
+    for (uint32_t group = 0; group < 3; group++) {
+        assert_true(log.place[3][group * 4 + 3] < log.place[1][group * 4 + 4]);
+    }
+    stop(&world);
 }
 
 int main(void)
@@ -788,6 +825,7 @@ int main(void)
         cmocka_unit_test(test_idle_worker_steals),
         cmocka_unit_test(test_what_waits_for_something_long_moves),
         cmocka_unit_test(test_blocks_are_cut_before_the_next_one),
+        cmocka_unit_test(test_groups_that_fit_come_one_by_one),
         cmocka_unit_test(test_failure_poisons_dependents_only),
         cmocka_unit_test(test_chain_in_one_layer),
         cmocka_unit_test(test_pinned_chain_alternates),
