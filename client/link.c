@@ -371,7 +371,7 @@ static enum tessi_status introduce(struct tessi_link *link, const struct tessi_l
     while (status == TESSI_OK && !welcomed) {
         struct tessi_net_event event;
         int64_t left_ns = deadline_ns - tessi_clock_now();
-        if (left_ns <= 0 || tessi_client_wait(link->scheduler, left_ns) == TESSI_TIMEOUT) {
+        if (tessi_client_wait(link->scheduler, left_ns > 0 ? left_ns : 0) == TESSI_TIMEOUT) { /* what waits is taken */
             return tessi_fail(error, TESSI_UNREACHABLE,
                               "the scheduler at %s accepts the connection but does not answer: "
                               "see whether it is overloaded or stopped",

@@ -276,7 +276,7 @@ void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_
     load_changed(sched, worker);
     sched->leaving_count++;
     worker->leave_limit_ns =
-        wait_ns < INT64_MAX - sched->now_ns ? sched->now_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
+        wait_ns < INT64_MAX - sched->attended_ns ? sched->attended_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
     for (size_t w = 0; w < sched->worker_count; w++) {
         sched->workers[w]->refused_bytes = sched->workers[w]->refused_first_bytes = 0; /* there may be room by now */
     }
@@ -318,7 +318,7 @@ static void take_away(struct tessi_sched *sched, struct worker *worker, struct s
 static bool leave_is_over(const struct tessi_sched *sched, const struct worker *worker)
 {
     bool done = worker->assigned == 0 && worker->handing == 0;
-    return done || sched->now_ns >= worker->leave_limit_ns;
+    return done || sched->attended_ns >= worker->leave_limit_ns;
 }
 
 void continue_leaves(struct tessi_sched *sched)
@@ -344,7 +344,8 @@ int64_t next_leave_ns(const struct tessi_sched *sched)
     for (size_t w = 0; w < sched->worker_count && sched->leaving_count > 0; w++) {
         const struct worker *worker = sched->workers[w];
         if (worker->alive && worker->leaving && !worker->left) {
-            int64_t at_ns = leave_is_over(sched, worker) ? sched->now_ns : worker->leave_limit_ns;
+            int64_t left_ns = leave_is_over(sched, worker) ? 0 : worker->leave_limit_ns - sched->attended_ns;
+            int64_t at_ns = left_ns < INT64_MAX - sched->now_ns ? sched->now_ns + left_ns : INT64_MAX;
             next_ns = at_ns < next_ns ? at_ns : next_ns;
         }
     }

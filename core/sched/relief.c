@@ -45,7 +45,7 @@ void end_starving(struct tessi_sched *sched, struct worker *worker)
 static void begin_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
     const struct tessi_span *starved = &report->starved.items[0];
-    sched->moved_ns = sched->starving_count == 0 ? sched->now_ns : sched->moved_ns;
+    sched->moved_ns = sched->starving_count == 0 ? sched->attended_ns : sched->moved_ns;
     sched->starving_count += !worker->starving;
     worker->starving = true;
     worker->short_bytes = report->short_bytes;
@@ -76,7 +76,7 @@ void take_starving(struct tessi_sched *sched, struct worker *worker, const struc
         sched->relief_due = true;
     }
     moved = moved || report->memory_used_bytes < worker->memory_used_bytes;
-    sched->moved_ns = moved ? sched->now_ns : sched->moved_ns;
+    sched->moved_ns = moved ? sched->attended_ns : sched->moved_ns;
 }
 
 static void relieve_worker(struct tessi_sched *sched, const struct worker *worker)
@@ -154,7 +154,7 @@ static void give_up(struct tessi_sched *sched, const struct worker *worker)
             abort_layer(sched, layer, TESSI_TOO_BIG, text);
         }
     }
-    sched->moved_ns = sched->now_ns;
+    sched->moved_ns = sched->attended_ns;
 }
 
 void relieve_again(struct tessi_sched *sched)
@@ -165,7 +165,7 @@ void relieve_again(struct tessi_sched *sched)
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
         if (worker->starving && worker->short_order == sched->starving_order && stands_still(sched) &&
-            sched->now_ns - sched->moved_ns >= sched->config.wait_workers_ns) {
+            sched->attended_ns - sched->moved_ns >= sched->config.wait_workers_ns) {
             give_up(sched, worker);
         }
         worker->refused_bytes = worker->refused_first_bytes = worker->refused_used = 0;

@@ -143,8 +143,8 @@ void check_demands(struct tessi_sched *sched)
             if (lane->orphans.count == 0) {
                 lane->starving_since_ns = -1;
             } else if (lane->starving_since_ns < 0) {
-                lane->starving_since_ns = sched->now_ns;
-            } else if (sched->now_ns - lane->starving_since_ns >= sched->config.wait_workers_ns) {
+                lane->starving_since_ns = sched->attended_ns;
+            } else if (sched->attended_ns - lane->starving_since_ns >= sched->config.wait_workers_ns) {
                 fail_orphans(sched, lane);
                 lane->starving_since_ns = -1;
             }

@@ -14,6 +14,7 @@
 #define DROPS_MAX 4096u /* in one message */
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
 #define PROGRESS_INTERVAL_NS INT64_C(100000000)
+#define LATE_NS INT64_C(250000000) /* after the time at which it has asked for a tick, before that counts as absence */
 
 static struct tessi_map_key id_key(uint32_t id)
 {
@@ -37,7 +38,7 @@ struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
 {
     struct tessi_sched *sched = tessi_zalloc(sizeof *sched);
     sched->config = *config;
-    sched->next_check_ns = INT64_MAX;
+    sched->next_check_ns = sched->wake_ns = INT64_MAX;
     tessi_heap_init(&sched->resting);
     sched->order_next = 1;
     (void)tessi_text_format(sched->family, sizeof sched->family, "%s", config->family);
@@ -269,7 +270,7 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->alive = true;
     worker->info = event->worker;
     worker->slots = worker->info.slots;
-    worker->heard_ns = sched->now_ns;
+    worker->heard_ns = sched->attended_ns;
     worker->stealing_from = NO_WORKER;
     worker->sched = sched;
     tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
@@ -307,7 +308,7 @@ static void client_join(struct tessi_sched *sched, uint32_t peer)
     }
     struct session *session = tessi_zalloc(sizeof *session);
     session->id = peer;
-    session->heard_ns = sched->now_ns;
+    session->heard_ns = sched->attended_ns;
     session->starving_since_ns = -1;
     tessi_grow(&sched->sessions, &sched->session_capacity, sched->session_count + 1, sizeof *sched->sessions);
     tessi_map_put(&sched->session_by_id, id_key(peer), (uint32_t)sched->session_count);
@@ -347,14 +348,14 @@ static void check_silence(struct tessi_sched *sched)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
-        if (worker->alive && sched->now_ns - worker->heard_ns > sched->config.worker_silence_ns) {
+        if (worker->alive && sched->attended_ns - worker->heard_ns > sched->config.worker_silence_ns) {
             say_bye(sched, worker->id, "silent for too long: taken for lost");
             lose_worker(sched, worker);
         }
     }
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
-        if (session != NULL && sched->now_ns - session->heard_ns > sched->config.client_silence_ns) {
+        if (session != NULL && sched->attended_ns - session->heard_ns > sched->config.client_silence_ns) {
             say_bye(sched, session->id, "silent for too long: its arrays were released");
             client_leave(sched, session);
         }
@@ -364,9 +365,9 @@ static void check_silence(struct tessi_sched *sched)
 bool starves(struct tessi_sched *sched, struct session *session)
 {
     if (session->starving_since_ns < 0) {
-        session->starving_since_ns = sched->now_ns;
+        session->starving_since_ns = sched->attended_ns;
     }
-    return sched->now_ns - session->starving_since_ns >= sched->config.wait_workers_ns;
+    return sched->attended_ns - session->starving_since_ns >= sched->config.wait_workers_ns;
 }
 
 /* Work with no worker at all waits a while, then fails. */
@@ -389,10 +390,10 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
     struct worker *worker = worker_find(sched, event->peer);
     struct session *session = session_find(sched, event->peer);
     if (worker != NULL) {
-        worker->heard_ns = sched->now_ns;
+        worker->heard_ns = sched->attended_ns;
     }
     if (session != NULL) {
-        session->heard_ns = sched->now_ns;
+        session->heard_ns = sched->attended_ns;
     }
     switch (event->kind) {
     case TESSI_SCHED_TICK:
@@ -630,12 +631,25 @@ static int64_t next_wake(struct tessi_sched *sched)
 {
     if (sched->alive_count == 0 && sched->session_by_id.count == 0) {
         sched->next_check_ns = INT64_MAX;
-    } else if (sched->next_check_ns == INT64_MAX || sched->now_ns >= sched->next_check_ns) {
+    } else if (sched->next_check_ns == INT64_MAX) {
         sched->next_check_ns = sched->now_ns + CHECK_INTERVAL_NS;
     }
     int64_t leave_ns = next_leave_ns(sched);
     int64_t wake_ns = leave_ns < sched->next_check_ns ? leave_ns : sched->next_check_ns;
     return sched->more ? sched->now_ns : wake_ns;
+}
+
+/* Others are judged by the time for which somebody was there to hear them. When a tick comes late, or a long step has
+ * kept the next event waiting, the scheduler was away: that time says nothing about them, and what they said meanwhile
+ * still waits to be taken. */
+static void attend(struct tessi_sched *sched, int64_t now_ns)
+{
+    int64_t quarter_ns = sched->config.worker_silence_ns / 4, late_ns = quarter_ns < LATE_NS ? quarter_ns : LATE_NS;
+    int64_t passed_ns = now_ns - sched->now_ns;
+    int64_t asked_ns = sched->wake_ns > sched->now_ns ? sched->wake_ns - sched->now_ns : 0;
+    bool away = asked_ns < INT64_MAX - late_ns && passed_ns > asked_ns + late_ns; /* since when is not known */
+    sched->attended_ns += away ? late_ns : passed_ns;
+    sched->now_ns = now_ns;
 }
 
 void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event *event,
@@ -644,14 +658,15 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     TESS_ASSERT(event->now_ns >= sched->now_ns);
     free_step_memory(sched);
     sched->action_count = sched->note_count = 0;
-    sched->now_ns = event->now_ns;
+    attend(sched, event->now_ns);
     sched->step_assigned = 0;
     sched->more = false;
     sched->why_told = NULL;
     take_event(sched, event);
-    if (sched->now_ns >= sched->next_check_ns) {
-        check_silence(sched);
+    if (event->kind == TESSI_SCHED_TICK && sched->now_ns >= sched->next_check_ns) {
+        check_silence(sched); /* by then what had come before was taken */
         relieve_again(sched);
+        sched->next_check_ns = INT64_MAX;
     }
     check_starving(sched);
     check_demands(sched);
@@ -670,5 +685,5 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     actions->count = sched->action_count;
     actions->notes = sched->notes;
     actions->note_count = sched->note_count;
-    actions->wake_ns = next_wake(sched);
+    actions->wake_ns = sched->wake_ns = next_wake(sched);
 }

@@ -290,7 +290,7 @@ struct worker {
     bool load_changed;     /* this and the next: in the lists of those whose matches are to be played again */
     bool load_stale;
     uint32_t slots; /* as info says */
-    int64_t heard_ns;
+    int64_t heard_ns; /* of attended_ns, like that of a session and all limits of waiting */
     uint64_t assigned, backlog; /* tasks, of both loads */
     struct tessi_sched *sched;
     struct outbox *out; /* NULL: nothing yet in this step */
@@ -405,6 +405,8 @@ struct client_location {
 struct tessi_sched {
     struct tessi_sched_config config;
     int64_t now_ns;
+    int64_t attended_ns; /* as now_ns, without the time for which nobody was here: what others are judged by */
+    int64_t wake_ns;     /* asked for with the last step */
     uint64_t order_next;
     char family[TESSI_NAME_MAX];
     struct worker **workers; /* by index, never reused */

@@ -73,7 +73,7 @@ static void tell_worker(const struct worker *worker, struct tessi_sched_worker_s
                           worker->load[1].backlog_ns) /
                          1e9,
         .leaving = worker->leaving,
-        .heard_ns = worker->heard_ns,
+        .heard_ns = worker->heard_ns + (worker->sched->now_ns - worker->sched->attended_ns),
         .memory_used_bytes = worker->memory_used_bytes,
         .memory_peak_bytes = worker->memory_peak_bytes,
         .spilled_bytes = worker->spilled_bytes,

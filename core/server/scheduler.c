@@ -31,6 +31,7 @@
 #define FIRST_BYTES ((uint64_t)256 << 10) /* of the first message of a connection, a hello or a question */
 #define LINGER_MS 1000
 #define DESCRIPTORS 48 /* its own, and some connections */
+#define LATE_NS (100 * TESSI_NS_PER_MS)
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
 
 /* Messages that a peer's full queue did not take, in order, each after its size. */
@@ -358,9 +359,16 @@ static void take_lost(struct tessi_scheduler *scheduler)
     }
 }
 
+static void drain(struct tessi_scheduler *scheduler);
+
+/* One that comes late may be the first thing after a long absence: what others said meanwhile is taken before it. */
 static void take_tick(struct tessi_scheduler *scheduler)
 {
-    int64_t now_ns = tessi_clock_now();
+    int64_t now_ns = tessi_clock_now(), wake_ns = tessi_relay_outbox(scheduler->relay)->wake_ns;
+    if (now_ns >= wake_ns && now_ns - wake_ns > LATE_NS) {
+        drain(scheduler);
+        now_ns = tessi_clock_now();
+    }
     if (now_ns >= tessi_relay_outbox(scheduler->relay)->wake_ns) {
         record(scheduler, TESSI_RECORD_TICK, 0, now_ns, NULL, 0);
         tessi_relay_tick(scheduler->relay, now_ns);

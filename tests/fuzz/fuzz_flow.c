@@ -77,8 +77,9 @@ static struct {
     uint32_t said_count, epoch;
     uint64_t used_bytes;
     int64_t now_ns;
-    bool no_devices;
-    uint32_t mapped; /* bit p: the memory of peer p is */
+    bool no_devices, spill_failed;
+    struct tessi_task served; /* from its file, last */
+    uint32_t mapped;          /* bit p: the memory of peer p is */
     const struct tessi_flow_event *cause;
 } fuzz;
 
@@ -192,6 +193,7 @@ static void send(const struct tessi_flow_action *action)
     if (bytes) {
         const struct cell *cell = cell_of(action->block);
         TESS_ASSERT(action->spilled ? cell->file : cell->memory);
+        fuzz.served = action->spilled ? action->task : fuzz.served;
     }
     TESS_ASSERT(action->peer != 0 && action->peer != SELF);
     note(action->task, action->peer, action->epoch);
@@ -352,6 +354,7 @@ static void end_transfer(size_t at, uint32_t drawn)
     enum tessi_status status = drawn < 220 ? TESSI_OK : transfer.spill ? TESSI_IO : TESSI_FORMAT;
     cell->io = false;
     cell->file = transfer.spill && status == TESSI_OK;
+    fuzz.spill_failed = fuzz.spill_failed || status == TESSI_IO;
     step(&(struct tessi_flow_event){
         .kind = transfer.spill ? TESSI_FLOW_SPILLED : TESSI_FLOW_LOADED, .block = transfer.block, .status = status});
 }
@@ -363,6 +366,19 @@ static void end_pull(size_t at)
         struct pull pull = fuzz.pulls[at];
         fuzz.pulls[at] = fuzz.pulls[--fuzz.pull_count];
         step(&(struct tessi_flow_event){.kind = TESSI_FLOW_DATA, .peer = pull.peer, .task = pull.task});
+    }
+}
+
+/* After a pause, and a file that turns out to be damaged when a peer wants it. */
+static void disk_event(bool damaged)
+{
+    if (damaged && fuzz.served.session != 0) {
+        struct tessi_task task = fuzz.served;
+        fuzz.served = (struct tessi_task){0};
+        step(&(struct tessi_flow_event){.kind = TESSI_FLOW_DAMAGED, .task = task});
+    } else if (!damaged && fuzz.spill_failed) {
+        fuzz.spill_failed = false;
+        step(&(struct tessi_flow_event){.kind = TESSI_FLOW_SPILL_AGAIN});
     }
 }
 
@@ -627,6 +643,8 @@ static void something_happens(void)
         lose_peer(some_peer());
     } else if (what == 243) {
         lose_devices();
+    } else if (what < 246) {
+        disk_event(what == 245);
     } else if (what < 248) {
         char text[512];
         (void)tessi_flow_explain(fuzz.flow, some_task(), text, sizeof text);

@@ -378,9 +378,10 @@ static void lie(struct actor *worker)
     struct input *input = &fuzz.input;
     struct tessi_message message = {.type = TESSI_MSG_REPORT};
     struct tessi_report *report = &message.as.report.report;
-    struct tessi_spans *lists[] = {&report->done,    &report->started, &report->copied,
-                                   &report->dropped, &report->adopted, &report->missing,
-                                   &report->stolen,  &report->kept,    &report->refused};
+    struct tessi_spans *lists[] = {
+        &report->done,   &report->started, &report->copied,  &report->dropped, &report->adopted, &report->missing,
+        &report->stolen, &report->kept,    &report->refused, &report->starved, &report->shed,
+    };
     for (size_t count = 1 + input_below(input, 6); count > 0; count--) {
         struct tessi_span span = known_span(worker);
         span.time_ns = (int64_t)input_byte(input) * 10000;
@@ -388,10 +389,13 @@ static void lie(struct actor *worker)
         if (input_chance(input, 24)) {
             fail(report, &span);
         } else {
-            tessi_spans_push(lists[input_below(input, 9)], span);
+            tessi_spans_push(lists[input_below(input, sizeof lists / sizeof *lists)], span);
         }
     }
     report->memory_used_bytes = input_number(input);
+    report->short_bytes = report->starved.count > 0 || input_chance(input, 8) ? input_number(input) : 0;
+    report->busy = input_chance(input, 64) ? input_number(input) : 0;
+    report->spill_error = input_chance(input, 16) ? tessi_strdup("the disk is full") : NULL;
     report->fetched_bytes = input_number(input);
     report->pulled_bytes = input_number(input);
     report->pulling_ns = input_number(input);
@@ -537,7 +541,10 @@ static void step(void)
     } else if (what < 217) {
         ask();
     } else if (what < 220) {
-        tick(INT64_C(11000000000));
+        for (int second = 0; second < 11;
+             second++) { /* of silence; one tick so late would be the scheduler's absence */
+            tick(INT64_C(1000000000));
+        }
     } else if (what < 236) {
         tick(INT64_C(10000000) * input_byte(input));
     } else {

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 from cluster import BUILD, SLOW, TESSERA, Cluster, Process, environment, example, run_example, until
@@ -32,6 +33,17 @@ class Faults(unittest.TestCase):
             os.kill(cluster.workers[0].pid, signal.SIGCONT)
             self.assertEqual(process.wait(60), 0, process.output())
             self.assertEqual(cluster.status()["workers_lost"], 0)
+
+    def test_stopped_scheduler_takes_nobody_for_lost(self):
+        with Cluster(workers=2, scheduler=["--worker-timeout", "1s"]) as cluster:
+            process = example("matmul", "--scheduler", cluster.address, "--n", 2048, "--chunk", 128, "--check", "--json")
+            until(lambda: cluster.status()["tasks_done"] > 0, what="the job has begun")
+            os.kill(cluster.scheduler.pid, signal.SIGSTOP)
+            time.sleep(3)  # the point of the test: three times as long as a worker may be silent
+            os.kill(cluster.scheduler.pid, signal.SIGCONT)
+            self.assertEqual(process.wait(60 * SLOW), 0, process.output())
+            status = cluster.status()
+            self.assertEqual((status["workers_lost"], status["tasks_rerun"], len(status["workers"])), (0, 0, 2))
 
     def test_reads_of_held_data_without_workers_end(self):
         with Cluster(workers=1, scheduler=["--wait-workers", "1s"]) as cluster:

@@ -214,23 +214,28 @@ void sim_options_choose(struct sim_world *world)
 
 /* --- faults --- */
 
-static void plan(struct sim_world *world, enum sim_fault_kind kind, uint32_t count)
+static void plan_from(struct sim_world *world, struct random *random, enum sim_fault_kind kind, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct sim_fault fault = {kind, 0};
-        if (kind == SIM_PAUSE || kind == SIM_PAUSE_CLIENT) {
-            fault.for_ns = random_scale(&world->random, SIM_MS, 6 * SIM_S);
+        if (kind == SIM_PAUSE || kind == SIM_PAUSE_CLIENT || kind == SIM_PAUSE_SCHEDULER) {
+            fault.for_ns = random_scale(random, SIM_MS, 6 * SIM_S);
         }
         if (kind == SIM_DRAIN) {
-            fault.for_ns = world->options.leave_in_peace ? 20 * SIM_S : random_scale(&world->random, SIM_MS, 6 * SIM_S);
+            fault.for_ns = world->options.leave_in_peace ? 20 * SIM_S : random_scale(random, SIM_MS, 6 * SIM_S);
         }
         int64_t at_ns = kind == SIM_END ? world->options.fault_end_ns
-                                        : random_scale(&world->random, SIM_MS, world->options.fault_end_ns);
+                                        : random_scale(random, SIM_MS, world->options.fault_end_ns);
         tessi_grow(&world->faults, &world->fault_capacity, world->fault_count + 1, sizeof *world->faults);
         world->faults[world->fault_count++] = fault;
         sim_schedule(world, world->now_ns + at_ns,
                      (struct sim_event){.kind = SIM_FAULT, .a = (uint32_t)world->fault_count - 1});
     }
+}
+
+static void plan(struct sim_world *world, enum sim_fault_kind kind, uint32_t count)
+{
+    plan_from(world, &world->random, kind, count);
 }
 
 void sim_faults_plan(struct sim_world *world)
@@ -245,6 +250,9 @@ void sim_faults_plan(struct sim_world *world)
     plan(world, SIM_KILL_ALL, options->all_die ? 1 : 0);
     plan(world, SIM_BREAK, options->breaks);
     plan(world, SIM_END, 1);
+    world->scheduler_pauses.state = sim_mix(world->seed, UINT64_C(0x7363686564)); /* other worlds are what they were */
+    world->options.scheduler_pauses = random_chance(&world->scheduler_pauses, 20) ? 2 : 0;
+    plan_from(world, &world->scheduler_pauses, SIM_PAUSE_SCHEDULER, world->options.scheduler_pauses);
 }
 
 /* --- scripts --- */

@@ -137,6 +137,15 @@ static void trace_report(const struct sim_world *world, const struct tessi_repor
     trace_spans(world, "shed", report->shed.items, report->shed.count);
 }
 
+/* Only who was away can be taken for lost, however long the scheduler itself was. */
+static void check_silenced(const struct sim_world *world, const struct tessi_sched_action *action)
+{
+    const struct sim_node *node = sim_node(world, action->peer);
+    if (action->kind == TESSI_SCHED_BYE && strstr(action->text, "silent") != NULL && node->alive && node->paused_ns == 0) {
+        sim_fail(world, "%u is taken for lost, and has never been away", node->id);
+    }
+}
+
 static void scheduler_step(struct sim_world *world, struct tessi_sched_event *event)
 {
     struct tessi_sched_actions actions;
@@ -150,6 +159,7 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
             !sim_client_knows_failed(world, action->peer, action->layer_id)) {
             sim_check_give_up(world);
         }
+        check_silenced(world, action);
         if (action->kind == TESSI_SCHED_PEER_LOST) {
             struct sim_node *lost = sim_node(world, action->worker);
             world->disturbed = true;
@@ -373,6 +383,15 @@ static void end_faults(struct sim_world *world)
     }
 }
 
+static void pause_scheduler(struct sim_world *world, int64_t for_ns)
+{
+    if (!world->scheduler_paused) {
+        sim_trace(world, "the scheduler pauses for %.3f s", (double)for_ns / 1e9);
+        world->scheduler_paused = true;
+        sim_schedule(world, world->now_ns + for_ns, (struct sim_event){.kind = SIM_RESUME, .node = SIM_SCHEDULER});
+    }
+}
+
 static void on_fault(struct sim_world *world, const struct sim_fault *fault)
 {
     switch (fault->kind) {
@@ -403,6 +422,9 @@ static void on_fault(struct sim_world *world, const struct sim_fault *fault)
     case SIM_END:
         end_faults(world);
         break;
+    case SIM_PAUSE_SCHEDULER:
+        pause_scheduler(world, fault->for_ns);
+        break;
     }
 }
 
@@ -418,6 +440,13 @@ static void count_down(struct sim_world *world, const struct sim_message *messag
 static void on_delivery(struct sim_world *world, struct sim_event *event)
 {
     struct sim_message *message = event->message;
+    bool waits = message->to == SIM_SCHEDULER && world->scheduler_paused;
+    if (waits && sim_arrives(world, message)) {
+        tessi_grow(&world->scheduler_inbox, &world->scheduler_inbox_capacity, world->scheduler_inbox_count + 1,
+                   sizeof *world->scheduler_inbox);
+        world->scheduler_inbox[world->scheduler_inbox_count++] = message;
+        return;
+    }
     count_down(world, message);
     bool lost = message->from != SIM_SCHEDULER && !sim_arrives(world, message);
     world->digest = sim_mix(world->digest, (uint64_t)message->kind << 32 | (uint64_t)message->from << 16 | message->to);
@@ -435,6 +464,24 @@ static void on_delivery(struct sim_world *world, struct sim_event *event)
     }
 }
 
+/* What has come meanwhile is taken before the tick. */
+static void resume_scheduler(struct sim_world *world)
+{
+    sim_trace(world, "the scheduler resumes");
+    world->scheduler_paused = false;
+    for (size_t i = 0; i < world->scheduler_inbox_count; i++) {
+        struct sim_message *message = world->scheduler_inbox[i];
+        count_down(world, message);
+        scheduler_message(world, message);
+        sim_message_free(message);
+    }
+    world->scheduler_inbox_count = 0;
+    if (world->tick_ns <= world->now_ns) {
+        world->tick_ns = INT64_MAX;
+        scheduler_step(world, &(struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+}
+
 static void dispatch(struct sim_world *world, struct sim_event *event)
 {
     world->steps++;
@@ -444,13 +491,20 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
         on_delivery(world, event);
         break;
     case SIM_TICK:
-        if (world->now_ns == world->tick_ns) {
+        if (world->now_ns == world->tick_ns && !world->scheduler_paused) {
             world->tick_ns = INT64_MAX;
             scheduler_step(world, &(struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
         }
         break;
     case SIM_FAULT:
         on_fault(world, &world->faults[event->a]);
+        break;
+    case SIM_RESUME:
+        if (event->node == SIM_SCHEDULER) {
+            resume_scheduler(world);
+        } else {
+            node_event(world, sim_node(world, event->node), event);
+        }
         break;
     case SIM_STEP_END:
     case SIM_STEP_TOLD:
@@ -460,7 +514,6 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
     case SIM_SPILL_AGAIN:
     case SIM_FLUSH:
     case SIM_BEAT:
-    case SIM_RESUME:
     case SIM_SCRIPT:
     case SIM_LET_GO:
     case SIM_DEVICE_HOME:
@@ -576,6 +629,7 @@ static void destroy(struct sim_world *world)
         tessi_free(node);
     }
     tessi_sched_destroy(world->sched);
+    tessi_free(world->scheduler_inbox);
     tessi_heap_fini(&world->heap);
     tessi_map_fini(&world->link_of);
     tessi_free(world->actions.items);

@@ -59,7 +59,7 @@ struct sim_options {
     uint32_t silent_percent;    /* of deaths: no connection breaks, the peer just falls silent */
     bool peers_notice;          /* workers see neighbours' connections break, before or after the scheduler does */
     bool hear_the_lost;         /* what a peer sent before it was declared lost still arrives afterwards */
-    uint32_t deaths, pauses, joins, leaves, client_deaths, client_pauses;
+    uint32_t deaths, pauses, joins, leaves, client_deaths, client_pauses, scheduler_pauses;
     bool leave_in_peace;        /* workers that leave have time, and room elsewhere: nothing may be lost by it */
     bool all_die;
     uint32_t device_percent;    /* workers with devices */
@@ -203,7 +203,7 @@ struct sim_node {
 };
 
 enum sim_fault_kind { SIM_KILL, SIM_PAUSE, SIM_JOIN, SIM_DRAIN, SIM_KILL_CLIENT, SIM_PAUSE_CLIENT, SIM_KILL_ALL, SIM_BREAK,
-                      SIM_END };
+                      SIM_END, SIM_PAUSE_SCHEDULER };
 
 struct sim_fault {
     enum sim_fault_kind kind;
@@ -230,6 +230,9 @@ struct sim_world {
     size_t node_count, node_capacity;
     struct tessi_sched *sched;
     int64_t tick_ns;
+    bool scheduler_paused; /* what comes for it waits in its inbox, and so does its tick */
+    struct sim_message **scheduler_inbox;
+    size_t scheduler_inbox_count, scheduler_inbox_capacity;
     struct sim_fault *faults;
     size_t fault_count, fault_capacity;
     bool faults_over;
@@ -242,7 +245,7 @@ struct sim_world {
     int64_t lonely_since_ns; /* and reads wait; −1: not so */
     int64_t bare_since_ns, bare_longest_ns; /* nobody has all resources */
     struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
-    struct random devices; /* likewise */
+    struct random devices, scheduler_pauses; /* likewise */
     bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
     uint64_t reads_right, tasks_run, regions;

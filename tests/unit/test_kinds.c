@@ -217,6 +217,7 @@ static void dispatch(struct world *world, struct event *event)
         tessi_report_fini(&event->report);
         break;
     case TICK:
+        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
         for (uint32_t w = 1; w <= world->workers; w++) {
             step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_HEARD, .peer = w});
         }

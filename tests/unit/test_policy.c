@@ -343,6 +343,7 @@ static void wait_for(struct world *world, int seconds)
     for (int s = 0; s < seconds; s++) {
         world->now_ns += 1000000000;
         step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_HEARD, .peer = 1});
+        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK}); /* else it would count as absence */
     }
 }
 
