@@ -26,6 +26,10 @@ static const struct tess_array nobody = {.status = TESSI_INVALID};
 static const char nobody_text[] = "an operation was given NULL instead of arrays or a session: "
                                   "pass handles that tess_ functions returned";
 
+/* What an operation returns for which there is no memory: it takes none, so that a program may go on for long. */
+static const char starved_text[] = "out of memory: nothing was done; release arrays, or read and persist less at a time";
+static const struct tess_array starved = {.status = TESSI_NOMEM, .text = (char *)(uintptr_t)starved_text};
+
 /* ——— nodes ——— */
 
 static void replace_by_constant(struct tessi_layer **layer)
@@ -94,24 +98,32 @@ static void free_node(struct tessi_node *node)
     tessi_free(node);
 }
 
+/* True: it was the last. */
+static bool drop_reference(struct tessi_node *node)
+{
+    TESS_ASSERT(node->refs > 0);
+    return --node->refs == 0;
+}
+
 void tessi_node_unref(struct tessi_node *node)
 {
-    /* A stack and no recursion: an iteration can leave a chain of any length behind it. */
-    struct tessi_node **stack = NULL;
-    size_t count = 0;
-    size_t capacity = 0;
-    while (node != NULL) {
-        TESS_ASSERT(node->refs > 0);
-        if (--node->refs == 0) {
-            for (uint32_t i = 0; i < node->layer->ninputs; i++) {
-                tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
-                stack[count++] = node->input[i];
-            }
-            free_node(node);
-        }
-        node = count > 0 ? stack[--count] : NULL;
+    /* A list and no recursion: an iteration can leave a chain of any length behind it. It is made of the nodes that are to
+     * go, since giving memory back must not take any. */
+    struct tessi_node *last = node;
+    if (node == NULL || !drop_reference(node)) {
+        return;
     }
-    tessi_free(stack);
+    while (node != NULL) {
+        for (uint32_t i = 0; i < node->layer->ninputs; i++) {
+            if (drop_reference(node->input[i])) {
+                last->next_to_go = node->input[i];
+                last = node->input[i];
+            }
+        }
+        struct tessi_node *next = node->next_to_go;
+        free_node(node);
+        node = next;
+    }
 }
 
 void tessi_node_shape(const struct tessi_node *node, struct tessi_shape *shape)
@@ -208,11 +220,31 @@ struct tess_array *tessi_array_poison(struct tess_session *session, const char *
     return poisoned(session, &error);
 }
 
+static struct tess_array *starve(struct tess_session *session, const char *operation)
+{
+    struct tessi_error error = {.status = TESSI_NOMEM};
+    (void)snprintf(error.text, sizeof error.text, "%s: %s", operation, starved_text);
+    tessi_session_note(session, &error);
+    return (struct tess_array *)(uintptr_t)&starved;
+}
+
+/* What operations on the grid may take beyond the reserve: boundaries along its axes, some times over. */
+static size_t grid_bytes(const struct tess_array *array)
+{
+    enum { COPIES = 6, WRITTEN_MAX = 1 << 20 }; /* so many regular chunks get boundaries of their own at most */
+    uint64_t bounds = 0;
+    for (uint32_t d = 0; array != NULL && array->node != NULL && d < array->node->layer->grid.ndim; d++) {
+        const struct tessi_axis *axis = &array->node->layer->grid.axis[d];
+        bounds += axis->bounds != NULL || axis->count < WRITTEN_MAX ? axis->count : WRITTEN_MAX;
+    }
+    return (size_t)bounds * COPIES * sizeof(int64_t);
+}
+
 /* A new handle with the poison of another: its owner may release the other at any time. */
 static struct tess_array *pass_poison(const struct tess_array *from)
 {
     if (from->session == NULL) {
-        return (struct tess_array *)(uintptr_t)&nobody;
+        return (struct tess_array *)(uintptr_t)from;
     }
     struct tess_array *array = new_handle(from->session);
     array->status = from->status;
@@ -222,6 +254,13 @@ static struct tess_array *pass_poison(const struct tess_array *from)
 
 struct tess_array *tessi_array_refuse(const char *operation, const struct tess_array *a, const struct tess_array *b)
 {
+    if (a == &starved || b == &starved) {
+        return (struct tess_array *)(uintptr_t)&starved;
+    }
+    const struct tess_array *some = a != NULL && a->session != NULL ? a : b;
+    if (some != NULL && some->session != NULL && !tessi_memory_ready(grid_bytes(a) + grid_bytes(b))) {
+        return starve(some->session, operation);
+    }
     if (a == NULL || b == NULL) {
         const struct tess_array *other = a != NULL ? a : b;
         return tessi_array_poison(other != NULL ? other->session : NULL, operation, TESSI_INVALID,
@@ -245,6 +284,9 @@ struct tess_array *tessi_session_refuse(struct tess_session *session, const char
 {
     if (session == NULL) {
         return tessi_array_poison(NULL, operation, TESSI_INVALID, "no session");
+    }
+    if (!tessi_memory_ready(0)) {
+        return starve(session, operation);
     }
     if (session->fatal.status != TESSI_OK) {
         return poisoned(session, &session->fatal);
@@ -314,7 +356,7 @@ tess_array *tess_name(tess_array *array, const char *name)
             kept--; /* a character of several bytes goes as a whole */
         }
         (void)snprintf(array->name, sizeof array->name, "%.*s", (int)kept, name != NULL ? name : "");
-        if (array->node != NULL) {
+        if (array->node != NULL && tessi_memory_ready(0)) {
             tessi_layer_set_name(array->node->layer, array->name);
         }
     }
@@ -328,7 +370,7 @@ tess_status tess_array_status(const tess_array *array)
 
 const char *tess_array_error(const tess_array *array)
 {
-    if (array == NULL || array->session == NULL) {
+    if (array == NULL || array == &nobody) {
         return nobody_text;
     }
     return array->text != NULL ? array->text : "";

@@ -33,12 +33,13 @@ struct tessi_node {
     uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
     bool chosen;       /* its chunks were chosen by us, or follow from such */
     bool scheduled;    /* its layer's wishes are its own; else the session's hold */
+    struct tessi_node *next_to_go; /* tessi_node_unref */
     uint32_t mark;     /* walks: equal to the session's mark when visited */
     uint32_t position; /* in the walk's list, when visited */
 };
 
 struct tess_array {
-    struct tess_session *session; /* NULL only in the one handle that belongs to nobody */
+    struct tess_session *session; /* NULL only in handles that belong to nobody, of which there is one each */
     struct tess_scope *scope;
     struct tess_array *next, *prev;
     struct tessi_node *node; /* NULL: poisoned */
@@ -70,7 +71,7 @@ struct tess_array *tessi_array_poison(struct tess_session *session, const char *
                                       const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* NULL when the operands can be computed with; else the result that the operation must return: an operand is
- * poisoned, missing, or of another session. `b` may be the same as `a`. */
+ * poisoned, missing, or of another session, or there is no memory. `b` may be the same as `a`. */
 struct tess_array *tessi_array_refuse(const char *operation, const struct tess_array *a, const struct tess_array *b);
 
 /* As above for operations without operands. */

@@ -23,10 +23,13 @@ static tess_status failed(struct tess_session *session, const char *operation, s
 static enum tessi_status check_array(const struct tess_array *array, struct tessi_error *error)
 {
     if (array == NULL || array->session == NULL) {
-        return tessi_fail(error, TESSI_INVALID, "%s", tess_array_error(array));
+        return tessi_fail(error, array == NULL ? TESSI_INVALID : array->status, "%s", tess_array_error(array));
     }
     if (array->node == NULL) {
         return tessi_fail(error, array->status, "%s", array->text);
+    }
+    if (!tessi_memory_ready(0)) {
+        return tessi_plan_starved(error);
     }
     return tessi_session_check(array->session, error);
 }
@@ -82,14 +85,19 @@ tess_status tess_persist_all(tess_array *const *arrays, size_t count)
         return TESS_OK;
     }
     struct tess_session *session = arrays[0]->session;
-    struct tessi_node **nodes = tessi_alloc(count * sizeof(struct tessi_node *));
+    struct tessi_node **nodes =
+        count > SIZE_MAX / sizeof *nodes ? NULL : tessi_try_alloc(count * sizeof(struct tessi_node *));
+    if (nodes == NULL) {
+        (void)tessi_plan_starved(&error);
+        return failed(session, __func__, &error);
+    }
     for (size_t i = 0; i < count; i++) {
         nodes[i] = arrays[i]->node;
         drop_failed_hold(nodes[i]);
     }
     struct tessi_plan plan;
-    tessi_plan_make(session, nodes, count, &plan);
-    enum tessi_status status = tessi_plan_submit(session, &plan, &error);
+    enum tessi_status status = tessi_plan_make(session, nodes, count, &plan, &error);
+    status = status == TESSI_OK ? tessi_plan_submit(session, &plan, &error) : status;
     for (size_t i = 0; i < count && status == TESSI_OK; i++) {
         set_id(nodes[i], &nodes[i]->held, tessi_plan_id(&plan, nodes[i]));
     }
@@ -193,7 +201,7 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
     bool pushed = transient && is_small(node);
     if (transient) {
         struct tessi_plan plan;
-        tessi_plan_make(session, &node, 1, &plan);
+        TESSI_TRY(tessi_plan_make(session, &node, 1, &plan, error));
         plan.entries[node->position].layer->push = pushed;
         if (pushed) {
             tessi_link_hold(session->link, true);
@@ -220,6 +228,7 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
         set_id(node, &node->pending, 0);
         tessi_link_release_when_done(session->link, id);
     }
+cleanup:
     return status;
 }
 

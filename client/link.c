@@ -228,6 +228,9 @@ static void receive_from_scheduler(struct tessi_link *link)
         } else if (event.kind == TESSI_NET_MESSAGE) {
             if (tessi_message_unpack(event.frames[0].data, event.frames[0].size, &message, &error) != TESSI_OK) {
                 tessi_log_event(TESSI_LOG_WARN, "message_dropped", "from=scheduler reason=" TESSI_LOG_TEXT, error.text);
+                if (error.status == TESSI_NOMEM) { /* somebody waits for what it said */
+                    tessi_link_fail(link, TESSI_NOMEM, "out of memory: a long message of the scheduler could not be read");
+                }
             } else {
                 if (message.run_id == link->run_id) {
                     take_scheduler_message(link, &message);

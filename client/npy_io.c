@@ -1,11 +1,14 @@
 #include "client/npy_io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,8 +65,8 @@ cleanup:
     return status;
 }
 
-static enum tessi_status open_and_parse(const char *path, struct tessi_npy_header *header, uint64_t *file_bytes,
-                                        struct tessi_error *error)
+static enum tessi_status open_and_parse(const char *path, struct tessi_npy_header *header,
+                                        struct tessi_file_identity *identity, struct tessi_error *error)
 {
     /* Without O_NONBLOCK a named pipe would hold us for ever. */
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -71,13 +74,12 @@ static enum tessi_status open_and_parse(const char *path, struct tessi_npy_heade
         return tessi_fail(error, errno == ENOENT ? TESSI_NOT_FOUND : TESSI_IO, "%s cannot be opened: %s", path,
                           strerror(errno));
     }
-    struct stat about;
+    bool regular = false;
     enum tessi_status status;
-    if (fstat(file, &about) != 0 || !S_ISREG(about.st_mode)) {
+    if (tessi_file_identify(file, identity, &regular) != 0 || !regular) {
         status = tessi_fail(error, TESSI_IO, "%s is not a plain file: name a .npy file", path);
     } else {
-        *file_bytes = (uint64_t)about.st_size;
-        status = read_header(file, path, *file_bytes, header, error);
+        status = read_header(file, path, identity->bytes, header, error);
     }
     close(file);
     return status;
@@ -93,7 +95,7 @@ static tess_shape reversed(const tess_shape *shape)
 }
 
 static struct tessi_node *file_node(struct tess_session *session, const char *path,
-                                    const struct tessi_npy_header *header, uint64_t file_bytes,
+                                    const struct tessi_npy_header *header, const struct tessi_file_identity *identity,
                                     const tess_shape *chunks, struct tessi_error *error)
 {
     /* Fortran order is the transpose of the reversed shape in C order. */
@@ -114,7 +116,8 @@ static struct tessi_node *file_node(struct tess_session *session, const char *pa
     tessi_grid_regular(&layer->grid, &shape, chunk);
     layer->as.npy.path = tessi_strdup(path);
     layer->as.npy.offset = header->data_offset;
-    layer->as.npy.bytes = file_bytes;
+    layer->as.npy.file = *identity;
+    layer->as.npy.swapped = header->swapped;
     struct tessi_node *node = tessi_node_build(session, layer, NULL, error);
     if (node == NULL || !fortran) {
         return node;
@@ -132,12 +135,12 @@ struct tessi_node *tessi_npy_node(struct tess_session *session, const char *path
                                   struct tessi_error *error)
 {
     struct tessi_npy_header header;
-    uint64_t file_bytes = 0;
+    struct tessi_file_identity identity;
     if (path == NULL) {
         tessi_fail(error, TESSI_INVALID, "the path is NULL: name a .npy file");
         return NULL;
     }
-    if (open_and_parse(path, &header, &file_bytes, error) != TESSI_OK) {
+    if (open_and_parse(path, &header, &identity, error) != TESSI_OK) {
         return NULL;
     }
     /* Workers may run in other directories. */
@@ -146,17 +149,27 @@ struct tessi_node *tessi_npy_node(struct tess_session *session, const char *path
         tessi_fail(error, TESSI_IO, "%s: %s", path, strerror(errno));
         return NULL;
     }
-    struct tessi_node *node = file_node(session, absolute, &header, file_bytes, chunks, error);
+    struct tessi_node *node = file_node(session, absolute, &header, &identity, chunks, error);
     free(absolute);
     return node;
 }
 
-/* ——— writing ——— */
+/* ——— writing ———
+ *
+ * Elements go to a file without a name, where the file system has such, so that nothing is left of a program that is
+ * killed. A name beside the final one is needed to replace a file, and from the beginning elsewhere: whoever writes holds
+ * a lock on it, and the next one to write into the folder removes those whose writers are gone. */
+
+#define TEMPORARY_PREFIX ".tessera-write-"
+#define LINKS_MAX 40
 
 struct tessi_npy_writer {
     int file;
-    char *path;      /* as it will be called */
-    char *temporary; /* as it is called now; NULL once it has its name */
+    int folder;
+    char *path;         /* as the user calls it */
+    char *target;       /* where its links lead */
+    const char *name;   /* the last part of that */
+    char temporary[64]; /* as it is called now; "": it has no name, or its own already */
     uint64_t data_offset;
 };
 
@@ -177,25 +190,132 @@ static enum tessi_status write_fully(int file, const void *data, uint64_t size, 
     return TESSI_OK;
 }
 
-/* A name beside the final one that nobody has. Created with the usual mode, which mkstemp would not do. */
-static enum tessi_status create_temporary(struct tessi_npy_writer *writer, struct tessi_error *error)
+/* Where symbolic links lead, also to a file that is not there yet; NULL when they lead in a circle. The caller frees it. */
+static char *follow_links(const char *path)
 {
-    size_t size = strlen(writer->path) + 48;
-    writer->temporary = tessi_alloc(size);
-    for (unsigned i = 0; i < NAMES_TRIED; i++) {
-        snprintf(writer->temporary, size, "%s.%ld-%" PRIx64 ".tmp", writer->path, (long)getpid(),
-                 (uint64_t)tessi_clock_now() + i);
-        writer->file = open(writer->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (writer->file >= 0 || errno != EEXIST) {
-            break;
+    char *target = tessi_strdup(path);
+    for (unsigned i = 0; i < LINKS_MAX; i++) {
+        char link[PATH_MAX];
+        ssize_t length = readlink(target, link, sizeof link - 1);
+        if (length < 0) {
+            return target;
+        }
+        link[length] = 0;
+        const char *slash = strrchr(target, '/');
+        size_t folder = link[0] == '/' || slash == NULL ? 0 : (size_t)(slash - target) + 1;
+        char *next = tessi_alloc(folder + (size_t)length + 1);
+        memcpy(next, target, folder);
+        memcpy(next + folder, link, (size_t)length + 1);
+        tessi_free(target);
+        target = next;
+    }
+    tessi_free(target);
+    errno = ELOOP;
+    return NULL;
+}
+
+/* Files of writers that were killed: nobody holds their locks. */
+static void sweep(int folder)
+{
+    int listed = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = listed >= 0 ? fdopendir(listed) : NULL;
+    if (directory == NULL) {
+        if (listed >= 0) {
+            close(listed);
+        }
+        return;
+    }
+    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        if (strncmp(entry->d_name, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) != 0) {
+            continue;
+        }
+        int file = openat(folder, entry->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0) {
+            (void)unlinkat(folder, entry->d_name, 0);
+        }
+        if (file >= 0) {
+            close(file);
         }
     }
-    if (writer->file < 0) {
-        enum tessi_status status =
-            tessi_fail(error, TESSI_IO, "%s cannot be created: %s", writer->temporary, strerror(errno));
-        tessi_free(writer->temporary);
-        writer->temporary = NULL;
-        return status;
+    closedir(directory);
+}
+
+static void choose_name(struct tessi_npy_writer *writer, unsigned attempt)
+{
+    (void)snprintf(writer->temporary, sizeof writer->temporary, TEMPORARY_PREFIX "%ld-%" PRIx64, (long)getpid(),
+                   (uint64_t)tessi_clock_now() + attempt);
+}
+
+/* A file that has no name yet, or one that nobody else has; locked. -1 with errno. */
+static int create_file(struct tessi_npy_writer *writer)
+{
+    int file = access("/proc/self/fd", X_OK) != 0 ? -1 : openat(writer->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    for (unsigned i = 0; file < 0 && i < NAMES_TRIED; i++) {
+        struct stat about;
+        choose_name(writer, i);
+        file = openat(writer->folder, writer->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (file < 0 && errno != EEXIST) {
+            break;
+        }
+        if (file >= 0 && (flock(file, LOCK_EX) != 0 || fstat(file, &about) != 0 || about.st_nlink == 0)) {
+            close(file); /* swept before it was locked */
+            file = -1;
+        }
+    }
+    if (file >= 0 && writer->temporary[0] == 0) {
+        (void)flock(file, LOCK_EX); /* for the moment when it has a name that is not its own */
+    } else if (file < 0) {
+        writer->temporary[0] = 0;
+    }
+    return file;
+}
+
+/* What is there may be replaced: a file that could be written to. */
+static enum tessi_status check_place(struct tessi_npy_writer *writer, struct tessi_error *error)
+{
+    struct stat there;
+    if (fstatat(writer->folder, writer->name, &there, 0) != 0) {
+        return TESSI_OK;
+    }
+    if (!S_ISREG(there.st_mode)) {
+        return tessi_fail(error, TESSI_IO, "%s is no regular file, which would be replaced: name another one", writer->path);
+    }
+    if (faccessat(writer->folder, writer->name, W_OK, AT_EACCESS) != 0) {
+        return tessi_fail(error, TESSI_IO, "%s cannot be written: %s", writer->path, strerror(errno));
+    }
+    return TESSI_OK;
+}
+
+/* As where the file had been opened to be written: what is there keeps its permissions and, where that may be, its owner. */
+static void keep_permissions(const struct tessi_npy_writer *writer)
+{
+    struct stat there;
+    if (fstatat(writer->folder, writer->name, &there, 0) == 0) {
+        int owner = fchown(writer->file, there.st_uid, there.st_gid);
+        if (owner != 0) {
+            owner = fchown(writer->file, (uid_t)-1, there.st_gid);
+        }
+        (void)owner; /* not everybody may give files away */
+        (void)fchmod(writer->file, there.st_mode & 07777);
+    }
+}
+
+static enum tessi_status open_folder(struct tessi_npy_writer *writer, struct tessi_error *error)
+{
+    writer->target = follow_links(writer->path);
+    if (writer->target == NULL) {
+        return tessi_fail(error, TESSI_IO, "%s cannot be created: %s", writer->path, strerror(errno));
+    }
+    char *slash = strrchr(writer->target, '/');
+    char *folder = tessi_strdup(writer->target);
+    folder[slash == NULL ? 0 : slash == writer->target ? 1 : slash - writer->target] = 0;
+    writer->name = slash == NULL ? writer->target : slash + 1;
+    writer->folder = open(folder[0] != 0 ? folder : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int reason = errno;
+    tessi_free(folder);
+    if (writer->folder < 0 || writer->name[0] == 0 || strlen(writer->name) > NAME_MAX) {
+        const char *cause = writer->folder < 0 ? strerror(reason) : strerror(writer->name[0] == 0 ? EISDIR : ENAMETOOLONG);
+        return tessi_fail(error, TESSI_IO, "%s cannot be created: %s", writer->path, cause);
     }
     return TESSI_OK;
 }
@@ -211,16 +331,20 @@ enum tessi_status tessi_npy_writer_open(const char *path, const struct tessi_npy
         return tessi_fail(error, TESSI_UNSUPPORTED, "%s: NumPy has no dtype %s: convert with tess_astype", path,
                           tessi_dtype_name(header->dtype));
     }
-    struct stat there;
-    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) {
-        return tessi_fail(error, TESSI_IO, "%s is no regular file, which would be replaced: name another one", path);
-    }
     struct tessi_npy_writer *writer = tessi_zalloc(sizeof *writer);
     enum tessi_status status;
-    writer->file = -1;
+    writer->file = writer->folder = -1;
     writer->path = tessi_strdup(path);
     writer->data_offset = text_size;
-    TESSI_TRY(create_temporary(writer, error));
+    TESSI_TRY(open_folder(writer, error));
+    TESSI_TRY(check_place(writer, error));
+    sweep(writer->folder);
+    writer->file = create_file(writer);
+    if (writer->file < 0) {
+        status = tessi_fail(error, TESSI_IO, "%s cannot be created: %s", path, strerror(errno));
+        goto cleanup;
+    }
+    keep_permissions(writer);
     TESSI_TRY(write_fully(writer->file, text, text_size, 0, path, error));
     uint64_t bytes = text_size + (uint64_t)elements * tessi_dtype_size(header->dtype);
     int failed = posix_fallocate(writer->file, 0, (off_t)bytes);
@@ -241,20 +365,30 @@ enum tessi_status tessi_npy_writer_put(struct tessi_npy_writer *writer, uint64_t
     return write_fully(writer->file, data, size, writer->data_offset + offset, writer->path, error);
 }
 
-/* The name is durable once the directory is. */
-static void sync_directory(const char *path)
+/* Give a file without a name its own, or where that is taken one beside it. */
+static int link_file(struct tessi_npy_writer *writer)
 {
-    char *copy = tessi_strdup(path);
-    char *slash = strrchr(copy, '/');
-    if (slash != NULL) {
-        slash[slash == copy ? 1 : 0] = 0;
+    char self[64];
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", writer->file);
+    int linked = linkat(AT_FDCWD, self, writer->folder, writer->name, AT_SYMLINK_FOLLOW);
+    for (unsigned i = 0; linked != 0 && errno == EEXIST && i < NAMES_TRIED; i++) {
+        choose_name(writer, i);
+        linked = linkat(AT_FDCWD, self, writer->folder, writer->temporary, AT_SYMLINK_FOLLOW);
     }
-    int directory = open(slash != NULL ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (linked != 0) {
+        writer->temporary[0] = 0;
+    }
+    return linked;
+}
+
+/* The name is durable once the directory is. */
+static void sync_directory(int folder)
+{
+    int directory = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory >= 0) {
         (void)fsync(directory); /* some file systems cannot; the file itself is safe already */
         close(directory);
     }
-    tessi_free(copy);
 }
 
 enum tessi_status tessi_npy_writer_commit(struct tessi_npy_writer *writer, struct tessi_error *error)
@@ -262,17 +396,15 @@ enum tessi_status tessi_npy_writer_commit(struct tessi_npy_writer *writer, struc
     if (fsync(writer->file) != 0) {
         return tessi_fail(error, TESSI_IO, "%s cannot be flushed to the disk: %s", writer->path, strerror(errno));
     }
-    int file = writer->file;
-    writer->file = -1;
-    if (close(file) != 0) {
-        return tessi_fail(error, TESSI_IO, "%s cannot be closed: %s", writer->path, strerror(errno));
-    }
-    if (rename(writer->temporary, writer->path) != 0) {
+    if (writer->temporary[0] == 0 && link_file(writer) != 0) {
         return tessi_fail(error, TESSI_IO, "%s cannot be put in place: %s", writer->path, strerror(errno));
     }
-    tessi_free(writer->temporary);
-    writer->temporary = NULL;
-    sync_directory(writer->path);
+    if (writer->temporary[0] != 0 &&
+        renameat(writer->folder, writer->temporary, writer->folder, writer->name) != 0) {
+        return tessi_fail(error, TESSI_IO, "%s cannot be put in place: %s", writer->path, strerror(errno));
+    }
+    writer->temporary[0] = 0;
+    sync_directory(writer->folder);
     return TESSI_OK;
 }
 
@@ -281,13 +413,16 @@ void tessi_npy_writer_close(struct tessi_npy_writer *writer)
     if (writer == NULL) {
         return;
     }
+    if (writer->temporary[0] != 0) {
+        (void)unlinkat(writer->folder, writer->temporary, 0);
+    }
     if (writer->file >= 0) {
         close(writer->file);
     }
-    if (writer->temporary != NULL) {
-        unlink(writer->temporary);
-        tessi_free(writer->temporary);
+    if (writer->folder >= 0) {
+        close(writer->folder);
     }
+    tessi_free(writer->target);
     tessi_free(writer->path);
     tessi_free(writer);
 }

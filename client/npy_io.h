@@ -9,10 +9,11 @@
 struct tessi_node *tessi_npy_node(struct tess_session *session, const char *path, const tess_shape *chunks,
                                   struct tessi_error *error);
 
-/* A file that is being written under a temporary name. */
+/* A file that is being written, without a name or under a temporary one. */
 struct tessi_npy_writer;
 
-/* The header is written and the room for the elements is taken. */
+/* The header is written and the room for the elements is taken. Symbolic links are followed; what is there keeps its
+ * permissions. Files that writers left behind in the folder when they were killed are removed. */
 enum tessi_status tessi_npy_writer_open(const char *path, const struct tessi_npy_header *header,
                                         struct tessi_npy_writer **writer, struct tessi_error *error);
 /* Bytes of the elements, `offset` from the first one. */

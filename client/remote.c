@@ -138,10 +138,14 @@ static void take_message(struct tessi_remote *peer, struct tessi_net_event *even
 {
     struct tessi_message message;
     struct tessi_frame *header = &event->frames[0];
-    if (tessi_message_unpack(header->data, header->size, &message, NULL) != TESSI_OK) {
+    struct tessi_link *link = peer->link;
+    struct tessi_error error = {0};
+    if (tessi_message_unpack(header->data, header->size, &message, &error) != TESSI_OK) {
+        if (error.status == TESSI_NOMEM && link->transfer != NULL) {
+            tessi_transfer_fail(link->transfer, TESSI_NOMEM, error.text);
+        }
         return;
     }
-    struct tessi_link *link = peer->link;
     bool current = message.run_id == link->run_id;
     if (current && message.type == TESSI_MSG_PEER_WELCOME) {
         peer->welcomed = true;

@@ -6,6 +6,8 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
+#define SMALL_FRAME_BYTES (UINT64_C(16) << 10) /* when there is no memory for larger ones */
+
 struct tessi_blob {
     atomic_uint refs;
     uint64_t bytes;
@@ -167,7 +169,11 @@ static struct tessi_frame next_frame(const struct tessi_serving *serving)
         return tessi_frame_wrap(serving->blob->data + position, (size_t)size, release_blob,
                                 tessi_blob_ref(serving->blob));
     }
-    uint8_t *copy = tessi_alloc((size_t)size);
+    uint8_t *copy = tessi_try_alloc((size_t)size);
+    if (copy == NULL) {
+        size = size < SMALL_FRAME_BYTES ? size : SMALL_FRAME_BYTES;
+        copy = tessi_alloc((size_t)size);
+    }
     for (uint64_t done = 0; done < size;) {
         position = tessi_region_locate(region, serving->sent + done, &contiguous);
         uint64_t part = contiguous < size - done ? contiguous : size - done;

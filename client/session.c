@@ -110,6 +110,7 @@ static enum tessi_status connect_session(struct tess_session *session, const cha
     if (options->chunk_bytes != 0) {
         session->chunk_bytes = options->chunk_bytes;
     }
+    TESSI_TRY(tessi_memory_ready(0) ? TESSI_OK : tessi_fail(error, TESSI_NOMEM, "out of memory"));
     TESSI_TRY(tessi_descriptors_require("a session", DESCRIPTORS, error));
     TESSI_TRY(tessi_net_create(keys_dir, &session->net, error));
     if (address == NULL) {

@@ -5,6 +5,8 @@
 #include "core/base/alloc.h"
 #include "core/graph/rechunk.h"
 
+#define BOUNDS_COPIES 6 /* of the boundaries of chunks, until the array is there */
+
 struct tessi_node *tessi_node_permute(struct tessi_node *a, const uint32_t *axes, struct tessi_error *error)
 {
     uint32_t ndim = a->layer->grid.ndim;
@@ -135,13 +137,19 @@ static int64_t clip(int64_t position, int64_t extent)
     return position > extent ? extent : position;
 }
 
+/* Each has an element at least. */
+static uint64_t slice_count(const struct tessi_axis *in, int64_t extent)
+{
+    return in->count < (uint64_t)extent ? in->count : (uint64_t)extent;
+}
+
 /* The chunks of a sliced axis end where those of the axis end, so that most blocks come from one block. */
 static struct tessi_axis slice_axis(const struct tessi_axis *in, int64_t start, int64_t extent, int64_t step)
 {
     if (extent == 0) {
         return tessi_axis_regular(0, 1);
     }
-    int64_t *bounds = tessi_alloc((size_t)(in->count + 1) * sizeof *bounds);
+    int64_t *bounds = tessi_alloc((size_t)(slice_count(in, extent) + 1) * sizeof *bounds);
     uint64_t count = 0;
     bounds[0] = 0;
     for (uint64_t c = tessi_axis_find(in, start); c < in->count && bounds[count] < extent; c++) {
@@ -184,6 +192,12 @@ static struct tessi_node *slice_node(struct tessi_node *a, const tess_ranges *ra
         int64_t length = stop > start[d] ? (stop - start[d] - 1) / step[d] + 1 : 0;
         step[d] = length <= 1 ? 1 : step[d];
         whole = whole && length == extent;
+        uint64_t chunks = slice_count(&in->axis[d], length);
+        if (length != extent && !tessi_memory_ready(BOUNDS_COPIES * sizeof(int64_t) * (size_t)chunks)) {
+            tessi_fail(error, TESSI_NOMEM, "out of memory: a slice through %" PRIu64 " chunks; use larger ones", chunks);
+            tessi_grid_fini(&grid);
+            return NULL;
+        }
         grid.axis[d] =
             length == extent ? tessi_axis_copy(&in->axis[d]) : slice_axis(&in->axis[d], start[d], length, step[d]);
     }

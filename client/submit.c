@@ -7,6 +7,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
+#define PACKING 3 /* times the bytes of what is packed, while the message grows */
 #define SERVED_KEPT 128 /* names of a client's data that are remembered before it is looked which are needed */
 
 /* Whether the cluster has the node's blocks or is making them. */
@@ -15,9 +16,33 @@ static bool is_held(const struct tess_session *session, const struct tessi_node 
     return node->held != 0 && (session->link == NULL || tessi_link_layer_status(session->link, node->held) == TESSI_OK);
 }
 
-static uint32_t add_entry(struct tessi_plan *plan, struct tess_session *session, struct tessi_node *node)
+enum tessi_status tessi_plan_starved(struct tessi_error *error)
 {
-    tessi_grow(&plan->entries, &plan->capacity, plan->count + 1, sizeof *plan->entries);
+    return tessi_fail(error, TESSI_NOMEM,
+                      "out of memory: nothing was computed; release arrays, or read and persist less at a time");
+}
+
+/* What a copy of the layer takes, and about what it takes in a message. */
+static size_t layer_bytes(const struct tessi_layer *layer)
+{
+    size_t bytes = sizeof *layer + layer->ninputs * sizeof *layer->input;
+    const struct tessi_grid *grid = &layer->grid;
+    for (uint32_t i = 0; i <= layer->ninputs; i++) {
+        for (uint32_t d = 0; d < grid->ndim; d++) {
+            bytes += grid->axis[d].bounds != NULL ? (size_t)(grid->axis[d].count + 1) * sizeof(int64_t) : 0;
+        }
+        grid = i < layer->ninputs ? &layer->input[i].grid : grid;
+    }
+    return bytes;
+}
+
+/* False: there is no memory for it. */
+static bool add_entry(struct tessi_plan *plan, struct tess_session *session, struct tessi_node *node)
+{
+    if (!tessi_memory_ready(layer_bytes(node->layer)) ||
+        !tessi_try_grow(&plan->entries, &plan->capacity, plan->count + 1, sizeof *plan->entries)) {
+        return false;
+    }
     struct tessi_plan_entry *entry = &plan->entries[plan->count];
     *entry = (struct tessi_plan_entry){.node = node};
     if (is_held(session, node)) {
@@ -35,8 +60,8 @@ static uint32_t add_entry(struct tessi_plan *plan, struct tess_session *session,
             plan->entries[entry->input[i]].consumers++;
         }
     }
-    node->position = (uint32_t)plan->count;
-    return (uint32_t)plan->count++;
+    node->position = (uint32_t)plan->count++;
+    return true;
 }
 
 struct visit {
@@ -45,13 +70,13 @@ struct visit {
 };
 
 /* Inputs before readers, in the order of operands: the order of layers is part of what fixes the schedule. */
-static void collect(struct tess_session *session, struct tessi_node *root, struct tessi_plan *plan)
+static bool collect(struct tess_session *session, struct tessi_node *root, struct tessi_plan *plan)
 {
     struct visit *stack = NULL;
     size_t count = 0;
     size_t capacity = 0;
     if (root->mark == session->mark) {
-        return;
+        return true;
     }
     tessi_grow(&stack, &capacity, 1, sizeof *stack);
     stack[count++] = (struct visit){root, 0};
@@ -63,15 +88,20 @@ static void collect(struct tess_session *session, struct tessi_node *root, struc
             struct tessi_node *input = node->input[top->next++];
             if (input->mark != session->mark) {
                 input->mark = session->mark;
-                tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
+                if (!tessi_try_grow(&stack, &capacity, count + 1, sizeof *stack)) {
+                    break;
+                }
                 stack[count++] = (struct visit){input, 0};
             }
             continue;
         }
-        add_entry(plan, session, node);
+        if (!add_entry(plan, session, node)) {
+            break;
+        }
         count--;
     }
     tessi_free(stack);
+    return count == 0;
 }
 
 /* What has no name is called by what it is for: of the layers of an array with a name, people know the last only. */
@@ -95,13 +125,16 @@ static void pass_names_on(struct tessi_plan *plan)
     }
 }
 
-void tessi_plan_make(struct tess_session *session, struct tessi_node *const *nodes, size_t count,
-                     struct tessi_plan *plan)
+enum tessi_status tessi_plan_make(struct tess_session *session, struct tessi_node *const *nodes, size_t count,
+                                  struct tessi_plan *plan, struct tessi_error *error)
 {
     *plan = (struct tessi_plan){0};
     session->mark++;
     for (size_t i = 0; i < count; i++) {
-        collect(session, nodes[i], plan);
+        if (!collect(session, nodes[i], plan)) {
+            tessi_plan_fini(plan);
+            return tessi_plan_starved(error);
+        }
     }
     for (size_t i = 0; i < count; i++) {
         struct tessi_plan_entry *entry = &plan->entries[nodes[i]->position];
@@ -120,6 +153,7 @@ void tessi_plan_make(struct tess_session *session, struct tessi_node *const *nod
             entry->layer->input[input].layer = plan->entries[entry->input[input]].id;
         }
     }
+    return TESSI_OK;
 }
 
 void tessi_plan_fini(struct tessi_plan *plan)
@@ -156,8 +190,17 @@ static void serve(struct tess_session *session, struct tessi_node *node, uint32_
 
 enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_plan *plan, struct tessi_error *error)
 {
-    struct tessi_layer **layers = tessi_alloc((plan->count + 1) * sizeof *layers);
-    uint32_t *wanted = tessi_alloc((plan->count + 1) * sizeof *wanted);
+    size_t bytes = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        bytes += plan->entries[i].layer != NULL ? layer_bytes(plan->entries[i].layer) : 0;
+    }
+    struct tessi_layer **layers = tessi_try_alloc((plan->count + 1) * sizeof *layers);
+    uint32_t *wanted = tessi_try_alloc((plan->count + 1) * sizeof *wanted);
+    if (layers == NULL || wanted == NULL || !tessi_memory_ready(PACKING * bytes)) {
+        tessi_free(layers);
+        tessi_free(wanted);
+        return tessi_plan_starved(error);
+    }
     size_t layer_count = 0;
     size_t wanted_count = 0;
     for (size_t i = 0; i < plan->count; i++) {

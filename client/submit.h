@@ -22,9 +22,11 @@ struct tessi_plan {
 };
 
 /* Collect what `nodes` need beyond what the cluster holds, fuse, and give ids. A node that is held is no longer
- * wanted. */
-void tessi_plan_make(struct tess_session *session, struct tessi_node *const *nodes, size_t count,
-                     struct tessi_plan *plan);
+ * wanted. NOMEM: the plan is empty. */
+TESSI_MUST_USE enum tessi_status tessi_plan_make(struct tess_session *session, struct tessi_node *const *nodes,
+                                                 size_t count, struct tessi_plan *plan, struct tessi_error *error);
+/* NOMEM, with its text. */
+enum tessi_status tessi_plan_starved(struct tessi_error *error);
 void tessi_plan_fini(struct tessi_plan *plan);
 
 /* Collapse elementwise chains whose links are read by one layer only; called by tessi_plan_make. */

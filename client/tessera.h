@@ -28,7 +28,14 @@
  *
  * Threads: a session and everything that belongs to it is used by one thread at a time, except where
  * a function says "any thread". Different sessions are independent. The library never exits, prints
- * (except `tess_progress_bar`) or installs a signal handler. */
+ * (except `tess_progress_bar`) or installs a signal handler.
+ *
+ * Memory: what an operation or a call needs and cannot have is NOMEM, on the handle or as its status, and the session
+ * goes on when there is memory again. The library sets 4 MiB of address space aside so that what has been begun can
+ * end; only when that is used up too, by a single call, or by releases without end, does it end the process, and says so.
+ * ZeroMQ, through which it speaks, ends the process by an assertion when it finds no memory itself, and OpenBLAS in a cluster
+ * inside the program when it finds none for its buffers. Descriptors: a session needs some 48 and eight more for each
+ * worker; where there are fewer it is refused (IO), and the soft limit is raised when that suffices. */
 #ifndef TESSERA_H
 #define TESSERA_H
 
@@ -310,9 +317,11 @@ TESS_API tess_array *tess_random_normal(tess_session *session, tess_shape shape,
 TESS_API tess_array *tess_from_memory(tess_session *session, const void *data, tess_shape shape, tess_dtype dtype,
                                       tess_shape chunks);
 
-/* The array of a NumPy file (.npy, versions 1 to 3, little-endian, C or Fortran order). The header is read now;
- * workers read the chunks later from the same path, which must name the same file on their machines and must not
- * change meanwhile. Poisoned with NOT_FOUND, IO, FORMAT or UNSUPPORTED, the text naming the path. */
+/* The array of a NumPy file (.npy, versions 1 to 3, either byte order, C or Fortran order). The header is read now;
+ * workers read the chunks later from the same path, which must name the same file on their machines and not a copy, and
+ * must not change meanwhile: a worker that finds another file or another state of it (inode, size, times of the last
+ * change) fails its task with IO, naming itself. Chunks that cut rows short are read with what lies between them, 256 KiB
+ * at a time. Poisoned with NOT_FOUND, IO, FORMAT or UNSUPPORTED, the text naming the path. */
 TESS_API tess_array *tess_from_npy(tess_session *session, const char *path, tess_shape chunks);
 
 /* ——— element by element ——— */
@@ -483,9 +492,10 @@ TESS_API tess_status tess_read(tess_array *array, void *data, uint64_t bytes);
 /* The value of an array with one element, converted to f64 (the real part of a complex one). NaN on failure. */
 TESS_API tess_status tess_read_scalar(tess_array *array, double *value);
 
-/* Compute the array, unless it is persisted, and write it as a NumPy file: under a temporary name in the same
- * directory, flushed to the disk, then renamed to `path`; a failure leaves what was at `path` before. IO, also
- * where something other than a file is at `path`; UNSUPPORTED for bf16, which NumPy does not have. */
+/* Compute the array, unless it is persisted, and write it as a NumPy file: one without a name in the same directory
+ * (where the file system has no such files, under a temporary name), flushed to the disk, then put in place of `path`;
+ * a failure leaves what was at `path` before, and its permissions stay. Symbolic links are followed, hard links cut. IO,
+ * also where something other than a file is at `path`; UNSUPPORTED for bf16, which NumPy does not have. */
 TESS_API tess_status tess_write_npy(tess_array *array, const char *path);
 
 /* Stop computing a persisted array, or the one that another thread is about to read; who waits for it gets

@@ -251,6 +251,7 @@ static enum tessi_status open_slots(struct tessi_worker *worker, const char *num
         .count = worker->threads,
         .depth = SLOT_DEPTH,
         .pin = worker->config.pin,
+        .name = worker->name,
         .data_dir = worker->config.data_dir,
         .files_allowed = tessi_address_is_loopback(&worker->scheduler),
         .wake = wake_loop,

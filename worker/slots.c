@@ -53,6 +53,7 @@ struct slot {
 struct tessi_slots {
     struct tessi_slots_config config;
     char *data_dir;
+    char *name;
     struct tessi_device *device;
     struct slot *all;
     int64_t brief_ns;  /* work that takes less may be done by the owner */
@@ -75,6 +76,17 @@ static void trace_step(const struct step *step)
     }
 }
 
+/* Files may be there on one machine and not on the next: whoever is told of one hears where. */
+static char *failure_text(const struct step *step, const char *text)
+{
+    if (step->launch.call.layer->op != TESSI_OP_READ_NPY) {
+        return tessi_strdup(text);
+    }
+    struct tessi_error error;
+    (void)tessi_fail(&error, TESSI_IO, "worker %s: %s", step->slots->name, text);
+    return tessi_strdup(error.text);
+}
+
 /* The owner is woken when the queue is half empty or runs dry, and after some time: not for every short step. */
 static void on_step_done(void *context, enum tessi_status status, const char *text, int64_t ran_ns)
 {
@@ -84,7 +96,7 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
     step->status = status;
     step->ran_ns = ran_ns;
     if (status != TESSI_OK) {
-        step->text = tessi_strdup(text);
+        step->text = failure_text(step, text);
     }
     if (step->layer != NULL) {
         tessi_layer_destroy(step->layer);
@@ -170,9 +182,11 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     slots->config = *config;
     slots->brief_ns = config->count == 1 ? LONE_NS : WAKES_NS;
     slots->data_dir = tessi_strdup(config->data_dir);
+    slots->name = tessi_strdup(config->name);
     slots->all = aligned_alloc(_Alignof(struct slot), config->count * sizeof *slots->all);
     if (slots->all == NULL) {
         tessi_free(slots->data_dir);
+        tessi_free(slots->name);
         free(slots);
         return tessi_fail(error, TESSI_NOMEM, "no memory for %" PRIu32 " slots", config->count);
     }
@@ -224,6 +238,7 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     }
     free(slots->all);
     tessi_free(slots->data_dir);
+    tessi_free(slots->name);
     free(slots);
 }
 

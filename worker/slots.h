@@ -21,6 +21,7 @@ struct tessi_slots_config {
     uint32_t depth;          /* steps that are handed to a slot at a time */
     const char *blas_family; /* kernel family; NULL: the best */
     bool pin;
+    const char *name;            /* of the worker, for errors of files: others may see other files */
     const char *data_dir;        /* files are read only below it; NULL: see files_allowed */
     bool files_allowed;          /* any file, when data_dir is NULL */
     void (*wake)(void *context); /* any thread: tessi_slots_take has something */

@@ -58,6 +58,19 @@ void tessi_dtype_admit(enum tessi_dtype dtype, void *elements, size_t bytes)
     }
 }
 
+void tessi_dtype_swap(enum tessi_dtype dtype, void *elements, size_t bytes)
+{
+    size_t number = tessi_dtype_size(dtype) / (tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX ? 2 : 1);
+    uint8_t *at = elements;
+    for (size_t i = 0; i < bytes && number > 1; i += number) {
+        for (size_t b = 0; b < number / 2; b++) {
+            uint8_t kept = at[i + b];
+            at[i + b] = at[i + number - 1 - b];
+            at[i + number - 1 - b] = kept;
+        }
+    }
+}
+
 bool tessi_dtype_parse(const char *name, enum tessi_dtype *dtype)
 {
     for (uint32_t code = 0; code < TESSI_DTYPE_COUNT; code++) {

@@ -46,6 +46,9 @@ bool tessi_dtype_parse(const char *name, enum tessi_dtype *dtype);
  * byte was not 0. Every way in ends here, since kernels add, multiply and compare truth values by their bits. */
 void tessi_dtype_admit(enum tessi_dtype dtype, void *elements, size_t bytes);
 
+/* Turn the bytes of each number around: elements of the other byte order. */
+void tessi_dtype_swap(enum tessi_dtype dtype, void *elements, size_t bytes);
+
 /* The type of `a ∘ b` by NumPy's promotion table (numpy.promote_types); bf16 with f16 gives f32. */
 enum tessi_dtype tessi_dtype_promote(enum tessi_dtype a, enum tessi_dtype b);
 

@@ -25,7 +25,7 @@ static enum tessi_status damaged(const struct cursor *cursor, const char *what)
 
 static void skip_space(struct cursor *cursor)
 {
-    while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\n' || *cursor->at == '\t')) {
+    while (cursor->at < cursor->end && *cursor->at != '\0' && strchr(" \n\t\r\f", *cursor->at) != NULL) {
         cursor->at++;
     }
 }
@@ -62,9 +62,10 @@ static bool printable(char c)
     return c >= 0x20 && c < 0x7f;
 }
 
-/* A quoted string without escapes, as every type descriptor is. */
+/* A quoted string without escapes, as every type descriptor is; Python 2 wrote some with a u. */
 static enum tessi_status take_string(struct cursor *cursor, char *text, size_t size)
 {
+    (void)take(cursor, 'u');
     char quote = peek(cursor);
     if (quote != '\'' && quote != '"') {
         return damaged(cursor, "a string in quotes is missing");
@@ -85,12 +86,56 @@ static enum tessi_status take_string(struct cursor *cursor, char *text, size_t s
     return TESSI_OK;
 }
 
-static bool descr_equals(const char *descr, const char *ours)
+/* What numpy.dtype takes besides our own descriptors: characters of C's types, sizes as on 64-bit Linux, and names. */
+static const struct {
+    enum tessi_dtype dtype;
+    const char *characters;
+    const char *names; /* each with spaces around */
+} spellings[] = {
+    {TESSI_BOOL, "?", " bool bool_ bool8 "},
+    {TESSI_I8, "b", " int8 byte "},
+    {TESSI_I16, "h", " int16 short "},
+    {TESSI_I32, "i", " int32 intc "},
+    {TESSI_I64, "lqpn", " int64 int int_ long longlong intp "},
+    {TESSI_U8, "B", " uint8 ubyte "},
+    {TESSI_U16, "H", " uint16 ushort "},
+    {TESSI_U32, "I", " uint32 uintc "},
+    {TESSI_U64, "LQPN", " uint64 uint ulong ulonglong uintp "},
+    {TESSI_F16, "e", " float16 half "},
+    {TESSI_F32, "f", " float32 single "},
+    {TESSI_F64, "d", " float64 float float_ double "},
+    {TESSI_C64, "F", " complex64 csingle singlecomplex "},
+    {TESSI_C128, "D", " complex128 complex complex_ cdouble cfloat "},
+};
+
+static bool find_spelling(const char *descr, const char *code, enum tessi_dtype *dtype)
 {
-    /* The order of a single byte says nothing: NumPy writes '|', others write '<' or '='. */
-    bool one_byte = ours[0] == '|';
-    bool order = one_byte ? strchr("|<>=", descr[0]) != NULL : descr[0] == ours[0];
-    return descr[0] != '\0' && order && strcmp(descr + 1, ours + 1) == 0;
+    char name[DESCR_MAX + 2];
+    (void)snprintf(name, sizeof name, " %s ", descr); /* a name has no byte order before it */
+    bool one = code[0] != '\0' && code[1] == '\0';
+    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+        bool named = strchr(descr, ' ') == NULL && strlen(descr) > 1 && strstr(spellings[i].names, name) != NULL;
+        if (named || (one && strchr(spellings[i].characters, code[0]) != NULL)) {
+            *dtype = spellings[i].dtype;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* '<', '=', '|' or nothing: as this machine has it; '>': the other way round, where there is more than a byte. */
+static bool read_descr(const char *descr, enum tessi_dtype *dtype, bool *swapped)
+{
+    const char *code = descr[0] != '\0' && strchr("|<>=", descr[0]) != NULL ? descr + 1 : descr;
+    bool found = false;
+    for (uint32_t number = 0; number < TESSI_DTYPE_COUNT && !found; number++) {
+        const char *ours = tessi_dtype_descr((enum tessi_dtype)number);
+        found = ours != NULL && strcmp(code, ours + 1) == 0;
+        *dtype = (enum tessi_dtype)number;
+    }
+    found = found || find_spelling(descr, code, dtype);
+    *swapped = found && descr[0] == '>' && tessi_dtype_size(*dtype) > 1;
+    return found;
 }
 
 static enum tessi_status refuse_descr(const struct cursor *cursor, const char *descr)
@@ -116,17 +161,13 @@ static enum tessi_status refuse_descr(const struct cursor *cursor, const char *d
                               kinds[i].kind, kinds[i].remedy);
         }
     }
-    if (descr[0] == '>') {
-        return tessi_fail(cursor->error, TESSI_UNSUPPORTED,
-                          "npy elements of type '%s' are big-endian: save with astype('<%s')", descr, code);
-    }
     return tessi_fail(cursor->error, TESSI_UNSUPPORTED,
                       "npy elements of type '%s' are not supported: convert with astype to bool, an integer, f2, f4, "
                       "f8, c8 or c16",
                       descr);
 }
 
-static enum tessi_status parse_descr(struct cursor *cursor, enum tessi_dtype *dtype)
+static enum tessi_status parse_descr(struct cursor *cursor, struct tessi_npy_header *header)
 {
     char first = peek(cursor);
     if (first == '[' || first == '(') {
@@ -138,12 +179,8 @@ static enum tessi_status parse_descr(struct cursor *cursor, enum tessi_dtype *dt
     if (status != TESSI_OK) {
         return status;
     }
-    for (uint32_t code = 0; code < TESSI_DTYPE_COUNT; code++) {
-        const char *ours = tessi_dtype_descr((enum tessi_dtype)code);
-        if (ours != NULL && descr_equals(descr, ours)) {
-            *dtype = (enum tessi_dtype)code;
-            return TESSI_OK;
-        }
+    if (read_descr(descr, &header->dtype, &header->swapped)) {
+        return TESSI_OK;
     }
     return refuse_descr(cursor, descr);
 }
@@ -234,7 +271,7 @@ static enum tessi_status parse_entry(struct cursor *cursor, struct tessi_npy_hea
         return damaged(cursor, "a colon is missing");
     }
     if (bit == KEY_DESCR) {
-        return parse_descr(cursor, &header->dtype);
+        return parse_descr(cursor, header);
     }
     return bit == KEY_ORDER ? parse_order(cursor, &header->fortran_order) : parse_shape(cursor, &header->shape);
 }

@@ -23,6 +23,7 @@ struct tessi_npy_header {
     bool fortran_order;
     struct tessi_shape shape;
     uint64_t data_offset; /* of the first element in the file, bytes; set by tessi_npy_parse */
+    bool swapped;         /* big-endian elements: read, never written */
 };
 
 /* How many bytes tessi_npy_parse needs, from the file's first TESSI_NPY_PREFIX_BYTES (all of it when it
@@ -31,7 +32,8 @@ enum tessi_status tessi_npy_header_bytes(const uint8_t *bytes, size_t n, uint64_
                                          struct tessi_error *error);
 
 /* Parse the first `n` bytes of a file of `file_bytes`. FORMAT: damaged or cut short; UNSUPPORTED: element
- * types, shapes or byte orders that we do not read. `header` is set on success only. */
+ * types or shapes that we do not read. Types may be said in any way that numpy.dtype takes for a string ("<f8", "f8",
+ * "float64", "d"). `header` is set on success only. */
 enum tessi_status tessi_npy_parse(const uint8_t *bytes, size_t n, uint64_t file_bytes,
                                   struct tessi_npy_header *header, struct tessi_error *error);
 

@@ -1,12 +1,21 @@
 #include "core/base/alloc.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/base/assert.h"
 
 static _Thread_local uint64_t fail_countdown;
+
+/* Address space that nobody uses: it is given back to the system when that has nothing more. */
+static _Atomic(void *) reserve;
+
+/* A test's: calls are counted down to the one that finds no memory; from there on what the reserve gives is counted. */
+static atomic_bool is_ending;
+static atomic_uint_fast64_t ending_calls, ending_at, ending_taken;
 
 static _Noreturn void out_of_memory(size_t size)
 {
@@ -14,9 +23,64 @@ static _Noreturn void out_of_memory(size_t size)
     abort();
 }
 
+static bool has_ended(void)
+{
+    return atomic_load_explicit(&is_ending, memory_order_relaxed) && atomic_load(&ending_calls) >= atomic_load(&ending_at);
+}
+
+/* Whether this call finds no memory, since a test says so. */
+static bool is_denied(void)
+{
+    return atomic_load_explicit(&is_ending, memory_order_relaxed) &&
+           atomic_fetch_add(&ending_calls, 1) + 1 >= atomic_load(&ending_at);
+}
+
+/* There was no memory of that size: make room, if it is not too much. False: there is none to make. */
+static bool give_reserve(size_t size)
+{
+    if (has_ended()) {
+        return atomic_fetch_add(&ending_taken, size) + size <= TESSI_RESERVE_BYTES;
+    }
+    void *memory = atomic_exchange(&reserve, NULL);
+    return memory != NULL && munmap(memory, TESSI_RESERVE_BYTES) == 0;
+}
+
+static void *set_aside(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+bool tessi_memory_ready(size_t bytes)
+{
+    if (has_ended()) {
+        return false;
+    }
+    if (atomic_load_explicit(&reserve, memory_order_relaxed) == NULL) {
+        void *memory = set_aside(TESSI_RESERVE_BYTES), *none = NULL;
+        if (memory == NULL) {
+            return false;
+        }
+        if (!atomic_compare_exchange_strong(&reserve, &none, memory)) {
+            (void)munmap(memory, TESSI_RESERVE_BYTES); /* Another thread was first. */
+        }
+    }
+    if (bytes > TESSI_SMALL_BYTES) {
+        void *probe = set_aside(bytes);
+        return probe != NULL && munmap(probe, bytes) == 0;
+    }
+    return true;
+}
+
+static void *allocate(size_t size)
+{
+    void *memory = is_denied() ? NULL : malloc(size > 0 ? size : 1);
+    return memory != NULL || !give_reserve(size) ? memory : malloc(size > 0 ? size : 1);
+}
+
 void *tessi_alloc(size_t size)
 {
-    void *memory = malloc(size > 0 ? size : 1);
+    void *memory = allocate(size);
     if (memory == NULL) {
         out_of_memory(size);
     }
@@ -25,7 +89,10 @@ void *tessi_alloc(size_t size)
 
 void *tessi_zalloc(size_t size)
 {
-    void *memory = calloc(1, size > 0 ? size : 1);
+    void *memory = is_denied() ? NULL : calloc(1, size > 0 ? size : 1);
+    if (memory == NULL && give_reserve(size)) {
+        memory = calloc(1, size > 0 ? size : 1);
+    }
     if (memory == NULL) {
         out_of_memory(size);
     }
@@ -34,7 +101,10 @@ void *tessi_zalloc(size_t size)
 
 void *tessi_realloc(void *memory, size_t size)
 {
-    void *moved = realloc(memory, size > 0 ? size : 1);
+    void *moved = is_denied() ? NULL : realloc(memory, size > 0 ? size : 1);
+    if (moved == NULL && give_reserve(size)) {
+        moved = realloc(memory, size > 0 ? size : 1);
+    }
     if (moved == NULL) {
         out_of_memory(size);
     }
@@ -65,7 +135,10 @@ void *tessi_try_alloc(size_t size)
     if (fail_countdown > 0 && --fail_countdown == 0) {
         return NULL;
     }
-    return malloc(size > 0 ? size : 1);
+    if (size <= TESSI_SMALL_BYTES) {
+        return allocate(size);
+    }
+    return is_denied() ? NULL : malloc(size);
 }
 
 void tessi_alloc_fail_at(uint64_t nth)
@@ -73,12 +146,50 @@ void tessi_alloc_fail_at(uint64_t nth)
     fail_countdown = nth;
 }
 
+uint64_t tessi_memory_ends_at(uint64_t nth)
+{
+    atomic_store(&is_ending, false);
+    uint64_t calls = atomic_load(&ending_calls);
+    atomic_store(&ending_calls, 0);
+    atomic_store(&ending_taken, 0);
+    atomic_store(&ending_at, nth);
+    atomic_store(&is_ending, nth > 0);
+    return calls;
+}
+
+static size_t grown(size_t capacity, size_t need)
+{
+    size_t wanted = capacity + capacity / 2 + 8;
+    return wanted < need ? need : wanted;
+}
+
+bool tessi_try_grow(void *items, size_t *capacity, size_t need, size_t element_size)
+{
+    if (need <= *capacity) {
+        return true;
+    }
+    size_t wanted = grown(*capacity, need);
+    void *memory;
+    memcpy(&memory, items, sizeof memory);
+    if (wanted > SIZE_MAX / element_size) {
+        return false;
+    }
+    if (wanted * element_size <= TESSI_SMALL_BYTES) {
+        memory = tessi_realloc(memory, wanted * element_size);
+    } else {
+        memory = is_denied() ? NULL : realloc(memory, wanted * element_size);
+    }
+    if (memory == NULL) {
+        return false;
+    }
+    memcpy(items, &memory, sizeof memory);
+    *capacity = wanted;
+    return true;
+}
+
 void tessi_grow_more(void *items, size_t *capacity, size_t need, size_t element_size)
 {
-    size_t wanted = *capacity + *capacity / 2 + 8;
-    if (wanted < need) {
-        wanted = need;
-    }
+    size_t wanted = grown(*capacity, need);
     TESS_ASSERT(wanted <= SIZE_MAX / element_size);
     void *memory;
     memcpy(&memory, items, sizeof memory);

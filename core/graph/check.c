@@ -85,11 +85,11 @@ static enum tessi_status check_read_npy(const struct tessi_layer *layer, struct 
         return invalid(layer, error, "files have no such element type as bf16: store it as f32");
     }
     uint64_t bytes = tessi_layer_bytes(layer);
-    if (layer->as.npy.offset > layer->as.npy.bytes || bytes > layer->as.npy.bytes - layer->as.npy.offset) {
+    if (layer->as.npy.offset > layer->as.npy.file.bytes || bytes > layer->as.npy.file.bytes - layer->as.npy.offset) {
         return tessi_fail(error, TESSI_FORMAT,
                           "read_npy: %s: %" PRIu64 " bytes of elements from byte %" PRIu64
                           " on do not fit a file of %" PRIu64 " bytes: the file is cut short, write it again",
-                          path, bytes, layer->as.npy.offset, layer->as.npy.bytes);
+                          path, bytes, layer->as.npy.offset, layer->as.npy.file.bytes);
     }
     return TESSI_OK;
 }

@@ -6,6 +6,7 @@
 
 #include "core/array/dtype.h"
 #include "core/array/shape.h"
+#include "core/base/file_identity.h"
 #include "core/graph/map.h"
 #include "core/graph/op.h"
 #include "core/graph/wishes.h"
@@ -78,7 +79,8 @@ struct tessi_layer {
         struct {
             char *path;        /* owned */
             uint64_t offset;   /* of the first element in the file, bytes */
-            uint64_t bytes;    /* of the whole file, as the client saw it */
+            struct tessi_file_identity file; /* as the client saw it: whoever reads another one fails */
+            bool swapped;      /* its elements are big-endian */
         } npy; /* a C-order file; Fortran order is a transposed layer over the reversed shape */
         struct tessi_program program;
         struct {

@@ -24,7 +24,7 @@ struct tessi_server;
 struct tessi_net_options {
     uint64_t frame_bytes_max; /* a larger received frame ends its connection; 0: 64 KiB (control) */
     /* Servers, of connections over TCP: a connection is ended that makes us hold more (watch.h). */
-    uint64_t first_bytes_max;     /* before its first message; 0: as `message_bytes_max` */
+    uint64_t first_bytes_max;     /* before its first message, after which it waits for an answer; 0: as the next */
     uint64_t message_bytes_max;   /* of a message that has not come whole; 0: four frames and 1 MiB */
     uint64_t held_bytes_max;      /* all of them together; 0: 512 MiB */
     uint32_t strangers_max;       /* connections that have not said anything; 0: 1000. The oldest ends */

@@ -143,7 +143,11 @@ static void cut(struct tessi_watch *watch, int fd, struct watched *watched)
         watch->gauges.strangers -= is_stranger(watched) ? 1 : 0;
         watched->is_cut = true;
         watch->gauges.cut++;
-        (void)shutdown(fd, SHUT_RDWR);
+        /* Resets the connection and forgets what the kernel has received, which ZeroMQ would read first otherwise. */
+        const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+        if (connect(fd, &nobody, sizeof nobody) != 0) {
+            (void)shutdown(fd, SHUT_RDWR);
+        }
     }
 }
 
@@ -241,7 +245,7 @@ static void set_held(struct tessi_watch *watch, struct watched *watched, uint64_
 }
 
 /* False: it rests. What is held counts against a connection when it was too much at the last look already, and nothing of
- * it was given out since: else it has come whole, and faster than it was taken. */
+ * it was given out since: else it has come whole, and faster than it was taken. A stranger waits to be answered. */
 static bool measure(struct tessi_watch *watch, int fd, struct watched *watched, int64_t now_ns)
 {
     uint64_t received = 0;
@@ -258,7 +262,7 @@ static bool measure(struct tessi_watch *watch, int fd, struct watched *watched, 
     bool is_much = held > most;
     bool is_stuck = watched->taken == watched->seen_taken;
     watched->is_stuck = is_stuck;
-    if (is_much && watched->was_much && is_stuck) {
+    if (is_much && is_stuck && (watched->was_much || !watched->is_known)) {
         cut(watch, fd, watched);
     }
     watched->was_much = is_much;

@@ -3,7 +3,7 @@
  * ZeroMQ bounds the size of a frame and the number of messages in its queues, but not the parts of one message: what has
  * come of a message that never ends is held, unseen. The kernel counts what has come over a connection, and the server
  * what it has given out; the rest is held. A watch compares the two where something moves, and ends a connection that
- * makes us hold more than it may: by shutting it down, so that ZeroMQ sees its end and frees what it held.
+ * makes us hold more than it may: by resetting it, so that ZeroMQ sees its end and frees what it held.
  *
  * A connection at rest costs nothing: its first byte makes the watch's descriptor readable, then it is looked at every
  * few milliseconds until it rests again. Those that have not said anything yet may be so many; the oldest goes first.

@@ -526,6 +526,7 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     char place[TESSI_ENDPOINT_MAX];
     uint64_t run_id = random_run_id();
     enum tessi_status status = TESSI_OK;
+    TESSI_TRY(tessi_memory_ready(0) ? TESSI_OK : tessi_fail(error, TESSI_NOMEM, "out of memory"));
     TESSI_TRY(tessi_descriptors_require("a scheduler", DESCRIPTORS, error));
     scheduler->net = config->net;
     if (scheduler->net == NULL) {

@@ -124,10 +124,14 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
         tessi_pack_f64(buffer, layer->as.random.high);
         return;
     case TESSI_OP_READ_NPY:
-        tessi_pack_array(buffer, 3);
+        tessi_pack_array(buffer, 7);
         tessi_pack_text(buffer, layer->as.npy.path, TESSI_PATH_MAX);
         tessi_pack_u64(buffer, layer->as.npy.offset);
-        tessi_pack_u64(buffer, layer->as.npy.bytes);
+        tessi_pack_u64(buffer, layer->as.npy.file.bytes);
+        tessi_pack_u64(buffer, layer->as.npy.file.inode);
+        tessi_pack_i64(buffer, layer->as.npy.file.modified_ns);
+        tessi_pack_i64(buffer, layer->as.npy.file.changed_ns);
+        tessi_pack_bool(buffer, layer->as.npy.swapped);
         return;
     case TESSI_OP_ELEMENTWISE:
         pack_program(buffer, &layer->as.program);
@@ -394,12 +398,14 @@ static bool unpack_program(struct tessi_scan *scan, struct tessi_program *progra
 
 static bool unpack_npy(struct tessi_scan *scan, struct tessi_layer *layer)
 {
-    if (!tessi_scan_array_of(scan, 3)) {
+    if (!tessi_scan_array_of(scan, 7)) {
         return false;
     }
     layer->as.npy.path = tessi_scan_text_copy(scan, TESSI_PATH_MAX);
     return layer->as.npy.path != NULL && tessi_scan_u64(scan, &layer->as.npy.offset) &&
-           tessi_scan_u64(scan, &layer->as.npy.bytes);
+           tessi_scan_u64(scan, &layer->as.npy.file.bytes) && tessi_scan_u64(scan, &layer->as.npy.file.inode) &&
+           tessi_scan_i64(scan, &layer->as.npy.file.modified_ns) &&
+           tessi_scan_i64(scan, &layer->as.npy.file.changed_ns) && tessi_scan_bool(scan, &layer->as.npy.swapped);
 }
 
 static bool unpack_reduce(struct tessi_scan *scan, struct tessi_layer *layer)

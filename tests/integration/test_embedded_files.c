@@ -2,9 +2,11 @@
 #include "tests/integration/embedded.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -117,7 +119,6 @@ static void test_hostile_npy_files(void **state)
         "{'descr': '<f8', 'fortran_order': False, 'shape': (4, 5), }",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 4611686018427387904), }",
         "{'descr': '|O', 'fortran_order': False, 'shape': (4, 4), }",
-        "{'descr': '>f8', 'fortran_order': False, 'shape': (4, 4), }",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1), }",
         "{'descr': [('x', '<f8')], 'fortran_order': False, 'shape': (4, 4), }",
         "{'descr': '<f8', 'shape': (4, 4), }",
@@ -184,12 +185,138 @@ static void test_failed_write_leaves_nothing(void **state)
     assert_int_equal(count_and_remove(folder), 1);
 }
 
+static double sum_of(tess_session *s, const char *path)
+{
+    double value = -1;
+    ok(s, tess_read_scalar(tess_sum(tess_from_npy(s, path, TESS_AUTO), TESS_ALL, false), &value));
+    return value;
+}
+
+/* As numpy.save does, which opens the file and writes: through links, with the permissions that are there, under any name. */
+static void test_written_as_numpy_does(void **state)
+{
+    tess_session *s = *state;
+    char folder[256];
+    char path[600];
+    char link_path[300];
+    char name[256];
+    struct stat about;
+    make_folder(folder, sizeof folder);
+    tess_array *x = tess_arange(s, 0, 12, 1, TESS_F64, TESS_CHUNKS(5));
+    memset(name, 'y', 255);
+    memcpy(name + 251, ".npy", 5);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ok(s, tess_write_npy(x, path));
+    assert_true(sum_of(s, path) == 66);
+    assert_int_equal(unlink(path), 0);
+
+    snprintf(path, sizeof path, "%s/target.npy", folder);
+    ok(s, tess_write_npy(x, path));
+    assert_int_equal(chmod(path, 0640), 0);
+    ok(s, tess_write_npy(tess_add_scalar(x, 1), path));
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_mode & 07777, 0640);
+    assert_true(sum_of(s, path) == 78);
+
+    snprintf(link_path, sizeof link_path, "%s/link.npy", folder);
+    assert_int_equal(symlink("target.npy", link_path), 0);
+    ok(s, tess_write_npy(tess_multiply_scalar(x, 2), link_path));
+    assert_true(lstat(link_path, &about) == 0 && S_ISLNK(about.st_mode));
+    assert_true(sum_of(s, path) == 132);
+    assert_int_equal(unlink(path), 0); /* the link leads nowhere now: what it names is made */
+    ok(s, tess_write_npy(x, link_path));
+    assert_true(sum_of(s, path) == 66);
+    assert_int_equal(unlink(link_path), 0);
+    assert_int_equal(symlink("link.npy", link_path), 0);
+    assert_int_equal(tess_write_npy(x, link_path), TESS_IO); /* in a circle */
+    tess_session_clear_error(s);
+    assert_int_equal(count_and_remove(folder), 2);
+}
+
+/* What a program left behind that was killed while it wrote goes with the next write; what is being written stays. */
+static void test_leftovers_are_swept(void **state)
+{
+    tess_session *s = *state;
+    char folder[256];
+    char dead[300];
+    char alive[300];
+    char path[300];
+    make_folder(folder, sizeof folder);
+    snprintf(dead, sizeof dead, "%s/.tessera-write-1-dead", folder);
+    snprintf(alive, sizeof alive, "%s/.tessera-write-1-alive", folder);
+    snprintf(path, sizeof path, "%s/a.npy", folder);
+    write_bytes(dead, "x", 1);
+    write_bytes(alive, "x", 1);
+    int file = open(alive, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(flock(file, LOCK_EX), 0);
+    ok(s, tess_write_npy(tess_ones(s, TESS_SHAPE(3), TESS_F64, TESS_AUTO), path));
+    assert_int_not_equal(access(dead, F_OK), 0);
+    assert_int_equal(access(alive, F_OK), 0);
+    close(file);
+    ok(s, tess_write_npy(tess_ones(s, TESS_SHAPE(3), TESS_F64, TESS_AUTO), path));
+    assert_int_not_equal(access(alive, F_OK), 0);
+    assert_int_equal(count_and_remove(folder), 1);
+}
+
+/* A file that another takes the place of, or that is written to, after it was opened is refused, not mixed: also of the
+ * same size. */
+static void test_changed_files_are_refused(void **state)
+{
+    tess_session *s = *state;
+    char folder[256];
+    char path[300];
+    double back[40];
+    make_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/changes.npy", folder);
+    ok(s, tess_write_npy(tess_ones(s, TESS_SHAPE(40), TESS_F64, TESS_AUTO), path));
+    tess_array *old = tess_from_npy(s, path, TESS_CHUNKS(7));
+    ok(s, tess_read(old, back, sizeof back));
+    ok(s, tess_write_npy(tess_zeros(s, TESS_SHAPE(40), TESS_F64, TESS_AUTO), path));
+    assert_int_not_equal(tess_read(old, back, sizeof back), TESS_OK);
+    assert_non_null(strstr(tess_session_error(s), path));
+    assert_non_null(strstr(tess_session_error(s), "replaced"));
+    assert_non_null(strstr(tess_session_error(s), "worker "));
+    tess_session_clear_error(s);
+    tess_array *fresh = tess_from_npy(s, path, TESS_CHUNKS(7));
+    ok(s, tess_read(fresh, back, sizeof back));
+    assert_true(back[39] == 0);
+    const struct timespec times[2] = {{1, 0}, {1, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_not_equal(tess_read(fresh, back, sizeof back), TESS_OK);
+    assert_non_null(strstr(tess_session_error(s), "written to"));
+    tess_session_clear_error(s);
+    assert_int_equal(count_and_remove(folder), 1);
+}
+
+/* Big-endian elements, and a mask of 0 and 255, as other programs write them. */
+static void test_elements_of_other_writers(void **state)
+{
+    tess_session *s = *state;
+    char folder[256];
+    char path[300];
+    make_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/other.npy", folder);
+    const uint8_t big[24] = {0x40, 0x09, 0x21, 0xfb, 0x54, 0x44, 0x2d, 0x18, 0xbf, 0xf0, 0, 0, 0, 0, 0, 0, 0x3f, 0xe0};
+    write_npy(path, "{'descr': '>f8', 'fortran_order': True, 'shape': (3, 1), }", big, sizeof big);
+    double *expected = malloc(3 * sizeof *expected);
+    memcpy(expected, (double[3]){3.141592653589793, -1, 0.5}, 3 * sizeof *expected);
+    check(s, tess_from_npy(s, path, TESS_CHUNKS(2, 1)), TESS_SHAPE(3, 1), expected, 0);
+    const uint8_t mask[4] = {0, 255, 1, 7};
+    write_npy(path, "{'descr': '?', 'fortran_order': False, 'shape': (4,), }\r", mask, sizeof mask);
+    assert_true(sum_of(s, path) == 3);
+    assert_int_equal(count_and_remove(folder), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest shared[] = {
         TEST(test_npy_round_trip),
         TEST(test_hostile_npy_files),
         TEST(test_failed_write_leaves_nothing),
+        TEST(test_written_as_numpy_does),
+        TEST(test_leftovers_are_swept),
+        TEST(test_changed_files_are_refused),
+        TEST(test_elements_of_other_writers),
     };
     return cmocka_run_group_tests_name("files", shared, open_group, close_group);
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
@@ -229,6 +231,17 @@ static char *file_with(const void *data, size_t size)
     return path;
 }
 
+/* As a client does when it opens the file. */
+static void identify(struct tessi_layer *layer, const char *path)
+{
+    bool regular = false;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(file >= 0);
+    assert_int_equal(tessi_file_identify(file, &layer->as.npy.file, &regular), 0);
+    assert_true(regular);
+    close(file);
+}
+
 static void test_read_npy(void **state)
 {
     static const int64_t chunks[][3] = {{6, 7, 8}, {2, 7, 8}, {6, 3, 8}, {6, 7, 5}, {4, 4, 4}};
@@ -241,7 +254,7 @@ static void test_read_npy(void **state)
         struct tessi_layer *layer = whole_layer(TESSI_OP_READ_NPY, TESSI_I32, &shape, chunks[c]);
         layer->as.npy.path = tessi_strdup(path);
         layer->as.npy.offset = 128;
-        layer->as.npy.bytes = size;
+        identify(layer, path);
         void *out = whole_run(layer, NULL, WHOLE_KERNEL);
         assert_memory_equal(out, bytes + 128, size - 128);
         free(out);
@@ -250,6 +263,44 @@ static void test_read_npy(void **state)
     (void)unlink(path);
     tessi_free(path);
     free(bytes);
+}
+
+/* Blocks of few columns, whose runs are read together, of every length of elements and rows; in either byte order. */
+static void test_read_npy_columns(void **state)
+{
+    static const enum tessi_dtype types[] = {TESSI_BOOL, TESSI_I8, TESSI_F16, TESSI_F32, TESSI_U64, TESSI_C64, TESSI_C128};
+    static const struct tessi_shape shapes[] = {{2, {3000, 5}}, {2, {70, 1500}}, {3, {40, 30, 20}}, {2, {20000, 16}},
+                                                {3, {9, 3, 4000}}};
+    static const int64_t chunks[][3] = {{3000, 1}, {70, 3}, {33, 7, 2}, {19999, 1}, {9, 2, 1}};
+    (void)state;
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        int64_t count = whole_elements(&shapes[s]);
+        for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+            size_t size = tessi_dtype_size(types[t]);
+            size_t number = tessi_dtype_kind(types[t]) == TESSI_KIND_COMPLEX ? size / 2 : size;
+            size_t bytes = 7 + (size_t)count * size;
+            unsigned char *file = whole_random(TESSI_U8, (int64_t)bytes, t + 1, false);
+            char *path = file_with(file, bytes);
+            for (int swapped = 0; swapped < 2; swapped++) {
+                struct tessi_layer *layer = whole_layer(TESSI_OP_READ_NPY, types[t], &shapes[s], chunks[s]);
+                layer->as.npy.path = tessi_strdup(path);
+                layer->as.npy.offset = 7;
+                layer->as.npy.swapped = swapped != 0;
+                identify(layer, path);
+                unsigned char *out = whole_run(layer, NULL, WHOLE_KERNEL);
+                for (size_t i = 0; i < (size_t)count * size; i++) {
+                    size_t at = swapped != 0 ? i / number * number + (number - 1 - i % number) : i;
+                    unsigned char want = types[t] == TESSI_BOOL ? file[7 + at] != 0 : file[7 + at];
+                    assert_int_equal(out[i], want);
+                }
+                free(out);
+                tessi_layer_destroy(layer);
+            }
+            (void)unlink(path);
+            tessi_free(path);
+            free(file);
+        }
+    }
 }
 
 static void test_read_npy_errors(void **state)
@@ -264,13 +315,23 @@ static void test_read_npy_errors(void **state)
     (void)state;
     layer->as.npy.path = tessi_strdup(path);
     layer->as.npy.offset = 28;
-    layer->as.npy.bytes = 128;
+    identify(layer, path);
     assert_int_equal(tessi_kernel_run(&call, &error), TESSI_OK);
     assert_int_equal(truncate(path, 120), 0);
     assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
     assert_non_null(strstr(error.text, path));
-    layer->as.npy.bytes = 120;
-    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_FORMAT);
+    assert_int_equal(truncate(path, 128), 0); /* as long again, but written to */
+    const struct timespec times[2] = {{1, 0}, {1, 0}}; /* clocks of file systems are coarse */
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
+    assert_non_null(strstr(error.text, "written to"));
+    identify(layer, path);
+    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_OK);
+    char *other = file_with(bytes, sizeof bytes); /* another file, as long, takes its place */
+    assert_int_equal(rename(other, path), 0);
+    tessi_free(other);
+    assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
+    assert_non_null(strstr(error.text, "replaced"));
     (void)unlink(path);
     assert_int_equal(tessi_kernel_run(&call, &error), TESSI_NOT_FOUND);
     assert_non_null(strstr(error.text, path));
@@ -294,7 +355,7 @@ static void test_read_npy_follows_no_links(void **state)
     (void)state;
     assert_non_null(mkdtemp(folder));
     (void)snprintf(link, sizeof link, "%s/link", folder);
-    layer->as.npy.bytes = sizeof bytes;
+    identify(layer, path);
     layer->as.npy.path = link;
     assert_int_equal(symlink(path, link), 0); /* in the place of the file */
     assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
@@ -355,7 +416,7 @@ int main(void)
         cmocka_unit_test(test_uniform_bounds),
         cmocka_unit_test(test_normal_moments),
         cmocka_unit_test(test_read_npy),
-        cmocka_unit_test(test_read_npy_errors),
+        cmocka_unit_test(test_read_npy_columns), cmocka_unit_test(test_read_npy_errors),
         cmocka_unit_test(test_read_npy_follows_no_links),
         cmocka_unit_test(test_opaque),
     };

@@ -204,7 +204,7 @@ static const struct tessi_layer *make_source(struct maker *maker, struct tessi_g
         layer->as.random.high = 1.0;
     } else if (layer->op == TESSI_OP_READ_NPY) {
         layer->as.npy.path = tessi_strdup("/data/a.npy");
-        layer->as.npy.bytes = tessi_layer_bytes(layer);
+        layer->as.npy.file.bytes = tessi_layer_bytes(layer);
     }
     return finish(maker, layer);
 }

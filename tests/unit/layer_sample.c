@@ -44,7 +44,7 @@ static struct tessi_layer *sample_generator(struct sample *sample, enum tessi_op
     if (op == TESSI_OP_READ_NPY) {
         layer->as.npy.path = tessi_strdup("a.npy");
         layer->as.npy.offset = 128;
-        layer->as.npy.bytes = 128 + tessi_layer_bytes(layer);
+        layer->as.npy.file.bytes = 128 + tessi_layer_bytes(layer);
     }
     return layer;
 }

@@ -182,7 +182,8 @@ static void fill_parameters(struct sample *sample, struct tessi_layer *layer)
     case TESSI_OP_READ_NPY:
         layer->as.npy.path = tessi_strdup("data/ünicode file.npy");
         layer->as.npy.offset = 128;
-        layer->as.npy.bytes = 128 + tessi_layer_bytes(layer);
+        layer->as.npy.file = (struct tessi_file_identity){128 + tessi_layer_bytes(layer), 77, -5, INT64_MAX};
+        layer->as.npy.swapped = true;
         return;
     case TESSI_OP_ELEMENTWISE:
         fill_elementwise(sample, layer);

@@ -152,7 +152,7 @@ static struct tessi_layer *good(enum tessi_op op)
     layer->grid.ndim = op == TESSI_OP_EYE ? 2 : 1;
     layer->grid.axis[0] = tessi_axis_regular(8, 3);
     layer->grid.axis[1] = tessi_axis_regular(8, 3);
-    layer->as.npy.bytes = op == TESSI_OP_READ_NPY ? 192 : layer->as.npy.bytes;
+    layer->as.npy.file.bytes = op == TESSI_OP_READ_NPY ? 192 : layer->as.npy.file.bytes;
     return layer;
 }
 
@@ -176,7 +176,7 @@ static void test_check_refuses_generators(void **state)
     REFUSE(good(TESSI_OP_UNIFORM), layer->dtype = TESSI_I64, "float");
     REFUSE(good(TESSI_OP_NORMAL), layer->as.random.high = -1.0, "deviation");
     REFUSE(good(TESSI_OP_READ_NPY), layer->as.npy.path[0] = '\0', "path");
-    REFUSE(good(TESSI_OP_READ_NPY), layer->as.npy.bytes = 191, "191 bytes");
+    REFUSE(good(TESSI_OP_READ_NPY), layer->as.npy.file.bytes = 191, "191 bytes");
     REFUSE(good(TESSI_OP_READ_NPY), layer->as.npy.offset = UINT64_MAX, "do not fit");
     REFUSE(good(TESSI_OP_READ_NPY), layer->dtype = TESSI_BF16, "bf16");
 }

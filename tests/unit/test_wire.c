@@ -106,7 +106,8 @@ static void assert_parameters_equal(const struct tessi_layer *a, const struct te
         return;
     case TESSI_OP_READ_NPY:
         assert_string_equal(a->as.npy.path, b->as.npy.path);
-        assert_true(a->as.npy.offset == b->as.npy.offset && a->as.npy.bytes == b->as.npy.bytes);
+        assert_true(a->as.npy.offset == b->as.npy.offset && a->as.npy.swapped == b->as.npy.swapped);
+        assert_true(tessi_file_identity_equal(&a->as.npy.file, &b->as.npy.file));
         return;
     case TESSI_OP_ELEMENTWISE:
         assert_programs_equal(&a->as.program, &b->as.program);

@@ -164,6 +164,60 @@ double tessi_atan2(double y, double x)
     return copysign(angle, y);
 }
 
+/* A number with an exponent of its own, so that no product or quotient leaves the range. */
+struct scaled {
+    double mantissa; /* 0, or between ½ and 1 */
+    int exponent;
+};
+
+static struct scaled scaled_of(double mantissa, int exponent)
+{
+    int more = 0;
+    double m = frexp(mantissa, &more);
+    return (struct scaled){m, m == 0 ? 0 : exponent + more};
+}
+
+static struct scaled scaled_times(double x, double y)
+{
+    struct scaled a = scaled_of(x, 0);
+    struct scaled b = scaled_of(y, 0);
+    return scaled_of(a.mantissa * b.mantissa, a.exponent + b.exponent);
+}
+
+static struct scaled scaled_plus(struct scaled a, struct scaled b)
+{
+    if (a.mantissa == 0 || b.mantissa == 0) {
+        return a.mantissa == 0 ? b : a;
+    }
+    if (a.exponent < b.exponent) {
+        return scaled_plus(b, a);
+    }
+    int below = a.exponent - b.exponent;
+    return scaled_of(a.mantissa + ldexp(b.mantissa, below < 200 ? -below : -200), a.exponent);
+}
+
+/* (ac + bd, bc − ad) / (c² + d²) of finite numbers that are too large, too small or too unlike for Smith's way. */
+static struct tessi_c128 divide_scaled(struct tessi_c128 a, struct tessi_c128 b)
+{
+    struct scaled re = scaled_plus(scaled_times(a.re, b.re), scaled_times(a.im, b.im));
+    struct scaled im = scaled_plus(scaled_times(a.im, b.re), scaled_times(-a.re, b.im));
+    struct scaled size = scaled_plus(scaled_times(b.re, b.re), scaled_times(b.im, b.im));
+    return (struct tessi_c128){ldexp(re.mantissa / size.mantissa, re.exponent - size.exponent),
+                               ldexp(im.mantissa / size.mantissa, im.exponent - size.exponent)};
+}
+
+/* Whether Smith's quotient would overflow on its way, or lose bits to underflow; |ratio| ≤ 1 is b's smaller part over its
+ * larger one. Elsewhere a scaled quotient would differ in the last bits only. */
+static bool is_hard_to_divide(struct tessi_c128 a, struct tessi_c128 b, double larger_b, double ratio)
+{
+    double larger = fabs(a.re) > fabs(a.im) ? fabs(a.re) : fabs(a.im);
+    double smaller = fabs(a.re) > fabs(a.im) ? fabs(a.im) : fabs(a.re);
+    bool finite = isfinite(a.re) && isfinite(a.im) && isfinite(b.re) && isfinite(b.im);
+    bool product_lost = larger * fabs(ratio) < 0x1p-1021 && smaller < 0x1p-960;
+    bool lost = (fabs(ratio) < 0x1p-1022 || product_lost) && b.re != 0 && b.im != 0 && larger != 0;
+    return finite && (lost || larger >= 0x1p1023 || fabs(larger_b) >= 0x1p1021 || fabs(larger_b) < 0x1p-1020);
+}
+
 struct tessi_c128 tessi_complex_divide(struct tessi_c128 a, struct tessi_c128 b)
 {
     if (fabs(b.re) >= fabs(b.im)) {
@@ -171,10 +225,16 @@ struct tessi_c128 tessi_complex_divide(struct tessi_c128 a, struct tessi_c128 b)
             return (struct tessi_c128){a.re / fabs(b.re), a.im / fabs(b.re)};
         }
         double ratio = b.im / b.re;
+        if (is_hard_to_divide(a, b, b.re, ratio)) {
+            return divide_scaled(a, b);
+        }
         double scale = 1.0 / (b.re + b.im * ratio);
         return (struct tessi_c128){(a.re + a.im * ratio) * scale, (a.im - a.re * ratio) * scale};
     }
     double ratio = b.re / b.im;
+    if (is_hard_to_divide(a, b, b.im, ratio)) {
+        return divide_scaled(a, b);
+    }
     double scale = 1.0 / (b.im + b.re * ratio);
     return (struct tessi_c128){(a.re * ratio + a.im) * scale, (a.im * ratio - a.re) * scale};
 }
@@ -242,13 +302,46 @@ struct tessi_c128 tessi_complex_exp(struct tessi_c128 a)
     double s;
     double c;
     sincos_of(a.im, &s, &c);
-    if (a.re > 709.0 && a.re < 1400.0) { /* e^re may overflow where the product does not */
-        double part = tessi_exp(a.re - 700.0);
-        double rest = tessi_exp(700.0);
-        return (struct tessi_c128){part * c * rest, part * s * rest};
+    if (a.re > 709.0 && a.re < 1456.0) {
+        /* e^re may overflow where the product with a small sine does not: e^(re − 1799·ln 2)·2^1799. The difference is
+         * exact, the constant right to 1e-16. The sine is scaled first, since it may be subnormal. */
+        double part = tessi_exp(a.re - 1246.97177782734161156);
+        return (struct tessi_c128){c * 0x1p1023 * part * 0x1p776, s * 0x1p1023 * part * 0x1p776};
     }
     double size = tessi_exp(a.re);
     return (struct tessi_c128){size * c, size * s};
+}
+
+/* x² as a sum of two (T. J. Dekker, "A floating-point technique for extending the available precision", 1971). */
+static void square_exactly(double x, double *high, double *low)
+{
+    double split = x * 134217729.0; /* 2^27 + 1 */
+    double top = split - (split - x);
+    double rest = x - top;
+    *high = x * x;
+    *low = ((top * top - *high) + 2 * top * rest) + rest * rest;
+}
+
+/* a + b = the sum returned + *lost (D. E. Knuth, "The Art of Computer Programming", volume 2, 4.2.2). */
+static double add_exactly(double a, double b, double *lost)
+{
+    double sum = a + b;
+    double second = sum - a;
+    *lost = (a - (sum - second)) + (b - second);
+    return sum;
+}
+
+/* large² + small² − 1 for moduli between ½ and 2: its leading bits may cancel, and those of what was lost in the squares
+ * once more. */
+static double excess_of_square(double large, double small)
+{
+    double square[2], below[2], lost[4];
+    square_exactly(large, &square[0], &below[0]);
+    square_exactly(small, &square[1], &below[1]);
+    double sum = add_exactly(add_exactly(square[0], -1.0, &lost[0]), square[1], &lost[1]);
+    double rest = add_exactly(below[0], below[1], &lost[2]);
+    sum = add_exactly(sum, rest, &lost[3]);
+    return sum + ((lost[2] + lost[3]) + (lost[0] + lost[1]));
 }
 
 struct tessi_c128 tessi_complex_log(struct tessi_c128 a)
@@ -258,13 +351,17 @@ struct tessi_c128 tessi_complex_log(struct tessi_c128 a)
     double small = fabs(a.re) > fabs(a.im) ? fabs(a.im) : fabs(a.re);
     double size = tessi_complex_abs(a);
     if (size > 0.5 && size < 2.0) { /* near 1 the difference from 1 is what counts */
-        double excess = (large - 1) * (large + 1) + small * small;
+        double excess = excess_of_square(large, small);
         double sum = 1 + excess;
         return (struct tessi_c128){0.5 * (tessi_log(sum) - ((sum - 1) - excess) / sum), angle};
     }
     if (isinf(size) && !isinf(large)) {
         a = (struct tessi_c128){a.re * 0.5, a.im * 0.5};
         return (struct tessi_c128){tessi_log(tessi_complex_abs(a)) + 6.93147180559945286227e-01, angle};
+    }
+    if (size < 0x1p-1022) { /* a subnormal modulus has lost bits that its parts have not */
+        a = (struct tessi_c128){a.re * 0x1p200, a.im * 0x1p200};
+        return (struct tessi_c128){tessi_log(tessi_complex_abs(a)) - 1.38629436111989061884e+02, angle};
     }
     return (struct tessi_c128){tessi_log(size), angle};
 }

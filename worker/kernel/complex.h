@@ -1,7 +1,8 @@
 /* Complex arithmetic whose bits do not depend on the C library or the compiler.
  *
  * Functions of f32 numbers are computed in f64 and rounded once. Products are (ac − bd, ad + bc), as in
- * NumPy; quotients are by R. L. Smith, "Algorithm 116: Complex division", CACM 5(8), 1962;
+ * NumPy; quotients are by R. L. Smith, "Algorithm 116: Complex division", CACM 5(8), 1962, and where that
+ * over- or underflows on its way by scaled numbers;
  * the angle and the reduction of the sine's argument follow FDLIBM (s_atan.c, e_atan2.c) and
  * Payne and Hanek, "Radian reduction for trigonometric functions", SIGNUM 18, 1983. */
 #ifndef TESSI_KERNEL_COMPLEX_H
@@ -14,6 +15,8 @@ struct tessi_c128 {
     double re, im;
 };
 
+/* Errors in units of the last place of each part, over all finite arguments, subnormal results included
+ * (tests/kernels/test_elementary.c): abs 1.1, sqrt 1.7, log 2.5, exp 2.5. Quotients: 4 · 2^-53 of the larger part. */
 struct tessi_c128 tessi_complex_divide(struct tessi_c128 a, struct tessi_c128 b);
 double tessi_complex_abs(struct tessi_c128 a); /* √(re² + im²) without overflow; inf beats NaN */
 struct tessi_c128 tessi_complex_sqrt(struct tessi_c128 a); /* re ≥ 0; the cut is the negative real axis */
