@@ -10,6 +10,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/base/signals.h"
 #include "core/base/log.h"
 
 #define READY_MAX 16
@@ -460,7 +461,10 @@ enum tessi_status tessi_link_open(const struct tessi_link_config *config, struct
     }
     link->poller = poller;
     link->sent_ns = tessi_clock_now();
+    sigset_t before;
+    tessi_signals_block(&before);
     int failed = pthread_create(&link->thread, NULL, run, link);
+    tessi_signals_restore(&before);
     if (failed != 0) {
         status =
             tessi_fail(error, TESSI_IO, "no thread for the session: %s; raise the limit on threads", strerror(failed));

@@ -30,6 +30,7 @@ struct tess_session *tessi_session_create(void)
 {
     struct tess_session *session = tessi_zalloc(sizeof *session);
     session->chunk_bytes = TESSI_CHUNK_BYTES;
+    session->owner = getpid();
     session->root.session = session;
     session->innermost = &session->root;
     pthread_mutex_init(&session->lock, NULL);
@@ -53,6 +54,10 @@ tess_status tessi_session_fail(struct tess_session *session, const struct tessi_
 
 enum tessi_status tessi_session_check(const struct tess_session *session, struct tessi_error *error)
 {
+    if (session->owner != getpid()) {
+        return tessi_fail(error, TESSI_INVALID,
+                          "the session is of the process that this one was forked from: open one of its own here");
+    }
     if (session->fatal.status != TESSI_OK) {
         return tessi_fail(error, session->fatal.status, "%s", session->fatal.text);
     }
@@ -160,8 +165,8 @@ tess_session *tess_session_open(const char *address, const tess_session_options 
 
 void tess_session_close(tess_session *session)
 {
-    if (session == NULL) {
-        return;
+    if (session == NULL || session->owner != getpid()) {
+        return; /* what a child of fork has of it is a copy that nobody can take apart: the threads are not there */
     }
     tess_scope_close(session->root.inner);
     tessi_scope_clear(&session->root);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "client/tessera.h"
 #include "core/base/status.h"
@@ -38,6 +39,7 @@ struct tess_session {
     char *address;                   /* of the scheduler, owned; NULL: not connected */
     struct tessi_link *link;         /* NULL: not connected, arrays can be built only */
     uint32_t next_layer;             /* ids on the cluster, never used twice */
+    pid_t owner;                     /* the process that opened it: a child of fork has none of its threads */
     uint32_t mark;                   /* of the last walk over the graph */
     tess_progress_fn *progress;
     void *progress_context;

@@ -26,16 +26,60 @@
  * Results do not depend on the number of workers, on timing or on failures: the same expression with the
  * same chunks gives the same bits on the same kind of processor.
  *
- * Threads: a session and everything that belongs to it is used by one thread at a time, except where
- * a function says "any thread". Different sessions are independent. The library never exits, prints
- * (except `tess_progress_bar`) or installs a signal handler.
+ * To build a program, with the shared library and with the static one (which leaves only the system's libraries to be
+ * found; ZeroMQ and its own have no static files everywhere):
  *
- * Memory: what an operation or a call needs and cannot have is NOMEM, on the handle or as its status, and the session
- * goes on when there is memory again. The library sets 4 MiB of address space aside so that what has been begun can
- * end; only when that is used up too, by a single call, or by releases without end, does it end the process, and says so.
- * ZeroMQ, through which it speaks, ends the process by an assertion when it finds no memory itself, and OpenBLAS in a cluster
- * inside the program when it finds none for its buffers. Descriptors: a session needs some 48 and eight more for each
- * worker; where there are fewer it is refused (IO), and the soft limit is raised when that suffices. */
+ *     cc program.c $(pkg-config --cflags --libs tessera) -o program
+ *     cc program.c $(pkg-config --cflags --static --libs tessera | sed s/-ltessera/-l:libtessera.a/) -o program
+ *
+ * What is computed when. An expression is a recipe. A call that materialises computes all that it needs and that is not
+ * persisted, and keeps nothing of it: two reads compute twice what they have in common, unless that is persisted.
+ *
+ *     tess_array *c = tess_matmul(a, b);
+ *     double sum, most;
+ *     tess_persist(c); // else the product would be computed for each of the two
+ *     tess_read_scalar(tess_sum(c, TESS_ALL, false), &sum);
+ *     tess_read_scalar(tess_max(c, TESS_ALL, false), &most);
+ *
+ * Long loops. Without a scope the handles of every step live until the session ends; without tess_persist the expression
+ * grows with every step and the first read computes all of it. tess_persist does not wait: now and then a tess_wait, or
+ * a read of what tells whether to go on, keeps the program from running ahead of its cluster without end.
+ *
+ *     tess_array *x = tess_ones(session, TESS_SHAPE(1000, 1), TESS_F64, TESS_AUTO);
+ *     for (int step = 0; step < steps; step++) {
+ *         tess_scope *scope = tess_scope_open(session);
+ *         tess_array *next = tess_matmul(a, x);
+ *         tess_persist(next);
+ *         tess_release(x);
+ *         x = tess_keep(next);
+ *         tess_scope_close(scope); // and with it all that the step has made but x
+ *         if (step % 100 == 99 && tess_wait(x, 0) != TESS_OK) {
+ *             break;
+ *         }
+ *     }
+ *
+ * Memory. Arrays live on the workers, as blocks: in their memory, and beyond it in their spill files. What is persisted
+ * stays there until its last handle is released; so does what is read, for as long as that takes. A task has the block
+ * that it makes and those of two steps that it reads in memory, five blocks for a product: chunks are to be a small part
+ * of a worker's memory. The program itself needs what tess_from_memory has copied, the buffer of tess_read, and some
+ * blocks that are on their way.
+ *
+ * What an operation or a call needs of this process's memory and cannot have is NOMEM, on the handle or as its status, and
+ * the session goes on when there is memory again. The library sets 4 MiB of address space aside so that what has been
+ * begun can end; only when that is used up too, by a single call, or by releases without end, does it end the process, and
+ * says so. ZeroMQ, through which it speaks, ends the process by an assertion when it finds no memory itself, and OpenBLAS in
+ * a cluster inside the program when it finds none for its buffers. Descriptors: a session needs some 48 and eight more for
+ * each worker; where there are fewer it is refused (IO), and the soft limit is raised when that suffices.
+ *
+ * Threads: a session and everything that belongs to it is used by one thread at a time, except where a function says
+ * "any thread". Different sessions are independent.
+ *
+ * Processes and signals. The library never exits (but for want of memory, as above), prints (except `tess_progress_bar`)
+ * or installs a signal handler, and its threads have signals blocked: a handler runs on a thread of the program. It may
+ * not call the library; to stop what a thread waits for, let another one call tess_cancel, or the progress function when
+ * it sees a flag that the handler has set. Calls that wait go on after a signal. A child made by fork has none of the
+ * library's threads: there every call with a session of its parent that computes is INVALID, tess_session_close does
+ * nothing, and its arrays are not to be released; it opens sessions of its own, or calls exec. */
 #ifndef TESSERA_H
 #define TESSERA_H
 
@@ -331,7 +375,7 @@ TESS_API tess_array *tess_from_npy(tess_session *session, const char *path, tess
  * theirs differ.
  * Integers wrap around. */
 TESS_API tess_array *tess_add(tess_array *a, tess_array *b);
-/* INVALID for two bool arrays, as in NumPy. */
+/* UNSUPPORTED for two bool arrays, as in NumPy. */
 TESS_API tess_array *tess_subtract(tess_array *a, tess_array *b);
 TESS_API tess_array *tess_multiply(tess_array *a, tess_array *b);
 /* True division: integers and bool are divided as f64. */
@@ -346,7 +390,7 @@ TESS_API tess_array *tess_subtract_scalar(tess_array *a, double b);
 TESS_API tess_array *tess_multiply_scalar(tess_array *a, double b);
 TESS_API tess_array *tess_divide_scalar(tess_array *a, double b);
 
-/* −a; INVALID for bool. */
+/* −a; UNSUPPORTED for bool. */
 TESS_API tess_array *tess_negative(tess_array *a);
 /* |a|; UNSUPPORTED for complex. */
 TESS_API tess_array *tess_abs(tess_array *a);
@@ -486,7 +530,9 @@ TESS_API tess_status tess_persist_all(tess_array *const *arrays, size_t count);
 TESS_API tess_status tess_wait(tess_array *array, uint64_t timeout_ms);
 
 /* Compute the array, unless it is persisted, and copy it into `data` in C order; `bytes` must be
- * tess_array_bytes(array) (INVALID). On failure the contents of `data` are undefined. */
+ * tess_array_bytes(array) (INVALID). On failure the contents of `data` are undefined. The array is complete on the workers
+ * before its first byte comes here, so it has to fit into their memory and spill files together (TOO_BIG at once where it
+ * does not); what is larger is read in slices. */
 TESS_API tess_status tess_read(tess_array *array, void *data, uint64_t bytes);
 
 /* The value of an array with one element, converted to f64 (the real part of a complex one). NaN on failure. */

@@ -9,6 +9,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/signals.h"
 #include "core/server/scheduler.h"
 #include "worker/worker.h"
 
@@ -115,7 +116,9 @@ enum tessi_status tessi_embedded_open(const struct tessi_embedded_config *config
 {
     struct tessi_embedded *embedded = tessi_zalloc(sizeof *embedded);
     enum tessi_status status;
+    sigset_t before;
     init_condition(embedded);
+    tessi_signals_block(&before); /* whoever begins threads here, they inherit it */
     /* Names of inproc endpoints are those of the context, which nobody else uses. */
     snprintf(embedded->address, sizeof embedded->address, "inproc://tessera-scheduler");
     struct tessi_scheduler_config scheduler = {.listen = embedded->address, .net = config->net};
@@ -141,10 +144,12 @@ enum tessi_status tessi_embedded_open(const struct tessi_embedded_config *config
     };
     TESSI_TRY(tessi_worker_create(&worker, &embedded->worker, error));
     TESSI_TRY(start_thread(&embedded->worker_thread, run_worker, embedded, &embedded->worker_runs, error));
+    tessi_signals_restore(&before);
     TESSI_TRY(wait_joined(embedded, error));
     *result = embedded;
     return TESSI_OK;
 cleanup:
+    tessi_signals_restore(&before);
     tessi_embedded_close(embedded);
     *result = NULL;
     return status;

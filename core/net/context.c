@@ -1,11 +1,11 @@
 #include "core/net/context.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/signals.h"
 #include "core/net/endpoint.h"
 
 /* A ZAP request: version, request id, domain, address, routing id, mechanism, credentials… */
@@ -102,13 +102,10 @@ static enum tessi_status door_open(struct tessi_net *net, struct tessi_error *er
         }
         return status;
     }
-    /* Signals belong to the program's own threads. */
-    sigset_t all;
     sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    tessi_signals_block(&before);
     int rc = pthread_create(&net->door_thread, NULL, door_main, net);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    tessi_signals_restore(&before);
     if (rc != 0) {
         zmq_close(net->door_socket);
         return tessi_fail(error, TESSI_IO, "cannot start the network's thread: %s; raise `ulimit -u`", strerror(rc));

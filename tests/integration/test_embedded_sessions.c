@@ -2,10 +2,16 @@
 #include "tests/integration/embedded.h"
 
 #include <cjson/cJSON.h>
+#include <dirent.h>
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "client/link.h"
 #include "client/session.h"
@@ -108,6 +114,76 @@ static void test_iteration_with_persisted_arrays(void **state)
     assert_true(stats.peak_worker_bytes >= 300 * 300 * 8 && stats.peak_worker_bytes <= 64 * MIB);
     assert_true(stats.seconds > 0);
     tess_session_close(s);
+}
+
+/* The SigBlk of a thread, as /proc says it; UINT64_MAX when it has gone. */
+static uint64_t blocked_signals(const char *thread)
+{
+    char path[300], line[256];
+    uint64_t mask = UINT64_MAX;
+    (void)snprintf(path, sizeof path, "/proc/self/task/%s/status", thread);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        (void)sscanf(line, "SigBlk: %" SCNx64, &mask);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return mask;
+}
+
+static void test_signals_are_the_programs(void **state)
+{
+    (void)state;
+    DIR *before = opendir("/proc/self/task");
+    uint64_t wanted = UINT64_C(1) << (SIGINT - 1) | UINT64_C(1) << (SIGTERM - 1) | UINT64_C(1) << (SIGUSR1 - 1) |
+                      UINT64_C(1) << (SIGALRM - 1);
+    char known[4096] = " ";
+    for (struct dirent *entry; (entry = readdir(before)) != NULL;) {
+        assert_true(strlen(known) + strlen(entry->d_name) + 2 < sizeof known);
+        strcat(strcat(known, entry->d_name), " ");
+    }
+    (void)closedir(before);
+    tess_session *s = tess_session_open(NULL, &(tess_session_options){.workers = 2});
+    double value;
+    ok(s, tess_read_scalar(tess_sum(tess_ones(s, TESS_SHAPE(64), TESS_F64, TESS_CHUNKS(8)), TESS_ALL, false), &value));
+    int seen = 0;
+    DIR *now = opendir("/proc/self/task");
+    for (struct dirent *entry; (entry = readdir(now)) != NULL;) {
+        char word[300];
+        (void)snprintf(word, sizeof word, " %s ", entry->d_name);
+        if (strstr(known, word) == NULL) {
+            assert_true((blocked_signals(entry->d_name) & wanted) == wanted);
+            seen++;
+        }
+    }
+    (void)closedir(now);
+    assert_true(seen >= 5);
+    sigset_t mine;
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &mine), 0);
+    assert_false(sigismember(&mine, SIGINT));
+    tess_session_close(s);
+}
+
+static void test_a_forked_child_is_told(void **state)
+{
+    tess_session *s = *state;
+    tess_array *a = tess_ones(s, TESS_SHAPE(4), TESS_F64, TESS_AUTO);
+    ok(s, tess_persist(a));
+    ok(s, tess_wait(a, 0));
+    pid_t child = fork();
+    if (child == 0) {
+        double data[4];
+        bool told = tess_read(a, data, sizeof data) == TESS_INVALID && strstr(tess_session_error(s), "forked") != NULL;
+        tess_session_close(s);
+        _exit(told ? 0 : 1);
+    }
+    int outcome = 1;
+    assert_int_equal(waitpid(child, &outcome, 0), child);
+    assert_true(WIFEXITED(outcome) && WEXITSTATUS(outcome) == 0);
+    double data[4] = {0};
+    ok(s, tess_read(a, data, sizeof data));
+    assert_true(data[3] == 1.0);
 }
 
 static void test_wrong_uses(void **state)
@@ -315,11 +391,13 @@ int main(void)
 {
     const struct CMUnitTest shared[] = {
         TEST(test_wrong_uses),
+        TEST(test_a_forked_child_is_told),
     };
     const struct CMUnitTest own[] = {
         cmocka_unit_test(test_scopes_free_the_cluster),
         cmocka_unit_test(test_iteration_with_persisted_arrays),
         cmocka_unit_test(test_too_big),
+        cmocka_unit_test(test_signals_are_the_programs),
         cmocka_unit_test(test_more_than_memory),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_stops_what_feeds_it),
