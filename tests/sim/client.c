@@ -51,11 +51,6 @@ const struct sim_submission *sim_client_submission(const struct sim_world *world
     return &sim_node(world, session)->client->script.submissions[number];
 }
 
-bool sim_client_knows_failed(const struct sim_world *world, uint32_t session, uint32_t layer)
-{
-    return sim_node(world, session)->client->views[layer - 1].failed;
-}
-
 uint64_t sim_wanted_bytes(const struct sim_world *world)
 {
     uint64_t bytes = 0;

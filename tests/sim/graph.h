@@ -39,6 +39,7 @@ struct sim_layer {
     int64_t step_ns; /* run time of a step on an ordinary worker */
     uint32_t workers; /* that were there when it was submitted */
     uint32_t pinned_to[SIM_PINS_MAX]; /* worker of the tasks with one place; 0: none has run */
+    bool given_up;   /* for want of room: its client has been told, or will be */
     bool released;   /* while the script is written: the client has let go of it by now */
 };
 

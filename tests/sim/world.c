@@ -155,9 +155,12 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
     for (size_t a = 0; a < actions.count; a++) {
         const struct tessi_sched_action *action = &actions.items[a];
         trace_action(world, action);
-        if (action->kind == TESSI_SCHED_FAILED && action->status == TESSI_TOO_BIG && world->options.full &&
-            !sim_client_knows_failed(world, action->peer, action->layer_id)) {
-            sim_check_give_up(world);
+        if (action->kind == TESSI_SCHED_FAILED && action->status == TESSI_TOO_BIG && world->options.full) {
+            struct sim_layer *layer = sim_graph_layer(sim_graph_of(world, action->peer), action->layer_id);
+            if (!layer->given_up) { /* else it has been asked for again, and is told so */
+                layer->given_up = true;
+                sim_check_give_up(world);
+            }
         }
         check_silenced(world, action);
         if (action->kind == TESSI_SCHED_PEER_LOST) {

@@ -290,7 +290,6 @@ void sim_client_start(struct sim_world *world, struct sim_node *node);
 void sim_client_event(struct sim_world *world, struct sim_node *node, struct sim_event *event);
 void sim_client_destroy(struct sim_world *world, struct sim_node *node);
 bool sim_client_finished(const struct sim_node *node);
-bool sim_client_knows_failed(const struct sim_world *world, uint32_t session, uint32_t layer);
 uint64_t sim_wanted_bytes(const struct sim_world *world); /* of all that clients ask for, ever */
 const struct sim_submission *sim_client_submission(const struct sim_world *world, uint32_t session, uint32_t number);
 void sim_client_say(const struct sim_world *world, const struct sim_node *node); /* what it waits for, on stderr */
