@@ -234,6 +234,15 @@ static void do_late(struct tessi_worker *worker, struct tessi_deferred_action *l
     }
 }
 
+static void carry_out(void *context)
+{
+    struct tessi_worker *worker = context;
+    for (size_t i = 0; i < worker->actions.count && worker->phase == WORKER_WORKING; i++) {
+        do_action(worker, &worker->actions.items[i], worker->event, worker->data);
+    }
+    worker->actions.count = 0;
+}
+
 void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *event, const struct tessi_peer_data *data)
 {
     static const struct tessi_peer_data nothing;
@@ -241,11 +250,13 @@ void tessi_worker_step(struct tessi_worker *worker, struct tessi_flow_event *eve
         tessi_deferred_forget_peer(worker->deferred, event->peer);
     }
     event->now_ns = worker->now_ns;
+    worker->event = event;
+    worker->data = data != NULL ? data : &nothing;
     worker->actions.count = 0;
+    worker->actions.carry_out = carry_out;
+    worker->actions.context = worker;
     tessi_flow_step(worker->flow, event, &worker->actions);
-    for (size_t i = 0; i < worker->actions.count && worker->phase == WORKER_WORKING; i++) {
-        do_action(worker, &worker->actions.items[i], event, data != NULL ? data : &nothing);
-    }
+    carry_out(worker);
     tessi_slots_kick(worker->slots);
     tessi_gpus_kick(worker->gpus);
 }

@@ -78,6 +78,7 @@ struct tessi_worker {
     uint64_t heartbeats;
     struct tessi_report gauges; /* as last reported; lists are empty */
     uint32_t quiet_heartbeats;
+    uint64_t quiet_blocks; /* that were there at the last of them */
     uint64_t dropped_messages;
     struct tessi_spans locates; /* to be asked for with the next flush */
     struct tessi_worker_question *questions; /* not answered yet, oldest first */
@@ -93,6 +94,8 @@ struct tessi_worker {
     int64_t joined_ns, rejoin_limit_ns, rejoin_pause_ns;
 
     struct tessi_flow_actions actions;
+    const struct tessi_flow_event *event; /* of the step under way, and what came with it */
+    const struct tessi_peer_data *data;
     struct tessi_flow_outcome *cancelled; /* steps for devices that cannot be run; to be told to the flow */
     size_t cancelled_count, cancelled_capacity;
     bool no_devices; /* the flow knows that all are lost */

@@ -1,6 +1,7 @@
 /* The connection to the scheduler. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -127,10 +128,13 @@ static void notice_quiet(struct tessi_worker *worker)
 {
     struct tessi_flow_stats stats;
     tessi_flow_stats(worker->flow, &stats);
-    if (stats.tasks_waiting > 0 || stats.tasks_started > 0) {
+    if (stats.tasks_waiting > 0 || stats.tasks_started > 0 || stats.blocks != worker->quiet_blocks) {
         worker->quiet_heartbeats = 0;
+        worker->quiet_blocks = stats.blocks;
     } else if (++worker->quiet_heartbeats == QUIET_HEARTBEATS) {
+        tessi_flow_trim(worker->flow);
         tessi_store_trim(worker->store);
+        (void)malloc_trim(0); /* freed chunks lie between others, where the allocator would keep them */
     }
 }
 
@@ -340,6 +344,7 @@ static void on_welcome(struct tessi_worker *worker, const struct tessi_message *
         .slot_depth = SLOT_DEPTH,
         .window = STEP_WINDOW,
         .memory_bytes = worker->memory_bytes,
+        .block_cost = TESSI_BLOCK_COST,
         .spill_bytes = worker->spill_bytes,
         .pull_bytes = PULL_BYTES,
         .asks_max = ASKS_MAX,

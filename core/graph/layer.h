@@ -178,6 +178,14 @@ struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t inde
 /* Footprint: output block plus a window of two consecutive steps' inputs. Of a stream it is an upper
  * bound (twice the longest block along each axis, at most all blocks), so that it costs no walk. */
 uint64_t tessi_task_footprint(const struct tessi_layer *layer, uint64_t index);
+/* What a worker needs for a block beside its data, whoever made it: its record, its places in queues, its name. Blocks of
+ * 64 KiB and more are not charged for it. */
+#define TESSI_BLOCK_COST 512
+#define TESSI_BLOCK_SMALL 65536
+static inline uint64_t tessi_block_charge(uint64_t bytes, uint64_t cost)
+{
+    return bytes < TESSI_BLOCK_SMALL ? bytes + cost : bytes;
+}
 /* Without what comes in ahead: output block plus one step's inputs, bounded likewise. */
 uint64_t tessi_task_least(const struct tessi_layer *layer, uint64_t index);
 

@@ -20,14 +20,21 @@ static uint64_t solid_bytes(const struct tessi_layer *layer)
     return tessi_layer_regenerable(layer) ? 0 : tessi_layer_bytes(layer);
 }
 
+static uint64_t small_blocks(const struct tessi_layer *layer)
+{
+    return largest_block(layer) < TESSI_BLOCK_SMALL ? tessi_layer_tasks(layer) : 0;
+}
+
 void fit_add(struct session *session, const struct tessi_layer *layer)
 {
+    session->small_blocks += small_blocks(layer);
     session->solid_bytes += solid_bytes(layer);
     session->solid_weight += (double)solid_bytes(layer) * (double)largest_block(layer);
 }
 
 void fit_remove(struct session *session, const struct tessi_layer *layer)
 {
+    session->small_blocks -= small_blocks(layer);
     session->solid_bytes -= solid_bytes(layer);
     session->solid_weight -= (double)solid_bytes(layer) * (double)largest_block(layer);
     if (session->solid_bytes == 0 || session->solid_weight < 0) {
@@ -93,6 +100,43 @@ static double need_of(const struct tessi_sched_event *event, const struct sessio
     return need > 0 ? need : 0;
 }
 
+/* What blocks cost beside their data is memory that no file can take. */
+enum tessi_status check_small_blocks(const struct tessi_sched *sched, const struct session *session,
+                                     const struct tessi_sched_event *event, struct tessi_error *error)
+{
+    double blocks = 0, memory = 0;
+    const struct tessi_layer *most = NULL;
+    for (size_t s = 0; s < sched->session_count; s++) {
+        blocks += sched->sessions[s] != NULL ? (double)sched->sessions[s]->small_blocks : 0;
+    }
+    for (size_t w = 0; w < event->id_count; w++) {
+        const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, event->ids[w]);
+        if (known != NULL && !known->wanted) {
+            blocks += (double)small_blocks(known->layer);
+            most = most == NULL || small_blocks(known->layer) > small_blocks(most) ? known->layer : most;
+        }
+    }
+    for (size_t i = 0; i < event->layer_count; i++) {
+        const struct tessi_layer *layer = event->layers[i];
+        if (small_blocks(layer) > 0 && wants(event, layer->id)) {
+            blocks += (double)small_blocks(layer);
+            most = most == NULL || small_blocks(layer) > small_blocks(most) ? layer : most;
+        }
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        memory += stays(sched->workers[w]) ? (double)sched->workers[w]->info.memory_bytes : 0;
+    }
+    double cost = blocks * sched->config.block_cost;
+    char label[TESSI_LAYER_LABEL_MAX];
+    if (most != NULL && cost > memory) {
+        return tessi_fail(error, TESSI_TOO_BIG,
+                          "results to be held in %.0f small blocks, most of them of %s, take %.2f GB of memory beside their "
+                          "data, and the workers have %.2f GB: use larger chunks, or give workers more --memory",
+                          blocks, tessi_layer_label(most, label, sizeof label), cost / 1e9, memory / 1e9);
+    }
+    return TESSI_OK;
+}
+
 enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
                                const struct tessi_sched_event *event, struct tessi_error *error)
 {
@@ -121,16 +165,23 @@ enum tessi_status check_places(const struct tessi_sched *sched, const struct ses
         staying += stays(sched->workers[w]);
     }
     double room = room_for(sched, bytes > 0 ? weight / bytes : 0);
+    for (size_t s = 0; s < sched->session_count; s++) {
+        room -= sched->sessions[s] != NULL ? (double)sched->sessions[s]->small_blocks * sched->config.block_cost : 0;
+    }
     for (size_t i = 0; i < event->layer_count; i++) {
         const struct tessi_layer *layer = event->layers[i];
         double need = need_of(event, session, layer, staying == 1);
-        held += wants(event, layer->id) ? (double)solid_bytes(layer) : 0;
+        if (wants(event, layer->id)) {
+            held += (double)solid_bytes(layer);
+            room -= (double)small_blocks(layer) * sched->config.block_cost;
+        }
+        char label[TESSI_LAYER_LABEL_MAX];
         if (held > 0 && held + need > room) {
             return tessi_fail(error, TESSI_TOO_BIG,
                               "a task of %s needs %.3f GB beside %.3f GB of results that are held by then, and the workers "
                               "have room for %.3f GB in whole blocks: use smaller chunks, add workers, raise --memory, or "
                               "give --spill a larger disk",
-                              tessi_op_row(layer->op)->name, need / 1e9, held / 1e9, room / 1e9);
+                              tessi_layer_label(layer, label, sizeof label), need / 1e9, held / 1e9, room / 1e9);
         }
     }
     return TESSI_OK;

@@ -157,6 +157,10 @@ static enum tessi_status check_fit(struct tessi_sched *sched, struct session *se
                           "tess_session_options) or a larger disk (--spill, or spill_dir)",
                           (double)held / 1e9, (double)room / 1e9);
     }
+    enum tessi_status status = check_small_blocks(sched, session, event, error);
+    if (status != TESSI_OK) {
+        return status;
+    }
     bool ample = held <= room / 4 && most <= room / 4; /* seldom is it worth while to look closer */
     return ample ? TESSI_OK : check_places(sched, session, event, error);
 }

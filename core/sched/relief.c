@@ -48,6 +48,8 @@ static void begin_starving(struct tessi_sched *sched, struct worker *worker, con
     sched->moved_ns = sched->starving_count == 0 ? sched->attended_ns : sched->moved_ns;
     sched->starving_count += !worker->starving;
     worker->starving = true;
+    bool same = worker->short_bytes == report->short_bytes && worker->short_order == starved->order;
+    worker->short_ns = same ? worker->short_ns : sched->attended_ns;
     worker->short_bytes = report->short_bytes;
     worker->short_order = starved->order;
     worker->short_task = (struct tessi_task){starved->session, starved->layer, starved->first};
@@ -164,11 +166,16 @@ void relieve_again(struct tessi_sched *sched)
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
-        if (worker->starving && worker->short_order == sched->starving_order && stands_still(sched) &&
-            sched->attended_ns - sched->moved_ns >= sched->config.wait_workers_ns) {
+        /* Everybody has been asked anew since what it lacks is known, and nothing has gone on since. */
+        bool hopeless = worker->starving && worker->short_order == sched->starving_order &&
+                        worker->short_ns < sched->relief_round_ns && sched->moved_ns < sched->relief_round_ns &&
+                        sched->attended_ns - sched->moved_ns >= sched->config.wait_workers_ns &&
+                        stands_still(sched);
+        if (hopeless) {
             give_up(sched, worker);
         }
         worker->refused_bytes = worker->refused_first_bytes = worker->refused_used = 0;
     }
+    sched->relief_round_ns = sched->attended_ns;
     sched->relief_due = true;
 }

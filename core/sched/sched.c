@@ -31,6 +31,7 @@ struct tessi_sched_config tessi_sched_config_default(void)
         .client_silence_ns = INT64_C(60000000000),
         .wait_workers_ns = INT64_C(5000000000),
         .max_deaths = 3,
+        .block_cost = TESSI_BLOCK_COST,
     };
 }
 

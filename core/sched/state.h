@@ -225,6 +225,7 @@ struct session {
     uint64_t wanted_bytes;
     uint32_t dropped[CLIENT_DROPS]; /* layers of its data that have gone, and that it has not been told of */
     uint32_t dropped_count;
+    uint64_t small_blocks; /* of wanted layers: they cost memory beside their data, wherever that is */
     uint64_t solid_bytes; /* of wanted layers whose blocks cannot be generated or read again */
     double solid_weight;  /* of these, bytes times those of the largest block, summed */
     int64_t starving_since_ns; /* has work and no worker is there; −1: not so */
@@ -326,6 +327,7 @@ struct worker {
     bool starving;           /* its oldest task waits for room, and nothing there will make any: see relief.c */
     bool busy;               /* when it last reported, something was under way there that might make room */
     uint64_t short_bytes, short_order; /* what that task lacks, and the task */
+    int64_t short_ns;        /* since then */
     struct tessi_task short_task;
     struct tessi_spans shed; /* its blocks without which it would have that, owned */
     char *spill_error;       /* why it writes no spill files, owned; NULL: it can, or need not */
@@ -429,6 +431,7 @@ struct tessi_sched {
     size_t leaving_count;   /* workers that are leaving and have not left */
     size_t starving_count;
     uint64_t starving_order; /* the lowest short_order of those that starve */
+    int64_t relief_round_ns; /* when all were last to be asked anew */
     bool relief_due;         /* somebody may have room for their blocks by now */
     int64_t moved_ns;        /* while somebody starves: when something last went on anywhere */
     struct tessi_map history_by_kind;
@@ -571,6 +574,8 @@ uint64_t largest_task(const struct tessi_layer *layer); /* index of one whose bl
 /* fit.c: results and the tasks that make them in whole blocks */
 void fit_add(struct session *session, const struct tessi_layer *layer);    /* it is wanted from now on */
 void fit_remove(struct session *session, const struct tessi_layer *layer); /* it is not any more, nor are its bytes */
+enum tessi_status check_small_blocks(const struct tessi_sched *sched, const struct session *session,
+                                     const struct tessi_sched_event *event, struct tessi_error *error);
 enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
                                const struct tessi_sched_event *event, struct tessi_error *error);
 

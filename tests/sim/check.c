@@ -441,6 +441,7 @@ static bool surely_fits(const struct sim_world *world)
         for (uint32_t l = 1; graph != NULL && l <= graph->count; l++) {
             const struct tessi_layer *layer = graph->layers[l - 1].layer;
             bytes += tessi_layer_regenerable(layer) ? 0 : tessi_layer_bytes(layer);
+            bytes += tessi_layer_tasks(layer) * world->options.block_cost;
             for (uint64_t i = 0; i < graph->layers[l - 1].task_count; i++) {
                 uint64_t block = tessi_layer_block_bytes(layer, i);
                 largest = block > largest ? block : largest;
@@ -460,7 +461,7 @@ static uint64_t largest_kept(const struct tessi_flow *flow)
     uint64_t largest = 0;
     for (uint32_t b = 0; b < flow->blocks.count; b++) {
         const struct flow_block *block = flow_block(flow, b);
-        largest = block->live && block->owned_sticky && block->bytes > largest ? block->bytes : largest;
+        largest = block->live && block->owned_sticky && flow_charge(flow, block) > largest ? flow_charge(flow, block) : largest;
     }
     return largest;
 }

@@ -34,6 +34,7 @@ static void choose_size(struct sim_world *world)
     options->peers_notice = random_chance(random, 50);
     options->sched = tessi_sched_config_default();
     (void)snprintf(options->sched.family, sizeof options->sched.family, "generic+device");
+    options->sched.block_cost = 0;
     options->sched.window_ns = random_scale(random, SIM_MS, 500 * SIM_MS);
     options->sched.assigned_per_slot = (uint32_t)random_scale(random, 2, 4096);
     options->sched.assigned_per_step = (uint32_t)random_scale(random, 2, 65536);
@@ -179,6 +180,8 @@ void sim_options_choose(struct sim_world *world)
         break;
     case SIM_FULL:
         options->full = true;
+        options->block_cost = random_chance(&world->random, 40) ? (uint32_t)random_scale(&world->random, 1, 2000) : 0;
+        options->sched.block_cost = options->block_cost;
         options->hosts = random_chance(&world->random, 50) ? 1 : options->hosts;
         options->graph.scale = random_chance(&world->random, 50) ? 100 : options->graph.scale;
         options->spill_fail_percent = random_chance(&world->random, 20) ? 100 : 0;

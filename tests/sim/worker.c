@@ -167,6 +167,7 @@ static void start_flow(struct sim_world *world, struct sim_node *node)
         .window = (uint32_t)random_between(&world->random, 2, 4),
         .memory_bytes = node->info.memory_bytes,
         .spill_bytes = node->info.spill_bytes,
+        .block_cost = world->options.block_cost,
         .pull_bytes = (uint64_t)random_scale(&world->random, 1, (int64_t)(world->memory_bytes + 2)),
         .asks_max = (uint32_t)(sim_mix(world->seed, node->id) % 4 * (sim_mix(node->id, world->seed) % 3)), /* 0: no bound */
     };

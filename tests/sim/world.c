@@ -15,6 +15,7 @@
 #define LONG_NS (600 * SIM_S)   /* and yet it does not end */
 #define STEPS_MAX 3000000
 #define MINDS_CHECK_STEPS 23
+#define FOOTPRINT_BLOCKS 60 /* of tasks with many inputs */
 
 void sim_trace(const struct sim_world *world, const char *format, ...)
 {
@@ -558,6 +559,7 @@ static void set_budgets(struct sim_world *world)
         world->spill_bytes = random_chance(&world->random, 50) ? 0 : share * random_below(&world->random, 90) / 100;
         share -= world->spill_bytes;
         world->memory_bytes = share > world->footprint_bytes ? share : world->footprint_bytes;
+        world->memory_bytes += (uint64_t)options->block_cost * FOOTPRINT_BLOCKS;
     } else if (options->small_memory || options->too_small) {
         uint64_t percent = (uint64_t)random_between(&world->random, 100, random_chance(&world->random, 70) ? 130 : 300);
         percent = options->profile == SIM_TIGHT ? (uint64_t)random_between(&world->random, 100, 120) : percent;

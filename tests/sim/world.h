@@ -48,6 +48,7 @@ struct sim_options {
     bool small_memory;          /* memory near the largest footprint, files for the rest; else memory for all */
     bool no_spill;
     bool full;                  /* what is wanted fills half of all room or more, and nobody joins */
+    uint32_t block_cost;        /* of a small block beside its data */
     bool too_small;             /* no worker can run the largest task: it is refused */
     uint32_t tiny_percent;      /* workers that cannot run the largest tasks */
     uint32_t slow_percent;

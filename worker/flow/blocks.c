@@ -312,15 +312,19 @@ void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
     }
     bool made_here = block->owned || block->state == FLOW_MAKING ||
                      (block->state == FLOW_PULLING && block->task != FLOW_NONE);
-    bool sticky = block->held && made_here && !block->regenerable && !block->file && block->state != FLOW_ABANDONED;
+    bool tiny = flow_block_tiny(flow, block);
+    bool sticky = block->held && made_here && (tiny || (!block->regenerable && !block->file)) &&
+                  block->state != FLOW_ABANDONED;
     bool going = block->held &&
                  (block->state == FLOW_SPILLING || block->state == FLOW_ABANDONED || block->revoking);
     bool readable = block->state == FLOW_LOCAL || block->state == FLOW_SPILLING ||
                     (block->state == FLOW_MAPPED && !block->revoked) || flow_block_promised(flow, block);
     bool owned_sticky = sticky && block->owned;
-    adjust(&flow->sticky_bytes, block->bytes, &block->sticky, sticky);
-    adjust(&flow->owned_sticky_bytes, block->bytes, &block->owned_sticky, owned_sticky);
-    adjust(&flow->going_bytes, block->bytes, &block->going, going);
+    uint64_t charge = flow_charge(flow, block);
+    adjust(&flow->sticky_bytes, charge, &block->sticky, sticky);
+    adjust(&flow->owned_sticky_bytes, charge, &block->owned_sticky, owned_sticky);
+    adjust(&flow->tiny_sticky_bytes, charge, &block->tiny_sticky, sticky && tiny);
+    adjust(&flow->going_bytes, charge, &block->going, going);
     if (block->fetch != FLOW_FUTURE || flow_block_bringable(block)) {
         tessi_flow_block_file(flow, handle);
     }

@@ -128,7 +128,7 @@ static void tell_ready(const struct tessi_flow *flow, const struct flow_task *ta
     }
     const struct flow_block *block = flow_block(flow, task->block);
     uint64_t room = flow->config.memory_bytes - flow->used_bytes, urgent = more_urgent(flow, task);
-    if (busy < count && (flow->blocked || block->bytes > room)) {
+    if (busy < count && (flow->blocked || flow_charge(flow, block) > room)) {
         tessi_lines_say(lines,
                         "its inputs are here; it waits for memory: its block has %" PRIu64 " bytes, %" PRIu64
                         " of %" PRIu64 " are in use%s",

@@ -88,7 +88,7 @@ void tessi_flow_await_client(struct tessi_flow *flow, uint32_t handle)
 
 static struct flow_request request_for(const struct tessi_flow *flow, const struct flow_block *block, bool oldest)
 {
-    struct flow_request request = {.bytes = block->bytes, .at = {UINT64_MAX, UINT64_MAX}};
+    struct flow_request request = {.bytes = flow_charge(flow, block), .at = {UINT64_MAX, UINT64_MAX}};
     const struct tessi_heap_entry *device = tessi_heap_peek(&flow->idle[FLOW_DEVICE]);
     bool idle = tessi_heap_peek(&flow->idle[FLOW_CPU])->first == 0 || (device != NULL && device->first == 0);
     idle = idle && flow->started < FLOW_STREAMS_PER_SLOT * flow_slots_all(flow); /* else those come first */

@@ -111,6 +111,11 @@ static bool reads_bytes(enum tessi_flow_action_kind kind)
 struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flow_action_kind kind, uint32_t handle)
 {
     struct tessi_flow_actions *actions = flow->actions;
+    if (actions->count >= TESSI_FLOW_ACTIONS_MAX && actions->carry_out != NULL) {
+        actions->carry_out(actions->context); /* a layer of a million blocks that goes would take 400 MB of them */
+        TESS_ASSERT(actions->count == 0);
+    }
+    flow->acted++;
     tessi_grow(&actions->items, &actions->capacity, actions->count + 1, sizeof *actions->items);
     struct tessi_flow_action *action = &actions->items[actions->count++];
     memset(action, 0, offsetof(struct tessi_flow_action, after)); /* the rest is counted */
@@ -380,6 +385,59 @@ bool tessi_flow_report_presses(const struct tessi_flow *flow)
     bool answers = report->adopted.count + report->missing.count + report->stolen.count + report->kept.count +
                        report->refused.count + report->failure_count > 0;
     return answers || flow->blocked || flow->begins_unknown || flow->all.count <= 2 * (size_t)flow_slots_all(flow);
+}
+
+static void trim_handles(struct flow_handles *handles)
+{
+    if (handles->count == 0) {
+        tessi_free(handles->items);
+        *handles = (struct flow_handles){0};
+    }
+}
+
+/* Handles begin anew: nothing has one any more. */
+static void trim_pool(struct flow_pool *pool)
+{
+    if (pool->free_count == pool->count) {
+        size_t element_size = pool->element_size, zeroed = pool->zeroed;
+        tessi_flow_pool_fini(pool);
+        tessi_flow_pool_init(pool, element_size, zeroed);
+    }
+}
+
+static void trim_heap(struct tessi_heap *heap)
+{
+    if (heap->count == 0) {
+        tessi_heap_fini(heap);
+        tessi_heap_init(heap);
+    }
+}
+
+void tessi_flow_trim(struct tessi_flow *flow)
+{
+    for (int i = 0; i < FLOW_CLASSES; i++) {
+        trim_heap(&flow->fetch[i]);
+    }
+    for (int i = 0; i < FLOW_RECLAIMS; i++) {
+        trim_heap(&flow->reclaim[i]);
+    }
+    trim_heap(&flow->idle_leases);
+    struct flow_handles *all[] = {&flow->checks, &flow->copies, &flow->failed_spills, &flow->relief, &flow->answering};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        trim_handles(all[i]);
+    }
+    /* These may still name what has gone. */
+    size_t named = flow->failed_spills.count + flow->relief.count + flow->copies.count + flow->holders.count;
+    for (uint32_t s = 0; s < flow_slots_all(flow); s++) {
+        named += flow_slot_count(&flow->slots[s]) + flow->slots[s].held_back.count;
+    }
+    if (flow->block_count == 0 && flow->all.count == 0 && named == 0) {
+        trim_pool(&flow->blocks);
+        trim_pool(&flow->pages);
+        trim_pool(&flow->ties);
+        trim_pool(&flow->tasks);
+        flow->page = FLOW_NONE;
+    }
 }
 
 bool tessi_flow_awaited(const struct tessi_flow *flow)

@@ -71,6 +71,8 @@ struct tessi_flow_config {
     uint32_t slot_depth;    /* steps handed to a slot ahead of time at most, ≥ 1: short ones only, see slots.c */
     uint32_t window;        /* stream steps whose inputs are brought in ahead, ≥ 2 */
     uint64_t memory_bytes;  /* budget for blocks */
+    uint64_t block_cost;    /* counted for each small block here beside its data (TESSI_BLOCK_COST); blocks of less data
+                               than that never leave memory for a file or to be made again: it would make no room */
     uint64_t spill_bytes;   /* 0: no spill files; regenerable blocks, which need none, are spilled all the same */
     uint64_t pull_bytes;    /* bound on bytes asked for with PULL and not yet here (at least one block) */
     uint32_t asks_max;      /* READs that one peer may have to answer, and PULLs that all of them may; 0: without bound */
@@ -201,10 +203,15 @@ struct tessi_flow_action {
     uint32_t in[TESSI_STEP_REFS_MAX]; /* handles in the order of tessi_task_step */
 };
 
+#define TESSI_FLOW_ACTIONS_MAX 4096 /* as many are at hand at a time, where they can be carried out within a step */
+
 struct tessi_flow_actions { /* reused from step to step; the caller empties it (count = 0) */
     struct tessi_flow_action *items;
     size_t count;
     size_t capacity;
+    void (*carry_out)(void *context); /* … those at hand, and empty it; nothing is to be told to the flow meanwhile. NULL:
+                                         the step ends first, however many there are */
+    void *context;
 };
 
 struct tessi_flow;
@@ -226,6 +233,9 @@ bool tessi_flow_report_presses(const struct tessi_flow *flow);
 bool tessi_flow_busy(const struct tessi_flow *flow);
 /* Reads of peers wait for what is made here. */
 bool tessi_flow_awaited(const struct tessi_flow *flow);
+
+/* Give back the memory of records and queues that are empty; when nothing has happened for a while. */
+void tessi_flow_trim(struct tessi_flow *flow);
 
 /* Invariants, for the simulator after every step: ledger = sum of blocks, ≤ budget; pins, users and
  * leases agree; every waiting task has a reason that can end. Asserts. */

@@ -9,7 +9,7 @@ void tessi_flow_heir_forget(struct tessi_flow *flow, uint32_t handle)
     struct flow_block *block = flow_block(flow, handle);
     if (block->heir) {
         block->heir = false;
-        flow->heir_bytes -= block->bytes;
+        flow->heir_bytes -= flow_charge(flow, block);
         tessi_flow_block_file(flow, handle);
         tessi_flow_check(flow, handle);
     }
@@ -49,7 +49,7 @@ static uint64_t making_before(const struct tessi_flow *flow, uint64_t order)
         const struct flow_task *task = flow_task(flow, handle);
         if (task->live && task->order < order && handle != oldest) {
             const struct flow_block *block = flow_block(flow, task->block);
-            bytes += block->sticky ? block->bytes : 0;
+            bytes += block->sticky ? flow_charge(flow, block) : 0;
         }
     }
     return bytes;
@@ -93,7 +93,7 @@ static void fetch(struct tessi_flow *flow, uint32_t handle, struct tessi_span sp
     block->heir_epoch = span.epoch;
     block->heir_source = span.worker;
     block->discard = false;
-    flow->heir_bytes += block->bytes;
+    flow->heir_bytes += flow_charge(flow, block);
     if (block->state == FLOW_MAPPED) {
         block->revoked = true; /* only borrowed: given back when the steps that read it have ended, and pulled */
         tessi_flow_block_update(flow, handle);
@@ -132,7 +132,8 @@ static void take_over(struct tessi_flow *flow, uint32_t layer_handle, struct tes
     bool known = block != NULL && (block->owned || block->heir || block->task != FLOW_NONE);
     bool gone = flow_peer(flow, tessi_flow_peer_get(flow, span.worker))->lost || span.worker == flow->config.self;
     bool here = block != NULL && block->state == FLOW_LOCAL;
-    bool room = span.order > 0 ? has_room_before(flow, bytes, span.order) : has_room(flow, bytes);
+    uint64_t charge = tessi_block_charge(bytes, flow->config.block_cost);
+    bool room = span.order > 0 ? has_room_before(flow, charge, span.order) : has_room(flow, charge);
     if (known || (gone && !here) || !room) {
         refuse(flow, span);
         return;

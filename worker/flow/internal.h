@@ -163,7 +163,8 @@ struct flow_block {
     bool asks_later; /* UNASKED: its source has enough to answer, and it is in that peer's queue */
     bool away;     /* for estimates: a device has its newest bytes and the host has not, */
     bool resident; /* and a device probably has them */
-    bool readable, sticky, owned_sticky, going; /* derived; see tessi_flow_block_update */
+    bool readable, sticky, owned_sticky, tiny_sticky, going; /* derived; see tessi_flow_block_update */
+    bool residue;      /* its bytes have left memory, and what it costs beside them has not */
 };
 
 #define FLOW_LINKS_FEW 3
@@ -308,10 +309,12 @@ struct tessi_flow {
     int64_t home_free_ns;      /* when what is on its way from devices to CPU slots will have come, */
     int64_t in_free_ns;        /* and what is on its way to devices */
     double scale[FLOW_KINDS];  /* what tasks take, over their layers' guess_ns; 0: not known */
+    uint64_t acted;            /* actions, ever */
     uint64_t clock;            /* counts uses, for the order of cached copies */
-    uint64_t used_bytes, peak_bytes, sticky_bytes, owned_sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
+    uint64_t used_bytes, peak_bytes, sticky_bytes, owned_sticky_bytes, tiny_sticky_bytes, going_bytes, incoming_bytes, spilled_bytes;
     uint64_t largest_bytes;    /* largest block that was ever owned here */
     uint64_t largest_footprint, heir_bytes;
+    uint64_t residue_bytes;
     uint64_t spilling_bytes;  /* on their way to files */
     struct flow_handles relief; /* heirs that a task elsewhere waits for; those that came or went stay for a while */
     uint64_t short_bytes, short_order; /* what the oldest task lacks when nothing here will make room; 0: nothing */
@@ -357,6 +360,15 @@ static inline struct flow_peer *flow_peer(const struct tessi_flow *flow, uint32_
 static inline struct flow_layer *flow_layer(const struct tessi_flow *flow, uint32_t handle)
 {
     return tessi_flow_pool_at(&flow->layers, handle);
+}
+/* What it takes of the budget while its bytes are here. */
+static inline uint64_t flow_charge(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    return tessi_block_charge(block->bytes, flow->config.block_cost);
+}
+static inline bool flow_block_tiny(const struct tessi_flow *flow, const struct flow_block *block)
+{
+    return block->bytes < flow->config.block_cost;
 }
 static inline struct flow_run *flow_run(const struct tessi_flow *flow, const struct flow_slot *slot, uint64_t run)
 {

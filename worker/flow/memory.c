@@ -5,17 +5,31 @@
 void tessi_flow_hold(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);
-    TESS_ASSERT(!block->held && block->bytes <= flow->config.memory_bytes - flow->used_bytes);
+    TESS_ASSERT(!block->held && flow_charge(flow, block) <= flow->config.memory_bytes - flow->used_bytes);
     block->held = true;
-    flow->used_bytes += block->bytes;
+    flow->used_bytes += flow_charge(flow, block);
     flow->peak_bytes = flow->used_bytes > flow->peak_bytes ? flow->used_bytes : flow->peak_bytes;
 }
 
 static void unhold(struct tessi_flow *flow, struct flow_block *block)
 {
-    TESS_ASSERT(block->held && flow->used_bytes >= block->bytes);
+    TESS_ASSERT(block->held && flow->used_bytes >= flow_charge(flow, block));
     block->held = false;
-    flow->used_bytes -= block->bytes;
+    flow->used_bytes -= flow_charge(flow, block);
+}
+
+/* A block whose bytes have left memory goes on to cost what it costs beside them. */
+static void set_residue(struct tessi_flow *flow, struct flow_block *block, bool residue)
+{
+    uint64_t bytes = flow_charge(flow, block) - block->bytes;
+    if (residue && !block->residue) {
+        flow->used_bytes += bytes;
+        flow->residue_bytes += bytes;
+    } else if (!residue && block->residue) {
+        flow->used_bytes -= bytes;
+        flow->residue_bytes -= bytes;
+    }
+    block->residue = residue;
 }
 
 /* Files that could not be written may be tried again: the disk has changed. */
@@ -51,6 +65,7 @@ void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t handle)
     if (block->held) {
         unhold(flow, block);
     }
+    set_residue(flow, block, false);
     flow->mapped_blocks -= block->mapped ? 1 : 0;
     drop_file(flow, block);
     block->owned = block->mapped = block->revoked = block->lost = block->revoking = false;
@@ -78,7 +93,7 @@ enum flow_reclaim tessi_flow_classify(const struct tessi_flow *flow, const struc
     (void)tessi_flow_block_next_use(block, &at);
     *key = (struct flow_position){~at.order, ~at.second};
     if (block->owned) {
-        bool stays = block->revoking || (block->spill_failed == flow->spill_generation);
+        bool stays = block->revoking || flow_block_tiny(flow, block) || (block->spill_failed == flow->spill_generation);
         return stays ? FLOW_KEPT : block->file || block->regenerable ? FLOW_REMADE : FLOW_OWNED;
     }
     if (block->users == 0) {
@@ -152,7 +167,7 @@ static void spill(struct tessi_flow *flow, uint32_t handle)
     block->busy = true;
     flow->spilled_bytes += block->regenerable ? 0 : block->bytes;
     flow->spilling++;
-    flow->spilling_bytes += block->regenerable ? 0 : block->bytes;
+    flow->spilling_bytes += block->regenerable ? 0 : flow_charge(flow, block);
     tessi_flow_block_move(flow, handle, FLOW_SPILLING);
 }
 
@@ -161,6 +176,7 @@ static void unalloc(struct tessi_flow *flow, uint32_t handle)
     (void)tessi_flow_act(flow, TESSI_FLOW_UNALLOC, handle);
     flow_block(flow, handle)->resident = false;
     unhold(flow, flow_block(flow, handle));
+    set_residue(flow, flow_block(flow, handle), true);
     tessi_flow_block_move(flow, handle, FLOW_SPILLED);
 }
 
@@ -236,7 +252,7 @@ static void take_copies(struct tessi_flow *flow, const struct flow_request *requ
         struct flow_block *block = flow_block(flow, handle);
         (void)tessi_heap_remove(&flow->reclaim[FLOW_NEEDED], handle);
         block->reclaim = FLOW_KEPT;
-        freed += block->bytes;
+        freed += flow_charge(flow, block);
         victims[count++] = handle;
     }
     bool enough = flow->used_bytes - freed <= limit - request->bytes;
@@ -279,12 +295,14 @@ bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request
 
 uint64_t tessi_flow_unspillable_bytes(const struct tessi_flow *flow, uint64_t sticky_bytes)
 {
+    uint64_t tiny = flow->tiny_sticky_bytes < sticky_bytes ? flow->tiny_sticky_bytes : sticky_bytes;
     uint64_t left = flow->spill_broken || flow->spilled_bytes > flow->config.spill_bytes
                         ? 0
                         : flow->config.spill_bytes - flow->spilled_bytes;
     /* The last bytes of the budget may be too few for any block that is left. */
     uint64_t surely = left > flow->largest_bytes ? left - flow->largest_bytes : 0;
-    return sticky_bytes > surely ? sticky_bytes - surely : 0;
+    sticky_bytes -= tiny;
+    return flow->residue_bytes + tiny + (sticky_bytes > surely ? sticky_bytes - surely : 0);
 }
 
 uint64_t tessi_flow_kept_bytes(const struct tessi_flow *flow)
@@ -297,8 +315,9 @@ bool tessi_flow_reserve_kept(const struct tessi_flow *flow, uint32_t handle)
     const struct flow_block *block = flow_block(flow, handle);
     const struct flow_task *oldest = flow_task(flow, tessi_flow_oldest(flow));
     const struct flow_block *oldest_block = flow_block(flow, oldest->block);
-    uint64_t sticky = flow->sticky_bytes - (oldest_block->sticky ? oldest_block->bytes : 0);
-    sticky += (block->regenerable ? 0 : block->bytes) + flow->heir_bytes;
+    uint64_t sticky = flow->sticky_bytes - (oldest_block->sticky ? flow_charge(flow, oldest_block) : 0);
+    bool spillable = block->regenerable && !flow_block_tiny(flow, block);
+    sticky += (spillable ? 0 : flow_charge(flow, block)) + flow->heir_bytes;
     uint64_t stays = tessi_flow_unspillable_bytes(flow, sticky);
     return stays == 0 || (oldest->footprint <= flow->config.memory_bytes &&
                           stays <= flow->config.memory_bytes - oldest->footprint);
@@ -311,6 +330,7 @@ void tessi_flow_load(struct tessi_flow *flow, uint32_t handle)
     struct flow_block *block = flow_block(flow, handle);
     struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_LOAD, handle);
     action->layer = flow_layer(flow, block->layer)->layer;
+    set_residue(flow, block, false);
     tessi_flow_hold(flow, handle);
     block->busy = true;
     flow->incoming_bytes += block->bytes;
@@ -338,7 +358,7 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
     }
     bool gone = event->status == TESSI_LOST; /* there was nothing to write, which says nothing about the disk */
     flow->spilling--;
-    flow->spilling_bytes -= block->regenerable ? 0 : block->bytes;
+    flow->spilling_bytes -= block->regenerable ? 0 : flow_charge(flow, block);
     bool file = !gone && !block->regenerable;
     flow->spill_broken = file ? event->status != TESSI_OK : flow->spill_broken;
     if (gone) {

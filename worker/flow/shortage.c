@@ -33,11 +33,11 @@ static bool reads_next(const struct flow_task *task, uint32_t block)
 static uint64_t needed_bytes(const struct tessi_flow *flow, const struct flow_task *task)
 {
     const struct flow_block *out = flow_block(flow, task->block);
-    uint64_t bytes = task->started || out->held ? 0 : out->bytes;
+    uint64_t bytes = task->started || out->held ? 0 : flow_charge(flow, out);
     for (uint32_t i = task->demand_at; i < task->link_count && task->links[i].step == task->next_step; i++) {
         const struct flow_block *block = flow_block(flow, task->links[i].block);
         bool twice = i > task->demand_at && task->links[i].block == task->links[i - 1].block;
-        bytes += block->held || block->state == FLOW_MAPPED || twice ? 0 : block->bytes;
+        bytes += block->held || block->state == FLOW_MAPPED || twice ? 0 : flow_charge(flow, block);
     }
     return bytes;
 }

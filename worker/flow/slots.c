@@ -220,6 +220,7 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
     struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_RUN, task->block);
     if (!name_after(flow, task, action)) {
         flow->actions->count--;
+        flow->acted--;
         return false;
     }
     tessi_flow_task_unready(flow, handle);
@@ -354,7 +355,7 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
         put_by(flow, handle);
         return FLOW_NO_RESOURCE;
     }
-    struct flow_request request = {block->bytes, flow_task_position(task, 0), oldest, true, true};
+    struct flow_request request = {flow_charge(flow, block), flow_task_position(task, 0), oldest, true, true};
     if (!tessi_flow_room(flow, &request)) {
         tessi_flow_resources_give(flow, handle);
         return FLOW_NO_ROOM;
@@ -559,9 +560,9 @@ static void unshelve(struct tessi_flow *flow)
 
 void tessi_flow_advance(struct tessi_flow *flow)
 {
-    size_t before;
+    uint64_t before;
     do {
-        before = flow->actions->count;
+        before = flow->acted;
         tessi_flow_ask_next(flow);
         unshelve(flow);
         flow->blocked_by_heir = serve_heirs(flow) == FLOW_NO_ROOM;
@@ -571,6 +572,6 @@ void tessi_flow_advance(struct tessi_flow *flow)
             grant_room(flow);
         }
         tessi_flow_settle(flow);
-    } while (flow->actions->count > before || tessi_flow_heirs_refuse_hopeless(flow));
+    } while (flow->acted > before || tessi_flow_heirs_refuse_hopeless(flow));
     tessi_flow_notice_short(flow);
 }

@@ -77,12 +77,12 @@ static uint64_t collect_refs(struct tessi_flow *flow, const struct flow_layer *o
             size = size > 0 ? size : tessi_input_block_bytes(input, step.ref[i].index);
             flow->refs[flow->ref_count++] =
                 (struct flow_ref){.index = step.ref[i].index, .bytes = size, .layer = input->layer, .step = s};
-            bytes += size;
+            bytes += tessi_block_charge(size, flow->config.block_cost);
         }
         largest = before + bytes > largest ? before + bytes : largest;
         before = bytes;
     }
-    return largest + block_bytes(of, index);
+    return largest + tessi_block_charge(block_bytes(of, index), flow->config.block_cost);
 }
 
 static uint32_t input_block(struct tessi_flow *flow, uint32_t session, const struct flow_ref *ref)
@@ -152,7 +152,7 @@ void tessi_flow_own(struct tessi_flow *flow, uint32_t handle, uint32_t epoch)
     if (!block->file) {
         block->regenerable = layer->layer != NULL && layer->regenerable;
     }
-    flow->largest_bytes = block->bytes > flow->largest_bytes ? block->bytes : flow->largest_bytes;
+    flow->largest_bytes = flow_charge(flow, block) > flow->largest_bytes ? flow_charge(flow, block) : flow->largest_bytes;
     tessi_flow_block_set_source(flow, handle, 0);
     tessi_flow_block_update(flow, handle);
 }
@@ -361,7 +361,7 @@ void tessi_flow_task_finish(struct tessi_flow *flow, uint32_t handle)
     report_done(flow, block, task->ran_ns, task->at_device);
     task_destroy(flow, handle);
     block->owned = true;
-    flow->largest_bytes = block->bytes > flow->largest_bytes ? block->bytes : flow->largest_bytes;
+    flow->largest_bytes = flow_charge(flow, block) > flow->largest_bytes ? flow_charge(flow, block) : flow->largest_bytes;
     tessi_flow_block_set_source(flow, block_handle, 0);
     tessi_flow_block_move(flow, block_handle, FLOW_LOCAL);
     tessi_flow_push(flow, block_handle);

@@ -200,7 +200,7 @@ static void verify_progress(const struct tessi_flow *flow, bool quiet)
     }
     const struct flow_task *task = flow_task(flow, oldest);
     const struct flow_block *block = flow_block(flow, task->block);
-    uint64_t sticky = flow->sticky_bytes - (block->sticky ? block->bytes : 0);
+    uint64_t sticky = flow->sticky_bytes - (block->sticky ? flow_charge(flow, block) : 0);
     TESS_ASSERT(tessi_flow_unspillable_bytes(flow, sticky) + task->footprint > flow->config.memory_bytes);
 }
 
@@ -235,7 +235,7 @@ static void verify_resources(const struct tessi_flow *flow)
 void tessi_flow_verify(const struct tessi_flow *flow)
 {
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
-    uint64_t used = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0, heirs = 0;
+    uint64_t used = 0, residue = 0, tiny = 0, owned_sticky = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0, heirs = 0;
     uint32_t tasks = 0, started = 0, streams = 0, blocks = 0;
     uint64_t idle_leases = 0, idle_lease_bytes = 0, mapped = 0;
     bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0;
@@ -257,12 +257,17 @@ void tessi_flow_verify(const struct tessi_flow *flow)
         if (!block->live) {
             continue;
         }
+        uint64_t charge = flow_charge(flow, block);
         blocks++;
         verify_block(flow, i, &tallies[i]);
-        used += block->held ? block->bytes : 0;
-        heirs += block->heir ? block->bytes : 0;
-        sticky += block->sticky ? block->bytes : 0;
-        going += block->going ? block->bytes : 0;
+        used += block->held ? charge : 0;
+        residue += block->residue ? charge - block->bytes : 0;
+        TESS_ASSERT(block->residue == (block->state == FLOW_SPILLED) || block->state == FLOW_ABANDONED);
+        heirs += block->heir ? charge : 0;
+        sticky += block->sticky ? charge : 0;
+        tiny += block->tiny_sticky ? charge : 0;
+        owned_sticky += block->owned_sticky ? charge : 0;
+        going += block->going ? charge : 0;
         spilled += block->file && !block->regenerable ? block->bytes : 0;
         bool in = block->state == FLOW_PULLING || block->state == FLOW_LOADING;
         arriving += in ? block->bytes : 0;
@@ -276,7 +281,8 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(idle_leases == flow->idle_leases.count && idle_leases <= FLOW_IDLE_LEASES_MAX);
     TESS_ASSERT(idle_lease_bytes == flow->idle_lease_bytes && idle_lease_bytes <= flow->config.memory_bytes);
     TESS_ASSERT(mapped == flow->mapped_blocks);
-    TESS_ASSERT(used == flow->used_bytes && used <= flow->config.memory_bytes);
+    TESS_ASSERT(used + residue == flow->used_bytes && used + residue <= flow->config.memory_bytes);
+    TESS_ASSERT(residue == flow->residue_bytes && tiny == flow->tiny_sticky_bytes && owned_sticky == flow->owned_sticky_bytes);
     TESS_ASSERT(sticky == flow->sticky_bytes && going == flow->going_bytes);
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);

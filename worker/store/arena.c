@@ -41,18 +41,22 @@ struct tessi_extent {
     uint64_t bytes;
     enum extent_state state;
     atomic_bool committed;
+    uint16_t slot;     /* small only, as is the next */
+    struct slab *slab;
+    /* Small ones end here: there may be millions. */
     struct tessi_extent *before, *after;      /* whole pages: neighbours in the region */
     struct tessi_extent *bin_prev, *bin_next; /* free: others of this size; spare nodes use bin_next */
     struct tessi_extent *old_prev, *old_next; /* resident: in the order in which they were freed */
-    struct slab *slab;                        /* small only */
-    uint32_t slot;
 };
+
+#define SMALL_NODE_BYTES offsetof(struct tessi_extent, before)
 
 struct slab { /* one extent cut into equal small ones */
     struct tessi_extent *extent;
     uint32_t size_class;
     uint32_t slot_count;
     uint32_t free_count;
+    uint8_t *nodes; /* of its extents, by slot, owned */
     uint16_t free_slots[SLAB_BYTES / 64];
     struct slab *prev, *next; /* among those of the class that have a free slot */
     struct slab *all_prev, *all_next;
@@ -375,6 +379,7 @@ static struct slab *slab_create(struct tessi_arena *arena, uint32_t size_class)
     slab->size_class = size_class;
     slab->slot_count = (uint32_t)(SLAB_BYTES / small_class_bytes(size_class));
     slab->free_count = slab->slot_count;
+    slab->nodes = tessi_alloc(slab->slot_count * SMALL_NODE_BYTES);
     for (uint32_t i = 0; i < slab->slot_count; i++) {
         slab->free_slots[i] = (uint16_t)(slab->slot_count - 1 - i);
     }
@@ -396,6 +401,7 @@ static void slab_destroy(struct tessi_arena *arena, struct slab *slab)
         slab->all_next->all_prev = slab->all_prev;
     }
     pages_free(arena, slab->extent);
+    tessi_free(slab->nodes);
     tessi_free(slab);
 }
 
@@ -406,9 +412,12 @@ static struct tessi_extent *small_alloc(struct tessi_arena *arena, uint64_t byte
     if (slab == NULL && (slab = slab_create(arena, size_class)) == NULL) {
         return NULL;
     }
-    struct tessi_extent *extent = node_take(arena);
+    uint16_t slot = slab->free_slots[--slab->free_count];
+    struct tessi_extent *extent = (void *)(slab->nodes + slot * SMALL_NODE_BYTES);
+    memset(extent, 0, SMALL_NODE_BYTES);
+    extent->arena = arena;
     extent->slab = slab;
-    extent->slot = slab->free_slots[--slab->free_count];
+    extent->slot = slot;
     extent->bytes = small_class_bytes(size_class);
     extent->offset = slab->extent->offset + extent->slot * extent->bytes;
     extent->state = EXTENT_SMALL;
@@ -424,8 +433,8 @@ static void small_free(struct tessi_arena *arena, struct tessi_extent *extent)
     if (slab->free_count == 0) {
         slab_link(arena, slab);
     }
-    slab->free_slots[slab->free_count++] = (uint16_t)extent->slot;
-    node_give(arena, extent);
+    slab->free_slots[slab->free_count++] = extent->slot;
+    extent->state = EXTENT_SPARE;
     /* One empty slab stays for each class, so that a single block coming and going makes no new one. */
     bool alone = slab->prev == NULL && slab->next == NULL;
     if (slab->free_count == slab->slot_count && !alone) {
@@ -525,6 +534,7 @@ void tessi_arena_destroy(struct tessi_arena *arena)
     while (arena->all_slabs != NULL) {
         struct slab *slab = arena->all_slabs;
         arena->all_slabs = slab->all_next;
+        tessi_free(slab->nodes);
         tessi_free(slab);
     }
     (void)munmap(arena->base, arena->size);

@@ -18,14 +18,27 @@ struct tessi_block {
     enum block_kind kind;
     struct tessi_store *store;
     uint64_t bytes;
-    struct tessi_extent *extent; /* MEMORY */
-    const void *data;            /* MAPPED */
-    void (*release)(void *hint);
-    void *hint;
-    uint64_t file;             /* FILE */
-    struct tessi_layer *layer; /* REMAKE, owned */
-    uint64_t index;
+    union {
+        struct tessi_extent *extent; /* MEMORY */
+        struct {                     /* MAPPED */
+            const void *data;
+            void (*release)(void *hint);
+            void *hint;
+        };
+        uint64_t file; /* FILE */
+        struct {       /* REMAKE */
+            struct tessi_layer *layer; /* owned */
+            uint64_t index;
+        };
+    };
     struct tessi_block *next_dead;
+};
+
+#define BLOCKS_A_CHUNK 512
+
+struct block_chunk {
+    struct block_chunk *next;
+    struct tessi_block blocks[BLOCKS_A_CHUNK];
 };
 
 enum transfer_kind { TRANSFER_SPILL, TRANSFER_LOAD, TRANSFER_PIECE };
@@ -60,6 +73,7 @@ struct tessi_store {
     uint64_t files;
     struct tessi_store_gauges gauges;
     struct tessi_block *spare; /* records to be used again */
+    struct block_chunk *chunks; /* where all records lie, owned */
     atomic_uint_fast64_t blocks; /* not yet dead */
     _Atomic(struct tessi_block *) dead; /* written under the mutex */
     pthread_mutex_t mutex; /* of what follows */
@@ -71,13 +85,18 @@ struct tessi_store {
 
 static struct tessi_block *block_create(struct tessi_store *store, enum block_kind kind, uint64_t bytes)
 {
-    struct tessi_block *block = store->spare;
-    if (block != NULL) {
-        store->spare = block->next_dead;
-        *block = (struct tessi_block){0};
-    } else {
-        block = tessi_zalloc(sizeof *block);
+    if (store->spare == NULL) {
+        struct block_chunk *chunk = tessi_zalloc(sizeof *chunk);
+        chunk->next = store->chunks;
+        store->chunks = chunk;
+        for (size_t i = BLOCKS_A_CHUNK; i-- > 0;) {
+            chunk->blocks[i].next_dead = store->spare;
+            store->spare = &chunk->blocks[i];
+        }
     }
+    struct tessi_block *block = store->spare;
+    store->spare = block->next_dead;
+    *block = (struct tessi_block){0};
     atomic_init(&block->refs, 1);
     block->kind = kind;
     block->store = store;
@@ -489,6 +508,17 @@ cleanup:
     return status;
 }
 
+/* No block is left. */
+static void free_chunks(struct tessi_store *store)
+{
+    while (store->chunks != NULL) {
+        struct block_chunk *chunk = store->chunks;
+        store->chunks = chunk->next;
+        tessi_free(chunk);
+    }
+    store->spare = NULL;
+}
+
 /* Wait until all blocks are dead, for some time; false when some are not. */
 static bool wait_for_blocks(struct tessi_store *store)
 {
@@ -523,14 +553,11 @@ void tessi_store_destroy(struct tessi_store *store)
     reap(store);
     tessi_spill_destroy(store->spill);
     tessi_free(store->entries);
-    for (struct tessi_block *spare = store->spare, *next; spare != NULL; spare = next) {
-        next = spare->next_dead;
-        tessi_free(spare);
-    }
     if (!dead) {
         return; /* the memory, and what its last users will touch, stay until the process ends */
     }
     tessi_arena_destroy(store->arena);
+    free_chunks(store);
     (void)pthread_cond_destroy(&store->died);
     (void)pthread_mutex_destroy(&store->mutex);
     tessi_free(store);
@@ -551,5 +578,15 @@ struct tessi_store_gauges tessi_store_gauges(const struct tessi_store *store)
 
 void tessi_store_trim(struct tessi_store *store)
 {
+    reap(store);
+    (void)pthread_mutex_lock(&store->mutex);
+    bool empty = store->blocks == 0 && atomic_load_explicit(&store->dead, memory_order_relaxed) == NULL;
+    (void)pthread_mutex_unlock(&store->mutex);
+    if (empty) {
+        free_chunks(store);
+        tessi_free(store->entries);
+        store->entries = NULL;
+        store->entry_count = store->entry_capacity = 0;
+    }
     tessi_arena_trim(store->arena, store->config.memory_bytes / 16);
 }
