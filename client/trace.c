@@ -11,6 +11,7 @@
 #include "client/ask.h"
 #include "client/trace_json.h"
 #include "core/base/alloc.h"
+#include "core/base/temporary.h"
 #include "core/base/clock.h"
 
 #define PINGS 8 /* round trips to find out by how much a worker's clock differs */
@@ -238,11 +239,15 @@ static enum tessi_status write_file(struct collector *collector, const char *pat
     }
     size_t size = strlen(path) + 32;
     char *temporary = tessi_alloc(size);
-    (void)snprintf(temporary, size, "%s.%ld.tmp", path, (long)getpid());
-    FILE *file = fopen(temporary, "we");
+    int descriptor = tessi_temporary_create(path, 0666, temporary, size);
+    FILE *file = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
     enum tessi_status status = TESSI_OK;
     if (file == NULL) {
         status = tessi_fail(error, TESSI_IO, "%s cannot be written: %s: %s", path, temporary, strerror(errno));
+        if (descriptor >= 0) {
+            (void)unlink(temporary);
+            (void)close(descriptor);
+        }
     } else {
         status = write_events(collector, file, path, error);
         if (fclose(file) != 0 && status == TESSI_OK) {

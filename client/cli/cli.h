@@ -61,6 +61,12 @@ bool cli_parse_duration(const char *text, int64_t *ns);
 /* "8.0 GiB" into text; returns text. */
 const char *cli_format_bytes(double bytes, char *text, size_t size);
 
+/* Texts of a document that came over the wire are changed to what a terminal may get (tessi_text_show). */
+struct cJSON;
+void cli_make_showable(struct cJSON *root);
+/* A document as it is, and a line's end: what a terminal must not get is written with escapes, which is the same JSON. */
+void cli_print_json(const char *json);
+
 /* Let the first SIGINT or SIGTERM call `stop(context)`, on whatever thread gets it, and a second end the
  * process at once with 128 + its number. `stop` must be safe in a signal handler. */
 void cli_on_signal(void (*stop)(void *context), void *context);

@@ -154,6 +154,7 @@ static int print_tables(const char *json)
         fprintf(stderr, "tessera: the scheduler's answer is not JSON; see it with --json\n");
         return CLI_FAILED;
     }
+    cli_make_showable(root);
     const cJSON *worker;
     printf("scheduler  %s  version %s  up %.0f s  %s\n", text(root, "endpoint"), text(root, "version"),
            number(root, "uptime_seconds"),
@@ -223,7 +224,7 @@ int cli_status(int argc, char **argv)
         return cli_fail(&error);
     }
     if (as_json) {
-        printf("%s\n", json);
+        cli_print_json(json);
     } else {
         code = print_tables(json);
     }

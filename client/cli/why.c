@@ -105,11 +105,11 @@ static void print_tasks(const cJSON *document)
     }
 }
 
-static int tell(const cJSON *document, const char *chosen, bool as_json)
+static int tell(cJSON *document, const char *chosen, bool as_json)
 {
     if (as_json) {
         char *text = cJSON_PrintUnformatted(document);
-        printf("%s\n", text != NULL ? text : "{}");
+        cli_print_json(text != NULL ? text : "{}");
         cJSON_free(text);
         return CLI_OK;
     }
@@ -118,6 +118,7 @@ static int tell(const cJSON *document, const char *chosen, bool as_json)
                 chosen);
         return CLI_FAILED;
     }
+    cli_make_showable(document);
     print_tasks(document);
     return CLI_OK;
 }

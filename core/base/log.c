@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/text.h"
 
 enum { LINE_BYTES = 1024 };
 #define REPEAT_NS (10 * TESSI_NS_PER_S)
@@ -113,14 +114,13 @@ void tessi_log_write(enum tessi_log_level level, const char *event, const char *
         va_end(args);
         used += clamp_written(n, room - used);
     }
-    for (size_t i = 0; i < used; i++) {
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f) {
-            line[i] = '?';
-        }
-    }
-    line[used++] = '\n';
+    char shown[LINE_BYTES];
+    line[used] = 0;
+    (void)tessi_text_show(shown, sizeof shown - 1, line);
+    used = strlen(shown);
+    shown[used++] = '\n';
     /* A log line that cannot be written has nowhere to complain to. */
-    ssize_t written = write(atomic_load(&current_descriptor), line, used);
+    ssize_t written = write(atomic_load(&current_descriptor), shown, used);
     (void)written;
     errno = saved_errno;
 }

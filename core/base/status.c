@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/text.h"
+
 bool tessi_status_known(uint32_t code)
 {
     switch (code) {
@@ -28,6 +30,14 @@ const char *tessi_status_text(enum tessi_status status)
     return "unknown status";
 }
 
+/* Names of files, of workers and of arrays are in it, and programs print it. */
+static void make_showable(struct tessi_error *error)
+{
+    char text[sizeof error->text];
+    (void)tessi_text_show(text, sizeof text, error->text);
+    memcpy(error->text, text, strlen(text) + 1);
+}
+
 enum tessi_status tessi_fail(struct tessi_error *error, enum tessi_status status, const char *format, ...)
 {
     if (error != NULL) {
@@ -36,6 +46,7 @@ enum tessi_status tessi_fail(struct tessi_error *error, enum tessi_status status
         va_start(args, format);
         (void)vsnprintf(error->text, sizeof error->text, format, args);
         va_end(args);
+        make_showable(error);
     }
     return status;
 }
@@ -57,4 +68,5 @@ void tessi_error_prefix(struct tessi_error *error, const char *format, ...)
         (void)snprintf(error->text + used + 2, sizeof error->text - used - 2, "%.*s",
                        (int)(sizeof error->text - used - 3), tail);
     }
+    make_showable(error);
 }

@@ -1,5 +1,6 @@
 #include "core/base/text.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +19,66 @@ char *tessi_text_format(char *text, size_t size, const char *format, ...)
     (void)tessi_text_format_list(text, size, format, arguments);
     va_end(arguments);
     return text;
+}
+
+/* As UTF-8 has it; 0: these bytes are none. */
+static uint32_t decode(const unsigned char *bytes, size_t *count)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* by the number of bytes: shorter ones would do */
+    unsigned char first = bytes[0];
+    size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    uint32_t code = length == 1 ? first : (uint32_t)first & (0x7fu >> length);
+    *count = 1;
+    for (size_t i = 1; i < length; i++) {
+        if ((bytes[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        code = code << 6 | (bytes[i] & 0x3f);
+    }
+    if (length == 0 || code < least[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
+        return 0;
+    }
+    *count = length;
+    return code;
+}
+
+static bool is_direction(uint32_t code)
+{
+    return (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0x200e || code == 0x200f;
+}
+
+size_t tessi_text_character(const char *text, bool *showable)
+{
+    size_t count;
+    uint32_t code = decode((const unsigned char *)text, &count);
+    bool is_line = code == 0x2028 || code == 0x2029;
+    *showable = code >= 0x20 && (code < 0x7f || code > 0x9f) && !is_direction(code) && !is_line;
+    return count;
+}
+
+char *tessi_text_show(char *out, size_t size, const char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t used = 0;
+    bool showable;
+    for (size_t count; *text != 0; text += count) {
+        count = tessi_text_character(text, &showable);
+        if (used + (showable ? count : 4 * count) >= size) {
+            break;
+        }
+        for (size_t i = 0; i < count; i++) {
+            unsigned char byte = (unsigned char)text[i];
+            if (showable) {
+                out[used++] = text[i];
+            } else {
+                const char shown[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+                memcpy(out + used, shown, sizeof shown);
+                used += sizeof shown;
+            }
+        }
+    }
+    out[used] = 0;
+    return out;
 }
 
 struct tessi_lines tessi_lines_over(char *text, size_t size)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "core/base/temporary.h"
 
 #define FILE_MAX ((size_t)4 << 20) /* several times the longest history */
 
@@ -84,26 +85,18 @@ static bool write_all(int fd, const uint8_t *bytes, size_t size)
 enum tessi_status tessi_history_write(const char *path, const void *bytes, size_t size, struct tessi_error *error)
 {
     char beside[PATH_MAX];
-    int n = snprintf(beside, sizeof beside, "%s.%ld", path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof beside) {
-        return tessi_fail(error, TESSI_IO, "%.200s…: the name is too long; choose another with --history", path);
-    }
     make_folders(path);
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool good = fd >= 0 && write_all(fd, bytes, size);
+    int fd = tessi_temporary_create(path, 0600, beside, sizeof beside);
+    bool good = fd >= 0 && write_all(fd, bytes, size) && rename(beside, path) == 0;
     int reason = errno;
+    if (fd >= 0 && !good) {
+        (void)unlink(beside);
+    }
     if (fd >= 0) {
         (void)close(fd);
     }
-    if (good && rename(beside, path) != 0) {
-        good = false;
-        reason = errno;
-    }
     if (good) {
         return TESSI_OK;
-    }
-    if (fd >= 0) {
-        (void)unlink(beside);
     }
     return tessi_fail(error, TESSI_IO, "%s: cannot write it: %s; choose another file with --history, or none", path,
                       strerror(reason));

@@ -147,6 +147,23 @@ class Processes(unittest.TestCase):
             finally:
                 client.kill()
 
+    def test_names_do_not_write_to_the_terminal(self):
+        evil = "w\x1b[31m\x07\u009b2J\nworkers 7"
+        with Cluster(workers=0) as cluster:
+            worker = Process([TESSERA, "worker", cluster.address, "--name", evil])
+            cluster.workers.append(worker)
+            worker.first_line("connected to ")
+            for options in ([], ["--json"]):
+                reply = subprocess.run([TESSERA, "status", cluster.address, *options], capture_output=True,
+                                       env=environment(), timeout=30 * SLOW)
+                shown = reply.stdout.decode()
+                self.assertEqual([c for c in shown if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160)], [])
+                self.assertFalse(any(line.startswith("workers 7") for line in shown.splitlines()))
+            self.assertEqual(cluster.status()["workers"][0]["name"], evil, "the same JSON")
+            log = "\n".join(cluster.scheduler.lines["stderr"] + worker.lines["stderr"])
+            self.assertNotIn("\x1b", log)
+            self.assertNotIn("\u009b", log)
+
     def test_environment_names_the_cluster_of_a_program(self):
         with Cluster(workers=1) as cluster:
             run_example("twenty_lines", env={"TESSERA_SCHEDULER": cluster.address})

@@ -1,9 +1,13 @@
-/* core/base: the hash map and the heap against naive models over random sequences; statuses; allocation. */
+/* core/base: the hash map and the heap against naive models over random sequences; statuses; allocation; texts and temporary files. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -11,6 +15,8 @@
 #include "core/base/heap.h"
 #include "core/base/map.h"
 #include "core/base/status.h"
+#include "core/base/temporary.h"
+#include "core/base/text.h"
 #include "tests/unit/sample.h"
 
 #define KEYS 300
@@ -214,6 +220,87 @@ static void test_arrays_grow_and_keep_their_contents(void **state)
     tessi_free(zeros);
 }
 
+static void test_memory_that_ends(void **state)
+{
+    (void)state;
+    assert_true(tessi_memory_ready(0));
+    assert_true(tessi_memory_ready(1 << 20));
+    assert_false(tessi_memory_ready(SIZE_MAX / 4));
+    (void)tessi_memory_ends_at(2);
+    void *first = tessi_alloc(100);
+    assert_true(tessi_memory_ready(0));
+    void *second = tessi_alloc(100), *third = tessi_try_alloc(100); /* from the reserve */
+    assert_non_null(third);
+    assert_false(tessi_memory_ready(0));
+    assert_null(tessi_try_alloc(TESSI_SMALL_BYTES + 1));
+    uint64_t *items = NULL;
+    size_t capacity = 0;
+    assert_true(tessi_try_grow(&items, &capacity, 10, sizeof *items));
+    size_t before = capacity;
+    assert_false(tessi_try_grow(&items, &capacity, 1 << 20, sizeof *items));
+    assert_int_equal(capacity, before);
+    assert_true(tessi_memory_ends_at(0) >= 5);
+    assert_true(tessi_memory_ready(0));
+    assert_true(tessi_try_grow(&items, &capacity, 1 << 20, sizeof *items));
+    assert_false(tessi_try_grow(&items, &capacity, SIZE_MAX, sizeof *items));
+    tessi_free(items);
+    tessi_free(first);
+    tessi_free(second);
+    tessi_free(third);
+}
+
+static void show(const char *text, const char *expected)
+{
+    char shown[256], again[256];
+    assert_string_equal(tessi_text_show(shown, sizeof shown, text), expected);
+    assert_string_equal(tessi_text_show(again, sizeof again, shown), expected);
+}
+
+static void test_texts_for_terminals(void **state)
+{
+    (void)state;
+    show("plain \"text\" \\ of C:\\x", "plain \"text\" \\ of C:\\x");
+    show("größer · 日本 \xf0\x9f\x98\x80", "größer · 日本 \xf0\x9f\x98\x80");
+    show("\x1b[31mred\a\n\r\t\x7f", "\\x1b[31mred\\x07\\x0a\\x0d\\x09\\x7f");
+    show("\xc2\x9b" "31m", "\\xc2\\x9b31m");                      /* CSI of the second set */
+    show("\xe2\x80\xae" "fdp.exe", "\\xe2\\x80\\xaefdp.exe");         /* right to left */
+    show("\xff\xc0\x9b\xe0\x80\x80\xed\xa0\x80", "\\xff\\xc0\\x9b\\xe0\\x80\\x80\\xed\\xa0\\x80");
+    show("cut \xe6\x97", "cut \\xe6\\x97");
+    char small[8];
+    assert_string_equal(tessi_text_show(small, sizeof small, "12345\x1b"), "12345");
+    assert_string_equal(tessi_text_show(small, sizeof small, "12345日"), "12345");
+    struct tessi_error error = {0};
+    (void)tessi_fail(&error, TESSI_IO, "cannot open %s", "\x1b]0;title\a.npy");
+    assert_string_equal(error.text, "cannot open \\x1b]0;title\\x07.npy");
+    tessi_error_prefix(&error, "%s", "\x1b[2J");
+    assert_string_equal(error.text, "\\x1b[2J: cannot open \\x1b]0;title\\x07.npy");
+}
+
+/* What a writer that was killed has left goes with the next one's beginning, what another writes does not. */
+static void test_temporary_files(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/tessera-temporary-XXXXXX", path[64], other[64], names[3][96];
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/file", folder);
+    (void)snprintf(other, sizeof other, "%s/file.1x.tmp", folder);
+    int theirs = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int first = tessi_temporary_create(path, 0600, names[0], sizeof names[0]);
+    int second = tessi_temporary_create(path, 0600, names[1], sizeof names[1]);
+    assert_true(theirs >= 0 && first >= 0 && second >= 0);
+    assert_int_equal(access(names[0], F_OK), 0);
+    close(first); /* as if its process were gone */
+    int third = tessi_temporary_create(path, 0600, names[2], sizeof names[2]);
+    assert_true(third >= 0);
+    assert_int_equal(access(names[1], F_OK), 0);
+    assert_true(strcmp(names[2], names[0]) == 0 || access(names[0], F_OK) != 0);
+    assert_int_equal(access(other, F_OK), 0);
+    assert_int_equal(unlink(names[1]) | unlink(names[2]) | unlink(other) | rmdir(folder), 0);
+    close(second);
+    close(third);
+    close(theirs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +310,9 @@ int main(void)
         cmocka_unit_test(test_errors_carry_text),
         cmocka_unit_test(test_allocation_fails_on_demand),
         cmocka_unit_test(test_arrays_grow_and_keep_their_contents),
+        cmocka_unit_test(test_memory_that_ends),
+        cmocka_unit_test(test_texts_for_terminals),
+        cmocka_unit_test(test_temporary_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
