@@ -32,6 +32,8 @@ struct tessi_node {
     uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
     uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
     bool chosen;       /* its chunks were chosen by us, or follow from such */
+    bool in_parts;     /* it is computed in parts, one layer after the other */
+    bool cancelled;    /* meanwhile: no other part begins */
     bool scheduled;    /* its layer's wishes are its own; else the session's hold */
     struct tessi_node *next_to_go; /* tessi_node_unref */
     uint32_t mark;     /* walks: equal to the session's mark when visited */
@@ -116,6 +118,8 @@ struct tessi_node *tessi_node_fold(struct tessi_node *a, enum tessi_fold fold, e
 /* Every element is `value`; the grid is copied. */
 struct tessi_node *tessi_node_full_on(struct tess_session *session, const struct tessi_grid *grid,
                                       enum tessi_dtype dtype, double value, struct tessi_error *error);
+/* The blocks of a box of `a`, in the same chunks. */
+struct tessi_node *tessi_node_box(struct tessi_node *a, const struct tessi_box *box, struct tessi_error *error);
 struct tessi_node *tessi_node_permute(struct tessi_node *a, const uint32_t *axes, struct tessi_error *error);
 /* a ∘ number, in `dtype`. */
 struct tessi_node *tessi_node_scalar_op(struct tessi_node *a, enum tessi_ewise op, enum tessi_dtype dtype,

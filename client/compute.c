@@ -189,9 +189,9 @@ static enum tessi_status fetch_at_once(struct tessi_node *node, uint32_t id, tes
     return status == TESSI_OK ? tessi_fail(error, fetched, "%s", why.text) : status;
 }
 
-/* Compute the node unless it is held, then hand its blocks to `piece`. */
-static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *piece, void *context,
-                                     struct tessi_error *error)
+/* Compute the node unless it is held, then hand its blocks to `piece`. Who cancels `named` meanwhile cancels it. */
+static enum tessi_status materialise(struct tessi_node *node, struct tessi_node *named, tessi_piece_fn *piece,
+                                     void *context, struct tessi_error *error)
 {
     struct tess_session *session = node->session;
     enum tessi_status status = TESSI_OK;
@@ -213,7 +213,7 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
             tessi_link_hold(session->link, false);
             return status;
         }
-        set_id(node, &node->pending, id);
+        set_id(named, &named->pending, id);
     }
     if (pushed) {
         status = fetch_at_once(node, id, piece, context, error);
@@ -225,7 +225,7 @@ static enum tessi_status materialise(struct tessi_node *node, tessi_piece_fn *pi
         }
     }
     if (transient) {
-        set_id(node, &node->pending, 0);
+        set_id(named, &named->pending, 0);
         tessi_link_release_when_done(session->link, id);
     }
 cleanup:
@@ -234,7 +234,9 @@ cleanup:
 
 /* Walk over the runs of a piece of a block that are contiguous in the whole array. */
 struct scatter {
-    const struct tessi_grid *grid;
+    const struct tessi_grid *grid; /* of the whole array */
+    const struct tessi_grid *part; /* of the box of its blocks that are fetched; the first of them: */
+    uint64_t lo[TESSI_NDIM_MAX];
     size_t element_bytes;
     uint64_t index; /* the block that `region` describes, UINT64_MAX: none */
     struct tessi_region region;
@@ -248,7 +250,13 @@ static enum tessi_status scatter_piece(void *context, uint64_t index, uint64_t o
     struct scatter *scatter = context;
     const uint8_t *bytes = data;
     if (scatter->index != index) {
-        tessi_region_init(&scatter->region, scatter->grid, index, scatter->element_bytes);
+        uint64_t coords[TESSI_NDIM_MAX];
+        tessi_grid_coords(scatter->part, index, coords);
+        for (uint32_t d = 0; d < scatter->grid->ndim; d++) {
+            coords[d] += scatter->lo[d];
+        }
+        tessi_region_init(&scatter->region, scatter->grid, tessi_grid_index(scatter->grid, coords),
+                          scatter->element_bytes);
         scatter->index = index;
     }
     for (uint64_t done = 0; done < size;) {
@@ -270,8 +278,10 @@ static enum tessi_status scatter_piece(void *context, uint64_t index, uint64_t o
 
 static struct scatter scatter_to(const struct tessi_node *node)
 {
-    return (struct scatter){
-        .grid = &node->layer->grid, .element_bytes = tessi_dtype_size(node->layer->dtype), .index = UINT64_MAX};
+    return (struct scatter){.grid = &node->layer->grid,
+                            .part = &node->layer->grid,
+                            .element_bytes = tessi_dtype_size(node->layer->dtype),
+                            .index = UINT64_MAX};
 }
 
 static enum tessi_status read_into(struct tessi_node *node, void *data, struct tessi_error *error)
@@ -281,7 +291,7 @@ static enum tessi_status read_into(struct tessi_node *node, void *data, struct t
     }
     struct scatter scatter = scatter_to(node);
     scatter.memory = data;
-    return materialise(node, scatter_piece, &scatter, error);
+    return materialise(node, node, scatter_piece, &scatter, error);
 }
 
 tess_status tess_read(tess_array *array, void *data, uint64_t bytes)
@@ -336,17 +346,97 @@ tess_status tess_read_scalar(tess_array *array, double *value)
     return TESS_OK;
 }
 
+/* A result that is written to a file need not be held as a whole. Where the workers have no room for that, its halves are
+ * computed, written and let go one after the other, and so on down to single blocks. What they share is computed for each. */
+struct parts {
+    struct tessi_node *node;
+    struct tessi_npy_writer *writer;
+    uint64_t refused_bytes; /* the least that was too big */
+};
+
+static uint64_t box_bytes(const struct tessi_node *node, const struct tessi_box *box)
+{
+    uint64_t bytes = tessi_dtype_size(node->layer->dtype);
+    for (uint32_t d = 0; d < box->ndim; d++) {
+        const struct tessi_axis *axis = &node->layer->grid.axis[d];
+        bytes *= (uint64_t)(tessi_axis_hi(axis, box->hi[d] - 1) - tessi_axis_lo(axis, box->lo[d]));
+    }
+    return bytes;
+}
+
+static enum tessi_status write_part(const struct parts *parts, const struct tessi_box *box, struct tessi_error *error)
+{
+    struct tessi_node *node = parts->node;
+    struct scatter scatter = scatter_to(node);
+    bool whole = tessi_box_volume(box) == tessi_grid_blocks(&node->layer->grid);
+    struct tessi_node *part = whole ? tessi_node_ref(node) : tessi_node_box(node, box, error);
+    if (part == NULL) {
+        return error->status;
+    }
+    scatter.writer = parts->writer;
+    scatter.part = &part->layer->grid;
+    memcpy(scatter.lo, box->lo, sizeof scatter.lo);
+    enum tessi_status status = materialise(part, node, scatter_piece, &scatter, error);
+    tessi_node_unref(part);
+    return status;
+}
+
+static enum tessi_status write_parts(struct parts *parts, const struct tessi_box *box, struct tessi_error *error)
+{
+    uint64_t bytes = box_bytes(parts->node, box);
+    bool single = tessi_box_volume(box) == 1;
+    if (single || bytes < parts->refused_bytes) {
+        pthread_mutex_lock(&parts->node->session->lock);
+        bool cancelled = parts->node->cancelled;
+        pthread_mutex_unlock(&parts->node->session->lock);
+        enum tessi_status status = cancelled ? tessi_fail(error, TESSI_CANCELLED, "cancelled by the program")
+                                             : write_part(parts, box, error);
+        if (status != TESSI_TOO_BIG || single) {
+            return status;
+        }
+        parts->refused_bytes = bytes;
+    }
+    struct tessi_box half[2] = {*box, *box};
+    uint32_t d = 0;
+    while (box->hi[d] - box->lo[d] == 1) {
+        d++;
+    }
+    half[0].hi[d] = half[1].lo[d] = box->lo[d] + (box->hi[d] - box->lo[d]) / 2;
+    enum tessi_status status = write_parts(parts, &half[0], error);
+    return status == TESSI_OK ? write_parts(parts, &half[1], error) : status;
+}
+
+static void set_in_parts(struct tessi_node *node, bool in_parts)
+{
+    pthread_mutex_lock(&node->session->lock);
+    node->in_parts = in_parts;
+    node->cancelled = false;
+    pthread_mutex_unlock(&node->session->lock);
+}
+
+static enum tessi_status write_elements(struct tessi_node *node, struct tessi_npy_writer *writer,
+                                        struct tessi_error *error)
+{
+    struct parts parts = {.node = node, .writer = writer, .refused_bytes = UINT64_MAX};
+    struct tessi_box box = {.ndim = node->layer->grid.ndim};
+    for (uint32_t d = 0; d < box.ndim; d++) {
+        box.hi[d] = node->layer->grid.axis[d].count;
+    }
+    set_in_parts(node, true);
+    enum tessi_status status = write_parts(&parts, &box, error);
+    set_in_parts(node, false);
+    return status;
+}
+
 static enum tessi_status write_file(struct tessi_node *node, const char *path, struct tessi_error *error)
 {
     struct tessi_npy_header header = {.dtype = node->layer->dtype};
     struct tessi_npy_writer *writer = NULL;
-    struct scatter scatter = scatter_to(node);
     enum tessi_status status;
     tessi_node_shape(node, &header.shape);
     TESSI_TRY(tessi_npy_writer_open(path, &header, &writer, error));
-    scatter.writer = writer;
     if (tessi_layer_bytes(node->layer) > 0) {
-        TESSI_TRY(materialise(node, scatter_piece, &scatter, error));
+        TESSI_TRY(write_elements(node, writer, error));
     }
     TESSI_TRY(tessi_npy_writer_commit(writer, error));
 cleanup:
@@ -376,6 +466,7 @@ void tess_cancel(tess_array *array)
     pthread_mutex_lock(&array->session->lock);
     uint32_t held = array->node->held;
     uint32_t pending = array->node->pending;
+    array->node->cancelled = array->node->in_parts;
     pthread_mutex_unlock(&array->session->lock);
     if (held != 0) {
         tessi_link_cancel(array->session->link, held);

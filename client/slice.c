@@ -164,6 +164,21 @@ static struct tessi_axis slice_axis(const struct tessi_axis *in, int64_t start, 
     return axis;
 }
 
+struct tessi_node *tessi_node_box(struct tessi_node *a, const struct tessi_box *box, struct tessi_error *error)
+{
+    static const int64_t step[TESSI_NDIM_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
+    const struct tessi_grid *in = &a->layer->grid;
+    struct tessi_grid grid = {.ndim = in->ndim};
+    int64_t start[TESSI_NDIM_MAX];
+    for (uint32_t d = 0; d < in->ndim; d++) {
+        start[d] = tessi_axis_lo(&in->axis[d], box->lo[d]);
+        grid.axis[d] = slice_axis(&in->axis[d], start[d], tessi_axis_hi(&in->axis[d], box->hi[d] - 1) - start[d], 1);
+    }
+    struct tessi_node *node = regrid(a, &grid, start, step, error);
+    tessi_grid_fini(&grid);
+    return node;
+}
+
 static struct tessi_node *slice_node(struct tessi_node *a, const tess_ranges *ranges, struct tessi_error *error)
 {
     const struct tessi_grid *in = &a->layer->grid;

@@ -540,7 +540,9 @@ TESS_API tess_status tess_read_scalar(tess_array *array, double *value);
 
 /* Compute the array, unless it is persisted, and write it as a NumPy file: one without a name in the same directory
  * (where the file system has no such files, under a temporary name), flushed to the disk, then put in place of `path`;
- * a failure leaves what was at `path` before, and its permissions stay. Symbolic links are followed, hard links cut. IO,
+ * a failure leaves what was at `path` before, and its permissions stay. Symbolic links are followed, hard links cut. A
+ * result that the workers have no room to hold is computed and written in parts, down to single blocks: persist what
+ * these share, or each computes it anew. IO,
  * also where something other than a file is at `path`; UNSUPPORTED for bf16, which NumPy does not have. */
 TESS_API tess_status tess_write_npy(tess_array *array, const char *path);
 

@@ -307,6 +307,48 @@ static void test_elements_of_other_writers(void **state)
     assert_int_equal(count_and_remove(folder), 1);
 }
 
+/* A result of four times what the workers can hold, without files to spill to: in parts along both axes. */
+static void test_larger_than_memory(void **state)
+{
+    enum { R = 1001, C = 4000 };
+    tess_session_options options = {.workers = 2, .memory_bytes = 8 * MIB, .spill_bytes = UINT64_MAX, .gpus = "none"};
+    tess_session *s = tess_session_open(NULL, &options);
+    char folder[256];
+    char path[300];
+    (void)state;
+    ok(s, tess_session_status(s));
+    make_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/large.npy", folder);
+    double *rows = malloc(R * sizeof *rows);
+    for (int i = 0; i < R; i++) {
+        rows[i] = 10000.0 * i;
+    }
+    tess_array *row = tess_from_memory(s, rows, TESS_SHAPE(R, 1), TESS_F64, TESS_CHUNKS(100, 1));
+    tess_array *y = tess_add(row, tess_arange(s, 0, C, 1, TESS_F64, TESS_CHUNKS(700)));
+    assert_int_equal(tess_persist(y) == TESS_OK ? tess_wait(y, 0) : TESS_TOO_BIG, TESS_TOO_BIG); /* it cannot be held */
+    tess_session_clear_error(s);
+    ok(s, tess_write_npy(y, path));
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 128, SEEK_SET), 0);
+    for (int i = 0; i < R; i++) {
+        double line[C];
+        assert_int_equal(fread(line, sizeof *line, C, file), C);
+        for (int j = 0; j < C; j++) {
+            assert_true(line[j] == rows[i] + j);
+        }
+    }
+    assert_int_equal(fgetc(file), EOF);
+    fclose(file);
+    /* What no part makes smaller is refused as before, and leaves nothing. */
+    tess_array *one = tess_exp(tess_random_normal(s, TESS_SHAPE(4000, 1000), TESS_F64, 0, 1, 3, TESS_CHUNKS(-1, -1)));
+    assert_int_equal(tess_write_npy(one, path), TESS_TOO_BIG);
+    assert_non_null(strstr(tess_session_error(s), "chunks"));
+    free(rows);
+    tess_session_close(s);
+    assert_int_equal(count_and_remove(folder), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest shared[] = {
@@ -318,5 +360,9 @@ int main(void)
         TEST(test_changed_files_are_refused),
         TEST(test_elements_of_other_writers),
     };
-    return cmocka_run_group_tests_name("files", shared, open_group, close_group);
+    const struct CMUnitTest own[] = {
+        cmocka_unit_test(test_larger_than_memory),
+    };
+    int failures = cmocka_run_group_tests_name("files", shared, open_group, close_group);
+    return failures + cmocka_run_group_tests_name("a cluster of its own", own, NULL, NULL);
 }
