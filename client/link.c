@@ -14,6 +14,7 @@
 #include "core/base/log.h"
 
 #define READY_MAX 16
+#define BACK_NS (10 * TESSI_NS_PER_S) /* after the program was stopped for long: the connection has ended for that */
 #define IDLE_NS (5 * TESSI_NS_PER_MS) /* that messages wait for company */
 #define STATUS_TIMEOUT_NS (10 * TESSI_NS_PER_S)
 
@@ -194,6 +195,20 @@ static void take_push(struct tessi_link *link, const struct tessi_msg_push *push
     }
 }
 
+/* Who was stopped for long has been given up meanwhile, and the end of the connection does not say so. */
+static void lose_scheduler(struct tessi_link *link, enum tessi_status status, const char *text)
+{
+    char why[sizeof ((struct tessi_error *)0)->text];
+    if (link->away_ns > 0 && tessi_clock_now() - link->back_ns < BACK_NS) {
+        (void)snprintf(why, sizeof why,
+                       "this program was stopped for %.0f s, and who is silent for so long is given up and its arrays "
+                       "are released: open the session again (%s)",
+                       (double)link->away_ns / 1e9, text);
+        text = why;
+    }
+    tessi_link_fail(link, status, text);
+}
+
 static void take_scheduler_message(struct tessi_link *link, const struct tessi_message *message)
 {
     if (message->type == TESSI_MSG_PEER_UP) {
@@ -207,7 +222,7 @@ static void take_scheduler_message(struct tessi_link *link, const struct tessi_m
     } else if (message->type == TESSI_MSG_PUSH) {
         take_push(link, &message->as.push);
     } else if (message->type == TESSI_MSG_BYE) {
-        tessi_link_fail(link, TESSI_CLOSED, message->as.bye.text);
+        lose_scheduler(link, TESSI_CLOSED, message->as.bye.text);
     } else if (message->type == TESSI_MSG_SHUTDOWN) {
         tessi_link_fail(link, TESSI_CLOSED, message->as.shutdown.text);
     } else {
@@ -225,7 +240,7 @@ static void receive_from_scheduler(struct tessi_link *link)
         struct tessi_error error = {0};
         if (event.kind == TESSI_NET_GONE) {
             const struct tessi_error *why = tessi_client_error(link->scheduler);
-            tessi_link_fail(link, why->status == TESSI_OK ? TESSI_LOST : why->status, why->text);
+            lose_scheduler(link, why->status == TESSI_OK ? TESSI_LOST : why->status, why->text);
         } else if (event.kind == TESSI_NET_MESSAGE) {
             if (tessi_message_unpack(event.frames[0].data, event.frames[0].size, &message, &error) != TESSI_OK) {
                 tessi_log_event(TESSI_LOG_WARN, "message_dropped", "from=scheduler reason=" TESSI_LOG_TEXT, error.text);
@@ -323,6 +338,11 @@ static void *run(void *argument)
         int64_t idle_ns = link->idle.first != NULL ? link->idle_ns + IDLE_NS : INT64_MAX;
         next_ns = idle_ns < next_ns ? idle_ns : next_ns;
         uint32_t count = tessi_poller_wait(link->poller, next_ns > now_ns ? next_ns - now_ns : 0, ready, READY_MAX);
+        int64_t late_ns = tessi_clock_now() - (next_ns > now_ns ? next_ns : now_ns);
+        if (2 * late_ns > 5 * link->heartbeat_ms * TESSI_NS_PER_MS) { /* half of the time after which one is given up */
+            link->away_ns = late_ns;
+            link->back_ns = tessi_clock_now();
+        }
         for (uint32_t i = 0; i < count; i++) {
             if (ready[i].owner == link) {
                 receive_from_scheduler(link);

@@ -107,6 +107,7 @@ struct tessi_link {
     struct tessi_mailbox out; /* for the scheduler */
     struct tessi_mailbox idle; /* likewise, but in no hurry: goes with what comes next */
     int64_t idle_ns;           /* since when there is some */
+    int64_t away_ns, back_ns;  /* how long the program was stopped, the last time that it was, and until when */
     int64_t sent_ns;          /* last message to the scheduler */
     struct tessi_remote **peers;
     size_t peer_count, peer_capacity;

@@ -19,6 +19,16 @@ bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sch
     return true;
 }
 
+void end_waits(struct tessi_sched *sched, struct worker *worker)
+{
+    while (worker->waits_count > 0) {
+        struct task_list *waiting = task_lists_find(&sched->blocked, worker->waits[--worker->waits_count]);
+        if (waiting != NULL) {
+            task_lists_remove(&sched->blocked, waiting, worker->index);
+        }
+    }
+}
+
 void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
 {
     struct tessi_map_key key = tessi_task_key(layer->session->id, layer->layer->id, index);

@@ -743,11 +743,12 @@ void session_close(struct tessi_sched *sched, struct session *session)
     tessi_map_fini(&session->layers_by_id);
     tessi_free(session->layers);
     tessi_free(session->submissions);
+    uint32_t at = tessi_map_get(&sched->session_by_id, id_key(session->id));
     (void)tessi_map_remove(&sched->session_by_id, id_key(session->id));
-    for (size_t s = 0; s < sched->session_count; s++) {
-        if (sched->sessions[s] == session) {
-            sched->sessions[s] = NULL;
-        }
+    struct session *last = sched->sessions[--sched->session_count];
+    if (last != session) {
+        sched->sessions[at] = last;
+        tessi_map_put(&sched->session_by_id, id_key(last->id), at);
     }
     tessi_free(session);
 }

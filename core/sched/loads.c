@@ -64,17 +64,11 @@ static uint32_t tree_winner(const struct load_tree *tree)
     return (uint32_t)(i - tree->leaves);
 }
 
-static void list_push(struct worker_list *list, uint32_t worker)
-{
-    tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
-    list->items[list->count++] = worker;
-}
-
 void load_changed(struct tessi_sched *sched, struct worker *worker)
 {
     if (!worker->load_changed) {
         worker->load_changed = true;
-        list_push(&sched->loads.changed, worker->index);
+        worker_list_push(&sched->loads.changed, worker->index);
     }
 }
 
@@ -122,7 +116,7 @@ static void play_dry(struct tessi_sched *sched)
         }
         if (!worker->load_stale) {
             worker->load_stale = true;
-            list_push(&loads->stale, worker->index);
+            worker_list_push(&loads->stale, worker->index);
         }
     }
     loads->changed.count = 0;

@@ -1,4 +1,6 @@
 /* A worker is gone: its unfinished tasks go elsewhere, its blocks are adopted from a copy or made again. */
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/text.h"
@@ -100,6 +102,31 @@ static void tell_everyone(struct tessi_sched *sched, uint32_t lost, bool in_orde
     }
 }
 
+/* Whoever comes to have its place later is to find nothing there that was its. */
+static void leave_place(struct tessi_sched *sched, struct worker *worker)
+{
+    end_waits(sched, worker);
+    for (uint32_t kind = 0; kind < 2; kind++) {
+        (void)tessi_heap_remove(&sched->resting, 2 * worker->index + kind);
+    }
+    for (size_t s = 0; s < sched->session_count; s++) {
+        struct session *session = sched->sessions[s];
+        for (size_t l = 0; l < session->layer_count; l++) {
+            struct sched_layer *layer = session->layers[l];
+            if (layer != NULL && worker->index < layer->on_capacity) {
+                TESS_ASSERT(layer->on[worker->index].assigned + layer->on[worker->index].backlog == 0);
+                layer->on[worker->index] = (struct layer_on_worker){0};
+            }
+        }
+    }
+    size_t at = 0;
+    while (sched->joined.items[at] != worker->index) {
+        at++;
+    }
+    memmove(&sched->joined.items[at], &sched->joined.items[at + 1],
+            (--sched->joined.count - at) * sizeof *sched->joined.items);
+}
+
 void lose_worker(struct tessi_sched *sched, struct worker *worker)
 {
     TESS_ASSERT(worker->alive);
@@ -135,6 +162,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
         }
     }
     TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);
+    leave_place(sched, worker);
     tessi_free(worker->given);
     worker->given = NULL;
     worker->given_count = worker->given_capacity = 0;

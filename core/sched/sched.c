@@ -84,10 +84,8 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     if (sched == NULL) {
         return;
     }
-    for (size_t s = 0; s < sched->session_count; s++) {
-        if (sched->sessions[s] != NULL) {
-            session_close(sched, sched->sessions[s]);
-        }
+    while (sched->session_count > 0) {
+        session_close(sched, sched->sessions[sched->session_count - 1]);
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         worker_destroy(sched->workers[w]);
@@ -114,7 +112,8 @@ void tessi_sched_destroy(struct tessi_sched *sched)
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
                      sched->watched,        sched->actions,     sched->loose,        sched->client_locations,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
-                     sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms};
+                     sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms,
+                     sched->vacant.items,    sched->joined.items};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
         tessi_free(owned[i]);
     }
@@ -161,13 +160,17 @@ struct session *session_find(struct tessi_sched *sched, uint32_t id)
     return index == TESSI_MAP_NONE ? NULL : sched->sessions[index];
 }
 
+void worker_list_push(struct worker_list *list, uint32_t index)
+{
+    tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
+    list->items[list->count++] = index;
+}
+
 void mark_dirty(struct worker *worker)
 {
     if (!worker->dirty) {
-        struct worker_list *list = &worker->sched->dirty;
         worker->dirty = true;
-        tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
-        list->items[list->count++] = worker->index;
+        worker_list_push(&worker->sched->dirty, worker->index);
     }
 }
 
@@ -251,6 +254,26 @@ static struct worker *worker_room(struct tessi_sched *sched)
     return (struct worker *)((room + align - 1) / align * align) + at;
 }
 
+/* In the place of one that has gone, so that neither walks over all workers nor tables of them grow with those that
+ * have been here. Lists that it may still stand in, for its place, go on to hold it. */
+static struct worker *worker_made(struct tessi_sched *sched)
+{
+    if (sched->vacant.count == 0) {
+        struct worker *worker = worker_room(sched);
+        worker->index = (uint32_t)sched->worker_count;
+        tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
+        return sched->workers[sched->worker_count++] = worker;
+    }
+    struct worker *worker = sched->workers[sched->vacant.items[--sched->vacant.count]];
+    TESS_ASSERT(!worker->alive && worker->out == NULL && !worker->dirty);
+    worker_destroy(worker);
+    *worker = (struct worker){.index = worker->index,
+                              .hungry = worker->hungry,
+                              .load_changed = worker->load_changed,
+                              .load_stale = worker->load_stale};
+    return worker;
+}
+
 static void worker_join(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
     if (worker_find(sched, event->peer) != NULL || session_find(sched, event->peer) != NULL) {
@@ -264,18 +287,16 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     if (!read_resources(sched, event, &resources)) {
         return;
     }
-    struct worker *worker = worker_room(sched);
+    struct worker *worker = worker_made(sched);
     worker->resources = resources;
     worker->id = event->peer;
-    worker->index = (uint32_t)sched->worker_count;
     worker->alive = true;
     worker->info = event->worker;
     worker->slots = worker->info.slots;
     worker->heard_ns = sched->attended_ns;
     worker->stealing_from = NO_WORKER;
     worker->sched = sched;
-    tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
-    sched->workers[sched->worker_count++] = worker;
+    worker_list_push(&sched->joined, worker->index);
     sched->alive_count++;
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
@@ -284,11 +305,10 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
     note(sched,
          (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
-    for (size_t w = 0; w + 1 < sched->worker_count; w++) {
-        if (sched->workers[w]->alive) {
-            announce_peer(sched, worker->id, sched->workers[w]);
-            announce_peer(sched, sched->workers[w]->id, worker);
-        }
+    for (size_t w = 0; w + 1 < sched->joined.count; w++) {
+        const struct worker *other = sched->workers[sched->joined.items[w]];
+        announce_peer(sched, worker->id, other);
+        announce_peer(sched, other->id, worker);
     }
     for (size_t s = 0; s < sched->session_count; s++) {
         if (sched->sessions[s] != NULL) {
@@ -354,9 +374,9 @@ static void check_silence(struct tessi_sched *sched)
             lose_worker(sched, worker);
         }
     }
-    for (size_t s = 0; s < sched->session_count; s++) {
+    for (size_t s = sched->session_count; s-- > 0;) { /* the last takes the place of one that goes */
         struct session *session = sched->sessions[s];
-        if (session != NULL && sched->attended_ns - session->heard_ns > sched->config.client_silence_ns) {
+        if (sched->attended_ns - session->heard_ns > sched->config.client_silence_ns) {
             say_bye(sched, session->id, "silent for too long: its arrays were released");
             client_leave(sched, session);
         }
@@ -597,6 +617,10 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     }
     if (worker->out != NULL) {
         empty_outbox(sched, worker);
+    }
+    if (!worker->alive && !worker->vacant) {
+        worker->vacant = true;
+        worker_list_push(&sched->vacant, worker->index);
     }
     if (worker->alive && worker->left && !worker->left_told) {
         worker->left_told = true;

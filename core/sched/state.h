@@ -282,6 +282,7 @@ struct worker {
     _Alignas(64) uint32_t id;
     uint32_t index;
     bool alive;
+    bool vacant;           /* its place is free for another one */
     bool dirty;
     bool hungry;           /* in the hungry list */
     bool leaving;          /* gets no work any more; see leave.c */
@@ -411,12 +412,14 @@ struct tessi_sched {
     int64_t wake_ns;     /* asked for with the last step */
     uint64_t order_next;
     char family[TESSI_NAME_MAX];
-    struct worker **workers; /* by index, never reused */
+    struct worker **workers; /* by index; that of one who has gone is given to a later one */
+    struct worker_list vacant; /* such places */
+    struct worker_list joined; /* those that are alive, in the order in which they came */
     void **worker_rooms;     /* where they lie side by side, owned */
     size_t worker_room_count, worker_room_capacity;
     size_t worker_count, worker_capacity, alive_count;
     struct tessi_map worker_by_id;
-    struct session **sessions; /* owned; NULL when gone */
+    struct session **sessions; /* owned */
     size_t session_count, session_capacity;
     struct tessi_map session_by_id;
     struct task_lists copies;  /* workers, by index, that hold a block besides its owner */
@@ -511,6 +514,7 @@ struct worker *worker_find(struct tessi_sched *sched, uint32_t id); /* alive onl
 struct session *session_find(struct tessi_sched *sched, uint32_t id);
 struct sched_layer *layer_find(struct session *session, uint32_t id);
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
+void worker_list_push(struct worker_list *list, uint32_t index);
 void mark_dirty(struct worker *worker);
 struct outbox *outbox_of(struct worker *worker); /* to put something into; the worker is dirty from then on */
 static inline size_t where_count(const struct worker *worker)
@@ -669,6 +673,7 @@ bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker 
 
 /* blocked.c */
 bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
+void end_waits(struct tessi_sched *sched, struct worker *worker);
 void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
 
 /* resources.c: what workers have and tasks demand */

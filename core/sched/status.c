@@ -89,14 +89,8 @@ static void tell_worker(const struct worker *worker, struct tessi_sched_worker_s
 void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
                                struct tessi_sched_worker_status *status)
 {
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        const struct worker *worker = sched->workers[w];
-        if (worker->alive && position-- == 0) {
-            tell_worker(worker, status);
-            return;
-        }
-    }
-    TESS_ASSERT(false && "position is below the number of workers");
+    TESS_ASSERT(position < sched->joined.count);
+    tell_worker(sched->workers[sched->joined.items[position]], status);
 }
 
 bool tessi_sched_worker_find(const struct tessi_sched *sched, uint32_t id, struct tessi_sched_worker_status *status)

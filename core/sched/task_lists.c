@@ -170,7 +170,7 @@ struct task_list *task_lists_next(struct task_lists *lists, size_t *position)
 
 void task_lists_remove_everywhere(struct task_lists *lists, uint32_t item)
 {
-    for (size_t i = 0; i < lists->count; i++) {
+    for (size_t i = 0; i < lists->count && lists->used > 0; i++) {
         task_lists_remove(lists, &lists->lists[i], item);
     }
 }

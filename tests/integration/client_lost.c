@@ -29,6 +29,9 @@ static void read_all(tess_session *session, tess_array *held, const char *file)
     tess_status written = tess_write_npy(held, file);
     printf("[\"%s\", \"%s\", \"%s\"]\n", tess_status_text(whole), tess_status_text(slice), tess_status_text(written));
     fflush(stdout);
+    if (whole != TESS_OK) {
+        fprintf(stderr, "%s\n", tess_session_error(session));
+    }
     tess_scope_close(scope);
 }
 

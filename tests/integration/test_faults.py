@@ -66,6 +66,25 @@ class Faults(unittest.TestCase):
             finally:
                 reader.kill()
 
+    def test_stopped_client_is_told_so(self):
+        with Cluster(workers=1, scheduler=["--client-timeout", "1s"]) as cluster:
+            fifo = os.path.join(cluster.folder, "fifo")
+            os.mkfifo(fifo)
+            reader = Process([os.path.join(BUILD, "tests/integration/client_lost"), cluster.address, fifo,
+                              os.path.join(cluster.folder, "out.npy")])
+            try:
+                reader.first_line("holding")
+                os.kill(reader.pid, signal.SIGSTOP)
+                until(lambda: cluster.status()["sessions"] == 0, what="it is given up")
+                os.kill(reader.pid, signal.SIGCONT)
+                with open(fifo, "w"):
+                    pass
+                self.assertIn("closed", reader.first_line("", 30 * SLOW))
+                until(lambda: any("this program was stopped for" in line for line in reader.lines["stderr"]),
+                      what="it says why")
+            finally:
+                reader.kill()
+
     def test_keys(self):
         with tempfile.TemporaryDirectory() as folder:
             for name in ("right", "wrong"):

@@ -16,6 +16,8 @@
 #endif
 
 /* Of cblas.h; a system header need not be there, since the library is found at run time. */
+#define WHY_BYTES 256 /* of a text */
+
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 typedef void sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
                       const float *b, int ldb, float beta, float *c, int ldc);
@@ -163,7 +165,19 @@ static void environment_restore(struct variable *variables, size_t count)
     }
 }
 
-static void *open_beside(const char *file, const char *relative)
+/* `why`: of the first that is there and cannot be loaded. */
+static void *open_library(const char *path, char why[WHY_BYTES])
+{
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const char *text = handle == NULL ? dlerror() : NULL;
+    bool absent = text != NULL && strncmp(text, path, strlen(path)) == 0 && strstr(text, "No such file") != NULL;
+    if (text != NULL && !absent && why[0] == 0) {
+        (void)snprintf(why, WHY_BYTES, "%s", text);
+    }
+    return handle;
+}
+
+static void *open_beside(const char *file, const char *relative, char why[WHY_BYTES])
 {
     char path[PATH_MAX];
     const char *slash = strrchr(file, '/');
@@ -171,12 +185,12 @@ static void *open_beside(const char *file, const char *relative)
         return NULL;
     }
     int n = snprintf(path, sizeof path, "%.*s/%s", (int)(slash - file), file, relative);
-    return n > 0 && (size_t)n < sizeof path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    return n > 0 && (size_t)n < sizeof path ? open_library(path, why) : NULL;
 }
 
 /* A library beside ours (a relocated bundle) goes before the system's; there, the one with
  * threads of its own goes before the OpenMP one, whose runtime we do not want. */
-static void *open_any(void)
+static void *open_any(char why[WHY_BYTES])
 {
     static const char *const beside[] = {"libopenblas.so.0", "../lib/libopenblas.so.0", "../lib/tessera/libopenblas.so.0"};
     static const char *const system[] = {
@@ -193,14 +207,14 @@ static void *open_any(void)
     self[n > 0 ? n : 0] = '\0';
     const char *library = dladdr(plain, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "";
     for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
-        void *handle = open_beside(library, beside[i]);
-        handle = handle != NULL ? handle : open_beside(self, beside[i]);
+        void *handle = open_beside(library, beside[i], why);
+        handle = handle != NULL ? handle : open_beside(self, beside[i], why);
         if (handle != NULL) {
             return handle;
         }
     }
     for (size_t i = 0; i < sizeof system / sizeof system[0]; i++) {
-        void *handle = dlopen(system[i], RTLD_NOW | RTLD_LOCAL);
+        void *handle = open_library(system[i], why);
         if (handle != NULL) {
             return handle;
         }
@@ -242,8 +256,15 @@ static enum tessi_status load(const char *family, struct library *library, struc
     struct variable environment[] = {
         {"OPENBLAS_CORETYPE", family, NULL}, {"OPENBLAS_L2_SIZE", NULL, NULL}, {"OPENBLAS_NUM_THREADS", "1", NULL}};
     environment_set(environment, 3);
-    void *handle = open_any();
+    char why[WHY_BYTES] = "";
+    void *handle = open_any(why);
     environment_restore(environment, 3);
+    if (handle == NULL && why[0] != 0) {
+        return tessi_fail(error, TESSI_NOT_FOUND,
+                          "OpenBLAS is there and cannot be loaded: %s; see whether the address space is limited (ulimit "
+                          "-v), or a library that it needs is missing; matrix products are slow without it",
+                          why);
+    }
     if (handle == NULL) {
         return tessi_fail(error, TESSI_NOT_FOUND,
                           "OpenBLAS (libopenblas.so.0) was not found: install it (Debian: libopenblas0-pthread), or put it "
