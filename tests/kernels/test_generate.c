@@ -303,6 +303,47 @@ static void test_read_npy_columns(void **state)
     }
 }
 
+/* Read calls of this process so far; 0 where the system does not count them. */
+static unsigned long long read_calls(void)
+{
+    char line[128];
+    unsigned long long calls = 0;
+    FILE *file = fopen("/proc/self/io", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        (void)sscanf(line, "syscr: %llu", &calls);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return calls;
+}
+
+/* A column of a narrow array is read by the strip, not by the row; one of a wide array by the row, not with the rows. */
+static void test_read_npy_columns_in_strips(void **state)
+{
+    static const struct tessi_shape shapes[] = {{2, {60000, 16}}, {2, {50, 20000}}};
+    static const int64_t chunks[][2] = {{60000, 1}, {50, 10000}};
+    static const unsigned long long most[] = {16 * (60000 * 128 / 262144 + 32) + 8, 2 * 50 + 8};
+    (void)state;
+    for (int s = 0; s < 2; s++) {
+        size_t bytes = (size_t)whole_elements(&shapes[s]) * sizeof(double);
+        unsigned char *file = whole_random(TESSI_U8, (int64_t)bytes, 3, false);
+        char *path = file_with(file, bytes);
+        struct tessi_layer *layer = whole_layer(TESSI_OP_READ_NPY, TESSI_F64, &shapes[s], chunks[s]);
+        layer->as.npy.path = tessi_strdup(path);
+        identify(layer, path);
+        unsigned long long before = read_calls();
+        void *out = whole_run(layer, NULL, WHOLE_KERNEL);
+        assert_true(read_calls() - before <= most[s]);
+        assert_memory_equal(out, file, bytes);
+        free(out);
+        tessi_layer_destroy(layer);
+        (void)unlink(path);
+        tessi_free(path);
+        free(file);
+    }
+}
+
 static void test_read_npy_errors(void **state)
 {
     struct tessi_shape shape = SHAPE(100);
@@ -416,7 +457,8 @@ int main(void)
         cmocka_unit_test(test_uniform_bounds),
         cmocka_unit_test(test_normal_moments),
         cmocka_unit_test(test_read_npy),
-        cmocka_unit_test(test_read_npy_columns), cmocka_unit_test(test_read_npy_errors),
+        cmocka_unit_test(test_read_npy_columns), cmocka_unit_test(test_read_npy_columns_in_strips),
+        cmocka_unit_test(test_read_npy_errors),
         cmocka_unit_test(test_read_npy_follows_no_links),
         cmocka_unit_test(test_opaque),
     };
