@@ -45,12 +45,12 @@ class BadInput(unittest.TestCase):
                 "absurd length": header(length=2**31, version=(2, 0)) + body,
                 "object dtype": header(descr="'|O'") + body,
                 "huge shape": header(shape="(4611686018427387904, 4611686018427387904)") + body,
-                "big-endian": header(descr="'>f8'") + body,
+                "big-endian, truncated": header(descr="'>f8'") + body[:-8],
                 "not two axes": header(shape="(16,)") + body,
             }
             for name, content in bad.items():
                 with self.subTest(name):
-                    path = f"{folder}/{name.replace(' ', '_')}.npy"
+                    path = f"{folder}/{name.replace(', ', '_').replace(' ', '_')}.npy"
                     if content is not None:
                         with open(path, "wb") as file:
                             file.write(content)
@@ -58,6 +58,15 @@ class BadInput(unittest.TestCase):
                                  if name != "not two axes" else [])
                     self.assertFalse(os.path.exists(out))
                     self.assertEqual([f for f in os.listdir(folder) if "out" in f], [], "nothing half-written")
+
+    def test_other_byte_order_is_read(self):
+        with tempfile.TemporaryDirectory() as folder:
+            a = numpy.arange(16.0).reshape(4, 4)
+            for name, order in (("big", ">f8"), ("little", "<f8")):
+                numpy.save(f"{folder}/{name}.npy", a.astype(order))
+            run_example("matmul", "--a", f"{folder}/big.npy", "--b", f"{folder}/little.npy", "--chunk", 2, "--out",
+                        f"{folder}/out.npy")
+            numpy.testing.assert_array_equal(numpy.load(f"{folder}/out.npy"), a @ a)
 
     def test_shapes_chunks_and_dtypes(self):
         with tempfile.TemporaryDirectory() as folder:
