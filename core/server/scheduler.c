@@ -22,6 +22,7 @@
 #include "core/server/record.h"
 #include "core/server/relay.h"
 #include "core/server/status.h"
+#include "core/wire/scan.h"
 
 #define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
 #define AHEAD 6                         /* messages received before an earlier one is taken */
@@ -30,6 +31,7 @@
 #define UNREAD_MAX ((size_t)16 << 20)    /* and answers to who asks and does not read */
 #define FIRST_BYTES ((uint64_t)256 << 10) /* of the first message of a connection, a hello or a question */
 #define LINGER_MS 1000
+#define SUBMITTED_TIMES 4 /* what a submission takes at most when it is unpacked, in lengths of its message */
 #define DESCRIPTORS 48 /* its own, and some connections */
 #define LATE_NS (100 * TESSI_NS_PER_MS)
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
@@ -301,12 +303,41 @@ static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
     tessi_free(json);
 }
 
+/* A submission for which there is no memory is refused before the machine sees it, and so it is not recorded either. */
+static bool refuse_for_memory(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
+{
+    enum tessi_msg_type type;
+    uint64_t run_id;
+    uint32_t count, code, request;
+    struct tessi_scan scan;
+    if (!tessi_message_peek(bytes, size, &type, &run_id) || type != TESSI_MSG_SUBMIT ||
+        tessi_relay_role(scheduler->relay, peer) != TESSI_ROLE_CLIENT ||
+        run_id != tessi_relay_run_id(scheduler->relay) || tessi_memory_ready(SUBMITTED_TIMES * size)) {
+        return false;
+    }
+    tessi_scan_init(&scan, bytes, size);
+    if (!tessi_scan_array(&scan, &count) || !tessi_scan_u32(&scan, &code) || !tessi_scan_u64(&scan, &run_id) ||
+        !tessi_scan_u32(&scan, &request)) {
+        return false;
+    }
+    struct tessi_message refusal = {.type = TESSI_MSG_REFUSED, .run_id = run_id};
+    refusal.as.refused = (struct tessi_msg_refused){
+        request, TESSI_NOMEM, "the scheduler has no memory for it: release arrays, or give its machine more"};
+    struct tessi_buffer buffer = {0};
+    if (tessi_message_pack(&buffer, &refusal, NULL) == TESSI_OK) {
+        send_bytes(scheduler, peer, buffer.data, buffer.size);
+    }
+    tessi_buffer_fini(&buffer);
+    return true;
+}
+
 static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
 {
     struct tessi_error why = {0};
     int64_t now_ns = tessi_clock_now();
     if (tessi_courier_take(scheduler->courier, now_ns, peer, bytes, size) ||
-        tessi_devices_take(scheduler->devices, peer, bytes, size)) {
+        tessi_devices_take(scheduler->devices, peer, bytes, size) ||
+        refuse_for_memory(scheduler, peer, bytes, size)) {
         return;
     }
     enum tessi_role before = tessi_relay_role(scheduler->relay, peer);

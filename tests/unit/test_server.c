@@ -561,6 +561,35 @@ static void test_answers_that_nobody_reads(void **state)
     live_end(&live);
 }
 
+/* A submission for which there is no memory is refused; the scheduler goes on, and takes it when there is some. */
+static void test_no_memory_for_a_submission(void **state)
+{
+    (void)state;
+    struct live live;
+    live_start(&live, "tcp://127.0.0.1:0", NULL);
+    struct tessi_client *client = live_connect(&live);
+    struct tessi_message message = hello_client(), reply;
+    say(client, &message);
+    hear(client, TESSI_MSG_WELCOME, &reply);
+    struct tessi_layer *layer = zeros(reply.as.welcome.id);
+    message = submission(reply.run_id, &layer);
+    tessi_message_fini(&reply);
+    (void)tessi_memory_ends_at(1);
+    say(client, &message);
+    hear(client, TESSI_MSG_REFUSED, &reply);
+    (void)tessi_memory_ends_at(0);
+    assert_int_equal(reply.as.refused.request, 9);
+    assert_int_equal(reply.as.refused.status, TESSI_NOMEM);
+    assert_non_null(strstr(reply.as.refused.text, "no memory"));
+    tessi_message_fini(&reply);
+    say(client, &message);
+    hear_only(client, TESSI_MSG_ACCEPTED);
+    tessi_layer_destroy(layer);
+    live_stop(&live);
+    tessi_client_close(client);
+    live_end(&live);
+}
+
 static void test_stop_before_run(void **state)
 {
     (void)state;
@@ -725,6 +754,7 @@ int main(void)
         cmocka_unit_test(test_live_over_tcp),
         cmocka_unit_test(test_live_inside_one_process),
         cmocka_unit_test(test_answers_that_nobody_reads),
+        cmocka_unit_test(test_no_memory_for_a_submission),
         cmocka_unit_test(test_stop_before_run),
         cmocka_unit_test(test_exposure_needs_keys),
         cmocka_unit_test(test_a_taken_port_is_named),
