@@ -26,7 +26,6 @@
 #include "core/graph/rechunk.h"
 #include "core/sched/policy.h"
 
-#define EXCHANGE_ROOM 8.0 /* memory of all workers over what is surely held in it beside everything else */
 #define SPLIT_PLACES_MAX (UINT64_C(1) << 40) /* so that the orders of a session never run out */
 
 /* Of the block in the widest layer that is the last one that a task of the stem needs. */
@@ -95,11 +94,11 @@ bool reads_alike(const struct sched_layer *layer, uint32_t number)
 bool exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts, const struct tessi_layer *joins)
 {
     double bytes = tessi_rechunk_exchange(&cuts->input[0].grid, &joins->grid, tessi_dtype_size(cuts->dtype)).bytes;
-    double room = 0;
-    for (size_t w = 0; w < sched->worker_count && room < bytes * EXCHANGE_ROOM; w++) {
+    double room = 0, needed = bytes * (double)sched->config.exchange_room;
+    for (size_t w = 0; w < sched->worker_count && room < needed; w++) {
         room += sched->workers[w]->alive ? (double)sched->workers[w]->info.memory_bytes : 0;
     }
-    return room >= bytes * EXCHANGE_ROOM;
+    return room >= needed;
 }
 
 /* Whether the layer ends its group as one that cuts blocks into pieces: for a layer that joins them, or for several. */

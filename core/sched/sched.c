@@ -30,6 +30,7 @@ struct tessi_sched_config tessi_sched_config_default(void)
         .worker_silence_ns = INT64_C(10000000000),
         .client_silence_ns = INT64_C(60000000000),
         .wait_workers_ns = INT64_C(5000000000),
+        .exchange_room = 8,
         .max_deaths = 3,
         .block_cost = TESSI_BLOCK_COST,
     };

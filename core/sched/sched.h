@@ -47,6 +47,8 @@ struct tessi_sched_config {
                                      for the last one's share */
     uint32_t assigned_per_slot;   /* tasks assigned ahead at most, for each slot (default 4096) */
     uint32_t block_cost;          /* memory of a small block beside its data (default TESSI_BLOCK_COST) */
+    uint32_t exchange_room;       /* memory of all workers over what surely stays in it while blocks exchange their elements
+                                     (default 8): see order.c */
     uint32_t max_deaths;          /* a task that was running in so many deaths fails (default 3) */
     char family[TESSI_NAME_MAX];  /* numerics family of the cluster; "": the first worker's best */
 };

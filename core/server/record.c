@@ -13,7 +13,7 @@
 #include "core/base/digest.h"
 #include "core/wire/message.h"
 
-#define RECORD_MAGIC "TESSREC2"
+#define RECORD_MAGIC "TESSREC3"
 
 struct file_header {
     char magic[8];
@@ -22,6 +22,8 @@ struct file_header {
     uint64_t run_id;
     uint32_t assigned_per_slot;
     uint32_t assigned_per_step;
+    uint32_t block_cost;
+    uint32_t exchange_room;
     int64_t window_ns;
     int64_t worker_silence_ns;
     int64_t client_silence_ns;
@@ -30,7 +32,7 @@ struct file_header {
     uint64_t check; /* digest of all before it */
 };
 /* Whatever configures the machine belongs into the header. */
-_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 16 + TESSI_NAME_MAX,
+_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 24 + TESSI_NAME_MAX,
                "a setting of the scheduler is missing in the header of records");
 
 struct entry_header {
@@ -89,6 +91,8 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
                                  .run_id = run_id,
                                  .assigned_per_slot = config->assigned_per_slot,
                                  .assigned_per_step = config->assigned_per_step,
+                                 .block_cost = config->block_cost,
+                                 .exchange_room = config->exchange_room,
                                  .window_ns = config->window_ns,
                                  .worker_silence_ns = config->worker_silence_ns,
                                  .client_silence_ns = config->client_silence_ns,
@@ -185,6 +189,8 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
     }
     *config = (struct tessi_sched_config){.assigned_per_slot = header.assigned_per_slot,
                                           .assigned_per_step = header.assigned_per_step,
+                                          .block_cost = header.block_cost,
+                                          .exchange_room = header.exchange_room,
                                           .max_deaths = header.max_deaths};
     memcpy(config->family, header.family, sizeof config->family);
     config->family[sizeof config->family - 1] = 0;

@@ -42,6 +42,7 @@ static void choose_size(struct sim_world *world)
     options->sched.client_silence_ns = 3 * SIM_S;
     options->sched.wait_workers_ns = random_scale(random, SIM_S / 2, 20 * SIM_S);
     options->sched.max_deaths = (uint32_t)random_between(random, 1, 3);
+    options->sched.exchange_room = sim_mix(random->state, 0) % 2 == 0 ? 8 : 1u << 20; /* these hold nothing surely */
 }
 
 static void add_deaths(struct sim_world *world)
