@@ -111,7 +111,7 @@ class Small(unittest.TestCase):
         with Cluster(workers=1, memory=f"{memory}MiB") as cluster, tempfile.TemporaryDirectory() as folder:
             fifo = fifo_in(folder)
             client = Client(cluster, count, "sum", block=(1, 1), fifo=fifo)
-            client.first_line("holding")
+            client.first_line("holding", seconds=90 * SLOW)
             used = cluster.status()["workers"][0]["memory_used_bytes"]
             go_on(fifo)
             result = client.result()
