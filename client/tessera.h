@@ -485,7 +485,9 @@ TESS_API uint32_t tess_array_id(const tess_array *array);
 /* ——— computing ——— */
 
 /* All of these return the poison of a poisoned array; else, besides what they say: NO_WORKERS when the cluster
- * had none for some seconds; TOO_BIG when a task or the results exceed the memory of all workers; FAILED when a
+ * had none for some seconds; TOO_BIG when a task or the results exceed the memory of all workers (results in millions of
+ * small blocks take 512 bytes a block beside their data), or, later, when what is held on the way fills all of it and
+ * nothing goes on: then what this session waits for is given up, and the text says what to do; FAILED when a
  * task failed (the text names it); CANCELLED; LOST or CLOSED when the connection to the scheduler ended. */
 
 /* In which order waiting work is handed out, among what has its inputs. None of them changes a result. */
