@@ -169,7 +169,8 @@ static void start_flow(struct sim_world *world, struct sim_node *node)
         .spill_bytes = node->info.spill_bytes,
         .block_cost = world->options.block_cost,
         .pull_bytes = (uint64_t)random_scale(&world->random, 1, (int64_t)(world->memory_bytes + 2)),
-        .asks_max = (uint32_t)(sim_mix(world->seed, node->id) % 4 * (sim_mix(node->id, world->seed) % 3)), /* 0: no bound */
+        /* 0: no bound. From no source of chance. */
+        .asks_max = (uint32_t)(sim_mix(world->seed, node->id + 7) % 4 * (sim_mix(node->id, world->seed) % 3)),
     };
     enum tessi_status status = tessi_resources_parse(node->info.resources, &worker->config.resources, NULL);
     TESS_ASSERT(status == TESSI_OK);
