@@ -77,6 +77,14 @@ struct tessi_node *tessi_node_build(struct tess_session *session, struct tessi_l
     return node;
 }
 
+static void unserve(struct tessi_node *node)
+{
+    for (size_t i = 0; i < node->served_count && node->session->link != NULL; i++) {
+        tessi_link_unserve(node->session->link, node->served[i]);
+    }
+    node->served_count = 0;
+}
+
 struct tessi_node *tessi_node_ref(struct tessi_node *node)
 {
     TESS_ASSERT(node->refs > 0);
@@ -84,14 +92,87 @@ struct tessi_node *tessi_node_ref(struct tessi_node *node)
     return node;
 }
 
+static struct tessi_map_key layer_key(uint32_t id)
+{
+    return (struct tessi_map_key){0, id};
+}
+
+/* A node is found by its last id as long as it lives, also when its data have been released. */
+static void unname_node(struct tessi_node *node)
+{
+    struct tess_session *session = node->session;
+    if (node->named != 0) {
+        struct tessi_node *last = session->named[--session->named_count];
+        session->named[node->named_at] = last;
+        last->named_at = node->named_at;
+        tessi_map_put(&session->named_by_id, layer_key(last->named), last->named_at);
+        (void)tessi_map_remove(&session->named_by_id, layer_key(node->named));
+        node->named = 0;
+    }
+}
+
+static void name_node(struct tessi_node *node, uint32_t id)
+{
+    struct tess_session *session = node->session;
+    unname_node(node);
+    tessi_grow(&session->named, &session->named_capacity, session->named_count + 1, sizeof *session->named);
+    node->named = id;
+    node->named_at = (uint32_t)session->named_count;
+    session->named[session->named_count++] = node;
+    tessi_map_put(&session->named_by_id, layer_key(id), node->named_at);
+}
+
+void tessi_node_hold(struct tessi_node *node, uint32_t id)
+{
+    if (id != 0 && id != node->named) {
+        name_node(node, id);
+    }
+    pthread_mutex_lock(&node->session->lock);
+    node->held = id;
+    pthread_mutex_unlock(&node->session->lock);
+}
+
+/* A description is left of which only shape and type are looked at. */
+static void forget_inputs(struct tessi_node *node)
+{
+    struct tessi_layer *bare = tessi_layer_create(0, RECIPE_ID, TESSI_OP_RECEIVE, node->layer->dtype);
+    tessi_grid_copy(&bare->grid, &node->layer->grid);
+    bare->wishes = node->layer->wishes;
+    uint32_t inputs = node->layer->ninputs;
+    tessi_layer_destroy(node->layer);
+    node->layer = bare;
+    node->detached = true;
+    unserve(node);
+    tessi_blob_unref(node->data);
+    node->data = NULL;
+    for (uint32_t i = 0; i < inputs; i++) {
+        tessi_node_unref(node->input[i]);
+        node->input[i] = NULL;
+    }
+}
+
+void tessi_session_take_detached(struct tess_session *session)
+{
+    for (uint32_t id; session->link != NULL && (id = tessi_link_next_detached(session->link)) != 0;) {
+        uint32_t at = tessi_map_get(&session->named_by_id, layer_key(id));
+        struct tessi_node *node = at == TESSI_MAP_NONE ? NULL : session->named[at];
+        if (node == NULL || (node->held != 0 && node->held != id) || node->detached) {
+            tessi_link_release(session->link, &id, 1);
+            continue;
+        }
+        tessi_node_hold(node, id);
+        forget_inputs(node);
+    }
+}
+
 static void free_node(struct tessi_node *node)
 {
-    struct tessi_link *link = node->session->link;
-    for (size_t i = 0; i < node->served_count; i++) {
-        if (link != NULL) {
-            tessi_link_unserve(link, node->served[i]);
-        }
+    if (node->held != 0 && node->session->link != NULL) {
+        TESS_ASSERT(node->detached);
+        tessi_link_release(node->session->link, &node->held, 1);
     }
+    unname_node(node);
+    unserve(node);
     tessi_free(node->served);
     tessi_blob_unref(node->data);
     tessi_layer_destroy(node->layer);
@@ -309,12 +390,12 @@ const char *tessi_array_names(const struct tess_array *a, const struct tess_arra
 void tessi_array_release(struct tess_array *array)
 {
     struct tessi_node *node = array->node;
-    if (node != NULL && --node->handles == 0 && node->held != 0) {
-        pthread_mutex_lock(&array->session->lock);
-        uint32_t id = node->held;
-        node->held = 0;
-        pthread_mutex_unlock(&array->session->lock);
-        tessi_link_release(array->session->link, &id, 1);
+    if (node != NULL && --node->handles == 0 && node->held != 0 && !node->detached) {
+        if (tessi_link_let_go(array->session->link, node->held)) {
+            tessi_node_hold(node, 0);
+        } else {
+            tessi_session_take_detached(array->session);
+        }
     }
     tessi_node_unref(node);
     unlink_handle(array);

@@ -29,6 +29,9 @@ struct tessi_node {
     size_t served_count;
     size_t served_capacity;
     size_t served_limit; /* with so many, those that have gone are forgotten */
+    uint32_t named;    /* the last id that was held for it, in the session's table; 0: none */
+    uint32_t named_at; /* position there */
+    bool detached;     /* what it was made from is forgotten: `held` stays as long as the node */
     uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
     uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
     bool chosen;       /* its chunks were chosen by us, or follow from such */
@@ -57,6 +60,10 @@ struct tessi_node *tessi_node_build(struct tess_session *session, struct tessi_l
                                     struct tessi_node *const *inputs, struct tessi_error *error);
 struct tessi_node *tessi_node_ref(struct tessi_node *node);
 void tessi_node_unref(struct tessi_node *node); /* NULL is allowed */
+/* The cluster holds the node under this id from now on; 0: not any more. */
+void tessi_node_hold(struct tessi_node *node, uint32_t id);
+/* Forget what detached layers were made from, as far as the scheduler has said which they are. */
+void tessi_session_take_detached(struct tess_session *session);
 void tessi_node_shape(const struct tessi_node *node, struct tessi_shape *shape);
 int64_t tessi_node_elements(const struct tessi_node *node);
 

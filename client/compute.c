@@ -47,10 +47,10 @@ static tess_status begin(const char *operation, const struct tess_array *array, 
     return failed(array->session, operation, error);
 }
 
-static void set_id(struct tessi_node *node, uint32_t *field, uint32_t id)
+static void set_pending(struct tessi_node *node, uint32_t id)
 {
     pthread_mutex_lock(&node->session->lock);
-    *field = id;
+    node->pending = id;
     pthread_mutex_unlock(&node->session->lock);
 }
 
@@ -58,9 +58,9 @@ static void set_id(struct tessi_node *node, uint32_t *field, uint32_t id)
 static void drop_failed_hold(struct tessi_node *node)
 {
     struct tessi_link *link = node->session->link;
-    if (node->held != 0 && tessi_link_layer_status(link, node->held) != TESSI_OK) {
+    if (node->held != 0 && !node->detached && tessi_link_layer_status(link, node->held) != TESSI_OK) {
         uint32_t id = node->held;
-        set_id(node, &node->held, 0);
+        tessi_node_hold(node, 0);
         tessi_link_release(link, &id, 1);
     }
 }
@@ -99,7 +99,7 @@ tess_status tess_persist_all(tess_array *const *arrays, size_t count)
     enum tessi_status status = tessi_plan_make(session, nodes, count, &plan, &error);
     status = status == TESSI_OK ? tessi_plan_submit(session, &plan, &error) : status;
     for (size_t i = 0; i < count && status == TESSI_OK; i++) {
-        set_id(nodes[i], &nodes[i]->held, tessi_plan_id(&plan, nodes[i]));
+        tessi_node_hold(nodes[i], tessi_plan_id(&plan, nodes[i]));
     }
     tessi_plan_fini(&plan);
     tessi_free(nodes);
@@ -109,6 +109,23 @@ tess_status tess_persist_all(tess_array *const *arrays, size_t count)
 tess_status tess_persist(tess_array *array)
 {
     return tess_persist_all(&array, 1);
+}
+
+tess_status tess_detach(tess_array *array)
+{
+    struct tessi_error error = {0};
+    tess_status status = begin(__func__, array, &error);
+    if (status != TESS_OK) {
+        return status;
+    }
+    if (array->node->held == 0) {
+        tessi_fail(&error, TESSI_INVALID, "the array is not being computed: call tess_persist first");
+        return failed(array->session, __func__, &error);
+    }
+    if (!array->node->detached) {
+        tessi_link_detach(array->session->link, array->node->held);
+    }
+    return TESS_OK;
 }
 
 /* ——— waiting ——— */
@@ -213,7 +230,7 @@ static enum tessi_status materialise(struct tessi_node *node, struct tessi_node 
             tessi_link_hold(session->link, false);
             return status;
         }
-        set_id(named, &named->pending, id);
+        set_pending(named, id);
     }
     if (pushed) {
         status = fetch_at_once(node, id, piece, context, error);
@@ -225,7 +242,7 @@ static enum tessi_status materialise(struct tessi_node *node, struct tessi_node 
         }
     }
     if (transient) {
-        set_id(named, &named->pending, 0);
+        set_pending(named, 0);
         tessi_link_release_when_done(session->link, id);
     }
 cleanup:

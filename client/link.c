@@ -138,6 +138,23 @@ static void take_refused(struct tessi_link *link, const struct tessi_msg_refused
     tessi_serve_refused(link, refused->request);
 }
 
+/* The scheduler gives the name of the layer once more. One that was released meanwhile is held again; of one that is
+ * held, the first name is given back. The lock is held. */
+static void take_detached(struct tessi_link *link, uint32_t id)
+{
+    struct tessi_wanted *known = find_wanted(link, id);
+    if (known != NULL) {
+        known->detached = true;
+        post_release(link, id);
+    } else {
+        tessi_map_put(&link->wanted_by_id, id_key(id), (uint32_t)link->wanted_count);
+        tessi_grow(&link->wanted, &link->wanted_capacity, link->wanted_count + 1, sizeof *link->wanted);
+        link->wanted[link->wanted_count++] = (struct tessi_wanted){.id = id, .state = TESSI_LAYER_COMPLETE, .detached = true};
+    }
+    tessi_grow(&link->detached, &link->detached_capacity, link->detached_count + 1, sizeof *link->detached);
+    link->detached[link->detached_count++] = id;
+}
+
 /* What the scheduler says about wanted layers; the lock is held. */
 static void take_news(struct tessi_link *link, const struct tessi_message *message)
 {
@@ -177,6 +194,11 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
     } else if (message->type == TESSI_MSG_STATUS_REPLY) {
         tessi_free(link->document);
         link->document = tessi_strdup(message->as.status_reply.json);
+    } else if (message->type == TESSI_MSG_DETACHED) {
+        for (size_t i = 0; i < message->as.detached.ids.count; i++) {
+            take_detached(link, message->as.detached.ids.items[i]);
+        }
+        return;
     } else if (message->type == TESSI_MSG_DROP_LAYERS) { /* of our data, which nobody will ask for under these names */
         for (size_t i = 0; i < message->as.drop_layers.ids.count; i++) {
             tessi_serve_end(link, message->as.drop_layers.ids.items[i]);
@@ -435,6 +457,7 @@ static void free_link(struct tessi_link *link)
         tessi_free(link->wanted[i].text);
     }
     tessi_free(link->wanted);
+    tessi_free(link->detached);
     tessi_map_fini(&link->wanted_by_id);
     tessi_free(link->document);
     pthread_cond_destroy(&link->changed);
@@ -609,6 +632,26 @@ void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t cou
     queue_message(link, &message);
 }
 
+bool tessi_link_let_go(struct tessi_link *link, uint32_t id)
+{
+    if (link == NULL) {
+        return true;
+    }
+    pthread_mutex_lock(&link->lock);
+    struct tessi_wanted *wanted = find_wanted(link, id);
+    bool stays = wanted != NULL && wanted->detached;
+    if (wanted != NULL && !stays) {
+        forget_wanted(link, wanted);
+    }
+    pthread_mutex_unlock(&link->lock);
+    if (!stays) {
+        struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
+        message.as.release.ids = (struct tessi_id_list){&id, 1};
+        queue_message(link, &message);
+    }
+    return !stays;
+}
+
 void tessi_link_hold(struct tessi_link *link, bool held)
 {
     pthread_mutex_lock(&link->lock);
@@ -651,6 +694,26 @@ void tessi_link_cancel(struct tessi_link *link, uint32_t id)
         message.as.cancel.ids = (struct tessi_id_list){&id, 1};
         queue_message(link, &message);
     }
+}
+
+void tessi_link_detach(struct tessi_link *link, uint32_t id)
+{
+    struct tessi_message message = {.type = TESSI_MSG_DETACH, .run_id = link->run_id};
+    message.as.detach.ids = (struct tessi_id_list){&id, 1};
+    queue_message(link, &message);
+}
+
+uint32_t tessi_link_next_detached(struct tessi_link *link)
+{
+    uint32_t id = 0;
+    pthread_mutex_lock(&link->lock);
+    while (link->detached_count > 0 && id == 0) {
+        const struct tessi_wanted *wanted = find_wanted(link, link->detached[--link->detached_count]);
+        /* One that is released when it is complete has been given its release already. */
+        id = wanted != NULL && !wanted->released ? wanted->id : 0;
+    }
+    pthread_mutex_unlock(&link->lock);
+    return id;
 }
 
 enum tessi_status tessi_link_layer_status(struct tessi_link *link, uint32_t id)

@@ -41,6 +41,8 @@ enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *
 enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
                                     const uint32_t *wanted, size_t wanted_count, struct tessi_error *error);
 void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t count); /* NULL link is allowed */
+/* The same of one that can be made again; false: the scheduler has said that it cannot, and it stays. */
+bool tessi_link_let_go(struct tessi_link *link, uint32_t id);
 /* What is submitted from now on leaves with the next transfer, so that nothing is pushed before somebody takes it. */
 void tessi_link_hold(struct tessi_link *link, bool held);
 /* Of a layer whose blocks have been fetched: the scheduler may not have been told yet that they are made. */
@@ -48,8 +50,14 @@ void tessi_link_release_when_done(struct tessi_link *link, uint32_t id);
 /* Wait until the scheduler has been told so of all of those; returns its measure of the last one. */
 int64_t tessi_link_settle(struct tessi_link *link);
 void tessi_link_cancel(struct tessi_link *link, uint32_t id);
+/* The scheduler may forget what the layer is made from, when it is complete. */
+void tessi_link_detach(struct tessi_link *link, uint32_t id);
+/* A layer that cannot be made again, and that this session holds, whether it had been released or not: it is to be
+ * released (once more). 0: there is no other. */
+uint32_t tessi_link_next_detached(struct tessi_link *link);
 
-/* OK while the layer is computed or held, else how it failed. */
+/* OK while the layer is computed or held, else how it failed, in words too. */
+enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error);
 enum tessi_status tessi_link_layer_status(struct tessi_link *link, uint32_t id);
 
 /* Called about every change of a layer that is waited for, on the thread that waits, without the lock. */

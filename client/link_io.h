@@ -67,6 +67,7 @@ struct tessi_wanted { /* a layer that the session asked for; guarded by the lock
     char *text;               /* owned */
     uint64_t done, total;
     int64_t elapsed_ns;
+    bool detached; /* cannot be made again */
     bool released; /* nobody asks for it any more: the scheduler is told when it is done */
 };
 
@@ -86,6 +87,8 @@ struct tessi_link {
     size_t wanted_count, wanted_capacity;
     struct tessi_map wanted_by_id; /* → position */
     size_t released_count;         /* of `wanted`: released */
+    uint32_t *detached;            /* layers that the scheduler has said so of, until somebody asks; owned */
+    size_t detached_count, detached_capacity;
     struct tessi_served *served;
     size_t served_count, served_capacity;
     struct tessi_map served_by_id; /* → position */
@@ -131,9 +134,6 @@ void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const ch
 
 /* Whether the scheduler has said that the layer is done. Takes the lock. */
 bool tessi_link_layer_complete(struct tessi_link *link, uint32_t id);
-
-/* How a layer has failed, as the scheduler said; OK when it has not. Takes the lock. */
-enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id, struct tessi_error *error);
 
 /* ---- Peers (remote.c) ---- */
 

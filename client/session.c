@@ -171,6 +171,8 @@ void tess_session_close(tess_session *session)
     tess_scope_close(session->root.inner);
     tessi_scope_clear(&session->root);
     disconnect_session(session);
+    tessi_free(session->named);
+    tessi_map_fini(&session->named_by_id);
     pthread_mutex_destroy(&session->lock);
     tessi_free(session);
 }

@@ -9,12 +9,14 @@
 #include <sys/types.h>
 
 #include "client/tessera.h"
+#include "core/base/map.h"
 #include "core/base/status.h"
 #include "core/graph/wishes.h"
 
 #define TESSI_CHUNK_BYTES (UINT64_C(128) << 20)
 
 struct tessi_link;
+struct tessi_node;
 struct tessi_embedded;
 struct tessi_net;
 
@@ -38,6 +40,9 @@ struct tess_session {
     struct tessi_embedded *embedded; /* NULL: the cluster is elsewhere */
     char *address;                   /* of the scheduler, owned; NULL: not connected */
     struct tessi_link *link;         /* NULL: not connected, arrays can be built only */
+    struct tessi_node **named;       /* those that a layer was held for, each under its last id, owned array */
+    size_t named_count, named_capacity;
+    struct tessi_map named_by_id;    /* layer → position in named */
     uint32_t next_layer;             /* ids on the cluster, never used twice */
     pid_t owner;                     /* the process that opened it: a child of fork has none of its threads */
     uint32_t mark;                   /* of the last walk over the graph */

@@ -48,6 +48,9 @@ static bool add_entry(struct tessi_plan *plan, struct tess_session *session, str
     if (is_held(session, node)) {
         entry->id = node->held;
     } else {
+        if (node->detached && plan->lost.status == TESSI_OK) {
+            (void)tessi_link_layer_failure(session->link, node->held, &plan->lost);
+        }
         entry->layer = tessi_layer_copy(node->layer);
         if (!node->scheduled) {
             entry->layer->wishes = session->wishes;
@@ -129,6 +132,7 @@ enum tessi_status tessi_plan_make(struct tess_session *session, struct tessi_nod
                                   struct tessi_plan *plan, struct tessi_error *error)
 {
     *plan = (struct tessi_plan){0};
+    tessi_session_take_detached(session);
     session->mark++;
     for (size_t i = 0; i < count; i++) {
         if (!collect(session, nodes[i], plan)) {
@@ -190,6 +194,9 @@ static void serve(struct tess_session *session, struct tessi_node *node, uint32_
 
 enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_plan *plan, struct tessi_error *error)
 {
+    if (plan->lost.status != TESSI_OK) {
+        return tessi_fail(error, plan->lost.status, "%s", plan->lost.text);
+    }
     size_t bytes = 0;
     for (size_t i = 0; i < plan->count; i++) {
         bytes += plan->entries[i].layer != NULL ? layer_bytes(plan->entries[i].layer) : 0;

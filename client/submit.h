@@ -19,6 +19,7 @@ struct tessi_plan {
     struct tessi_plan_entry *entries;
     size_t count;
     size_t capacity;
+    struct tessi_error lost; /* an array that cannot be computed again, and is needed; status OK: none */
 };
 
 /* Collect what `nodes` need beyond what the cluster holds, fuse, and give ids. A node that is held is no longer

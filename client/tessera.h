@@ -527,6 +527,29 @@ TESS_API tess_status tess_persist(tess_array *array);
 /* Several at once, so that what they have in common is computed once. */
 TESS_API tess_status tess_persist_all(tess_array *const *arrays, size_t count);
 
+/* Forget what a persisted array was made from, as soon as it is complete; returns at once. Arrays that nothing else needs go
+ * then, here and on the cluster. A program that goes on from array to array in a long loop persists each, and most need
+ * not call this: its steps cost the same for ever, since the library does so by itself where it is cheap.
+ *
+ *     for (int step = 0; step < steps; step++) {
+ *         tess_scope *scope = tess_scope_open(session);
+ *         tess_array *next = tess_subtract(w, gradient(w));
+ *         if (tess_persist(next) != TESS_OK || tess_wait(next, 0) != TESS_OK) { … }
+ *         tess_release(w);
+ *         w = tess_keep(next);
+ *         tess_scope_close(scope);
+ *     }
+ *
+ * An array that is lost with its worker is computed again from what it was made from. This is done without for one that
+ * is held, complete, and made from 64 arrays or more one after the other, when it cannot be lost with one worker:
+ * in a cluster inside the process, at once (not where devices made it); else when it is small (a sixteenth of the smallest
+ * worker's memory, 4096 blocks) and a second worker has got a copy of each block, which it keeps as its own and which
+ * is made anew when one of the two is lost. With this function that is done whatever the array's past and size; while
+ * there is but one worker, without a copy. From then on the array stays on the cluster as long as it or something that was
+ * made from it may be needed. When all that have a block are lost, as never with one loss at a time, the array and what
+ * waits for it fail with LOST, and it cannot be computed again. INVALID for an array that was not persisted. */
+TESS_API tess_status tess_detach(tess_array *array);
+
 /* Wait until a persisted array is complete. `timeout_ms` 0: as long as it takes; TIMEOUT leaves it computing.
  * INVALID for an array that was not persisted. */
 TESS_API tess_status tess_wait(tess_array *array, uint64_t timeout_ms);

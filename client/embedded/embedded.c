@@ -124,6 +124,7 @@ enum tessi_status tessi_embedded_open(const struct tessi_embedded_config *config
     struct tessi_scheduler_config scheduler = {.listen = embedded->address, .net = config->net};
     scheduler.sched.worker_silence_ns = SILENCE_NS;
     scheduler.sched.client_silence_ns = SILENCE_NS;
+    scheduler.sched.workers_last = 1;
     TESSI_TRY(tessi_scheduler_create(&scheduler, &embedded->scheduler, error));
     TESSI_TRY(start_thread(&embedded->scheduler_thread, run_scheduler, embedded, &embedded->scheduler_runs, error));
     struct tessi_worker_config worker = {

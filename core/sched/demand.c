@@ -75,6 +75,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     case TASK_HELD:
         layer->held--;
         hand_over_forget(sched, layer, index);
+        keep_forget(sched, layer, index);
         free_at(sched, task->owner, layer, index);
         break;
     case TASK_ASSIGNED:
@@ -130,6 +131,7 @@ void require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64
 void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
+    TESS_ASSERT(!layer->detached);
     if (task->state == TASK_HELD) {
         layer->held--;
         task->state = TASK_UNASSIGNED;

@@ -207,6 +207,9 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
         bool itself = layer->input[i].layer == layer->id;
         struct sched_layer *input = itself ? added : layer_find(session, layer->input[i].layer);
         added->inputs[i] = input;
+        if (!itself && added->lineage <= input->lineage) {
+            added->lineage = input->lineage + 1;
+        }
         tessi_grow(&input->consumers, &input->consumer_capacity, input->consumer_count + 1, sizeof *input->consumers);
         added->input_at[i] = input->consumer_count;
         input->consumers[input->consumer_count++] = (struct consumer){added, i};
@@ -271,7 +274,7 @@ static void want(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-static void unwant(struct tessi_sched *sched, struct sched_layer *layer)
+void unwant(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (!layer->wanted) {
         return;
@@ -342,9 +345,9 @@ static bool read_by_others(const struct sched_layer *layer)
 }
 
 /* Somebody needs the layer less than before: at the end of the step it is seen who still does. */
-static void note_loose(struct tessi_sched *sched, struct sched_layer *layer)
+void note_loose(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    if (!layer->wanted && !layer->loose) {
+    if ((!layer->wanted || !layer->handle) && !layer->loose) {
         layer->loose = true;
         tessi_grow(&sched->loose, &sched->loose_capacity, sched->loose_count + 1, sizeof *sched->loose);
         sched->loose[sched->loose_count++] = layer;
@@ -408,18 +411,26 @@ void release_handles(struct tessi_sched *sched, struct session *session, const u
 {
     for (size_t i = 0; i < count; i++) {
         struct sched_layer *layer = layer_find(session, ids[i]);
-        if (layer == NULL) {
+        if (layer == NULL || !layer->handle) {
             sched->stale_reports++;
             continue;
         }
-        unwant(sched, layer);
+        if (layer->grants > 0) {
+            layer->grants--;
+            continue;
+        }
         layer->handle = false;
+        if (!layer->kept || !read_by_others(layer)) { /* else later layers are made again from it, if need be */
+            unwant(sched, layer);
+        }
         note_loose(sched, layer);
     }
 }
 
 void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text)
 {
+    TESS_ASSERT(!layer->detached);
+    keep_end(sched, layer);
     unwant(sched, layer);
     if (layer->failure == TESSI_OK) {
         layer->failure = status;
@@ -432,7 +443,7 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
 {
     for (size_t i = 0; i < count; i++) {
         struct sched_layer *layer = layer_find(session, ids[i]);
-        if (layer == NULL || !layer->wanted || layer->held == layer->tasks) {
+        if (layer == NULL || !layer->wanted || layer->held == layer->tasks || layer->detached) {
             continue;
         }
         abort_layer(sched, layer, TESSI_CANCELLED, "cancelled by its client");
@@ -581,6 +592,22 @@ static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
+void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    for (uint32_t i = 0; i < layer->ninputs; i++) { /* before a page is opened and counts its readers */
+        unlink_input(layer, i);
+        if (layer->inputs[i] != layer) {
+            note_loose(sched, layer->inputs[i]);
+        }
+    }
+    settle(sched);
+    collapse_pages(sched);
+    layer->ninputs = 0;
+    if (layer->placement == PLACE_WITH_INPUT) {
+        layer->placement = PLACE_REGIONS;
+    }
+}
+
 /* Nobody needs any of its blocks: what is queued or held is freed, and what it would have read is let go. */
 static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
@@ -591,16 +618,7 @@ static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
             settle(sched);
         }
     }
-    for (uint32_t i = 0; i < layer->ninputs; i++) { /* before a page is opened and counts its readers */
-        unlink_input(layer, i);
-        note_loose(sched, layer->inputs[i]);
-    }
-    settle(sched);
-    collapse_pages(sched);
-    layer->ninputs = 0;
-    if (layer->placement == PLACE_WITH_INPUT) {
-        layer->placement = PLACE_REGIONS;
-    }
+    cut_inputs(sched, layer);
     backlog_purge(sched, layer);
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     layer->session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
@@ -611,9 +629,7 @@ static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 /* A layer that was cancelled and that nobody reads keeps its name only. */
 static void give_up(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    layer->loose = true; /* it has been: not again where it reads itself */
     abandon_layer(sched, layer);
-    layer->loose = false;
     for (uint64_t i = 0; i < layer->tasks; i++) {
         struct task_record *task = record_peek(layer, i);
         uint32_t *page = &layer->pages[i / PAGE_TASKS];
@@ -632,7 +648,7 @@ static void give_up(struct tessi_sched *sched, struct sched_layer *layer)
 static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     struct session *session = layer->session;
-    layer->loose = true;
+    keep_end(sched, layer);
     unwant(sched, layer);
     abandon_layer(sched, layer);
     unwatch(sched, layer);
@@ -648,9 +664,8 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     free_layer(layer);
 }
 
-/* Those who are left read some of its blocks: tasks that were never touched and that none of them reads are let go, so
- * that nothing starts for them. Others let go of themselves, having counted their readers. A reader of which nobody has
- * ever read all must do so too, or what it reads would be made for it. */
+/* Those who are left read some of its blocks: what waits and none of them reads is let go, so that nothing starts for it.
+ * Layers around it of which nobody has ever read all must do so too, or what they read would be made for them. */
 static void prune(struct tessi_sched *sched, struct sched_layer *layer)
 {
     uint64_t found = 0;
@@ -663,10 +678,17 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
             note_loose(sched, layer->consumers[c].layer);
         }
     }
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        if (!layer->inputs[i]->pruned) {
+            note_loose(sched, layer->inputs[i]);
+        }
+    }
     for (uint64_t p = layer->page_count; p-- > 0;) {
         uint64_t first = p * PAGE_TASKS;
-        for (uint64_t i = first; layer->pages[p] == PAGE_PRISTINE && i < first + PAGE_TASKS && i < layer->tasks; i++) {
-            if (readers_of(layer, i) == 0) {
+        bool touched = layer->pages[p] != PAGE_PRISTINE;
+        for (uint64_t i = first; i < first + PAGE_TASKS && i < layer->tasks; i++) {
+            bool waits = state_of(layer, i) == TASK_UNASSIGNED;
+            if (waits && (touched ? record_peek(layer, i)->refs == 0 : readers_of(layer, i) == 0)) {
                 consider_idle(sched, layer, i);
                 found++;
             }
@@ -712,8 +734,11 @@ void sweep_layers(struct tessi_sched *sched)
         struct sched_layer *layer = sched->loose[--sched->loose_count];
         struct session *session = layer->session;
         layer->loose = false;
-        if (layer->wanted) {
+        if (layer->wanted && layer->handle) {
             continue;
+        }
+        if (layer->wanted && read_by_others(layer)) {
+            continue; /* kept for them */
         }
         if (read_by_others(layer)) {
             prune(sched, layer);

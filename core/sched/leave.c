@@ -52,7 +52,7 @@ static struct hand_over *create(struct tessi_sched *sched, struct sched_layer *l
                               .bytes = bytes > 0 ? bytes : 1, /* so that what was refused can be told from nothing */
                               .order = order,
                               .to = NO_WORKER,
-                              .epoch = task->epoch};
+                              .epoch = layer->keep_epoch > task->epoch ? layer->keep_epoch : task->epoch};
     tessi_map_put(&sched->hand_over_of, key_of(layer, index), handle);
     sched->workers[task->owner]->handing++;
     sched->workers[task->owner]->handing_bytes += one->bytes;
@@ -149,11 +149,34 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
                                                                     .worker = sched->workers[task->owner]->id});
 }
 
-void hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
+/* Whoever has been asked to own the block too, or does already, is the one to have it. */
+static void begin(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
 {
-    if (find(sched, layer, index) == NULL) {
+    uint32_t to, epoch;
+    struct worker *owner = sched->workers[record(layer, index)->owner];
+    if (find(sched, layer, index) != NULL) {
+        return;
+    }
+    if (keep_hand_on(sched, layer, index, &to, &epoch)) {
+        struct hand_over *one = create(sched, layer, index, order);
+        one->to = to;
+        one->epoch = epoch;
+        sched->workers[to]->promised_bytes += one->bytes;
+    } else if (keep_takes_over(sched, layer, index)) {
+        if (order == LEAVING) {
+            owner->leave.handed_blocks++;
+            owner->leave.handed_bytes += tessi_layer_block_bytes(layer->layer, index);
+            sched->blocks_handed++;
+        }
+        free_at(sched, owner->index, layer, index);
+    } else {
         offer(sched, create(sched, layer, index, order));
     }
+}
+
+void hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
+{
+    begin(sched, layer, index, order);
 }
 
 void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
@@ -161,10 +184,15 @@ void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
     const struct task_record *task = record_peek(layer, index);
     TESS_ASSERT(task != NULL && task->state == TASK_HELD);
     struct worker *owner = sched->workers[task->owner];
-    if (owner->leaving && !owner->left && !tessi_layer_regenerable(layer->layer) &&
-        find(sched, layer, index) == NULL) {
-        offer(sched, create(sched, layer, index, LEAVING));
+    if (owner->leaving && !owner->left && !tessi_layer_regenerable(layer->layer)) {
+        begin(sched, layer, index, LEAVING);
     }
+}
+
+bool is_handed_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker)
+{
+    const struct hand_over *one = find(sched, layer, index);
+    return one != NULL && (worker == NO_WORKER || one->to == worker);
 }
 
 void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
@@ -208,6 +236,7 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
     free_at(sched, from->index, layer, index);
     task->owner = worker->index;
     task->epoch = epoch;
+    keep_due(sched, layer);
     return true;
 }
 
@@ -281,6 +310,7 @@ void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_
         sched->workers[w]->refused_bytes = sched->workers[w]->refused_first_bytes = 0; /* there may be room by now */
     }
     hand_over_elsewhere(sched, worker);
+    keep_forget_worker(sched, worker);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {

@@ -11,7 +11,15 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 {
     struct task_record *task = record(layer, index);
     hand_over_forget(sched, layer, index);
+    if (keep_takes_over(sched, layer, index)) {
+        return;
+    }
+    keep_forget(sched, layer, index);
     uint32_t holder = copies_pick(sched, layer, index);
+    if (holder == NO_WORKER && layer->detached) {
+        lose_for_good(sched, layer, index);
+        return;
+    }
     if (holder == NO_WORKER) {
         run_again(sched, layer, index);
         return;
@@ -144,6 +152,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
     tell_everyone(sched, worker->id, worker->left);
     copies_forget_worker(sched, worker->index);
+    keep_forget_worker(sched, worker);
     parked_forget_peer(sched, worker->id);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];

@@ -61,6 +61,7 @@ static void begin_starving(struct tessi_sched *sched, struct worker *worker, con
     worker->spill_error = report->spill_error != NULL ? tessi_strdup(report->spill_error) : NULL;
     find_first(sched);
     sched->relief_due = true;
+    keep_make_room(sched); /* second copies are for when there is room */
 }
 
 /* Before the gauges are taken. */
@@ -151,7 +152,7 @@ static void give_up(struct tessi_sched *sched, const struct worker *worker)
     say_why(sched, worker, text, sizeof text);
     for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
         struct sched_layer *layer = session->layers[l];
-        if (layer != NULL && layer->wanted && layer->held < layer->tasks) {
+        if (layer != NULL && layer->wanted && layer->held < layer->tasks && !layer->detached) {
             watch(sched, layer);
             abort_layer(sched, layer, TESSI_TOO_BIG, text);
         }

@@ -62,10 +62,12 @@ static struct task_record *current(struct tessi_sched *sched, const struct worke
 }
 
 /* A worker holds something that it should not: tell it, unless it is about to be asked for it anyway. */
-static void free_stale(struct worker *worker, const struct sched_layer *layer, uint64_t index)
+static void free_stale(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
-    if (task == NULL || task->owner != worker->index) {
+    uint32_t epoch;
+    bool asked = is_handed_to(sched, layer, index, worker->index) || keep_at(sched, layer, index, worker->index, &epoch);
+    if (!asked && (task == NULL || task->owner != worker->index)) {
         tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
                                                                        .layer = layer->layer->id,
                                                                        .first = index,
@@ -91,7 +93,7 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
 {
     struct task_record *task = current(sched, worker, layer, index, span->epoch);
     if (task == NULL) {
-        free_stale(worker, layer, index);
+        free_stale(sched, worker, layer, index);
         return;
     }
     unassign(sched, layer, task);
@@ -108,6 +110,9 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
     task->flags = TASK_DONE_ONCE;
     copies_remove(sched, layer, index, worker->index);
     drop_input_refs(sched, layer, index);
+    if (layer->kept) {
+        keep_due(sched, layer);
+    }
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);
     } else if (worker->leaving) {
@@ -125,7 +130,7 @@ static void take_copied(struct tessi_sched *sched, struct worker *worker, struct
             copies_add(sched, layer, index, worker->index);
         }
     } else if (state_of(layer, index) != TASK_UNASSIGNED) {
-        free_stale(worker, layer, index);
+        free_stale(sched, worker, layer, index);
     } else {
         copies_add(sched, layer, index, worker->index);
     }
@@ -141,12 +146,12 @@ static void take_dropped(struct tessi_sched *sched, struct worker *worker, struc
 static void take_adopted(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                          const struct tessi_span *span)
 {
-    if (take_handed(sched, worker, layer, index, span, true)) {
+    if (take_handed(sched, worker, layer, index, span, true) || take_second(sched, worker, layer, index, span, true)) {
         return;
     }
     struct task_record *task = asked(sched, worker, layer, index, span->epoch, TASK_ADOPTING);
     if (task == NULL) {
-        free_stale(worker, layer, index);
+        free_stale(sched, worker, layer, index);
         return;
     }
     unassign(sched, layer, task);
@@ -154,6 +159,7 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     task->owner = worker->index;
     task->flags = TASK_DONE_ONCE;
     layer->held++;
+    keep_due(sched, layer);
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);
     } else if (worker->leaving) {
@@ -166,7 +172,7 @@ static void take_missing(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     struct task_record *task = record_peek(layer, index);
-    if (take_handed(sched, worker, layer, index, span, false)) {
+    if (take_handed(sched, worker, layer, index, span, false) || take_second(sched, worker, layer, index, span, false)) {
         return;
     }
     if (task == NULL || task->owner != worker->index || task->epoch != span->epoch) {

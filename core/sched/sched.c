@@ -33,6 +33,7 @@ struct tessi_sched_config tessi_sched_config_default(void)
         .exchange_room = 8,
         .max_deaths = 3,
         .block_cost = TESSI_BLOCK_COST,
+        .lineage_max = 64,
     };
 }
 
@@ -108,10 +109,12 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_map_fini(&sched->worker_by_id);
     tessi_map_fini(&sched->session_by_id);
     tessi_map_fini(&sched->hand_over_of);
+    tessi_map_fini(&sched->keep_of);
     tessi_map_fini(&sched->history_by_kind);
     void *owned[] = {sched->workers,        sched->sessions,    sched->history,      sched->hungry,
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
                      sched->watched,        sched->actions,     sched->loose,        sched->client_locations,
+                     sched->keeps,          sched->keeping,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
                      sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms,
                      sched->vacant.items,    sched->joined.items};
@@ -471,6 +474,11 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
             cancel_layers(sched, session, event->ids, event->id_count);
         }
         break;
+    case TESSI_SCHED_DETACH:
+        if (session != NULL) {
+            ask_detach(sched, session, event->ids, event->id_count);
+        }
+        break;
     }
 }
 
@@ -516,6 +524,9 @@ static void announce(struct tessi_sched *sched)
         action->stats = layer->session->stats;
         action->status = layer->failure;
         action->text = layer->failure == TESSI_OK ? "" : step_text(sched, layer->failure_text);
+        if (layer->failure == TESSI_OK) {
+            consider_keep(sched, layer);
+        }
     }
     sched->watched_count = kept;
 }
@@ -697,6 +708,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     check_starving(sched);
     check_demands(sched);
     settle(sched);
+    continue_keeps(sched);
     sweep_layers(sched);
     continue_leaves(sched);
     relieve(sched);

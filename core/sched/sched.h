@@ -49,6 +49,9 @@ struct tessi_sched_config {
     uint32_t block_cost;          /* memory of a small block beside its data (default TESSI_BLOCK_COST) */
     uint32_t exchange_room;       /* memory of all workers over what surely stays in it while blocks exchange their elements
                                      (default 8): see order.c */
+    uint32_t lineage_max;         /* a held layer that is made from so many, one after the other, is detached from them
+                                     when a second copy is cheap (default 64); see core/sched/keep.c */
+    uint32_t workers_last;        /* not 0: workers are lost with the scheduler only, as inside a program */
     uint32_t max_deaths;          /* a task that was running in so many deaths fails (default 3) */
     char family[TESSI_NAME_MAX];  /* numerics family of the cluster; "": the first worker's best */
 };
@@ -85,6 +88,7 @@ enum tessi_sched_event_kind {
     TESSI_SCHED_SUBMIT = 9,        /* layers in topological order; wanted: those to be computed and held */
     TESSI_SCHED_RELEASE = 10,      /* the client drops its handles of these layers */
     TESSI_SCHED_CANCEL = 11,       /* stop computing these; their handles stay, poisoned */
+    TESSI_SCHED_DETACH = 13,       /* the client does not mind if these are not computed again should they be lost */
     TESSI_SCHED_WORKER_LEAVING = 12, /* wants to leave within wait_ns and hand its blocks over before */
 };
 
@@ -98,7 +102,7 @@ struct tessi_sched_event {
     size_t span_count;
     struct tessi_layer **layers;         /* SUBMIT: checked by tessi_layer_check, session == peer; each is taken */
     size_t layer_count;
-    const uint32_t *ids;                 /* SUBMIT: wanted; RELEASE, CANCEL: layers */
+    const uint32_t *ids;                 /* SUBMIT: wanted; RELEASE, CANCEL, DETACH: layers */
     size_t id_count;
     uint32_t request;                    /* SUBMIT: echoed in ACCEPTED or REFUSED */
     int64_t wait_ns;                     /* WORKER_LEAVING */
@@ -126,6 +130,8 @@ enum tessi_sched_action_kind {
     TESSI_SCHED_FAILED = 16,     /* to a client: wanted layer_id cannot complete: status, text */
     TESSI_SCHED_BYE = 17,        /* to any peer: it is no longer known (silent too long); text */
     TESSI_SCHED_TAKE_OVER = 18,  /* to a worker: fetch the blocks from span.worker and own them under the span's epoch */
+    TESSI_SCHED_DETACHED = 20,   /* to a client: ids, which it holds from now on, once more if it does already; what they
+                                    were made from is forgotten */
     TESSI_SCHED_LEFT = 19,       /* to a worker that wanted to leave: nothing is left for it to do; leave */
 };
 

@@ -116,7 +116,19 @@ struct sched_layer {
     bool handle;    /* the client can still name it: it has asked for it, and not released it */
     bool loose;     /* in the list of those that are needed less than before */
     bool wanted;    /* its blocks are computed and held */
-    bool pruned;    /* of tasks that nobody has ever needed, none is left that was never touched */
+    uint32_t grants; /* how often more than once its name was given to the client, who releases it as often */
+    /* keep.c: what it was made from is to be forgotten */
+    bool detach_asked; /* by its client */
+    bool kept;         /* its blocks get second owners, and stay while somebody reads the layer */
+    bool detached;     /* it reads nothing any more, and cannot be made again */
+    bool keep_listed;  /* in the list of those for which something is to be done */
+    uint32_t lineage;  /* layers one after the other that it is made from */
+    uint32_t keep_epoch; /* the highest under which a second owner was to have a block */
+    uint32_t keep_refused, keep_refusals; /* who has refused last, its index + 1; how often in a row */
+    uint64_t keeps;      /* blocks that have their second owner */
+    uint64_t keep_next;  /* none below is without one, or without somebody who has been asked */
+    int64_t keep_retry_ns;
+    bool pruned;    /* tasks that nobody has ever needed have been let go */
     bool given_up; /* cancelled, and nothing of it is left or will be made */
     bool gone; /* destroyed, but for its description */
     uint64_t held;  /* tasks HELD */
@@ -349,6 +361,14 @@ struct hand_over { /* a HELD block whose owner leaves or is full, and who has be
     uint32_t epoch; /* under which it will own the block: above any that the block has had */
 };
 
+struct keep { /* the second owner of a block, or who has been asked to be it */
+    struct sched_layer *layer; /* NULL: a free record, and `to` is the next one's number + 1 */
+    uint64_t index, bytes;
+    uint32_t to;    /* worker index */
+    uint32_t epoch; /* under which it owns the block: above the owner's */
+    bool arrived;   /* it has said that it does */
+};
+
 struct task_ref {
     struct sched_layer *layer;
     uint64_t index;
@@ -437,6 +457,14 @@ struct tessi_sched {
     int64_t relief_round_ns; /* when all were last to be asked anew */
     bool relief_due;         /* somebody may have room for their blocks by now */
     int64_t moved_ns;        /* while somebody starves: when something last went on anywhere */
+    struct tessi_map keep_of; /* task → keeps pool */
+    struct keep *keeps;
+    size_t keep_count, keep_capacity;
+    uint32_t keep_free; /* the first free record + 1 */
+    size_t keep_pending; /* that have not arrived */
+    uint64_t keep_pending_bytes;
+    struct sched_layer **keeping; /* something is to be done for them */
+    size_t keeping_count, keeping_capacity;
     struct tessi_map history_by_kind;
     struct history_entry *history;
     size_t history_count, history_capacity;
@@ -572,6 +600,9 @@ void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tess
 void watch(struct tessi_sched *sched, struct sched_layer *layer); /* its client is told what becomes of it */
 void sweep_layers(struct tessi_sched *sched);
 void session_close(struct tessi_sched *sched, struct session *session);
+void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer); /* none of its tasks will read anything */
+void unwant(struct tessi_sched *sched, struct sched_layer *layer);
+void note_loose(struct tessi_sched *sched, struct sched_layer *layer); /* it is needed less than before */
 
 uint64_t largest_task(const struct tessi_layer *layer); /* index of one whose block is as large as any */
 
@@ -758,7 +789,32 @@ void join_kinds(struct tessi_sched *sched, struct worker *worker); /* its loads,
 void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost); /* so many in all */
 void leave_kinds(struct tessi_sched *sched, struct worker *worker);
 
+/* keep.c: layers whose past is forgotten, since each of their blocks has two owners */
+void consider_keep(struct tessi_sched *sched, struct sched_layer *layer); /* wanted, and complete now */
+void ask_detach(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+void continue_keeps(struct tessi_sched *sched); /* before layers are swept */
+void keep_due(struct tessi_sched *sched, struct sched_layer *layer); /* something may be missing there, if it is kept */
+void keep_end(struct tessi_sched *sched, struct sched_layer *layer); /* no second owners any more */
+/* The block's owner is gone, or goes: the second one owns it now. False: there is none. */
+bool keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+/* Somebody has been asked to own it too, and has not said so: he is asked to be its only owner, in the same words. */
+bool keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t *to, uint32_t *epoch);
+void keep_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* the block is not HELD, or soon */
+void keep_make_room(struct tessi_sched *sched); /* somebody starves */
+void keep_forget_worker(struct tessi_sched *sched, struct worker *worker); /* lost, or about to leave */
+/* A report of a block taken over, or not, or lost by its second owner; false: it is not about that. */
+bool take_second(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                 const struct tessi_span *span, bool adopted);
+/* It has been asked to own the block too, under that epoch. */
+bool keep_at(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker,
+             uint32_t *epoch);
+void lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void keeps_verify(const struct tessi_sched *sched);
+void keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer);
+
 /* leave.c: workers that leave in good order */
+/* The block is being handed over to that worker, or (NO_WORKER) to anybody. */
+bool is_handed_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker);
 void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns);
 void continue_leaves(struct tessi_sched *sched); /* those that have nothing left, or no time */
 int64_t next_leave_ns(const struct tessi_sched *sched); /* when continue_leaves has something to do; INT64_MAX: never */

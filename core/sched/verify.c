@@ -114,7 +114,7 @@ static void verify_reach(const struct sched_layer *layer)
         TESS_ASSERT(consumer->layer->input_at[consumer->input] == c);
         read = read || consumer->layer != layer;
     }
-    TESS_ASSERT((layer->handle || read) && !layer->loose && (layer->handle || !layer->wanted));
+    TESS_ASSERT((layer->handle || read) && !layer->loose && (layer->handle || !layer->wanted || layer->kept));
     TESS_ASSERT(!layer->given_up || (layer->handle && !layer->wanted && !read && layer->ninputs == 0));
 }
 
@@ -197,6 +197,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
                 verify_reach(session->layers[l]);
                 verify_layer(sched, session->layers[l], counts);
                 verify_waiting(session->layers[l]);
+                keep_verify_layer(sched, session->layers[l]);
             }
         }
         if (session != NULL) {
@@ -223,5 +224,6 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         TESS_ASSERT(worker->alive || worker->handing == 0);
     }
     verify_hand_overs(sched);
+    keeps_verify(sched);
     loads_verify(sched);
 }

@@ -28,11 +28,13 @@ struct file_header {
     int64_t worker_silence_ns;
     int64_t client_silence_ns;
     int64_t wait_workers_ns;
+    uint32_t lineage_max;
+    uint32_t workers_last;
     char family[TESSI_NAME_MAX];
     uint64_t check; /* digest of all before it */
 };
 /* Whatever configures the machine belongs into the header. */
-_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 24 + TESSI_NAME_MAX,
+_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 32 + TESSI_NAME_MAX,
                "a setting of the scheduler is missing in the header of records");
 
 struct entry_header {
@@ -88,6 +90,8 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
 {
     struct file_header header = {.protocol = TESSI_PROTOCOL_VERSION,
                                  .max_deaths = config->max_deaths,
+                                 .lineage_max = config->lineage_max,
+                                 .workers_last = config->workers_last,
                                  .run_id = run_id,
                                  .assigned_per_slot = config->assigned_per_slot,
                                  .assigned_per_step = config->assigned_per_step,
@@ -194,6 +198,8 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
                                           .max_deaths = header.max_deaths};
     memcpy(config->family, header.family, sizeof config->family);
     config->family[sizeof config->family - 1] = 0;
+    config->lineage_max = header.lineage_max;
+    config->workers_last = header.workers_last;
     config->window_ns = header.window_ns;
     config->worker_silence_ns = header.worker_silence_ns;
     config->client_silence_ns = header.client_silence_ns;

@@ -462,6 +462,8 @@ static struct tessi_sched_config complete(const struct tessi_sched_config *given
     config.client_silence_ns = given->client_silence_ns != 0 ? given->client_silence_ns : config.client_silence_ns;
     config.wait_workers_ns = given->wait_workers_ns != 0 ? given->wait_workers_ns : config.wait_workers_ns;
     memcpy(config.family, given->family, sizeof config.family);
+    config.lineage_max = given->lineage_max != 0 ? given->lineage_max : config.lineage_max;
+    config.workers_last = given->workers_last;
     config.max_deaths = given->max_deaths != 0 ? given->max_deaths : config.max_deaths;
     return config;
 }

@@ -74,10 +74,12 @@ static bool from_client(const struct tessi_message *message, struct tessi_sched_
         event->id_count = message->as.submit.wanted.count;
         return true;
     }
-    if (message->type == TESSI_MSG_RELEASE || message->type == TESSI_MSG_CANCEL) {
-        bool release = message->type == TESSI_MSG_RELEASE;
-        const struct tessi_id_list *ids = release ? &message->as.release.ids : &message->as.cancel.ids;
-        event->kind = release ? TESSI_SCHED_RELEASE : TESSI_SCHED_CANCEL;
+    if (message->type == TESSI_MSG_RELEASE || message->type == TESSI_MSG_CANCEL || message->type == TESSI_MSG_DETACH) {
+        bool release = message->type == TESSI_MSG_RELEASE, cancel = message->type == TESSI_MSG_CANCEL;
+        const struct tessi_id_list *ids = release  ? &message->as.release.ids
+                                          : cancel ? &message->as.cancel.ids
+                                                   : &message->as.detach.ids;
+        event->kind = release ? TESSI_SCHED_RELEASE : cancel ? TESSI_SCHED_CANCEL : TESSI_SCHED_DETACH;
         event->ids = ids->items;
         event->id_count = ids->count;
         return true;
@@ -197,6 +199,10 @@ void tessi_message_from_action(const struct tessi_sched_action *action, uint32_t
         message->type = TESSI_MSG_LAYERS;
         message->as.layers.layers =
             (struct tessi_layer_list){(struct tessi_layer **)(uintptr_t)action->layers, action->layer_count};
+        return;
+    case TESSI_SCHED_DETACHED:
+        message->type = TESSI_MSG_DETACHED;
+        message->as.detached.ids = (struct tessi_id_list){action->ids, action->id_count};
         return;
     case TESSI_SCHED_DROP_LAYERS:
         message->type = TESSI_MSG_DROP_LAYERS;

@@ -35,7 +35,7 @@
 #include "core/graph/trace.h"
 #include "core/wire/buffer.h"
 
-#define TESSI_PROTOCOL_VERSION 5
+#define TESSI_PROTOCOL_VERSION 6
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
 #define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */
@@ -112,6 +112,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(SHUTDOWN, shutdown, 23)                                                                                        \
     ROW(STATUS_REPLY, status_reply, 24)                                                                                \
     ROW(TAKE_OVER, take_over, 25)                                                                                      \
+    ROW(DETACHED, detached, 27) /* layers that cannot be made again: the client has their names once more */           \
     ROW(LEFT, left, 26) /* answer to LEAVE, when nothing is left to do there */                                        \
     /* to the scheduler */                                                                                             \
     ROW(HEARTBEAT, heartbeat, 32) /* nothing else was sent for heartbeat_ms */                                         \
@@ -126,6 +127,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     ROW(TRACE_PAGE, trace_page, 40)                                                                                    \
     ROW(WHY_REQUEST, why_request, 41)                                                                                  \
     ROW(WHY_REPLY, why_reply, 42)                                                                                      \
+    ROW(DETACH, detach, 45)                                                                                            \
     ROW(LEAVE, leave, 43) /* a worker wants to go: GOODBYE follows after LEFT, or when its time is over */             \
     ROW(DEVICE, device, 44) /* what one of a worker's devices is and does; for people, once a second */               \
     /* between workers, and between a worker and a client */                                                           \
@@ -203,6 +205,8 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_submit(F, M) F(M, u32, request, 0) F(M, layers, layers, 0) F(M, ids, wanted, 0)
 #define TESSI_FIELDS_release(F, M) F(M, ids, ids, 0)
 #define TESSI_FIELDS_cancel(F, M) F(M, ids, ids, 0)
+#define TESSI_FIELDS_detach(F, M) F(M, ids, ids, 0)
+#define TESSI_FIELDS_detached(F, M) F(M, ids, ids, 0)
 #define TESSI_FIELDS_leave(F, M) F(M, u32, wait_ms, 0)
 /* number: from 0 on. memory_bytes: what the worker may take of it, used_bytes: what it has taken; total_bytes and
  * total_used_bytes: all of it, by everybody. Figures that the device does not tell are negative. */

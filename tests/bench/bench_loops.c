@@ -238,10 +238,16 @@ int main(int argc, char **argv)
             sampled++;
         }
     }
+    double last_value = 0;
+    if (kind->step == persist_step) {
+        double w[COLUMNS];
+        check(loop.session, tess_read(loop.w, w, sizeof w));
+        last_value = w[COLUMNS / 2];
+    }
     size_t part = steps >= 10000 ? 1000 : (size_t)steps / 10, last = (size_t)steps - part;
     printf("{\"bench\": \"loops\", \"kind\": \"%s\", \"steps\": %lld, \"embedded\": %s, \"part\": %zu, "
-           "\"first_seconds\": %.6f, \"last_seconds\": %.6f, \"first_median\": %.9f, \"last_median\": %.9f",
-           kind->name, (long long)steps, scheduler == NULL ? "true" : "false", part, sum_of(seconds, part),
+           "\"last_value\": %.17g, \"first_seconds\": %.6f, \"last_seconds\": %.6f, \"first_median\": %.9f, \"last_median\": %.9f",
+           kind->name, (long long)steps, scheduler == NULL ? "true" : "false", part, last_value, sum_of(seconds, part),
            sum_of(seconds + last, part), median_of(seconds, part), median_of(seconds + last, part));
     for (size_t i = 0; samples && i < SAMPLES; i++) {
         print_bytes(i == 0 ? "sample" : "then", &watch, i);

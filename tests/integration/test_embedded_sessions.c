@@ -334,6 +334,71 @@ static void test_cancel_stops_what_feeds_it(void **state)
     }
 }
 
+/* The past of a long iteration is forgotten in the program too, and what is left of it goes on as before. */
+static void test_past_is_forgotten(void **state)
+{
+    (void)state;
+    tess_session *s = open_cluster(2, 128 * MIB);
+    double values[64];
+    for (size_t i = 0; i < 64; i++) {
+        values[i] = (double)i;
+    }
+    tess_array *w = tess_from_memory(s, values, TESS_SHAPE(64), TESS_F64, TESS_CHUNKS(16));
+    tess_array *lazy = tess_multiply_scalar(w, 2);
+    ok(s, tess_persist(w));
+    for (int step = 0; step < 400; step++) {
+        tess_scope *scope = tess_scope_open(s);
+        tess_array *next = tess_add_scalar(w, 1);
+        ok(s, tess_persist(next));
+        ok(s, tess_wait(next, 0));
+        tess_release(w);
+        w = tess_keep(next);
+        tess_scope_close(scope);
+    }
+    assert_true(s->named_count < 200);
+    tess_array *later = tess_sum(tess_subtract(w, tess_scalar(s, 400, TESS_F64)), TESS_ALL, false);
+    double sum;
+    ok(s, tess_read_scalar(later, &sum));
+    assert_true(sum == 64 * 63 / 2);
+    ok(s, tess_read_scalar(tess_sum(lazy, TESS_ALL, false), &sum)); /* it has been let go by all others */
+    assert_true(sum == 64 * 63);
+    tess_session_close(s);
+}
+
+/* An array that was detached is read, released and computed with as any other; so is one that was released before the
+ * answer came. */
+static void test_detach(void **state)
+{
+    (void)state;
+    tess_session *s = open_cluster(2, 128 * MIB);
+    double values[64] = {1, 2, 3}, sum;
+    tess_array *mine = tess_from_memory(s, values, TESS_SHAPE(64), TESS_F64, TESS_CHUNKS(16));
+    assert_int_equal(tess_detach(mine), TESS_INVALID);
+    assert_non_null(strstr(tess_session_error(s), "tess_persist"));
+    tess_array *sums[20];
+    for (int i = 0; i < 20; i++) {
+        tess_array *held = tess_add_scalar(mine, i);
+        sums[i] = tess_sum(held, TESS_ALL, false); /* reads it when it has been released */
+        ok(s, tess_persist(held));
+        ok(s, tess_detach(held));
+        ok(s, i % 2 == 0 ? tess_wait(held, 0) : TESS_OK);
+        ok(s, tess_detach(held));
+        tess_release(i % 3 == 0 ? held : NULL);
+    }
+    ok(s, tess_persist(mine));
+    ok(s, tess_detach(mine));
+    ok(s, tess_wait(mine, 0));
+    for (int i = 0; i < 20; i++) {
+        ok(s, tess_read_scalar(sums[i], &sum));
+        assert_true(sum == 6 + 64 * i);
+    }
+    memset(values, 0, sizeof values);
+    ok(s, tess_read(mine, values, sizeof values));
+    assert_true(values[2] == 3 && values[3] == 0);
+    ok(s, tess_persist(mine));
+    tess_session_close(s);
+}
+
 static void test_wait_with_a_limit(void **state)
 {
     (void)state;
@@ -403,6 +468,8 @@ int main(void)
         cmocka_unit_test(test_more_than_memory),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_stops_what_feeds_it),
+        cmocka_unit_test(test_past_is_forgotten),
+        cmocka_unit_test(test_detach),
         cmocka_unit_test(test_wait_with_a_limit),
         cmocka_unit_test(test_sessions_side_by_side),
         cmocka_unit_test(test_unreachable),

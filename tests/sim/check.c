@@ -1,6 +1,8 @@
 /* What must hold in the world as a whole, seen from where everything can be seen. */
 #include "tests/sim/world.h"
 
+#include <string.h>
+
 #include "core/base/alloc.h"
 #include "core/sched/state.h"
 #include "worker/flow/internal.h"
@@ -319,15 +321,89 @@ static void check_worker(struct sim_world *world, const struct sim_node *node)
         enum task_state state = block->owned ? TASK_HELD : TASK_ASSIGNED;
         uint32_t epoch = block->owned ? block->epoch : flow_task(flow, block->task)->epoch;
         const struct task_record *record = known(world, node, name, state);
-        if (record == NULL || record->epoch != epoch) {
+        struct sched_layer *layer = scheduled(world, name.session, name.layer);
+        uint32_t second = 0, index = worker_find(world->sched, node->id)->index;
+        bool kept = layer != NULL && keep_at(world->sched, layer, name.index, index, &second) && second == epoch;
+        if ((record == NULL || record->epoch != epoch) && !kept) {
             sim_fail(world, "worker %u %s %u:%llu under epoch %u, and the scheduler knows nothing of it", node->id,
                      block->owned ? "owns" : "has yet to make", name.layer, (unsigned long long)name.index, epoch);
         }
     }
 }
 
+static bool owns(struct sim_world *world, const struct sim_node *node, struct tessi_task name)
+{
+    if (node->is_client || !of_one_mind(world, node)) {
+        return false;
+    }
+    const struct tessi_flow *flow = sim_worker_flow(node);
+    uint32_t handle = tessi_flow_block_find(flow, name);
+    return handle != FLOW_NONE && flow_block(flow, handle)->owned && flow_block_servable(flow_block(flow, handle));
+}
+
+/* What a layer was made from is forgotten when each of its blocks has two owners, or there is but one worker to have
+ * them and its client does not mind. */
+static void check_detached(struct sim_world *world, const struct sched_layer *layer)
+{
+    struct sim_layer *known = sim_graph_layer(sim_graph_of(world, layer->session->id), layer->layer->id);
+    size_t staying = 0;
+    for (size_t w = 0; w < world->sched->worker_count; w++) {
+        staying += stays(world->sched->workers[w]);
+    }
+    bool fit = layer->keeps == layer->tasks || (layer->detach_asked && staying < 2);
+    if (layer->detached && !known->detached && !fit) {
+        sim_fail(world, "layer %u is detached, and %llu of %llu blocks have two owners", layer->layer->id,
+                 (unsigned long long)layer->keeps, (unsigned long long)layer->tasks);
+    }
+    known->detached = layer->detached;
+}
+
+void sim_check_lost(struct sim_world *world)
+{
+    for (size_t s = 0; s < world->sched->session_count; s++) {
+        const struct session *session = world->sched->sessions[s];
+        for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
+            const struct sched_layer *layer = session->layers[l];
+            if (layer != NULL) {
+                check_detached(world, layer);
+            }
+            for (uint64_t i = 0; layer != NULL && layer->detached && layer->failure != TESSI_OK && i < layer->tasks; i++) {
+                struct tessi_task name = {session->id, layer->layer->id, i};
+                for (size_t n = 0; n < world->node_count && state_of(layer, i) == TASK_FAILED; n++) {
+                    if (owns(world, world->nodes[n], name)) {
+                        sim_fail(world, "%u:%llu is given up as lost, and worker %u has it", name.layer,
+                                 (unsigned long long)i, world->nodes[n]->id);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Whoever counts as the second owner of a block is that. */
+static void check_second_owners(struct sim_world *world)
+{
+    for (size_t k = 0; k < world->sched->keep_count; k++) {
+        const struct keep *keep = &world->sched->keeps[k];
+        const struct sim_node *node = keep->layer == NULL ? NULL : sim_node(world, world->sched->workers[keep->to]->id);
+        if (node == NULL || !keep->arrived || !of_one_mind(world, node)) {
+            continue;
+        }
+        const struct tessi_flow *flow = sim_worker_flow(node);
+        struct tessi_task name = {keep->layer->session->id, keep->layer->layer->id, keep->index};
+        uint32_t handle = tessi_flow_block_find(flow, name);
+        const struct flow_block *block = handle == FLOW_NONE ? NULL : flow_block(flow, handle);
+        if (block == NULL || !block->owned || block->epoch != keep->epoch ||
+            !(flow_block_servable(block) || block->state == FLOW_LOADING)) {
+            sim_fail(world, "the scheduler believes that worker %u owns %u:%llu too, and it does not", node->id, name.layer,
+                     (unsigned long long)name.index);
+        }
+    }
+}
+
 void sim_check_minds(struct sim_world *world)
 {
+    check_second_owners(world);
     for (size_t s = 0; s < world->sched->session_count; s++) {
         const struct session *session = world->sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
@@ -362,6 +438,10 @@ void sim_check_empty(struct sim_world *world)
             sim_fail(world, "the scheduler still has %zu layers of session %u at the end",
                      sched->sessions[s]->layer_count, sched->sessions[s]->id);
         }
+    }
+    if (sched->keep_of.count + sched->keeping_count + sched->keep_pending > 0) {
+        sim_fail(world, "the scheduler still has %zu second owners of blocks, and %zu layers to look after, at the end",
+                 sched->keep_of.count, sched->keeping_count);
     }
     if (sched->copies.used + sched->parked.used > 0) {
         sim_fail(world, "the scheduler still knows %zu copies and %zu waiting readers at the end",
@@ -502,7 +582,8 @@ void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, u
         /* A layer tells its readers of the first of its failures, which may have been another block's. */
         expected = broken(graph, layer) || sim_loss_possible(world, graph);
     } else if (status == TESSI_LOST) {
-        expected = blamed(world, graph);
+        bool both_gone = graph->detached && strstr(text, "was detached") != NULL;
+        expected = blamed(world, graph) || both_gone;
     } else if (status == TESSI_NO_WORKERS) {
         expected = starved(world);
     } else if (status == TESSI_TOO_BIG) {

@@ -250,7 +250,8 @@ static void on_location(struct sim_world *world, struct sim_node *node, const st
             ask(world, node, (struct tessi_task){node->id, span->layer, i}, span->worker, span->epoch);
             continue;
         }
-        if (view->announced && !view->failed && !view->doubtful && !sim_loss_possible(world, &node->client->graph)) {
+        if (view->announced && !view->failed && !view->doubtful && !node->client->graph.detached &&
+            !sim_loss_possible(world, &node->client->graph)) {
             sim_fail(world, "client %u: block %u:%llu of a finished layer has gone", node->id, span->layer,
                      (unsigned long long)i);
         }
@@ -333,6 +334,28 @@ static void send_ids(struct sim_world *world, struct sim_node *node, enum sim_me
     sim_send(world, message);
 }
 
+static void send_detach(struct sim_world *world, struct sim_node *node, uint32_t layer)
+{
+    const struct view *view = &node->client->views[layer - 1];
+    if (view->exists && view->wanted && !view->released) {
+        struct sim_message *message = sim_message(SIM_DETACH, node->id, SIM_SCHEDULER);
+        message->ids = tessi_alloc(sizeof *message->ids);
+        message->ids[message->id_count++] = layer;
+        sim_send(world, message);
+    }
+}
+
+/* It has the layer's name once more, and gives one of them back. */
+static void on_detached(struct sim_world *world, struct sim_node *node, uint32_t layer)
+{
+    struct sim_message *message = sim_message(SIM_RELEASE, node->id, SIM_SCHEDULER);
+    message->ids = tessi_alloc(sizeof *message->ids);
+    message->ids[message->id_count++] = layer;
+    node->client->graph.detached = true;
+    world->detached++;
+    sim_send(world, message);
+}
+
 static void start_reads(struct sim_world *world, struct sim_node *node, uint32_t layer)
 {
     struct view *view = &node->client->views[layer - 1];
@@ -384,6 +407,9 @@ static bool follow(struct sim_world *world, struct sim_node *node, const struct 
         return true;
     case SIM_OP_CANCEL:
         send_ids(world, node, SIM_CANCEL, op->number);
+        return true;
+    case SIM_OP_DETACH:
+        send_detach(world, node, op->number);
         return true;
     case SIM_OP_WAIT:
         client->wait_ns = world->now_ns + op->for_ns;
@@ -501,6 +527,11 @@ static void on_order(struct sim_world *world, struct sim_node *node, const struc
     case TESSI_SCHED_BYE:
         node->client->left = true;
         sim_node_die(world, node, false);
+        break;
+    case TESSI_SCHED_DETACHED:
+        for (size_t i = 0; i < action->id_count; i++) {
+            on_detached(world, node, action->ids[i]);
+        }
         break;
     case TESSI_SCHED_DROP_LAYERS: /* its oracle knows all data for ever */
         break;

@@ -40,6 +40,7 @@ struct sim_layer {
     uint32_t workers; /* that were there when it was submitted */
     uint32_t pinned_to[SIM_PINS_MAX]; /* worker of the tasks with one place; 0: none has run */
     bool given_up;   /* for want of room: its client has been told, or will be */
+    bool detached;   /* the scheduler has forgotten what it was made from */
     bool released;   /* while the script is written: the client has let go of it by now */
 };
 
@@ -48,6 +49,7 @@ struct sim_graph {
     struct sim_layer *layers; /* layer id i + 1 is layers[i], owned */
     size_t count, capacity;
     uint64_t tasks;
+    bool detached; /* some layer is: when all who have one of its blocks go, it is lost */
 };
 
 struct sim_graph_options {

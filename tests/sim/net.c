@@ -9,7 +9,8 @@
 const char *const sim_message_names[SIM_MESSAGES] = {
     [SIM_HELLO] = "HELLO",     [SIM_REPORT] = "REPORT",   [SIM_HEARTBEAT] = "HEARTBEAT",
     [SIM_LOCATE] = "LOCATE",   [SIM_GOODBYE] = "GOODBYE", [SIM_SUBMIT] = "SUBMIT",
-    [SIM_LEAVE] = "LEAVE",     [SIM_RELEASE] = "RELEASE", [SIM_CANCEL] = "CANCEL",   [SIM_ORDER] = "ORDER",
+    [SIM_LEAVE] = "LEAVE",     [SIM_RELEASE] = "RELEASE", [SIM_CANCEL] = "CANCEL",   [SIM_DETACH] = "DETACH",
+    [SIM_ORDER] = "ORDER",
     [SIM_PEER_HELLO] = "PEER_HELLO", [SIM_READ] = "READ", [SIM_PULL] = "PULL",
     [SIM_GIVE_BACK] = "GIVE_BACK", [SIM_INLINE] = "INLINE", [SIM_LEASE] = "LEASE",
     [SIM_OFFER] = "OFFER",     [SIM_BLOCK] = "BLOCK",     [SIM_MOVED] = "MOVED",
@@ -202,6 +203,7 @@ static bool may_come_twice(const struct sim_message *message)
     case SIM_SUBMIT:
     case SIM_RELEASE:
     case SIM_CANCEL:
+    case SIM_DETACH:
     case SIM_PEER_HELLO:
     case SIM_PULL:
     case SIM_GIVE_BACK:

@@ -141,6 +141,9 @@ void sim_options_choose(struct sim_world *world)
         }
     }
     choose_size(world);
+    /* In a third of the worlds the past is forgotten, soon or at a client's wish. */
+    bool never = world->seed % 3 < 2 || options->profile == SIM_FULL;
+    options->sched.lineage_max = never ? SIM_LINEAGE_NEVER : (uint32_t)(1 + world->seed / 3 % 5);
     switch (options->profile) {
     case SIM_CALM:
         break;
@@ -363,6 +366,10 @@ static void write_doings(struct writer *writer)
         if (!keep) {
             let_go(writer, SIM_OP_RELEASE, layer);
         }
+    }
+    bool detach = writer->world->options.sched.lineage_max < SIM_LINEAGE_NEVER;
+    if (detach && writer->wanted_count > 0 && random_chance(random, 40)) {
+        push(writer, SIM_OP_DETACH, writer->wanted[random_below(random, writer->wanted_count)]);
     }
     if (loose && random_chance(random, 20) && writer->wanted_count > 0) {
         let_go(writer, SIM_OP_CANCEL, writer->wanted[random_below(random, writer->wanted_count)]);

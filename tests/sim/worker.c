@@ -274,6 +274,7 @@ static void on_order(struct sim_world *world, struct sim_node *node, struct sim_
     case TESSI_SCHED_PROGRESS:
     case TESSI_SCHED_DONE:
     case TESSI_SCHED_FAILED:
+    case TESSI_SCHED_DETACHED:
         sim_fail(world, "worker %u gets action %d, which is for clients", node->id, (int)action->kind);
     }
     if (event.kind == TESSI_FLOW_PEER_LOST) {

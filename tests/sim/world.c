@@ -114,7 +114,7 @@ static void trace_action(const struct sim_world *world, const struct tessi_sched
 {
     static const char *const names[] = {"WELCOME", "REJECT", "PEER_UP", "PEER_LOST", "LAYERS", "DROP_LAYERS",
                                         "ASSIGN", "STEAL", "FREE", "ADOPT", "LOCATION", "PUSH", "ACCEPTED",
-                                        "REFUSED", "PROGRESS", "DONE", "FAILED", "BYE", "TAKE_OVER", "LEFT"};
+                                        "REFUSED", "PROGRESS", "DONE", "FAILED", "BYE", "TAKE_OVER", "LEFT", "DETACHED"};
     if (world->verbose) {
         sim_trace(world, "    scheduler: %s to %u worker %u layer %u %s", names[action->kind], action->peer,
                   action->worker, action->layer_id, action->text);
@@ -182,6 +182,7 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
         sim_schedule(world, world->tick_ns, (struct sim_event){.kind = SIM_TICK, .periodic = true});
     }
     sim_check_scheduler(world);
+    sim_check_lost(world);
 }
 
 static void on_submit(struct sim_world *world, const struct sim_message *message)
@@ -235,8 +236,10 @@ static void scheduler_message(struct sim_world *world, const struct sim_message 
         event.spans = message->spans.items;
         event.span_count = message->spans.count;
         trace_spans(world, "where is", event.spans, event.span_count);
-    } else if (message->kind == SIM_RELEASE || message->kind == SIM_CANCEL) {
-        event.kind = message->kind == SIM_RELEASE ? TESSI_SCHED_RELEASE : TESSI_SCHED_CANCEL;
+    } else if (message->kind == SIM_RELEASE || message->kind == SIM_CANCEL || message->kind == SIM_DETACH) {
+        event.kind = message->kind == SIM_RELEASE  ? TESSI_SCHED_RELEASE
+                     : message->kind == SIM_CANCEL ? TESSI_SCHED_CANCEL
+                                                   : TESSI_SCHED_DETACH;
         event.ids = message->ids;
         event.id_count = message->id_count;
     } else {
@@ -660,8 +663,8 @@ void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *di
     }
     sim_check_minds(&world);
     sim_check_empty(&world);
-    sim_trace(&world, "the end: %" PRIu64 " events, %" PRIu64 " tasks run, %" PRIu64 " reads", world.steps,
-              world.tasks_run, world.reads_right);
+    sim_trace(&world, "the end: %" PRIu64 " events, %" PRIu64 " tasks run, %" PRIu64 " reads, %" PRIu64 " detached",
+              world.steps, world.tasks_run, world.reads_right, world.detached);
     if (digest != NULL) {
         *digest = world.digest;
     }

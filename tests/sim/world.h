@@ -24,6 +24,7 @@
 #include "worker/flow/flow.h"
 
 #define SIM_SCHEDULER 0u
+#define SIM_LINEAGE_NEVER 1000000u
 #define SIM_MS INT64_C(1000000)
 #define SIM_S INT64_C(1000000000)
 
@@ -84,7 +85,7 @@ struct sim_region { /* memory that leases may share */
 
 enum sim_message_kind {
     SIM_HELLO, SIM_REPORT, SIM_HEARTBEAT, SIM_LOCATE, SIM_GOODBYE, SIM_LEAVE, /* to the scheduler */
-    SIM_SUBMIT, SIM_RELEASE, SIM_CANCEL,
+    SIM_SUBMIT, SIM_RELEASE, SIM_CANCEL, SIM_DETACH,
     SIM_ORDER, /* from the scheduler: one of its actions */
     SIM_PEER_HELLO, SIM_READ, SIM_PULL, SIM_GIVE_BACK, /* between peers: by the one that connected */
     SIM_INLINE, SIM_LEASE, SIM_OFFER, SIM_BLOCK, SIM_MOVED, SIM_ASK, SIM_REVOKE, /* the answers */
@@ -102,7 +103,7 @@ struct sim_message {
     struct tessi_worker_info info;    /* HELLO of a worker */
     struct tessi_spans spans;         /* LOCATE: owned */
     uint32_t submission;              /* SUBMIT */
-    uint32_t *ids;                    /* RELEASE, CANCEL: owned */
+    uint32_t *ids;                    /* RELEASE, CANCEL, DETACH: owned */
     size_t id_count;
     struct tessi_task task;
     uint32_t epoch, worker;
@@ -153,6 +154,7 @@ enum sim_op_kind {
     SIM_OP_AWAIT_READS,
     SIM_OP_RELEASE,     /* layer `number`; 0: all */
     SIM_OP_CANCEL,
+    SIM_OP_DETACH,
     SIM_OP_WAIT,        /* for_ns */
     SIM_OP_LEAVE,
 };
@@ -249,6 +251,7 @@ struct sim_world {
     struct random devices, scheduler_pauses; /* likewise */
     bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
+    uint64_t detached; /* layers */
     uint64_t reads_right, tasks_run, regions;
     uint64_t refused, gave_up; /* for want of room */
 };
@@ -312,6 +315,7 @@ void sim_check_report(struct sim_world *world, uint32_t worker, const struct tes
 void sim_check_order(const struct sim_world *world, uint32_t session, uint32_t first, uint32_t count); /* layers */
 void sim_check_scheduler(struct sim_world *world); /* after each of its steps */
 void sim_check_needed(struct sim_world *world);    /* after a submission, a release and the like */
+void sim_check_lost(struct sim_world *world);      /* a block is given up only when nobody owns it */
 void sim_check_minds(struct sim_world *world);      /* scheduler and workers agree on who has what */
 bool sim_scheduler_knows(const struct sim_world *world, uint32_t id);
 void sim_check_empty(struct sim_world *world);     /* at the end, when all has been released */

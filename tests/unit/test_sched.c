@@ -24,6 +24,8 @@ struct world {
     uint64_t freed[8], stolen;
     uint64_t located; /* answers to the client */
     uint32_t location; /* of the last one */
+    struct tessi_spans take_over[8]; /* told to worker id, who has not said that it did */
+    uint32_t detached;
 };
 
 static void take_actions(struct world *world)
@@ -50,6 +52,12 @@ static void take_actions(struct world *world)
         } else if (action->kind == TESSI_SCHED_LOCATION && action->peer == CLIENT) {
             world->located++;
             world->location = action->spans[0].worker;
+        } else if (action->kind == TESSI_SCHED_TAKE_OVER) {
+            for (size_t s = 0; s < action->span_count; s++) {
+                tessi_spans_push(&world->take_over[action->peer], action->spans[s]);
+            }
+        } else if (action->kind == TESSI_SCHED_DETACHED) {
+            world->detached = action->ids[0];
         } else if (action->kind == TESSI_SCHED_STEAL) {
             for (size_t s = 0; s < action->span_count; s++) {
                 world->stolen += action->spans[s].count;
@@ -89,6 +97,7 @@ static void stop(struct world *world)
 {
     for (size_t w = 0; w < 8; w++) {
         tessi_spans_fini(&world->pending[w]);
+        tessi_spans_fini(&world->take_over[w]);
     }
     tessi_sched_destroy(world->sched);
 }
@@ -506,6 +515,108 @@ static void test_nothing_feeds_the_cancelled(void **state)
     }
 }
 
+static struct tessi_layer *step_of(uint32_t id, const struct tessi_layer *input)
+{
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    tessi_grid_copy(&layer->grid, &input->grid);
+    add_input(layer, input, (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0},
+              (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1});
+    return layer;
+}
+
+/* Whoever was told to take something over has it. */
+static void take_all_over(struct world *world, uint32_t workers)
+{
+    for (uint32_t w = 1; w <= workers; w++) {
+        if (world->take_over[w].count > 0) {
+            struct tessi_report report = {.adopted = world->take_over[w]};
+            world->take_over[w] = (struct tessi_spans){0};
+            step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = w, .report = &report});
+            tessi_report_fini(&report);
+        }
+    }
+}
+
+/* Steps of an iteration, each held until the next one is done. */
+static void iterate(struct world *world, uint32_t workers, uint32_t steps)
+{
+    struct tessi_layer *last = source(1, 40, 40, 20), *kept = tessi_layer_copy(last);
+    submit(world, &last, 1, 1);
+    finish_all(world, workers);
+    for (uint32_t id = 2; id < 2 + steps; id++) {
+        struct tessi_layer *next = step_of(id, kept);
+        tessi_layer_destroy(kept);
+        kept = tessi_layer_copy(next);
+        submit(world, &next, 1, id);
+        finish_all(world, workers);
+        assert_int_equal(world->done_layer, id);
+        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = &(uint32_t){id - 1}, .id_count = 1});
+        take_all_over(world, workers);
+    }
+    tessi_layer_destroy(kept);
+}
+
+static void detach_and_tick(struct world *world, uint32_t id, uint32_t workers)
+{
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_DETACH, .peer = CLIENT, .ids = &id, .id_count = 1});
+    for (int i = 0; i < 3; i++) {
+        take_all_over(world, workers);
+        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+}
+
+/* A long iteration keeps a bounded past where two workers are; with one it keeps it all, unless it is told otherwise. */
+static void test_past_is_forgotten(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 2);
+    iterate(&world, 2, 400);
+    assert_true(world.detached > 0);
+    assert_true(status_of(&world).layers < 2 * 64 + 3);
+    stop(&world);
+    start(&world, 1);
+    iterate(&world, 1, 200);
+    assert_int_equal(world.detached, 0);
+    assert_int_equal(status_of(&world).layers, 201);
+    detach_and_tick(&world, 201, 1);
+    assert_int_equal(world.detached, 201);
+    assert_int_equal(status_of(&world).layers, 1);
+    stop(&world);
+}
+
+/* One of two owners may go; then a third worker gets a copy. Both at once are a loss that is told as that. */
+static void test_both_owners_die(void **state)
+{
+    (void)state;
+    for (int both = 0; both < 2; both++) {
+        struct world world;
+        start(&world, 3);
+        iterate(&world, 3, 1);
+        detach_and_tick(&world, 2, 3);
+        assert_int_equal(world.detached, 2);
+        struct tessi_layer *blocks = source(2, 40, 40, 20), *reader = step_of(3, blocks);
+        tessi_layer_destroy(blocks);
+        world.failed_layer = 0;
+        for (uint32_t w = 1; w <= 3; w++) {
+            step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVE, .peer = w});
+            world.take_over[w].count = 0;
+            join(&world, 3 + w, 1 << 30);
+            if (both == 0) {
+                take_all_over(&world, 6);
+                step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+                take_all_over(&world, 6);
+            }
+        }
+        submit(&world, &reader, 1, 3);
+        finish_all(&world, 6);
+        assert_int_equal(world.failed_layer, both == 1 ? 3 : 0);
+        assert_int_equal(world.done_layer, both == 1 ? 2 : 3);
+        assert_true(both == 0 || (world.failed_status == TESSI_LOST && strstr(world.text, "detached") != NULL));
+        stop(&world);
+    }
+}
+
 /* What was cancelled cannot be read any more under its name. */
 static void test_cancelled_is_refused(void **state)
 {
@@ -834,6 +945,8 @@ int main(void)
         cmocka_unit_test(test_nothing_feeds_the_cancelled),
         cmocka_unit_test(test_cancelled_is_refused),
         cmocka_unit_test(test_reads_without_workers_end),
+        cmocka_unit_test(test_past_is_forgotten),
+        cmocka_unit_test(test_both_owners_die),
         cmocka_unit_test(test_forged_failures_are_failures),
         cmocka_unit_test(test_failure_within_a_layer_given_up),
         cmocka_unit_test(test_what_is_adopted_neither_runs_nor_fails),

@@ -412,6 +412,7 @@ static void end_lease(struct tessi_flow *flow, uint32_t handle)
     } else {
         tessi_flow_block_set_source(flow, handle, 0);
         tessi_flow_block_move(flow, handle, FLOW_ABSENT);
+        tessi_flow_heir_freed(flow, handle); /* lent by one that is lost: another one has it */
     }
 }
 

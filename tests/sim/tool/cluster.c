@@ -195,6 +195,7 @@ static void carry_out(struct tool_cluster *cluster, const struct tessi_sched_act
     case TESSI_SCHED_PEER_LOST:
     case TESSI_SCHED_LAYERS:
     case TESSI_SCHED_DROP_LAYERS:
+    case TESSI_SCHED_DETACHED:
     case TESSI_SCHED_PUSH:
     case TESSI_SCHED_ACCEPTED:
     case TESSI_SCHED_PROGRESS:

@@ -1,0 +1,491 @@
+/* Forgetting the past. A held, complete layer needs what it was made from only while it may be lost. So a layer at the end
+ * of a long lineage is kept: each of its blocks gets a second owner, a worker that is told TAKE_OVER and says that it owns
+ * the block too, under an epoch of its own; it neither evicts it nor lets it go before it is told to. When all have
+ * one, the layer is detached: it reads nothing any more, its client forgets too what it was made from (DETACHED), and all
+ * that nobody else needs goes.
+ *
+ *     complete ──long lineage, or DETACH──▶ kept ──each block has two owners──▶ detached
+ *                                            └──nobody has room──▶ as before
+ *
+ * From then on its blocks are what later layers are made again from, so they stay while somebody reads the layer, whoever
+ * has its name. When an owner goes the other one is the owner at once, and a new second one is looked for. When
+ * both are gone, and nobody has a copy, the block has failed for good and so have those that wait for it.
+ *
+ * Where workers live as long as the scheduler (workers_last: inside a program) nothing is copied, and where there is but
+ * one worker a layer is detached only at its client's wish. All of this is done beside the work, a little at a time. */
+#include "core/base/alloc.h"
+#include "core/base/assert.h"
+#include "core/base/text.h"
+#include "core/sched/state.h"
+
+#define CANDIDATES 16            /* looked at for each block */
+#define TASKS_MAX 4096           /* of a layer that is kept without being asked for */
+#define MEMORY_SHARE 16          /* of the smallest worker's memory that such a layer may take */
+#define PENDING_BYTES (64 << 20) /* that are being copied at a time */
+#define PENDING_MAX 256          /* blocks, likewise */
+#define REFUSALS 3               /* in a row: then it is tried again later, or not at all */
+#define RETRY_NS INT64_C(1000000000)
+
+static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t index)
+{
+    return tessi_task_key(layer->session->id, layer->layer->id, index);
+}
+
+/* --- records --- */
+
+static struct keep *find(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
+{
+    if (!layer->kept || sched->keep_of.count == 0) {
+        return NULL;
+    }
+    uint32_t handle = tessi_map_get(&sched->keep_of, key_of(layer, index));
+    return handle == TESSI_MAP_NONE ? NULL : &sched->keeps[handle];
+}
+
+static struct keep *create(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    uint32_t handle = sched->keep_free;
+    if (handle > 0) {
+        sched->keep_free = sched->keeps[--handle].to;
+    } else {
+        tessi_grow(&sched->keeps, &sched->keep_capacity, sched->keep_count + 1, sizeof *sched->keeps);
+        handle = (uint32_t)sched->keep_count++;
+    }
+    struct keep *one = &sched->keeps[handle];
+    *one = (struct keep){.layer = layer, .index = index, .bytes = tessi_layer_block_bytes(layer->layer, index)};
+    tessi_map_put(&sched->keep_of, key_of(layer, index), handle);
+    sched->keep_pending++;
+    sched->keep_pending_bytes += one->bytes;
+    return one;
+}
+
+static void settle_pending(struct tessi_sched *sched, const struct keep *one)
+{
+    sched->keep_pending--;
+    sched->keep_pending_bytes -= one->bytes;
+}
+
+static void destroy(struct tessi_sched *sched, struct keep *one)
+{
+    one->layer->keeps -= one->arrived;
+    if (!one->arrived) {
+        settle_pending(sched, one);
+    }
+    (void)tessi_map_remove(&sched->keep_of, key_of(one->layer, one->index));
+    *one = (struct keep){.to = sched->keep_free};
+    sched->keep_free = (uint32_t)(one - sched->keeps) + 1;
+}
+
+/* What was said to a second owner under an epoch must not be said under it again. */
+static void raise_epoch(struct sched_layer *layer, struct task_record *task)
+{
+    task->epoch = layer->keep_epoch > task->epoch ? layer->keep_epoch : task->epoch;
+}
+
+/* --- what is to be done --- */
+
+static bool is_failed(const struct sched_layer *layer)
+{
+    return layer->failure != TESSI_OK;
+}
+
+void keep_due(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    layer->keep_next = 0;
+    if (layer->kept && !layer->keep_listed && !(layer->detached && sched->config.workers_last)) {
+        layer->keep_listed = true;
+        tessi_grow(&sched->keeping, &sched->keeping_capacity, sched->keeping_count + 1, sizeof *sched->keeping);
+        sched->keeping[sched->keeping_count++] = layer;
+    }
+}
+
+static void unlist(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    size_t kept = 0;
+    for (size_t i = 0; layer->keep_listed && i < sched->keeping_count; i++) {
+        if (sched->keeping[i] != layer) {
+            sched->keeping[kept++] = sched->keeping[i];
+        }
+    }
+    sched->keeping_count = layer->keep_listed ? kept : sched->keeping_count;
+    layer->keep_listed = false;
+}
+
+static uint64_t smallest_memory(const struct tessi_sched *sched, size_t *staying)
+{
+    uint64_t least = UINT64_MAX;
+    *staying = 0;
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        const struct worker *worker = sched->workers[w];
+        if (stays(worker)) {
+            ++*staying;
+            least = worker->info.memory_bytes < least ? worker->info.memory_bytes : least;
+        }
+    }
+    return least;
+}
+
+/* Nobody has asked for it: its past is long, and a second copy cheap. */
+static bool is_worth_it(const struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    size_t staying;
+    if (layer->lineage < sched->config.lineage_max || layer->layer->push || !layer->handle) {
+        return false;
+    }
+    if (sched->config.workers_last) {
+        return layer->kind == 0; /* a device may be lost, and its blocks with it */
+    }
+    uint64_t most = smallest_memory(sched, &staying) / MEMORY_SHARE;
+    return staying > 1 && layer->tasks <= TASKS_MAX && tessi_layer_bytes(layer->layer) <= most;
+}
+
+void consider_keep(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    bool done = layer->kept || tessi_layer_regenerable(layer->layer); /* those have no past */
+    if (!done && (layer->detach_asked || is_worth_it(sched, layer))) {
+        layer->kept = true;
+        keep_due(sched, layer);
+    }
+}
+
+void ask_detach(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sched_layer *layer = layer_find(session, ids[i]);
+        if (layer == NULL || !layer->wanted) {
+            sched->stale_reports++;
+            continue;
+        }
+        layer->detach_asked = true;
+        if (layer->held == layer->tasks) {
+            consider_keep(sched, layer);
+        }
+    }
+}
+
+/* --- second owners --- */
+
+static bool may_receive(const struct worker *worker, const struct sched_layer *layer, uint32_t owner, uint64_t bytes)
+{
+    bool refused = layer->keep_refused == worker->index + 1;
+    return stays(worker) && !worker->starving && worker->index != owner && !refused && bytes <= worker->info.memory_bytes;
+}
+
+static double room_of(const struct worker *worker)
+{
+    return (double)worker->info.memory_bytes - (double)worker->memory_used_bytes - (double)worker->promised_bytes;
+}
+
+/* One that has a copy, else the one with most room of a few, in turns. */
+static uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t bytes)
+{
+    uint32_t owner = record(layer, index)->owner, best = copies_pick(sched, layer, index);
+    if (best != NO_WORKER && may_receive(sched->workers[best], layer, owner, bytes)) {
+        return best;
+    }
+    best = NO_WORKER;
+    size_t seen = 0;
+    for (size_t i = 0; i < sched->worker_count && seen < CANDIDATES; i++) {
+        sched->next_receiver = (uint32_t)((sched->next_receiver + 1) % sched->worker_count);
+        const struct worker *worker = sched->workers[sched->next_receiver];
+        if (may_receive(worker, layer, owner, bytes)) {
+            seen++;
+            if (best == NO_WORKER || room_of(worker) > room_of(sched->workers[best])) {
+                best = worker->index;
+            }
+        }
+    }
+    return best;
+}
+
+/* False: nobody can take the block now. */
+static bool offer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    const struct task_record *task = record(layer, index);
+    TESS_ASSERT(task->state == TASK_HELD);
+    bool handed = sched->workers[task->owner]->leaving || is_handed_to(sched, layer, index, NO_WORKER);
+    uint32_t to = handed ? NO_WORKER
+                      : choose_receiver(sched, layer, index, tessi_layer_block_bytes(layer->layer, index));
+    if (to == NO_WORKER) {
+        return false;
+    }
+    struct keep *one = create(sched, layer, index);
+    one->to = to;
+    layer->keep_epoch = (layer->keep_epoch > task->epoch ? layer->keep_epoch : task->epoch) + 1;
+    one->epoch = layer->keep_epoch;
+    copies_add(sched, layer, index, to); /* so that it hears when the block is not wanted any more */
+    tell_layer(sched->workers[to], layer);
+    tessi_spans_push(&outbox_of(sched->workers[to])->take_over,
+                     (struct tessi_span){.session = layer->session->id,
+                                         .layer = layer->layer->id,
+                                         .first = index,
+                                         .count = 1,
+                                         .epoch = one->epoch,
+                                         .worker = sched->workers[task->owner]->id});
+    return true;
+}
+
+bool take_second(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                 const struct tessi_span *span, bool adopted)
+{
+    struct keep *one = find(sched, layer, index);
+    if (one == NULL || one->to != worker->index || one->epoch != span->epoch) {
+        return false;
+    }
+    if (!adopted) { /* it has no room, or has lost the block */
+        layer->keep_refused = worker->index + 1;
+        layer->keep_refusals++;
+        copies_remove(sched, layer, index, worker->index);
+        destroy(sched, one);
+        keep_due(sched, layer);
+    } else if (!one->arrived) {
+        one->arrived = true;
+        settle_pending(sched, one);
+        layer->keep_refused = layer->keep_refusals = 0;
+        if (++layer->keeps == layer->tasks) {
+            keep_due(sched, layer);
+        }
+    }
+    return true;
+}
+
+bool keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    struct keep *one = find(sched, layer, index);
+    struct task_record *task = one == NULL ? NULL : record(layer, index);
+    if (one == NULL) {
+        return false;
+    }
+    struct worker *worker = sched->workers[one->to];
+    bool owns = one->arrived && task->state == TASK_HELD && worker->alive && !worker->left;
+    uint32_t epoch = one->epoch;
+    destroy(sched, one);
+    keep_due(sched, layer);
+    if (!owns) {
+        return false; /* it counts as one that has a copy, perhaps */
+    }
+    copies_remove(sched, layer, index, worker->index);
+    task->owner = worker->index;
+    task->epoch = epoch;
+    if (worker->leaving) {
+        hand_over(sched, layer, index);
+    }
+    return true;
+}
+
+bool keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t *to, uint32_t *epoch)
+{
+    struct keep *one = find(sched, layer, index);
+    if (one == NULL || one->arrived) {
+        return false;
+    }
+    *to = one->to;
+    *epoch = one->epoch;
+    destroy(sched, one);
+    keep_due(sched, layer);
+    return true;
+}
+
+void keep_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    struct keep *one = find(sched, layer, index);
+    if (one != NULL) {
+        destroy(sched, one);
+    }
+    if (layer->kept) {
+        raise_epoch(layer, record(layer, index));
+    }
+}
+
+bool keep_at(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker,
+             uint32_t *epoch)
+{
+    const struct keep *one = find(sched, layer, index);
+    if (one == NULL || one->to != worker) {
+        return false;
+    }
+    *epoch = one->epoch;
+    return true;
+}
+
+/* Of that worker, or (NULL) of all. */
+static void forget_seconds(struct tessi_sched *sched, const struct worker *worker)
+{
+    for (size_t k = 0; k < sched->keep_count && sched->keep_of.count > 0; k++) {
+        struct keep *one = &sched->keeps[k];
+        struct sched_layer *layer = one->layer;
+        uint64_t index = one->index;
+        uint32_t to = one->to;
+        if (layer == NULL || (worker != NULL && to != worker->index)) {
+            continue;
+        }
+        if (sched->workers[to]->alive) {
+            copies_remove(sched, layer, index, to);
+            free_at(sched, to, layer, index);
+        }
+        destroy(sched, one);
+        keep_due(sched, layer);
+    }
+}
+
+void keep_forget_worker(struct tessi_sched *sched, struct worker *worker)
+{
+    forget_seconds(sched, worker);
+}
+
+void keep_end(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    for (uint64_t i = 0; layer->kept && i < layer->tasks; i++) {
+        struct keep *one = find(sched, layer, i);
+        if (one != NULL) {
+            uint32_t to = one->to;
+            copies_remove(sched, layer, i, to);
+            free_at(sched, to, layer, i);
+            destroy(sched, one);
+        }
+    }
+    unlist(sched, layer);
+    layer->kept = false;
+}
+
+/* --- a little at each step --- */
+
+static void detach(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    TESS_ASSERT(layer->wanted && layer->held == layer->tasks && !layer->detached);
+    layer->detached = true;
+    layer->lineage = 0;
+    cut_inputs(sched, layer);
+    /* Its name is given to the client once more, which may have released it meanwhile. */
+    layer->grants += layer->handle;
+    layer->handle = true;
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DETACHED, layer->session->id);
+    uint32_t *id = step_memory(sched, sizeof *id);
+    *id = layer->layer->id;
+    action->ids = id;
+    action->id_count = 1;
+}
+
+/* Not to be had: it goes on as it was. */
+static void give_up_keeping(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    keep_end(sched, layer);
+    if (!layer->handle) { /* it was only held for this */
+        unwant(sched, layer);
+        note_loose(sched, layer);
+    }
+}
+
+void keep_make_room(struct tessi_sched *sched)
+{
+    forget_seconds(sched, NULL);
+    for (size_t i = 0; i < sched->keeping_count;) {
+        struct sched_layer *layer = sched->keeping[i];
+        if (!layer->detached && !layer->detach_asked) {
+            give_up_keeping(sched, layer);
+        }
+        i += layer->keep_listed;
+    }
+}
+
+/* True: nothing is left to do for now, and what changes that says so (keep_due). */
+static bool go_on(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    size_t staying;
+    if (is_failed(layer) || layer->held < layer->tasks) {
+        return true;
+    }
+    (void)smallest_memory(sched, &staying);
+    if (!layer->detached && (sched->config.workers_last || layer->keeps == layer->tasks ||
+                             (staying < 2 && layer->detach_asked))) {
+        detach(sched, layer);
+        return sched->config.workers_last || layer->keeps == layer->tasks;
+    }
+    if (sched->now_ns < layer->keep_retry_ns || sched->starving_count > 0) {
+        return false;
+    }
+    bool stuck = layer->keep_refusals >= REFUSALS;
+    for (uint64_t i = layer->keep_next; i < layer->tasks && !stuck; i++) {
+        bool full = sched->keep_pending > 0 &&
+                    (sched->keep_pending >= PENDING_MAX || sched->keep_pending_bytes >= PENDING_BYTES);
+        if (find(sched, layer, i) == NULL && full) {
+            return false;
+        }
+        stuck = find(sched, layer, i) == NULL && !offer(sched, layer, i);
+        layer->keep_next = stuck ? i : i + 1;
+    }
+    if (stuck && !layer->detached && !layer->detach_asked) {
+        give_up_keeping(sched, layer);
+    } else if (stuck) {
+        layer->keep_refusals = layer->keep_refused = 0;
+        layer->keep_retry_ns = sched->now_ns + RETRY_NS;
+    }
+    return !stuck;
+}
+
+void continue_keeps(struct tessi_sched *sched)
+{
+    for (size_t i = 0; i < sched->keeping_count;) {
+        struct sched_layer *layer = sched->keeping[i];
+        if (go_on(sched, layer)) {
+            unlist(sched, layer);
+        } else {
+            i += layer->keep_listed;
+        }
+    }
+}
+
+/* The last of its owners is gone, and nothing says how it was made. */
+void lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    char text[512];
+    struct task_record *task = record(layer, index);
+    if (task->state == TASK_HELD) {
+        layer->held--;
+        task->state = TASK_UNASSIGNED;
+    }
+    task->owner = NO_WORKER;
+    (void)tessi_text_format(text, sizeof text,
+                            "block %llu of layer %u (%s) is lost with the workers that had it, and cannot be computed again, "
+                            "since the layer was detached from what it was made of: compute it anew from arrays that are "
+                            "left, and have two workers or more",
+                            (unsigned long long)index, layer->layer->id, tessi_op_row(layer->layer->op)->name);
+    fail_task(sched, layer, index, TESSI_LOST, text);
+    if (layer->handle) {
+        watch(sched, layer);
+    }
+}
+
+void keeps_verify(const struct tessi_sched *sched)
+{
+    size_t records = 0, pending = 0;
+    uint64_t bytes = 0;
+    for (size_t k = 0; k < sched->keep_count; k++) {
+        const struct keep *one = &sched->keeps[k];
+        if (one->layer == NULL) {
+            continue;
+        }
+        const struct task_record *task = record_peek(one->layer, one->index);
+        TESS_ASSERT(one->layer->kept && task != NULL && task->state == TASK_HELD && task->epoch < one->epoch);
+        TESS_ASSERT(one->epoch <= one->layer->keep_epoch && task->owner != one->to && stays(sched->workers[one->to]));
+        records++;
+        pending += !one->arrived;
+        bytes += one->arrived ? 0 : one->bytes;
+    }
+    TESS_ASSERT(records == sched->keep_of.count && pending == sched->keep_pending && bytes == sched->keep_pending_bytes);
+}
+
+/* A block that cannot be made again has a second owner, or one is being looked for. */
+void keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    TESS_ASSERT(!layer->detached || (layer->kept && layer->wanted && layer->ninputs == 0));
+    uint64_t missing = 0, arrived = 0;
+    for (uint64_t i = 0; layer->kept && i < layer->tasks; i++) {
+        const struct keep *one = find((struct tessi_sched *)(uintptr_t)sched, layer, i);
+        missing += one == NULL;
+        arrived += one != NULL && one->arrived;
+    }
+    TESS_ASSERT(arrived == layer->keeps);
+    TESS_ASSERT(missing == 0 || layer->keep_listed || sched->config.workers_last || is_failed(layer) ||
+                layer->held < layer->tasks);
+}
