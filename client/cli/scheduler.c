@@ -8,6 +8,7 @@
 #include "core/base/descriptors.h"
 #include "core/server/history.h"
 #include "core/server/scheduler.h"
+#include "worker/settings.h"
 
 #define TIMEOUT_LEAST_NS (100 * TESSI_NS_PER_MS)
 
@@ -52,6 +53,7 @@ int cli_scheduler(int argc, char **argv)
          &config.listen},
         {"keys", "DIR", "encrypt, and let in only who has the same keys", CLI_TEXT, &config.keys_dir},
         {"insecure", NULL, "listen beyond this machine without keys", CLI_FLAG, &config.insecure},
+        {"memory", "SIZE", "for what it has to know of graphs (half of the memory)", CLI_BYTES, &config.sched.memory_bytes},
         {"wait-workers", "TIME", "how long work waits when there is no worker at all (5s); 0: not at all", CLI_DURATION,
          &config.sched.wait_workers_ns},
         {"worker-timeout", "TIME", "a worker silent for so long is lost (10s)", CLI_DURATION,
@@ -85,6 +87,9 @@ int cli_scheduler(int argc, char **argv)
     if (!long_enough("worker-timeout", config.sched.worker_silence_ns) ||
         !long_enough("client-timeout", config.sched.client_silence_ns)) {
         return CLI_USAGE;
+    }
+    if (config.sched.memory_bytes == 0) {
+        config.sched.memory_bytes = tessi_settings_memory() / 2;
     }
     if (config.sched.wait_workers_ns == 0) {
         config.sched.wait_workers_ns = 1; /* not at all; 0 stands for what is usual */

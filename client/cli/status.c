@@ -149,7 +149,7 @@ static void print_arrays(const cJSON *root)
 static int print_tables(const char *json)
 {
     cJSON *root = cJSON_Parse(json);
-    char moved[32];
+    char moved[32], used[32], most[32];
     if (root == NULL) {
         fprintf(stderr, "tessera: the scheduler's answer is not JSON; see it with --json\n");
         return CLI_FAILED;
@@ -161,6 +161,9 @@ static int print_tables(const char *json)
            cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "encrypted")) ? "encrypted" : "not encrypted");
     printf("tasks      %.0f done, %.0f waiting, %.0f failed, %.0f run again\n", number(root, "tasks_done"),
            number(root, "tasks_waiting"), number(root, "tasks_failed"), number(root, "tasks_rerun"));
+    printf("graphs     %.0f layers, %s of %s for what is known of them\n", number(root, "layers"),
+           cli_format_bytes(number(root, "graph_memory_used_bytes"), used, sizeof used),
+           cli_format_bytes(number(root, "graph_memory_bytes"), most, sizeof most));
     printf("cluster    %.0f sessions, %.0f steals, %.0f workers lost, %.0f left, %s moved\n", number(root, "sessions"),
            number(root, "steals"), number(root, "workers_lost"), number(root, "workers_left"),
            cli_format_bytes(number(root, "bytes_moved"), moved, sizeof moved));

@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/signals.h"
 #include "core/server/scheduler.h"
+#include "worker/settings.h"
 #include "worker/worker.h"
 
 #define JOIN_TIMEOUT_NS (10 * TESSI_NS_PER_S)
@@ -125,6 +126,7 @@ enum tessi_status tessi_embedded_open(const struct tessi_embedded_config *config
     scheduler.sched.worker_silence_ns = SILENCE_NS;
     scheduler.sched.client_silence_ns = SILENCE_NS;
     scheduler.sched.workers_last = 1;
+    scheduler.sched.memory_bytes = tessi_settings_memory() / 4; /* blocks take most of it */
     TESSI_TRY(tessi_scheduler_create(&scheduler, &embedded->scheduler, error));
     TESSI_TRY(start_thread(&embedded->scheduler_thread, run_scheduler, embedded, &embedded->scheduler_runs, error));
     struct tessi_worker_config worker = {

@@ -298,6 +298,20 @@ uint64_t tessi_grid_largest_block(const struct tessi_grid *grid, size_t size)
     return bytes;
 }
 
+const char *tessi_grid_format(const struct tessi_grid *grid, char *text, size_t size)
+{
+    struct tessi_shape shape, chunks;
+    char whole[8 + TESSI_NDIM_MAX * 24], parts[sizeof whole];
+    tessi_grid_shape(grid, &shape);
+    chunks = shape;
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        chunks.dim[d] = tessi_axis_longest(&grid->axis[d]);
+    }
+    (void)snprintf(text, size, "%s in chunks of %s", tessi_shape_format(&shape, whole, sizeof whole),
+                   tessi_shape_format(&chunks, parts, sizeof parts));
+    return text;
+}
+
 static enum tessi_status check_regular(const struct tessi_axis *axis, uint32_t d, struct tessi_error *error)
 {
     if (axis->bounds != NULL) {
@@ -352,6 +366,7 @@ enum tessi_status tessi_grid_check(const struct tessi_grid *grid, struct tessi_e
                           grid->ndim, TESSI_NDIM_MAX);
     }
     int64_t product = 1;
+    uint64_t blocks = 1;
     for (uint32_t d = 0; d < grid->ndim; d++) {
         const struct tessi_axis *axis = &grid->axis[d];
         if (axis->extent < 0) {
@@ -371,6 +386,15 @@ enum tessi_status tessi_grid_check(const struct tessi_grid *grid, struct tessi_e
                               (int64_t)ELEMENTS_MAX, d);
         }
         product *= extent;
+        blocks = axis->count > TESSI_BLOCKS_MAX / blocks ? TESSI_BLOCKS_MAX + UINT64_C(1) : blocks * axis->count;
+        if (blocks > TESSI_BLOCKS_MAX) {
+            break;
+        }
+    }
+    if (blocks > TESSI_BLOCKS_MAX) {
+        char text[512];
+        return tessi_fail(error, TESSI_TOO_BIG, "%s would be more than %" PRIu32 " blocks: use larger chunks",
+                          tessi_grid_format(grid, text, sizeof text), (uint32_t)TESSI_BLOCKS_MAX);
     }
     return TESSI_OK;
 }

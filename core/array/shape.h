@@ -75,6 +75,11 @@ uint64_t tessi_grid_uniform_elements(const struct tessi_grid *grid);
 /* Bytes of the largest block of elements of `size` bytes. */
 uint64_t tessi_grid_largest_block(const struct tessi_grid *grid, size_t size);
 
+/* "(20000, 512) in chunks of (5000, 512)" into text; returns text. */
+const char *tessi_grid_format(const struct tessi_grid *grid, char *text, size_t size);
+
+#define TESSI_BLOCKS_MAX UINT32_MAX /* of one array */
+
 /* Check a grid that came from outside: ndim, extents, chunk limits, products, boundaries. */
 enum tessi_status tessi_grid_check(const struct tessi_grid *grid, struct tessi_error *error);
 

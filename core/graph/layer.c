@@ -98,6 +98,32 @@ const char *tessi_layer_label(const struct tessi_layer *layer, char *text, size_
                                : tessi_text_format(text, size, "%s [%s]", operation, layer->name);
 }
 
+static uint64_t grid_memory(const struct tessi_grid *grid)
+{
+    uint64_t bytes = 0;
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        bytes += grid->axis[d].bounds != NULL ? (grid->axis[d].count + 1) * sizeof *grid->axis[d].bounds : 0;
+    }
+    return bytes;
+}
+
+uint64_t tessi_layer_memory(const struct tessi_layer *layer)
+{
+    uint64_t bytes = sizeof *layer + layer->ninputs * sizeof *layer->input + grid_memory(&layer->grid);
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        const struct tessi_table *table = layer->input[i].rules.table;
+        bytes += grid_memory(&layer->input[i].grid);
+        if (table != NULL) { /* with its inverse */
+            bytes += 2 * (table->tasks + table->blocks + table->rows[table->tasks]) * sizeof *table->rows;
+        }
+    }
+    if (layer->op == TESSI_OP_ELEMENTWISE) {
+        bytes += layer->as.program.count * sizeof *layer->as.program.code +
+                 layer->as.program.nconstants * sizeof *layer->as.program.constants;
+    }
+    return bytes;
+}
+
 uint64_t tessi_layer_tasks(const struct tessi_layer *layer)
 {
     return tessi_grid_blocks(&layer->grid);

@@ -138,6 +138,7 @@ struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer);
  * and dtypes, grids, rules, parameters, agreement of shapes. */
 enum tessi_status tessi_layer_check(const struct tessi_layer *layer, struct tessi_error *error);
 
+uint64_t tessi_layer_memory(const struct tessi_layer *layer); /* bytes that the description takes */
 uint64_t tessi_layer_tasks(const struct tessi_layer *layer);
 uint64_t tessi_layer_block_bytes(const struct tessi_layer *layer, uint64_t index);
 uint64_t tessi_input_block_bytes(const struct tessi_input *input, uint64_t index);

@@ -295,6 +295,22 @@ static uint64_t first_reader(const struct tessi_rule *rule, const struct tessi_a
     return 0;
 }
 
+bool tessi_rules_follow(const struct tessi_map_rules *rules, uint32_t dim)
+{
+    enum tessi_rule_kind kind = rules->rule[dim].kind;
+    return kind != TESSI_RULE_FIXED && kind != TESSI_RULE_ALL;
+}
+
+uint64_t tessi_rules_first_along(const struct tessi_map_rules *rules, const struct tessi_grid *in,
+                                 const struct tessi_grid *out, uint32_t dim, uint64_t chunk)
+{
+    const struct tessi_rule *rule = &rules->rule[dim];
+    bool follows = tessi_rules_follow(rules, dim);
+    const struct tessi_axis *axis = follows ? &out->axis[rule->dim] : NULL;
+    uint64_t first = first_reader(rule, &in->axis[dim], axis, chunk);
+    return first < (follows ? axis->count : 1) ? first : UINT64_MAX;
+}
+
 bool tessi_rules_first_output(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                               const struct tessi_grid *out, const uint64_t *in_coords, uint64_t *out_coords)
 {
@@ -304,13 +320,11 @@ bool tessi_rules_first_output(const struct tessi_map_rules *rules, const struct 
     }
     for (uint32_t d = 0; d < rules->ndim; d++) {
         const struct tessi_rule *rule = &rules->rule[d];
-        bool follows = rule->kind != TESSI_RULE_FIXED && rule->kind != TESSI_RULE_ALL;
-        const struct tessi_axis *axis = follows ? &out->axis[rule->dim] : NULL;
-        uint64_t first = first_reader(rule, &in->axis[d], axis, in_coords[d]);
-        if (first >= (follows ? axis->count : 1)) {
+        uint64_t first = tessi_rules_first_along(rules, in, out, d, in_coords[d]);
+        if (first == UINT64_MAX) {
             return false;
         }
-        if (follows && first > out_coords[rule->dim]) {
+        if (tessi_rules_follow(rules, d) && first > out_coords[rule->dim]) {
             out_coords[rule->dim] = first;
         }
     }

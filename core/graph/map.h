@@ -71,6 +71,13 @@ void tessi_rules_outputs(const struct tessi_map_rules *rules, const struct tessi
 bool tessi_rules_first_output(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                               const struct tessi_grid *out, const uint64_t *in_coords, uint64_t *out_coords);
 
+/* The same along dimension `dim` of the input alone: the lowest output chunk of the rule's dimension that reads the chunk
+ * or a later one (0 where the rule follows none); UINT64_MAX: none does. */
+uint64_t tessi_rules_first_along(const struct tessi_map_rules *rules, const struct tessi_grid *in,
+                                 const struct tessi_grid *out, uint32_t dim, uint64_t chunk);
+/* Whether chunks of dimension `dim` are read by chunks of one dimension of the output, the rule's. */
+bool tessi_rules_follow(const struct tessi_map_rules *rules, uint32_t dim);
+
 /* An upper bound, for checked rules or tables, on the blocks that any one task reads; UINT64_MAX at most. */
 uint64_t tessi_rules_width(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                            const struct tessi_grid *out);

@@ -70,9 +70,11 @@ static void name_owner(void *context, uint64_t index)
     if (!walk->assigned) {
         return;
     }
+    walk->sched->lookups -= walk->sched->lookups > 0;
     if (task == NULL || (task->state != TASK_ASSIGNED && task->state != TASK_HELD)) {
         walk->assigned = false;
         walk->missing = index;
+        touch(walk->layer, index); /* who waits for it is told when its layer goes */
     } else if (task->owner != walk->worker->index) {
         tessi_spans_push(&outbox_of(walk->worker)->where,
                          (struct tessi_span){.session = walk->layer->session->id,
@@ -261,12 +263,19 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     uint32_t kind = kind_at(worker, lane);
     for (; done < span.count; done++) {
         uint64_t index = span.first + done;
+        if (sched->lookups == 0) {
+            sched->cut_short = true;
+            order = done > 0 ? order_of(span.layer, index) : order;
+            break;
+        }
         if (state_of(span.layer, index) != TASK_UNASSIGNED) {
+            sched->lookups--;
             continue; /* before a page is opened for it, which nobody would close */
         }
         const struct task_record *task = record(span.layer, index);
         if (task->refs == 0 && !span.layer->wanted) {
             consider_idle(sched, span.layer, index);
+            sched->lookups--;
             continue;
         }
         order = done > 0 ? order_of(span.layer, index) : order;
@@ -339,16 +348,37 @@ static bool feed(struct tessi_sched *sched, struct worker *worker)
     return any;
 }
 
+static void reverse(uint32_t *items, size_t count)
+{
+    for (size_t i = 0; i < count / 2; i++) {
+        uint32_t other = items[count - 1 - i];
+        items[count - 1 - i] = items[i];
+        items[i] = other;
+    }
+}
+
+static void rotate(uint32_t *items, size_t count, size_t first) /* which becomes item 0 */
+{
+    if (first > 0) {
+        reverse(items, first);
+        reverse(items + first, count - first);
+        reverse(items, count);
+    }
+}
+
 /* What one worker was given may be an input that another's next task waits for: that one is then hungry too. */
 void feed_workers(struct tessi_sched *sched)
 {
-    size_t at = 0, kept = 0;
+    size_t at = 0, kept = 0, reached = SIZE_MAX;
     do {
         for (; at < sched->hungry_count; at++) {
             struct worker *worker = sched->workers[sched->hungry[at]];
+            sched->cut_short = sched->lookups == 0;
+            reached = sched->cut_short && reached == SIZE_MAX ? at : reached;
             if (worker->alive && worker->backlog > 0) {
                 (void)feed(sched, worker);
-                if (where_count(worker) >= WHERE_MAX || sched->step_assigned >= sched->config.assigned_per_step) {
+                if (where_count(worker) >= WHERE_MAX || sched->step_assigned >= sched->config.assigned_per_step ||
+                    sched->cut_short) {
                     worker->look_again = true;
                     sched->more = true;
                 }
@@ -357,6 +387,8 @@ void feed_workers(struct tessi_sched *sched)
         }
         settle(sched);
     } while (at < sched->hungry_count);
+    reached = reached < sched->hungry_count ? reached : 0;
+    rotate(sched->hungry, sched->hungry_count, reached); /* those that were not reached come first in the next step */
     for (size_t i = 0; i < sched->hungry_count; i++) {
         struct worker *worker = sched->workers[sched->hungry[i]];
         if (worker->look_again && worker->alive) { /* in the next step */

@@ -8,6 +8,11 @@ void backlog_init(struct backlog *backlog)
     *backlog = (struct backlog){0};
 }
 
+uint64_t backlog_bytes(const struct backlog *backlog)
+{
+    return backlog->capacity * (sizeof *backlog->entries + sizeof *backlog->spans + sizeof *backlog->places);
+}
+
 void backlog_fini(struct backlog *backlog)
 {
     tessi_free(backlog->entries);
@@ -145,6 +150,8 @@ static void insert(struct backlog *backlog, struct backlog_span span)
                                .first = span.first & (SPAN_FIRST_MAX - 1),
                                .count = span.count & SPAN_COUNT_MAX,
                                .again = span.again};
+    span.layer->span_count++;
+    span.layer->span_handle = handle;
     backlog->entries[backlog->count] = entry_of(kept, handle, order_of(span.layer, span.first));
     sift_up(backlog, backlog->count++);
 }
@@ -153,12 +160,25 @@ static void forget(struct backlog *backlog, uint32_t handle)
 {
     size_t i = backlog->places[handle] - 1;
     backlog->places[handle] = 0;
+    backlog->spans[handle].layer->span_count--;
     backlog->spans[handle] = (struct kept_span){.first = backlog->free};
     backlog->free = handle + 1;
     backlog->count--;
     if (i != backlog->count) {
         set_entry(backlog, i, backlog->entries[backlog->count]);
         sift(backlog, backlog->entries[i].handle);
+    }
+}
+
+#define BACKLOG_KEPT 1024u /* handles that an empty one keeps room for */
+
+/* What much room was made for is not kept. */
+static void trim(struct tessi_sched *sched, struct backlog *backlog)
+{
+    if (backlog->count == 0 && backlog->capacity > BACKLOG_KEPT) {
+        sched->backlog_bytes -= backlog_bytes(backlog);
+        backlog_fini(backlog);
+        backlog_init(backlog);
     }
 }
 
@@ -170,6 +190,7 @@ void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_
     count_backlog(sched, worker, span->layer, count, false);
     if (left == 0) {
         forget(backlog, handle);
+        trim(sched, backlog);
     } else if (count > 0) {
         span->first = (span->first + count) & (SPAN_FIRST_MAX - 1);
         span->count = left & SPAN_COUNT_MAX;
@@ -178,14 +199,14 @@ void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_
     }
 }
 
-/* How many tasks follow `first` in the global order as they do in the grid. Along a row the order cannot
- * go back; from one row to the next it does where the consumer reads the grid transposed. */
+/* How many tasks follow `first` in the global order as they do in the grid. On the stem all do. Elsewhere the order cannot
+ * go back along a row; from one row to the next it does where the consumer reads the grid transposed. */
 static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, uint64_t count)
 {
     const struct tessi_grid *grid = &layer->layer->grid;
     uint64_t row = grid->ndim == 0 ? 1 : grid->axis[grid->ndim - 1].count;
     const struct sched_layer *at = layer->order_at;
-    if (at->order_stem && at->order_corners == NULL && at->order_split == NULL) {
+    if (at->order_stem && at->order_split == NULL) {
         return count;
     }
     for (uint64_t next = (first / row + 1) * row; next < first + count; next += row) {
@@ -210,7 +231,10 @@ static void insert_in_order(struct backlog *backlog, struct backlog_span span)
 
 void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span)
 {
-    insert_in_order(backlog_of(span.layer->lane, worker), span);
+    struct backlog *backlog = backlog_of(span.layer->lane, worker);
+    uint64_t before = backlog_bytes(backlog);
+    insert_in_order(backlog, span);
+    sched->backlog_bytes += backlog_bytes(backlog) - before;
     count_backlog(sched, worker, span.layer, span.count, true);
     if (worker != NO_WORKER) {
         make_hungry(sched, sched->workers[worker]);
@@ -227,6 +251,7 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 {
     struct backlog_span span = backlog_span(backlog, handle);
     forget(backlog, handle);
+    trim(sched, backlog);
     count_backlog(sched, worker, span.layer, span.count, false);
     return span;
 }
@@ -234,6 +259,14 @@ struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *back
 static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, const struct sched_layer *layer)
 {
     size_t count = 0;
+    uint32_t last = layer->span_handle;
+    if (layer->span_count == 1 && last < backlog->begun && backlog->places[last] > 0 &&
+        backlog->spans[last].layer == layer) { /* most layers have one */
+        (void)backlog_take(sched, backlog, worker, last);
+    }
+    if (layer->span_count == 0) {
+        return;
+    }
     uint32_t *handles = tessi_alloc((backlog->count + 1) * sizeof *handles);
     for (size_t i = 0; i < backlog->count; i++) { /* removal moves entries, so they are gathered first */
         uint32_t handle = backlog->entries[i].handle;
@@ -257,6 +290,23 @@ void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)
         }
     }
     purge(sched, &lane->orphans, NO_WORKER, layer);
+}
+
+void backlog_purge_session(struct tessi_sched *sched, struct session *session)
+{
+    for (size_t l = 0; l < session->lane_count; l++) {
+        struct lane *lane = session->lanes[l];
+        for (uint32_t w = 0; w <= lane->capacity; w++) { /* the last one: the orphans */
+            uint32_t worker = w < lane->capacity ? w : NO_WORKER;
+            struct backlog *backlog = backlog_of(lane, worker);
+            if (backlog->count > 0 && worker != NO_WORKER) {
+                make_hungry(sched, sched->workers[worker]); /* what stands behind it may be next */
+            }
+            while (backlog->count > 0) { /* from the end: nothing has to be moved */
+                (void)backlog_take(sched, backlog, worker, backlog->entries[backlog->count - 1].handle);
+            }
+        }
+    }
 }
 
 /* Take the layer's spans out of one backlog of its lane, appended to `spans`. */

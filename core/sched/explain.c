@@ -261,16 +261,11 @@ static bool is_begun(const struct sched_layer *layer, uint64_t index)
 static bool first_of_layer(const struct sched_layer *layer, bool (*fits)(const struct sched_layer *, uint64_t),
                            uint64_t *index)
 {
-    for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p] == PAGE_RELEASED || layer->pages[p] == PAGE_UNUSED) {
-            continue;
-        }
-        uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;
-        for (uint64_t i = p * PAGE_TASKS; i < last; i++) {
-            if (fits(layer, i)) {
-                *index = i;
-                return true;
-            }
+    unsigned kinds = 1u << PAGE_PRISTINE | 1u << PAGE_LIVE;
+    for (uint64_t i = next_of(layer, 0, kinds); i < layer->tasks; i = next_of(layer, i + 1, kinds)) {
+        if (fits(layer, i)) {
+            *index = i;
+            return true;
         }
     }
     return false;

@@ -102,7 +102,8 @@ static double need_of(const struct tessi_sched_event *event, const struct sessio
 
 /* What blocks cost beside their data is memory that no file can take. */
 enum tessi_status check_small_blocks(const struct tessi_sched *sched, const struct session *session,
-                                     const struct tessi_sched_event *event, struct tessi_error *error)
+                                     const struct tessi_sched_event *event, const bool *wanted,
+                                     struct tessi_error *error)
 {
     double blocks = 0, memory = 0;
     const struct tessi_layer *most = NULL;
@@ -118,7 +119,7 @@ enum tessi_status check_small_blocks(const struct tessi_sched *sched, const stru
     }
     for (size_t i = 0; i < event->layer_count; i++) {
         const struct tessi_layer *layer = event->layers[i];
-        if (small_blocks(layer) > 0 && wants(event, layer->id)) {
+        if (wanted[i] && small_blocks(layer) > 0) {
             blocks += (double)small_blocks(layer);
             most = most == NULL || small_blocks(layer) > small_blocks(most) ? layer : most;
         }

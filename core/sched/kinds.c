@@ -50,12 +50,8 @@ static void move_asked(struct load *from, struct load *to, double estimate_ns)
 /* What has started, and what somebody has asked for, goes with the rest. */
 static void move_marks(struct tessi_sched *sched, const struct sched_layer *layer, const struct lane *lane)
 {
-    for (uint64_t i = 0; i < layer->tasks; i++) {
+    for (uint64_t i = next_live(layer, 0); i < layer->tasks; i = next_live(layer, i + 1)) {
         const struct task_record *task = record_peek(layer, i);
-        if (task == NULL) { /* nor are the others of its page */
-            i |= PAGE_TASKS - 1;
-            continue;
-        }
         struct worker *owner = task->state == TASK_ASSIGNED ? sched->workers[task->owner] : NULL;
         if (owner == NULL || kind_at(owner, lane) == kind_at(owner, layer->lane)) {
             continue;

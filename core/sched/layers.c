@@ -20,14 +20,6 @@ struct sched_layer *layer_find(struct session *session, uint32_t id)
     return position == TESSI_MAP_NONE ? NULL : session->layers[position];
 }
 
-/* What the client may name in a submission: what it has asked for and not released. Other layers live only as long as
- * those need them, so it cannot know whether they are there. */
-static struct sched_layer *layer_nameable(struct session *session, uint32_t id)
-{
-    struct sched_layer *layer = layer_find(session, id);
-    return layer != NULL && layer->handle ? layer : NULL;
-}
-
 /* Spans of few layers come in turns, so recent answers are kept. */
 struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, uint32_t id)
 {
@@ -39,130 +31,6 @@ struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, 
     struct sched_layer *layer = session == NULL ? NULL : layer_find(session, id);
     *named = layer != NULL ? layer : *named;
     return layer;
-}
-
-/* Of a layer that nobody can name any more: its client has cancelled it, or there was no room for what it waits for. */
-static enum tessi_status given_up_status(const struct sched_layer *layer)
-{
-    return layer->failure == TESSI_TOO_BIG ? TESSI_TOO_BIG : TESSI_CANCELLED;
-}
-
-static const char *given_up_word(const struct sched_layer *layer)
-{
-    return layer->failure == TESSI_TOO_BIG ? "given up for want of room" : "cancelled";
-}
-
-/* A description that came from outside must agree with the layers that it names. */
-static enum tessi_status check_inputs(struct session *session, struct tessi_layer *const *layers, size_t position,
-                                      struct tessi_error *error)
-{
-    const struct tessi_layer *layer = layers[position];
-    if (layer->session != session->id || layer_find(session, layer->id) != NULL) {
-        return tessi_fail(error, TESSI_INVALID, "layer %u is not this session's, or was submitted before", layer->id);
-    }
-    for (uint32_t i = 0; i < layer->ninputs; i++) {
-        const struct tessi_layer *input = NULL;
-        struct sched_layer *known = layer_nameable(session, layer->input[i].layer);
-        if (known != NULL && known->given_up) {
-            return tessi_fail(error, given_up_status(known), "layer %u, which layer %u reads, was %s", known->layer->id,
-                              layer->id, given_up_word(known));
-        }
-        for (size_t p = 0; p < position && known == NULL && input == NULL; p++) {
-            input = layers[p]->id == layer->input[i].layer ? layers[p] : NULL;
-        }
-        input = known != NULL ? known->layer : layer->input[i].layer == layer->id ? layer : input;
-        if (input == NULL || input->dtype != layer->input[i].dtype ||
-            !tessi_grid_equal(&input->grid, &layer->input[i].grid)) {
-            return tessi_fail(error, TESSI_INVALID, "layer %u reads layer %u, which is not held under that name or differs in shape",
-                              layer->id, layer->input[i].layer);
-        }
-    }
-    return TESSI_OK;
-}
-
-uint64_t largest_task(const struct tessi_layer *layer)
-{
-    uint64_t coords[TESSI_NDIM_MAX] = {0};
-    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
-        const struct tessi_axis *axis = &layer->grid.axis[d];
-        for (uint64_t c = 0; axis->chunk == 0 && c < axis->count; c++) {
-            if (tessi_axis_hi(axis, c) - tessi_axis_lo(axis, c) == tessi_axis_longest(axis)) {
-                coords[d] = c;
-                break;
-            }
-        }
-    }
-    return tessi_grid_index(&layer->grid, coords);
-}
-
-static bool is_wanted(const struct tessi_sched_event *event, uint32_t id)
-{
-    for (size_t w = 0; w < event->id_count; w++) {
-        if (event->ids[w] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Clients may want more than can be counted. */
-static uint64_t sum_of(uint64_t a, uint64_t b)
-{
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
-/* What cannot fit is refused before it starts. With no worker there is nothing to compare with. */
-static enum tessi_status check_fit(struct tessi_sched *sched, struct session *session,
-                                   const struct tessi_sched_event *event, struct tessi_error *error)
-{
-    uint64_t room = 0, largest = 0;
-    size_t staying = 0;
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        const struct worker *worker = sched->workers[w];
-        if (stays(worker)) {
-            staying++;
-            room += worker->info.memory_bytes + worker->info.spill_bytes;
-            largest = worker->info.memory_bytes > largest ? worker->info.memory_bytes : largest;
-        }
-    }
-    if (staying == 0) {
-        return TESSI_OK;
-    }
-    uint64_t held = 0, most = 0;
-    for (size_t s = 0; s < sched->session_count; s++) {
-        held = sum_of(held, sched->sessions[s] != NULL ? sched->sessions[s]->wanted_bytes : 0);
-    }
-    for (size_t i = 0; i < event->layer_count; i++) {
-        const struct tessi_layer *layer = event->layers[i];
-        uint64_t footprint = tessi_task_footprint(layer, largest_task(layer));
-        if (footprint > largest) {
-            char label[TESSI_LAYER_LABEL_MAX];
-            return tessi_fail(error, TESSI_TOO_BIG,
-                              "a task of %s needs %.2f GB at once and the largest worker has %.2f GB: "
-                              "use smaller chunks or give a worker more memory (tessera worker --memory, or memory_bytes "
-                              "of tess_session_options)",
-                              tessi_layer_label(layer, label, sizeof label), (double)footprint / 1e9, (double)largest / 1e9);
-        }
-        most = footprint > most ? footprint : most;
-        held = sum_of(held, is_wanted(event, layer->id) ? tessi_layer_bytes(layer) : 0);
-    }
-    for (size_t w = 0; w < event->id_count; w++) {
-        struct sched_layer *known = layer_find(session, event->ids[w]);
-        held = sum_of(held, known != NULL && !known->wanted ? tessi_layer_bytes(known->layer) : 0);
-    }
-    if (held > room) {
-        return tessi_fail(error, TESSI_TOO_BIG,
-                          "the results to be held take %.2f GB and the workers have %.2f GB of memory and spill "
-                          "space: add workers, or give them more memory (tessera worker --memory, or memory_bytes of "
-                          "tess_session_options) or a larger disk (--spill, or spill_dir)",
-                          (double)held / 1e9, (double)room / 1e9);
-    }
-    enum tessi_status status = check_small_blocks(sched, session, event, error);
-    if (status != TESSI_OK) {
-        return status;
-    }
-    bool ample = held <= room / 4 && most <= room / 4; /* seldom is it worth while to look closer */
-    return ample ? TESSI_OK : check_places(sched, session, event, error);
 }
 
 static uint32_t add_submission(struct session *session)
@@ -193,12 +61,13 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
 {
     struct sched_layer *added = tessi_zalloc(sizeof *added);
     added->layer = layer;
+    added->bytes = layer_needs(layer, false);
+    sched->layer_bytes += added->bytes;
     added->session = session;
     added->tasks = tessi_layer_tasks(layer);
     added->ninputs = layer->ninputs;
-    added->page_count = (added->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
-    added->pages = tessi_zalloc(added->page_count * sizeof *added->pages);
     added->rooms = &sched->page_rooms;
+    stretches_init(added);
     added->submitted_ns = sched->now_ns;
     added->submission = submission;
     session->submissions[submission].layers++;
@@ -211,6 +80,7 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
             added->lineage = input->lineage + 1;
         }
         tessi_grow(&input->consumers, &input->consumer_capacity, input->consumer_count + 1, sizeof *input->consumers);
+        input->reader_tasks += added->tasks;
         added->input_at[i] = input->consumer_count;
         input->consumers[input->consumer_count++] = (struct consumer){added, i};
     }
@@ -220,26 +90,62 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
     return added;
 }
 
-/* A new reader of a layer that has been at work: its live records gain references, what was
- * released runs again, what failed poisons. Pages never touched count their readers when opened. */
+struct joining {
+    struct tessi_sched *sched;
+    struct sched_layer *input;
+};
+
+static void add_readers(struct tessi_sched *sched, struct sched_layer *input, uint64_t index, uint64_t readers)
+{
+    struct task_record *task = record(input, index);
+    task->refs += (uint32_t)readers;
+    if (task->state == TASK_RELEASED) {
+        work_push(&sched->rerun, input, index);
+    } else if (task->state == TASK_FAILED || task->state == TASK_POISONED) {
+        work_push(&sched->poison, input, index);
+    }
+}
+
+static void join_one(void *context, uint64_t index)
+{
+    struct joining *join = context;
+    if (page_of(join->input, index) != PAGE_PRISTINE) {
+        add_readers(join->sched, join->input, index, 1);
+    }
+}
+
+/* At most so many blocks of the input are read by all of the layer's tasks, each counted as often as it is read. */
+static uint64_t reads_at_most(const struct tessi_layer *layer, uint32_t number)
+{
+    const struct tessi_input *input = &layer->input[number];
+    uint64_t tasks = tessi_layer_tasks(layer), width = 0;
+    if (input->rules.table != NULL) {
+        return input->rules.table->rows[tasks];
+    }
+    width = tessi_rules_width(&input->rules, &input->grid, &layer->grid);
+    return width > 0 && tasks > UINT64_MAX / width ? UINT64_MAX : tasks * width;
+}
+
+/* A new reader of a layer that has been at work: its live records gain references, what was released runs again, what
+ * failed poisons. Pages never touched count their readers when opened. Whichever is less is walked, what the reader
+ * reads or what has been touched. */
 static void join_reader(struct tessi_sched *sched, struct sched_layer *input, const struct sched_layer *reader,
                         uint32_t number)
 {
-    for (uint64_t i = 0; i < input->tasks; i++) {
-        if (input->pages[i / PAGE_TASKS] == PAGE_PRISTINE) {
-            i |= PAGE_TASKS - 1;
-            continue;
+    if (input->touched_pages == 0) {
+        return;
+    }
+    if (reads_at_most(reader->layer, number) < input->touched_pages) {
+        struct joining join = {sched, input};
+        for (uint64_t t = 0; t < reader->tasks; t++) {
+            tessi_task_inputs(reader->layer, number, t, join_one, &join);
         }
+        return;
+    }
+    for (uint64_t i = next_of(input, 0, PAGES_TOUCHED); i < input->tasks; i = next_of(input, i + 1, PAGES_TOUCHED)) {
         uint64_t readers = tessi_block_dependent_count(reader->layer, number, i);
-        if (readers == 0) {
-            continue;
-        }
-        struct task_record *task = record(input, i);
-        task->refs += (uint32_t)readers;
-        if (task->state == TASK_RELEASED) {
-            work_push(&sched->rerun, input, i);
-        } else if (task->state == TASK_FAILED || task->state == TASK_POISONED) {
-            work_push(&sched->poison, input, i);
+        if (readers > 0) {
+            add_readers(sched, input, i, readers);
         }
     }
 }
@@ -265,10 +171,8 @@ static void want(struct tessi_sched *sched, struct sched_layer *layer)
     layer->wanted = true;
     layer->session->wanted_bytes += tessi_layer_bytes(layer->layer);
     fit_add(layer->session, layer->layer);
-    for (uint64_t i = 0; i < layer->tasks; i++) {
-        if (layer->pages[i / PAGE_TASKS] == PAGE_PRISTINE) {
-            i |= PAGE_TASKS - 1;
-        } else if (state_of(layer, i) == TASK_RELEASED) {
+    for (uint64_t i = next_of(layer, 0, PAGES_TOUCHED); i < layer->tasks; i = next_of(layer, i + 1, PAGES_TOUCHED)) {
+        if (state_of(layer, i) == TASK_RELEASED) {
             work_push(&sched->rerun, layer, i);
         }
     }
@@ -282,11 +186,8 @@ void unwant(struct tessi_sched *sched, struct sched_layer *layer)
     layer->wanted = false;
     layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
     fit_remove(layer->session, layer->layer);
-    for (uint64_t i = 0; i < layer->tasks; i++) {
-        const struct task_record *task = record_peek(layer, i);
-        if (task == NULL) {
-            i |= PAGE_TASKS - 1;
-        } else if (task->refs == 0) {
+    for (uint64_t i = next_live(layer, 0); i < layer->tasks; i = next_live(layer, i + 1)) {
+        if (record(layer, i)->refs == 0) {
             consider_idle(sched, layer, i);
         }
     }
@@ -303,36 +204,6 @@ static void refuse(struct tessi_sched *sched, const struct tessi_sched_event *ev
     for (size_t i = 0; i < event->layer_count; i++) {
         tessi_layer_destroy(event->layers[i]);
     }
-}
-
-static enum tessi_status check_submission(struct tessi_sched *sched, struct session *session,
-                                          const struct tessi_sched_event *event, struct tessi_error *error)
-{
-    for (size_t i = 0; i < event->layer_count; i++) {
-        for (size_t j = 0; j < i; j++) {
-            if (event->layers[j]->id == event->layers[i]->id) {
-                return tessi_fail(error, TESSI_INVALID, "layer %u is twice in one submission", event->layers[i]->id);
-            }
-        }
-        enum tessi_status status = check_inputs(session, event->layers, i, error);
-        if (status != TESSI_OK) {
-            return status;
-        }
-    }
-    for (size_t w = 0; w < event->id_count; w++) {
-        const struct sched_layer *known = layer_nameable(session, event->ids[w]);
-        if (known != NULL && known->given_up) {
-            return tessi_fail(error, given_up_status(known), "layer %u was %s", event->ids[w], given_up_word(known));
-        }
-        bool found = known != NULL;
-        for (size_t i = 0; i < event->layer_count && !found; i++) {
-            found = event->layers[i]->id == event->ids[w];
-        }
-        if (!found) {
-            return tessi_fail(error, TESSI_INVALID, "layer %u is asked for and does not exist", event->ids[w]);
-        }
-    }
-    return check_fit(sched, session, event, error);
 }
 
 static bool read_by_others(const struct sched_layer *layer)
@@ -358,7 +229,7 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
     struct session *session = session_find(sched, event->peer);
     struct tessi_error error = {.status = TESSI_CLOSED, .text = "this session is not known to the scheduler"};
-    if (session == NULL || check_submission(sched, session, event, &error) != TESSI_OK) {
+    if (session == NULL || admit(sched, session, event, &error) != TESSI_OK) {
         refuse(sched, event, &error);
         return;
     }
@@ -450,44 +321,6 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
     }
 }
 
-/* Let go of what the layer's unfinished tasks would have read. Producers' pages that were never
- * touched have not counted them. */
-struct let_go {
-    struct tessi_sched *sched;
-    struct sched_layer *layer;
-    bool at_once;
-};
-
-/* A page of the input that is opened later will not count the reader, which is unlinked by then; but while a layer that
- * reads itself goes task by task, pages may be opened between, so each task takes itself off at once. */
-static void let_go_one(void *context, uint64_t index)
-{
-    struct let_go *walk = context;
-    if (walk->at_once || record_peek(walk->layer, index) != NULL) {
-        drop_ref(walk->sched, walk->layer, index);
-    }
-}
-
-static void abandon_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
-{
-    struct task_record *task = record_peek(layer, index);
-    copies_free(sched, layer, index);
-    if (task != NULL && (task->state == TASK_HELD || task->state == TASK_ASSIGNED)) {
-        TESS_ASSERT(task->refs == 0 && !layer->wanted);
-        consider_idle(sched, layer, index);
-    } else if (state_of(layer, index) == TASK_UNASSIGNED) {
-        for (uint32_t i = 0; i < layer->ninputs; i++) {
-            struct let_go walk = {sched, layer->inputs[i], tessi_layer_reads_itself(layer->layer)};
-            tessi_task_inputs(layer->layer, i, index, let_go_one, &walk);
-        }
-        task = record_peek(layer, index); /* that may have opened its page */
-        answer_parked(sched, layer, index, NO_WORKER, 0);
-        if (task != NULL) {
-            task->refs = 0;
-            set_released(sched, layer, index, task);
-        }
-    }
-}
 
 /* The last consumer takes its place. */
 static void unlink_input(struct sched_layer *reader, uint32_t number)
@@ -496,6 +329,7 @@ static void unlink_input(struct sched_layer *reader, uint32_t number)
     struct consumer *place = &input->consumers[reader->input_at[number]];
     TESS_ASSERT(place->layer == reader && place->input == number);
     *place = input->consumers[--input->consumer_count];
+    input->reader_tasks -= reader->tasks;
     place->layer->input_at[place->input] = reader->input_at[number];
     if (input->place_consumer == reader) {
         input->place_consumer = NULL;
@@ -536,6 +370,7 @@ static void free_description(struct sched_layer *layer)
         tessi_layer_destroy(layer->layer);
         tessi_free(layer->order_corners);
         tessi_free(layer->order_split);
+        tessi_free(layer->order_jump);
         tessi_free(layer);
         if (via != NULL) {
             via->order_users--;
@@ -546,12 +381,7 @@ static void free_description(struct sched_layer *layer)
 
 static void free_layer(struct sched_layer *layer)
 {
-    for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p] >= PAGE_LIVE) {
-            page_give(layer->rooms, layer->pages[p]);
-        }
-    }
-    tessi_free(layer->pages);
+    stretches_fini(layer);
     tessi_free(layer->consumers);
     tessi_free(layer->failure_text);
     tessi_free(layer->regions);
@@ -600,9 +430,9 @@ void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
             note_loose(sched, layer->inputs[i]);
         }
     }
+    layer->ninputs = 0;
     settle(sched);
     collapse_pages(sched);
-    layer->ninputs = 0;
     if (layer->placement == PLACE_WITH_INPUT) {
         layer->placement = PLACE_REGIONS;
     }
@@ -611,14 +441,11 @@ void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
 /* Nobody needs any of its blocks: what is queued or held is freed, and what it would have read is let go. */
 static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    bool itself = tessi_layer_reads_itself(layer->layer);
-    for (uint64_t i = layer->tasks; i-- > 0;) { /* downwards: readers within the layer let go before what they read */
-        abandon_task(sched, layer, i);
-        if (itself) {
-            settle(sched);
-        }
-    }
+    stop_reading(sched, layer);
     cut_inputs(sched, layer);
+    abandon_tasks(sched, layer);
+    settle(sched);
+    collapse_pages(sched);
     backlog_purge(sched, layer);
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     layer->session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
@@ -630,18 +457,7 @@ static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 static void give_up(struct tessi_sched *sched, struct sched_layer *layer)
 {
     abandon_layer(sched, layer);
-    for (uint64_t i = 0; i < layer->tasks; i++) {
-        struct task_record *task = record_peek(layer, i);
-        uint32_t *page = &layer->pages[i / PAGE_TASKS];
-        if (task == NULL) {
-            *page = *page == PAGE_PRISTINE ? PAGE_UNUSED : *page;
-            i |= PAGE_TASKS - 1;
-        } else if (task->state == TASK_UNASSIGNED) { /* its page was opened for another one */
-            task->refs = 0;
-            set_released(sched, layer, i, task);
-        }
-    }
-    collapse_pages(sched);
+    forget_untouched(layer);
     layer->given_up = true;
 }
 
@@ -661,6 +477,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     session->layers[position] = NULL;
     session->layer_holes++;
     memset(sched->named, 0, sizeof sched->named);
+    sched->layer_bytes -= layer->bytes;
     free_layer(layer);
 }
 
@@ -668,11 +485,13 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
  * Layers around it of which nobody has ever read all must do so too, or what they read would be made for them. */
 static void prune(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    uint64_t found = 0;
-    layer->pruned = true;
-    if (layer->first_done >= layer->tasks) {
-        return;
+    uint64_t found = 0, untouched = (layer->page_count - layer->touched_pages) * PAGE_TASKS;
+    if (layer->first_done >= layer->tasks || untouched > sched->lookups) {
+        layer->pruned = layer->first_done >= layer->tasks;
+        return; /* of very many, each is found to be needless when it would be its turn */
     }
+    layer->pruned = true;
+    sched->lookups -= untouched;
     for (size_t c = 0; c < layer->consumer_count; c++) {
         if (!layer->consumers[c].layer->pruned) {
             note_loose(sched, layer->consumers[c].layer);
@@ -683,15 +502,12 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
             note_loose(sched, layer->inputs[i]);
         }
     }
-    for (uint64_t p = layer->page_count; p-- > 0;) {
-        uint64_t first = p * PAGE_TASKS;
-        bool touched = layer->pages[p] != PAGE_PRISTINE;
-        for (uint64_t i = first; i < first + PAGE_TASKS && i < layer->tasks; i++) {
-            bool waits = state_of(layer, i) == TASK_UNASSIGNED;
-            if (waits && (touched ? record_peek(layer, i)->refs == 0 : readers_of(layer, i) == 0)) {
-                consider_idle(sched, layer, i);
-                found++;
-            }
+    unsigned kinds = 1u << PAGE_PRISTINE | 1u << PAGE_LIVE;
+    for (uint64_t i = next_of(layer, 0, kinds); i < layer->tasks; i = next_of(layer, i + 1, kinds)) {
+        const struct task_record *task = record_peek(layer, i);
+        if (task == NULL ? readers_of(layer, i) == 0 : task->state == TASK_UNASSIGNED && task->refs == 0) {
+            consider_idle(sched, layer, i);
+            found++;
         }
         if (sched->idle.count >= PRUNED_AT_ONCE) { /* what goes needs records for a moment */
             settle(sched);
@@ -754,6 +570,7 @@ void sweep_layers(struct tessi_sched *sched)
 void session_close(struct tessi_sched *sched, struct session *session)
 {
     session->closing = true;
+    backlog_purge_session(sched, session);
     for (size_t i = 0; i < session->layer_count; i++) {
         if (session->layers[i] != NULL) {
             unwant(sched, session->layers[i]);
@@ -764,7 +581,7 @@ void session_close(struct tessi_sched *sched, struct session *session)
     settle(sched);
     sweep_layers(sched);
     TESS_ASSERT(session->layer_count == 0);
-    lanes_fini(session);
+    lanes_fini(sched, session);
     tessi_map_fini(&session->layers_by_id);
     tessi_free(session->layers);
     tessi_free(session->submissions);

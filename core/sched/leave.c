@@ -265,11 +265,9 @@ static void each_owned(struct tessi_sched *sched, struct worker *worker, owned_f
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             struct sched_layer *layer = session->layers[l];
-            for (uint64_t i = 0; layer != NULL && i < layer->tasks; i++) {
-                const struct task_record *task = record_peek(layer, i);
-                if (task == NULL) {
-                    i |= PAGE_TASKS - 1;
-                } else if (task->owner == worker->index) {
+            for (uint64_t i = layer == NULL ? 0 : next_live(layer, 0); layer != NULL && i < layer->tasks;
+                 i = next_live(layer, i + 1)) {
+                if (record(layer, i)->owner == worker->index) {
                     visit(sched, worker, layer, i);
                 }
             }

@@ -84,6 +84,7 @@ static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
     const struct task_record *task = record_peek(layer, index);
     enum task_state state = state_of(layer, index);
     if (state == TASK_UNASSIGNED) {
+        touch(layer, index); /* whoever asks is told when the layer goes */
         task_lists_put_once(&sched->parked, tessi_task_key(span.session, span.layer, index), peer);
         return;
     }

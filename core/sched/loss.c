@@ -75,21 +75,15 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
 
 static void lose_from_layer(struct tessi_sched *sched, struct sched_layer *layer, uint32_t worker)
 {
-    for (uint64_t p = 0; p < layer->page_count; p++) {
-        if (layer->pages[p] < PAGE_LIVE) {
+    for (uint64_t i = next_live(layer, 0); i < layer->tasks; i = next_live(layer, i + 1)) {
+        struct task_record *task = record(layer, i);
+        if (task->owner != worker) {
             continue;
         }
-        uint64_t last = (p + 1) * PAGE_TASKS < layer->tasks ? (p + 1) * PAGE_TASKS : layer->tasks;
-        for (uint64_t i = p * PAGE_TASKS; i < last; i++) {
-            struct task_record *task = record(layer, i);
-            if (task->owner != worker) {
-                continue;
-            }
-            if (task->state == TASK_ASSIGNED) {
-                lose_assigned(sched, layer, i, task);
-            } else if (task->state == TASK_HELD) {
-                recover_block(sched, layer, i);
-            }
+        if (task->state == TASK_ASSIGNED) {
+            lose_assigned(sched, layer, i, task);
+        } else if (task->state == TASK_HELD) {
+            recover_block(sched, layer, i);
         }
     }
 }

@@ -59,6 +59,25 @@ static uint64_t split_place(const struct sched_layer *layer, const uint64_t coor
     return block * layer->order_split->each + within;
 }
 
+/* From coordinates to those on the stem; false: nobody there needs the block. */
+static bool jump(const struct sched_layer *layer, const uint64_t coords[TESSI_NDIM_MAX], uint64_t to[TESSI_NDIM_MAX])
+{
+    const struct order_jump *jump = layer->order_jump;
+    for (uint32_t d = 0; d < jump->to->layer->grid.ndim; d++) {
+        to[d] = jump->least[d];
+    }
+    for (uint32_t d = 0; jump->any && d < layer->layer->grid.ndim; d++) {
+        uint32_t place = jump->place[d][coords[d]];
+        if (place == ORDER_NOBODY) {
+            return false;
+        }
+        if (jump->dim[d] < TESSI_NDIM_MAX && place > to[jump->dim[d]]) {
+            to[jump->dim[d]] = place;
+        }
+    }
+    return jump->any;
+}
+
 uint64_t order_of(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
@@ -68,9 +87,14 @@ uint64_t order_of(const struct sched_layer *layer, uint64_t index)
         bool any = true;
         tessi_grid_coords(&at->layer->grid, index, coords);
         while (any && !at->order_stem) {
-            const struct tessi_input *input = &at->order_via->layer->input[at->order_input];
-            at = at->order_via;
-            any = tessi_rules_first_output(&input->rules, &input->grid, &at->layer->grid, coords, reader);
+            if (at->order_jump != NULL) {
+                any = jump(at, coords, reader);
+                at = at->order_jump->to;
+            } else {
+                const struct tessi_input *input = &at->order_via->layer->input[at->order_input];
+                at = at->order_via;
+                any = tessi_rules_first_output(&input->rules, &input->grid, &at->layer->grid, coords, reader);
+            }
             memcpy(coords, reader, sizeof coords);
         }
         place = !any                         ? layer->order_end
@@ -127,6 +151,9 @@ static bool single_consumer(const struct sched_layer *layer, uint32_t submission
            layer->consumers[0].layer->layer->input[layer->consumers[0].input].rules.table == NULL;
 }
 
+/* How sure it is that a layer's tasks follow each other in the global order as they do in the grid. */
+enum in_order { SCATTERED, AS_STEM, ON_STEM };
+
 /* A tree of layers down to its root, while a submission is taken in. */
 struct tree {
     uint64_t levels, widest, placed_at;
@@ -142,6 +169,7 @@ struct trees {
     struct sched_layer **layers;
     uint32_t count;
     uint32_t *root_of; /* by position, owned */
+    enum in_order *in_order; /* by position, owned */
     struct tree *tree; /* by position of the root, owned */
     struct tree_edge *edges; /* owned */
     size_t edge_count, edge_capacity;
@@ -175,7 +203,32 @@ static const struct consumer *cutting_consumer(const struct trees *trees, const 
     return cutting;
 }
 
-static void link_layers(const struct tessi_sched *sched, struct trees *trees)
+static bool folds(const struct sched_layer *layer, uint32_t number);
+
+/* Of a layer that is derived from this consumer of it. */
+static enum in_order in_order(const struct trees *trees, const struct sched_layer *via, uint32_t number)
+{
+    enum in_order order = trees->in_order[via->order_position];
+    if (order == ON_STEM && via->layer->ninputs == 1 && folds(via, number)) {
+        return ON_STEM;
+    }
+    return order != SCATTERED && reads_alike(via, number) ? AS_STEM : SCATTERED;
+}
+
+/* Where rows may be scattered over the global order, each is looked at and kept by itself. A layer of too many rows for
+ * that is a root: its tasks come before all of their readers. */
+static bool rows_are_few(struct tessi_sched *sched, const struct sched_layer *layer)
+{
+    const struct tessi_grid *grid = &layer->layer->grid;
+    uint64_t rows = grid->ndim == 0 ? 1 : layer->tasks / grid->axis[grid->ndim - 1].count;
+    if (rows > sched->lookups) {
+        return false;
+    }
+    sched->lookups -= rows > 1 ? rows : 0;
+    return true;
+}
+
+static void link_layers(struct tessi_sched *sched, struct trees *trees)
 {
     for (uint32_t i = trees->count; i-- > 0;) {
         struct sched_layer *layer = trees->layers[i];
@@ -183,9 +236,20 @@ static void link_layers(const struct tessi_sched *sched, struct trees *trees)
         layer->order_position = i;
         trees->root_of[i] = i;
         layer->order_split = make_split(sched, layer);
+        if (layer->order_split != NULL && !rows_are_few(sched, layer)) {
+            tessi_free(layer->order_split);
+            layer->order_split = NULL;
+        }
         const struct consumer *via = layer->order_split != NULL                        ? NULL
                                      : single_consumer(layer, layer->submission) ? &layer->consumers[0]
                                                                                  : cutting_consumer(trees, layer);
+        trees->in_order[i] = via != NULL                  ? in_order(trees, via->layer, via->input)
+                             : layer->order_split != NULL ? SCATTERED
+                                                          : ON_STEM;
+        if (via != NULL && trees->in_order[i] == SCATTERED && !rows_are_few(sched, layer)) {
+            trees->in_order[i] = ON_STEM;
+            via = NULL;
+        }
         if (via != NULL) {
             layer->order_via = via->layer;
             layer->order_input = via->input;
@@ -284,7 +348,71 @@ static void grow_stem(struct sched_layer *root, const uint64_t *width)
     }
 }
 
-static void grow_stems(const struct trees *trees)
+#define WAY_MAX 32u /* maps on the way to the stem, until there is a jump */
+#define JUMP_CHUNKS_MAX 1048576u
+
+/* What comes of chunk `at` of dimension `*dim`, alone, at the layer's next jump or on the stem. */
+static uint32_t place_of(const struct sched_layer *layer, uint32_t *dim, uint64_t at)
+{
+    const struct sched_layer *from = layer;
+    while (at != UINT64_MAX && *dim < TESSI_NDIM_MAX && !from->order_stem) {
+        if (from != layer && from->order_jump != NULL) {
+            uint32_t place = from->order_jump->any ? from->order_jump->place[*dim][at] : ORDER_NOBODY;
+            *dim = from->order_jump->dim[*dim];
+            return place;
+        }
+        const struct tessi_input *input = &from->order_via->layer->input[from->order_input];
+        from = from->order_via;
+        at = tessi_rules_first_along(&input->rules, &input->grid, &from->layer->grid, *dim, at);
+        *dim = tessi_rules_follow(&input->rules, *dim) ? input->rules.rule[*dim].dim : TESSI_NDIM_MAX;
+    }
+    return at < ORDER_NOBODY ? (uint32_t)at : ORDER_NOBODY;
+}
+
+/* Rules are monotone in each coordinate, and what several of them lead to is the largest of what each leads to. */
+static void make_jump(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    const struct tessi_grid *grid = &layer->layer->grid;
+    uint64_t chunks = 0, coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        chunks += grid->axis[d].count;
+    }
+    if (chunks > JUMP_CHUNKS_MAX || chunks * WAY_MAX > sched->lookups) {
+        return;
+    }
+    sched->lookups -= chunks > grid->ndim ? chunks * WAY_MAX : 0;
+    struct order_jump *made = tessi_zalloc(sizeof *made + chunks * sizeof(uint32_t));
+    uint32_t *places = (uint32_t *)(made + 1);
+    made->any = true;
+    made->to = layer;
+    while (!made->to->order_stem) {
+        if (made->to->order_jump != NULL) {
+            made->any = made->any && jump(made->to, coords, reader);
+            made->to = made->to->order_jump->to;
+        } else {
+            const struct tessi_input *input = &made->to->order_via->layer->input[made->to->order_input];
+            made->to = made->to->order_via;
+            made->any = made->any && tessi_rules_first_output(&input->rules, &input->grid, &made->to->layer->grid,
+                                                              coords, reader);
+        }
+        memcpy(coords, reader, sizeof coords);
+    }
+    for (uint32_t d = 0; d < made->to->layer->grid.ndim && made->any; d++) {
+        made->any = coords[d] < ORDER_NOBODY;
+        made->least[d] = (uint32_t)coords[d];
+    }
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        made->place[d] = places;
+        for (uint64_t c = 0; c < grid->axis[d].count; c++) {
+            made->dim[d] = d;
+            *places++ = place_of(layer, &made->dim[d], c);
+        }
+    }
+    layer->order_jump = made;
+    layer->order_way = 1;
+}
+
+static void grow_stems(struct tessi_sched *sched, const struct trees *trees)
 {
     uint64_t *width = widths(trees);
     for (uint32_t i = trees->count; i-- > 0;) {
@@ -294,6 +422,12 @@ static void grow_stems(const struct trees *trees)
         }
         bool alike = !layer->order_stem && reads_alike(layer->order_via, layer->order_input);
         layer->order_at = alike ? layer->order_via->order_at : layer;
+        if (layer->order_at == layer && !layer->order_stem) {
+            layer->order_way = layer->order_via->order_at->order_way + 1;
+            if (layer->order_way > WAY_MAX) {
+                make_jump(sched, layer);
+            }
+        }
     }
     tessi_free(width);
 }
@@ -357,8 +491,9 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
     for (size_t i = 0; i < count; i++) {
         trees.tree[i] = (struct tree){.levels = 1, .readers = NO_EDGE};
     }
+    trees.in_order = tessi_alloc(count * sizeof *trees.in_order);
     link_layers(sched, &trees);
-    grow_stems(&trees);
+    grow_stems(sched, &trees);
     find_edges(&trees);
     lay_out(sched, &trees);
     for (size_t i = 0; i < count; i++) {
@@ -369,6 +504,7 @@ void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
         layers[i]->order_end = tree->widest;
     }
     tessi_free(trees.root_of);
+    tessi_free(trees.in_order);
     tessi_free(trees.tree);
     tessi_free(trees.edges);
 }

@@ -10,6 +10,17 @@
 
 _Static_assert(PAGE_BYTES == 64, "a page is a cache line");
 
+void page_rooms_init(struct page_rooms *rooms)
+{
+    *rooms = (struct page_rooms){0};
+    for (uint32_t kind = 0; kind < PAGE_LIVE; kind++) {
+        rooms->blank[kind] = tessi_alloc(sizeof(struct stretch) + STRETCH_PAGES * sizeof(uint32_t));
+        for (uint32_t p = 0; p < STRETCH_PAGES; p++) {
+            rooms->blank[kind]->pages[p] = kind;
+        }
+    }
+}
+
 static void add_room(struct page_rooms *rooms)
 {
     void *memory = tessi_alloc((ROOM_PAGES + 1) * PAGE_BYTES);
@@ -17,6 +28,19 @@ static void add_room(struct page_rooms *rooms)
     tessi_grow(&rooms->rooms, &rooms->capacity, rooms->count + 1, sizeof *rooms->rooms);
     rooms->memory[rooms->count] = memory;
     rooms->rooms[rooms->count++] = (struct task_record *)(((uintptr_t)memory + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
+}
+
+static void empty(struct page_rooms *rooms)
+{
+    for (size_t i = 0; i < rooms->count; i++) {
+        tessi_free(rooms->memory[i]);
+    }
+    tessi_free(rooms->memory);
+    tessi_free(rooms->rooms);
+    rooms->memory = NULL;
+    rooms->rooms = NULL;
+    rooms->count = rooms->capacity = rooms->memory_capacity = 0;
+    rooms->free = rooms->begun = 0;
 }
 
 uint32_t page_take(struct page_rooms *rooms)
@@ -41,16 +65,19 @@ void page_give(struct page_rooms *rooms, uint32_t number)
     page_at(rooms, number)->epoch = rooms->free;
     rooms->free = number;
     if (--rooms->used == 0) {
-        page_rooms_fini(rooms);
+        empty(rooms);
     }
 }
 
 void page_rooms_fini(struct page_rooms *rooms)
 {
-    for (size_t i = 0; i < rooms->count; i++) {
-        tessi_free(rooms->memory[i]);
+    empty(rooms);
+    for (uint32_t kind = 0; kind < PAGE_LIVE; kind++) {
+        tessi_free(rooms->blank[kind]);
     }
-    tessi_free(rooms->memory);
-    tessi_free(rooms->rooms);
-    *rooms = (struct page_rooms){0};
+}
+
+uint64_t page_rooms_bytes(const struct page_rooms *rooms)
+{
+    return rooms->stretch_bytes + rooms->count * ROOM_PAGES * PAGE_BYTES;
 }

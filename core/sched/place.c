@@ -1,10 +1,7 @@
-/* Placement: the regions of a layer's grid that are the workers' initial queues.
+/* Placement: which worker's initial queue a layer's tasks go to.
  *
- * A grid is cut in two again and again, across its longest side and in proportion to the speed
- * of the workers on either side, so that regions are near-square and the words that a product
- * moves stay near the 2D bound; of a product whose k is split they are near-cubic, which moves fewer still
- * and needs room for partial results. Operands that only a product reads lie with the product's
- * regions; other layers follow their largest input.
+ * Products and sources are cut into regions (regions.c). Operands that only a product reads lie with the product's
+ * regions; other layers follow their largest input, task by task where there are few, else region by region.
  *
  * Tasks of explicit tables, long ones that follow each other along one dimension, and single tasks that need a
  * new place, go where they would end first: at the holders of their inputs or at a worker with little to do,
@@ -14,147 +11,6 @@
 #include "core/base/assert.h"
 #include "core/graph/rechunk.h"
 #include "core/sched/state.h"
-
-#define ALIKE 1.34 /* slower by less than this */
-
-static uint32_t add_node(struct sched_layer *layer)
-{
-    tessi_grow(&layer->regions, &layer->region_capacity, layer->region_count + 1, sizeof *layer->regions);
-    return (uint32_t)layer->region_count++;
-}
-
-/* Tasks along this dimension follow each other: cutting it would have one worker wait for the other. */
-static bool is_sequence(const struct tessi_layer *layer, uint32_t dim)
-{
-    for (uint32_t i = 0; i < layer->ninputs; i++) {
-        const struct tessi_map_rules *rules = &layer->input[i].rules;
-        bool itself = layer->input[i].layer == layer->id;
-        uint32_t first = 0;
-        while (itself && rules->table == NULL &&
-               (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {
-            first++;
-        }
-        if (itself && first == dim) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static uint32_t longest_side(const struct tessi_layer *layer, const struct tessi_box *box)
-{
-    const struct tessi_grid *grid = &layer->grid;
-    uint32_t longest = grid->ndim;
-    int64_t most = 0;
-    for (uint32_t d = 0; d < grid->ndim; d++) {
-        if (box->hi[d] - box->lo[d] < 2 || is_sequence(layer, d)) {
-            continue;
-        }
-        int64_t side = tessi_axis_hi(&grid->axis[d], box->hi[d] - 1) - tessi_axis_lo(&grid->axis[d], box->lo[d]);
-        if (layer->op == TESSI_OP_MATMUL && d == 2) {
-            side *= layer->as.matmul.segment; /* each of its elements stands for a segment of k */
-        }
-        if (longest == grid->ndim || side > most) {
-            longest = d;
-            most = side;
-        }
-    }
-    return longest;
-}
-
-/* Of the processors, or of the devices, whichever run the layer's tasks there. */
-static double speed_of(const struct sched_layer *layer, struct worker *const *workers, size_t count, bool alike)
-{
-    double speed = 0;
-    for (size_t i = 0; i < count; i++) {
-        const struct load *load = &workers[i]->load[kind_at(workers[i], layer->lane)];
-        speed += load->units / (alike ? 1 : load->pace);
-    }
-    return speed;
-}
-
-/* Small differences are left to stealing, so that regions of one layer lie where those of its inputs lie. */
-static bool alike_in_speed(const struct sched_layer *layer, struct worker *const *workers, size_t count)
-{
-    double least = 0, most = 0;
-    for (size_t i = 0; i < count; i++) {
-        double pace = workers[i]->load[kind_at(workers[i], layer->lane)].pace;
-        least = i == 0 || pace < least ? pace : least;
-        most = pace > most ? pace : most;
-    }
-    return most < ALIKE * least;
-}
-
-static uint32_t cut_regions(struct sched_layer *layer, const struct tessi_box *box, struct worker *const *workers,
-                            size_t count, bool alike)
-{
-    uint32_t node = add_node(layer);
-    uint32_t dim = count > 1 ? longest_side(layer->layer, box) : layer->layer->grid.ndim;
-    if (dim == layer->layer->grid.ndim) {
-        uint32_t worker = workers[layer->layer->id % count]->index;
-        layer->regions[node] = (struct region_node){.left = node, .right = node, .worker = worker};
-        return node;
-    }
-    size_t half = count / 2;
-    uint64_t length = box->hi[dim] - box->lo[dim];
-    double part = speed_of(layer, workers, half, alike) / speed_of(layer, workers, count, alike);
-    uint64_t share = (uint64_t)((double)length * part + 0.5);
-    struct tessi_box low = *box, high = *box;
-    low.hi[dim] = high.lo[dim] = box->lo[dim] + share;
-    if (share == 0 || share == length) { /* too few chunks for both halves */
-        uint32_t only = share == 0 ? cut_regions(layer, &high, workers + half, count - half, alike)
-                                   : cut_regions(layer, &low, workers, half, alike);
-        layer->regions[node] = (struct region_node){.dim = dim, .cut = low.hi[dim], .left = only, .right = only};
-        return node;
-    }
-    uint32_t left = cut_regions(layer, &low, workers, half, alike);
-    uint32_t right = cut_regions(layer, &high, workers + half, count - half, alike);
-    layer->regions[node] = (struct region_node){.dim = dim, .cut = low.hi[dim], .left = left, .right = right};
-    return node;
-}
-
-static void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
-{
-    layer->placement = PLACE_REGIONS;
-    layer->place_depth = 0;
-    if (sched->alive_count == 0) {
-        return;
-    }
-    struct worker **alive = tessi_alloc(sched->alive_count * sizeof *alive);
-    size_t count = 0;
-    for (size_t i = 0; i < sched->worker_count; i++) {
-        if (can_run(sched->workers[i], &layer->lane->demand)) {
-            alive[count++] = sched->workers[i];
-        }
-    }
-    if (count == 0) {
-        tessi_free(alive);
-        return;
-    }
-    struct tessi_box box = {.ndim = layer->layer->grid.ndim};
-    for (uint32_t d = 0; d < box.ndim; d++) {
-        box.hi[d] = layer->layer->grid.axis[d].count;
-    }
-    if (count > 0) {
-        (void)cut_regions(layer, &box, alive, count, alike_in_speed(layer, alive, count));
-    }
-    tessi_free(alive);
-}
-
-static uint32_t region_of(const struct sched_layer *layer, uint64_t index)
-{
-    if (layer->region_count == 0) {
-        return NO_WORKER;
-    }
-    uint64_t coords[TESSI_NDIM_MAX] = {0};
-    tessi_grid_coords(&layer->layer->grid, index, coords);
-    uint32_t node = 0;
-    while (layer->regions[node].left != node) {
-        const struct region_node *cut = &layer->regions[node];
-        node = coords[cut->dim] < cut->cut ? cut->left : cut->right;
-    }
-    return layer->regions[node].worker;
-}
 
 /* The block in the middle of what the task reads. Sums of all blocks along an axis take one after the other of them in
  * turn, so that not one worker of each row makes all the sums. */
@@ -289,6 +145,15 @@ static uint32_t largest_input(const struct sched_layer *layer)
         }
     }
     return largest;
+}
+
+/* The homes of so many tasks may be looked up one by one in this step: it must not take long, however many blocks an
+ * array has. False: there are too many. */
+static bool look_up(struct tessi_sched *sched, uint64_t tasks)
+{
+    bool few = tasks <= sched->lookups;
+    sched->lookups -= few ? tasks : 0;
+    return few;
 }
 
 /* ——— earliest finish ——— */
@@ -534,7 +399,7 @@ bool begins_together(const struct sched_layer *layer)
 
 static void scatter(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    if (layer->gone || !begins_together(layer) || sched->alive_count < 2) {
+    if (layer->gone || !begins_together(layer) || sched->alive_count < 2 || !look_up(sched, layer->tasks)) {
         return;
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
@@ -573,6 +438,36 @@ static bool joins_from_everywhere(const struct tessi_sched *sched, const struct 
     return tessi_rechunk_exchange(&cuts->input[0].grid, &layer->layer->grid, 1).groups < 2.0 * (double)sched->alive_count;
 }
 
+static bool placed_together(const struct sched_layer *layer, uint32_t input)
+{
+    return reads_alike(layer, input) && layer->inputs[input]->submission == layer->submission;
+}
+
+/* The layer whose regions are those of this one too, as far as can be told from the layers alone. */
+static const struct sched_layer *region_source(const struct sched_layer *layer)
+{
+    while (layer->placement == PLACE_WITH_INPUT && placed_together(layer, layer->place_input)) {
+        layer = layer->inputs[layer->place_input];
+    }
+    return layer;
+}
+
+static void place_with_input(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number)
+{
+    uint32_t depth = layer->inputs[number]->place_depth + 1;
+    const struct sched_layer *source = region_source(layer->inputs[number]);
+    bool runs = placed_together(layer, number) && source->placement == PLACE_REGIONS;
+    if (depth > REGION_DEPTH_MAX) {
+        make_regions(sched, layer);
+    } else if (look_up(sched, runs ? region_runs(source) : layer->tasks)) {
+        layer->placement = PLACE_WITH_INPUT;
+        layer->place_input = number;
+        layer->place_depth = depth;
+    } else if (source->placement != PLACE_REGIONS || !follow_regions(sched, layer, number, source)) {
+        make_regions(sched, layer);
+    }
+}
+
 static void choose_placement(struct tessi_sched *sched, struct sched_layer *layer)
 {
     uint32_t input = largest_input(layer);
@@ -581,18 +476,12 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
         layer->placement = PLACE_PINNED;
     } else if (layer->layer->op == TESSI_OP_MATMUL || joins || layer->lane->demand.count > 0) {
         make_regions(sched, layer);
-    } else if (is_irregular(layer) && sched->alive_count > 0) {
+    } else if (is_irregular(layer) && sched->alive_count > 0 && look_up(sched, layer->tasks)) {
         place_each(sched, layer);
     } else if (input < TESSI_INPUTS_MAX) {
-        uint32_t depth = layer->inputs[input]->place_depth + 1;
-        if (depth > REGION_DEPTH_MAX) {
-            make_regions(sched, layer);
-        } else {
-            layer->placement = PLACE_WITH_INPUT;
-            layer->place_input = input;
-            layer->place_depth = depth;
-        }
-    } else if (layer->consumer_count > 0 && layer->consumers[0].layer->layer->op == TESSI_OP_MATMUL) {
+        place_with_input(sched, layer, input);
+    } else if (layer->consumer_count > 0 && layer->consumers[0].layer->layer->op == TESSI_OP_MATMUL &&
+               look_up(sched, layer->tasks)) {
         layer->placement = PLACE_WITH_CONSUMER;
         layer->place_consumer = layer->consumers[0].layer;
         layer->place_input = layer->consumers[0].input;
@@ -604,28 +493,11 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
 /* How many tasks from `index` on have its home for certain. */
 static uint64_t home_run(const struct sched_layer *layer, uint64_t index)
 {
-    const struct tessi_grid *grid = &layer->layer->grid;
-    while (layer->placement == PLACE_WITH_INPUT && reads_alike(layer, layer->place_input) &&
-           layer->inputs[layer->place_input]->submission == layer->submission) {
-        layer = layer->inputs[layer->place_input];
-    }
-    if (layer->placement != PLACE_REGIONS || grid->ndim == 0) {
+    layer = region_source(layer);
+    if (layer->placement != PLACE_REGIONS) {
         return 1;
     }
-    if (layer->region_count == 0) {
-        return layer->tasks - index;
-    }
-    uint64_t coords[TESSI_NDIM_MAX] = {0};
-    uint32_t last = grid->ndim - 1, node = 0;
-    uint64_t end = grid->axis[last].count;
-    tessi_grid_coords(grid, index, coords);
-    while (layer->regions[node].left != node) {
-        const struct region_node *cut = &layer->regions[node];
-        bool left = coords[cut->dim] < cut->cut;
-        end = left && cut->dim == last && cut->cut < end ? cut->cut : end;
-        node = left ? cut->left : cut->right;
-    }
-    return end - coords[last];
+    return region_run(layer, index);
 }
 
 void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)

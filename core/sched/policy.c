@@ -86,13 +86,15 @@ struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, con
     return session->lanes[at] = lane;
 }
 
-void lanes_fini(struct session *session)
+void lanes_fini(struct tessi_sched *sched, struct session *session)
 {
     for (size_t i = 0; i < session->lane_count; i++) {
         struct lane *lane = session->lanes[i];
         for (size_t w = 0; w < lane->capacity; w++) {
+            sched->backlog_bytes -= backlog_bytes(&lane->backlogs[w]);
             backlog_fini(&lane->backlogs[w]);
         }
+        sched->backlog_bytes -= backlog_bytes(&lane->orphans);
         backlog_fini(&lane->orphans);
         tessi_free(lane->backlogs);
         tessi_free(lane);

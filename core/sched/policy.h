@@ -41,6 +41,6 @@ void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t
 
 /* The session's lane for a priority, a lane number of a policy, a kind and a demand; made when it is not there. */
 struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, const struct tessi_resources *demand);
-void lanes_fini(struct session *session);
+void lanes_fini(struct tessi_sched *sched, struct session *session);
 
 #endif

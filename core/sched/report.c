@@ -19,29 +19,6 @@ static struct sched_layer *layer_of(struct tessi_sched *sched, const struct tess
     return fits ? layer : NULL;
 }
 
-/* `holds`: the worker says that it holds the blocks. */
-static void each(struct tessi_sched *sched, struct worker *worker, const struct tessi_spans *spans, bool holds,
-                 report_fn *take)
-{
-    for (size_t s = 0; s < spans->count; s++) {
-        const struct tessi_span *span = &spans->items[s];
-        struct sched_layer *layer = layer_of(sched, span);
-        if (layer == NULL) {
-            sched->stale_reports++;
-            if (holds) { /* a copy that was under way when the layer went: the worker may never have known the layer */
-                tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = span->session,
-                                                                               .layer = span->layer,
-                                                                               .first = span->first,
-                                                                               .count = span->count});
-            }
-            continue;
-        }
-        for (uint64_t i = 0; i < span->count; i++) {
-            take(sched, worker, layer, span->first + i, span);
-        }
-    }
-}
-
 /* The record, if this worker was last asked under this epoch to run the task, or (TASK_ADOPTING) to own its copy. */
 static struct task_record *asked(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
                                  uint64_t index, uint32_t epoch, uint32_t adopting)
@@ -328,6 +305,49 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
     worker->busy = report->busy > 0;
     lose_devices(sched, worker, report->devices_lost);
     transfer_measure(worker, report);
+}
+
+/* Tasks without a record: all that can be said of them is past, or was never so, however many they are. */
+static void pass_over(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                      struct tessi_span span, bool holds, bool copies)
+{
+    sched->stale_reports += copies ? 0 : span.count;
+    if (holds) {
+        span.session = layer->session->id;
+        span.layer = layer->layer->id;
+        tessi_spans_push(&outbox_of(worker)->free, span);
+    }
+}
+
+/* `holds`: the worker says that it holds the blocks. */
+static void each(struct tessi_sched *sched, struct worker *worker, const struct tessi_spans *spans, bool holds,
+                 report_fn *take)
+{
+    for (size_t s = 0; s < spans->count; s++) {
+        const struct tessi_span *span = &spans->items[s];
+        struct sched_layer *layer = layer_of(sched, span);
+        if (layer == NULL) {
+            sched->stale_reports++;
+            if (holds) { /* a copy that was under way when the layer went: the worker may never have known the layer */
+                tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = span->session,
+                                                                               .layer = span->layer,
+                                                                               .first = span->first,
+                                                                               .count = span->count});
+            }
+            continue;
+        }
+        for (uint64_t i = span->first, end = span->first + span->count; i < end; i++) {
+            if (page_of(layer, i) >= PAGE_LIVE) {
+                take(sched, worker, layer, i, span);
+                continue;
+            }
+            uint64_t next = next_live(layer, i);
+            next = next < end ? next : end;
+            pass_over(sched, worker, layer, (struct tessi_span){.first = i, .count = next - i}, holds,
+                      take == take_copied || take == take_dropped);
+            i = next - 1;
+        }
+    }
 }
 
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)

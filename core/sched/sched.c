@@ -26,6 +26,7 @@ struct tessi_sched_config tessi_sched_config_default(void)
     return (struct tessi_sched_config){
         .window_ns = INT64_C(500000000),
         .assigned_per_step = 65536,
+        .lookups_per_step = UINT64_C(1) << 21,
         .assigned_per_slot = 4096, /* more short tasks than it takes to hide the way to a worker only fill caches */
         .worker_silence_ns = INT64_C(10000000000),
         .client_silence_ns = INT64_C(60000000000),
@@ -42,6 +43,7 @@ struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
     struct tessi_sched *sched = tessi_zalloc(sizeof *sched);
     sched->config = *config;
     sched->next_check_ns = sched->wake_ns = INT64_MAX;
+    page_rooms_init(&sched->page_rooms);
     tessi_heap_init(&sched->resting);
     sched->order_next = 1;
     (void)tessi_text_format(sched->family, sizeof sched->family, "%s", config->family);
@@ -697,9 +699,11 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     sched->action_count = sched->note_count = 0;
     attend(sched, event->now_ns);
     sched->step_assigned = 0;
+    sched->lookups = sched->config.lookups_per_step;
     sched->more = false;
     sched->why_told = NULL;
     take_event(sched, event);
+    sched->lookups = sched->config.lookups_per_step;
     if (event->kind == TESSI_SCHED_TICK && sched->now_ns >= sched->next_check_ns) {
         check_silence(sched); /* by then what had come before was taken */
         relieve_again(sched);

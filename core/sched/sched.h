@@ -46,6 +46,9 @@ struct tessi_sched_config {
     uint32_t assigned_per_step;   /* tasks assigned at most in one step (default 65536): the first workers need not wait
                                      for the last one's share */
     uint32_t assigned_per_slot;   /* tasks assigned ahead at most, for each slot (default 4096) */
+    uint64_t lookups_per_step;    /* tasks that one step looks at one by one for what can be told of many at once, if less
+                                     well (default 2 million): no step may take long */
+    uint64_t memory_bytes;        /* for what is known of graphs; what would need more is refused; 0: no limit */
     uint32_t block_cost;          /* memory of a small block beside its data (default TESSI_BLOCK_COST) */
     uint32_t exchange_room;       /* memory of all workers over what surely stays in it while blocks exchange their elements
                                      (default 8): see order.c */
@@ -220,6 +223,7 @@ struct tessi_sched_status {
     uint64_t workers_left;  /* in good order, after all that they had was looked after */
     uint64_t blocks_handed; /* by them */
     uint64_t bytes_moved; /* fetched between workers, since the start; workers that left are counted */
+    uint64_t memory_used_bytes, memory_bytes; /* what is known of graphs takes, and may take; 0: no limit */
     uint64_t steals_refused[TESSI_TRACE_WHY_END]; /* tasks asked back that stayed, by reason */
 };
 void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_status *status);

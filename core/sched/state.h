@@ -43,7 +43,8 @@ struct task_record {
 };
 
 /* Records come in pages that exist only while some task of the page is alive. A layer knows of each of its pages what
- * it is, or its number among those that exist. */
+ * it is, or its number among those that exist: in stretches of many pages, of which those that are all alike are shared
+ * by all layers. So what nobody has touched yet costs nothing, nor does what is done and forgotten. */
 enum page {
     PAGE_PRISTINE = 0,
     PAGE_RELEASED = 1,
@@ -51,7 +52,18 @@ enum page {
     PAGE_LIVE = 3,   /* the first number; the first record of a page also says how many are not RELEASED */
 };
 
+#define STRETCH_PAGES 4096u
+#define STRETCH_TASKS ((uint64_t)STRETCH_PAGES * PAGE_TASKS)
+
+struct stretch {
+    uint32_t live;              /* pages that exist */
+    uint32_t alike[PAGE_LIVE];  /* pages that are each of the others */
+    uint32_t pages[]; /* enum page, or more */
+};
+
 struct page_rooms { /* of all layers; see pages.c */
+    struct stretch *blank[PAGE_LIVE]; /* whose pages are all of that kind, and which nobody writes to: owned */
+    uint64_t stretch_bytes; /* of stretches that are not shared */
     struct task_record **rooms; /* of ROOM_PAGES each, side by side, from the start of a cache line */
     void **memory;              /* that they lie in, owned */
     size_t count, capacity, memory_capacity;
@@ -100,6 +112,17 @@ struct order_split {
     uint64_t each; /* their product */
 };
 
+#define ORDER_NOBODY UINT32_MAX
+
+/* Of a layer from which the way to the stem is long: where it ends, for the chunks of each dimension by themselves. */
+struct order_jump {
+    const struct sched_layer *to; /* on the stem */
+    bool any;                     /* block 0 is needed by somebody: else nothing is */
+    uint32_t least[TESSI_NDIM_MAX]; /* coordinates of what needs block 0 */
+    uint32_t dim[TESSI_NDIM_MAX];   /* that follows this one there; TESSI_NDIM_MAX: none */
+    uint32_t *place[TESSI_NDIM_MAX]; /* there, of each chunk; NOBODY: none; owned, in one piece with this */
+};
+
 struct sched_layer {
     struct tessi_layer *layer; /* owned */
     struct session *session;
@@ -109,9 +132,12 @@ struct sched_layer {
     struct consumer *consumers; /* owned */
     size_t consumer_count, consumer_capacity;
     uint64_t tasks;
-    uint32_t *pages; /* enum page, or more: owned */
+    uint64_t bytes;        /* of what is kept of it whatever its tasks do */
+    uint64_t reader_tasks; /* of all consumers: more than any of its blocks has readers */
+    struct stretch **stretches; /* owned, or `only` when there is one; each owned unless it is blank */
+    struct stretch *only;
     struct page_rooms *rooms; /* the scheduler's */
-    uint64_t page_count;
+    uint64_t page_count, live_pages, touched_pages; /* all; that exist; that are not pristine any more */
     uint32_t epoch_floor; /* no record of a page made again starts below this epoch */
     bool handle;    /* the client can still name it: it has asked for it, and not released it */
     bool loose;     /* in the list of those that are needed less than before */
@@ -148,6 +174,8 @@ struct sched_layer {
     uint32_t order_users; /* layers that have this one as order_via: its description outlives it for them */
     uint64_t order_base, order_depth, order_levels, order_end;
     uint32_t order_corner_count;
+    uint32_t order_way; /* maps between order_at and the stem, or the next jump */
+    struct order_jump *order_jump; /* owned; NULL: the way is short */
     uint32_t order_position; /* within its submission, while that is taken in */
     /* placement */
     enum placement placement;
@@ -164,6 +192,7 @@ struct sched_layer {
     int64_t estimated_ns; /* when it last changed; 0: never */
     double path_ns;     /* estimated time from its start to the end of the last that waits for it, when submitted */
     struct lane *lane;  /* where its tasks wait */
+    uint32_t span_count, span_handle; /* of those in backlogs; the handle of the last one that came */
     struct layer_on_worker *on; /* by worker index, owned */
     size_t on_capacity;
     int64_t progress_ns;    /* when PROGRESS was last sent */
@@ -494,6 +523,9 @@ struct tessi_sched {
     int64_t next_check_ns;
     uint64_t step_assigned; /* tasks, in this step */
     const struct sched_layer *why_told; /* in this step: why nobody will have its blocks, to the client that reads it */
+    uint64_t layer_bytes, backlog_bytes; /* see memory_used */
+    uint64_t lookups;       /* left to this step: see lookups_per_step */
+    bool cut_short;         /* there were too few of them for what could have been given to the worker at hand */
     bool more;              /* it ended before all that could be assigned was */
     /* output of the step under way */
     struct tessi_trace_record *notes;
@@ -551,9 +583,11 @@ static inline size_t where_count(const struct worker *worker)
 }
 
 /* pages.c */
+void page_rooms_init(struct page_rooms *rooms);
 uint32_t page_take(struct page_rooms *rooms); /* its records are zeroed */
 void page_give(struct page_rooms *rooms, uint32_t number);
 void page_rooms_fini(struct page_rooms *rooms);
+uint64_t page_rooms_bytes(const struct page_rooms *rooms);
 static inline struct task_record *page_at(const struct page_rooms *rooms, uint32_t number)
 {
     number -= PAGE_LIVE;
@@ -561,22 +595,46 @@ static inline struct task_record *page_at(const struct page_rooms *rooms, uint32
 }
 
 /* table.c: records. These are looked up several times for each task. */
+void stretches_init(struct sched_layer *layer); /* all pristine; its tasks and rooms are known */
+void stretches_fini(struct sched_layer *layer); /* with all that is left of its pages */
+void forget_untouched(struct sched_layer *layer); /* what is pristine is UNUSED */
+uint64_t stretches_bytes(uint64_t tasks);       /* before any of them is touched */
 void open_page(struct sched_layer *layer, uint64_t number);
+
+static inline uint32_t page_of(const struct sched_layer *layer, uint64_t index)
+{
+    return layer->stretches[index / STRETCH_TASKS]->pages[index / PAGE_TASKS % STRETCH_PAGES];
+}
+
+/* The first task from this one on whose page is of one of these kinds (a bit for each; PAGE_LIVE: it exists);
+ * layer->tasks: there is none. Walks by these pass over what is all alike at once. */
+uint64_t next_of(const struct sched_layer *layer, uint64_t index, unsigned kinds);
+#define PAGES_TOUCHED (1u << PAGE_RELEASED | 1u << PAGE_UNUSED | 1u << PAGE_LIVE)
+static inline uint64_t next_live(const struct sched_layer *layer, uint64_t index)
+{
+    return layer->live_pages == 0 ? layer->tasks : next_of(layer, index, 1u << PAGE_LIVE);
+}
 
 static inline struct task_record *record(struct sched_layer *layer, uint64_t index) /* made when it is not there */
 {
     TESS_ASSERT(index < layer->tasks);
-    const uint32_t *page = &layer->pages[index / PAGE_TASKS];
-    if (*page < PAGE_LIVE) {
+    uint32_t page = page_of(layer, index);
+    if (page < PAGE_LIVE) {
         open_page(layer, index / PAGE_TASKS);
+        page = page_of(layer, index);
     }
-    return page_at(layer->rooms, *page) + index % PAGE_TASKS;
+    return page_at(layer->rooms, page) + index % PAGE_TASKS;
+}
+
+static inline void touch(struct sched_layer *layer, uint64_t index) /* it has a record from now on */
+{
+    (void)record(layer, index);
 }
 
 static inline struct task_record *record_peek(const struct sched_layer *layer, uint64_t index) /* NULL: not LIVE */
 {
     TESS_ASSERT(index < layer->tasks);
-    uint32_t page = layer->pages[index / PAGE_TASKS];
+    uint32_t page = page_of(layer, index);
     return page >= PAGE_LIVE ? page_at(layer->rooms, page) + index % PAGE_TASKS : NULL;
 }
 
@@ -590,6 +648,12 @@ static inline struct layer_on_worker *on_worker(struct sched_layer *layer, uint3
 {
     return worker < layer->on_capacity ? &layer->on[worker] : on_worker_made(layer, worker);
 }
+
+/* admit.c */
+enum tessi_status admit(struct tessi_sched *sched, struct session *session, const struct tessi_sched_event *event,
+                        struct tessi_error *error); /* what a client submits can be taken in */
+uint64_t layer_needs(const struct tessi_layer *layer, bool held); /* bytes; `held`: of all its blocks at once */
+uint64_t memory_used(const struct tessi_sched *sched);
 
 /* layers.c: submission and the life of layers */
 void submit(struct tessi_sched *sched, const struct tessi_sched_event *event);
@@ -610,9 +674,20 @@ uint64_t largest_task(const struct tessi_layer *layer); /* index of one whose bl
 void fit_add(struct session *session, const struct tessi_layer *layer);    /* it is wanted from now on */
 void fit_remove(struct session *session, const struct tessi_layer *layer); /* it is not any more, nor are its bytes */
 enum tessi_status check_small_blocks(const struct tessi_sched *sched, const struct session *session,
-                                     const struct tessi_sched_event *event, struct tessi_error *error);
+                                     const struct tessi_sched_event *event, const bool *wanted, /* by layer */
+                                     struct tessi_error *error);
 enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
                                const struct tessi_sched_event *event, struct tessi_error *error);
+
+/* regions.c */
+void make_regions(struct tessi_sched *sched, struct sched_layer *layer);
+/* The worker of each task is that of what it reads in the middle of the input, whose regions are those of `from`. False:
+ * that cannot be told so, or would take too long to tell. */
+bool follow_regions(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number,
+                    const struct sched_layer *from);
+uint32_t region_of(const struct sched_layer *layer, uint64_t index);    /* NO_WORKER: it has no regions */
+uint64_t region_run(const struct sched_layer *layer, uint64_t index);   /* tasks from it on in the same region */
+uint64_t region_runs(const struct sched_layer *layer);                  /* of all regions together */
 
 /* order.c, place.c */
 void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
@@ -634,6 +709,7 @@ bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they we
 /* backlog.c */
 void backlog_init(struct backlog *backlog);
 void backlog_fini(struct backlog *backlog);
+uint64_t backlog_bytes(const struct backlog *backlog);
 void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
                   uint64_t count); /* tasks that nobody has had yet; NO_WORKER: orphans */
 void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span);
@@ -656,6 +732,7 @@ static inline struct backlog *backlog_of(struct lane *lane, uint32_t worker)
 {
     return worker < lane->capacity ? &lane->backlogs[worker] : backlog_made(lane, worker);
 }
+void backlog_purge_session(struct tessi_sched *sched, struct session *session); /* it closes */
 void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
 void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
 void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker); /* the worker is gone */
@@ -743,6 +820,10 @@ static inline bool is_source(const struct sched_layer *layer)
     return layer->layer->ninputs == 0;
 }
 bool moving_matters(const struct sched_layer *layer, uint64_t index); /* beside the task's run time, at the best */
+
+/* abandon.c: a layer that nobody names or reads goes */
+void stop_reading(struct tessi_sched *sched, struct sched_layer *layer); /* its unfinished tasks let go of their inputs */
+void abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer); /* after that */
 
 /* demand.c: references, release, re-runs, failures */
 void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);

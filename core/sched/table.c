@@ -22,14 +22,159 @@ static uint64_t page_tasks(const struct sched_layer *layer, uint64_t page)
     return left < PAGE_TASKS ? left : PAGE_TASKS;
 }
 
+static uint64_t stretch_pages(const struct sched_layer *layer, uint64_t number)
+{
+    uint64_t left = layer->page_count - number * STRETCH_PAGES;
+    return left < STRETCH_PAGES ? left : STRETCH_PAGES;
+}
+
+static size_t stretch_size(uint64_t pages)
+{
+    return sizeof(struct stretch) + pages * sizeof(uint32_t);
+}
+
+static uint64_t stretch_count(uint64_t tasks)
+{
+    return (tasks + STRETCH_TASKS - 1) / STRETCH_TASKS;
+}
+
+static enum page blank_kind(const struct sched_layer *layer, uint64_t number) /* PAGE_LIVE: it is its own */
+{
+    uint32_t kind = PAGE_PRISTINE;
+    while (kind < PAGE_LIVE && layer->stretches[number] != layer->rooms->blank[kind]) {
+        kind++;
+    }
+    return (enum page)kind;
+}
+
+void stretches_init(struct sched_layer *layer)
+{
+    uint64_t count = stretch_count(layer->tasks);
+    layer->page_count = (layer->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
+    layer->stretches = count > 1 ? tessi_alloc(count * sizeof *layer->stretches) : &layer->only;
+    for (uint64_t s = 0; s < count; s++) {
+        layer->stretches[s] = layer->rooms->blank[PAGE_PRISTINE];
+    }
+}
+
+uint64_t stretches_bytes(uint64_t tasks)
+{
+    return stretch_count(tasks) * sizeof(struct stretch *);
+}
+
+static void give_stretch(struct sched_layer *layer, uint64_t number)
+{
+    layer->rooms->stretch_bytes -= stretch_size(stretch_pages(layer, number));
+    tessi_free(layer->stretches[number]);
+}
+
+void stretches_fini(struct sched_layer *layer)
+{
+    uint64_t count = stretch_count(layer->tasks);
+    for (uint64_t s = 0; s < count; s++) {
+        if (blank_kind(layer, s) < PAGE_LIVE) {
+            continue;
+        }
+        struct stretch *stretch = layer->stretches[s];
+        for (uint64_t p = 0; p < stretch_pages(layer, s) && stretch->live > 0; p++) {
+            if (stretch->pages[p] >= PAGE_LIVE) {
+                page_give(layer->rooms, stretch->pages[p]);
+                stretch->live--;
+            }
+        }
+        give_stretch(layer, s);
+    }
+    if (count > 1) {
+        tessi_free(layer->stretches);
+    }
+}
+
+/* Its own, to be written to. */
+static struct stretch *own_stretch(struct sched_layer *layer, uint64_t number)
+{
+    enum page kind = blank_kind(layer, number);
+    if (kind < PAGE_LIVE) {
+        uint64_t pages = stretch_pages(layer, number);
+        struct stretch *stretch = tessi_alloc(stretch_size(pages));
+        *stretch = (struct stretch){.live = 0};
+        stretch->alike[kind] = (uint32_t)pages;
+        memcpy(stretch->pages, layer->rooms->blank[kind]->pages, pages * sizeof *stretch->pages);
+        layer->rooms->stretch_bytes += stretch_size(pages);
+        layer->stretches[number] = stretch;
+    }
+    return layer->stretches[number];
+}
+
+/* Some page of the stretch is of one of these kinds: a bit for each, PAGE_LIVE for those that exist. */
+static bool has_any(const struct sched_layer *layer, uint64_t number, unsigned kinds)
+{
+    const struct stretch *stretch = layer->stretches[number];
+    enum page blank = blank_kind(layer, number);
+    if (blank < PAGE_LIVE) {
+        return (kinds & 1u << blank) != 0;
+    }
+    bool any = (kinds & 1u << PAGE_LIVE) != 0 && stretch->live > 0;
+    for (uint32_t kind = 0; kind < PAGE_LIVE && !any; kind++) {
+        any = (kinds & 1u << kind) != 0 && stretch->alike[kind] > 0;
+    }
+    return any;
+}
+
+void forget_untouched(struct sched_layer *layer)
+{
+    for (uint64_t s = 0; s < stretch_count(layer->tasks); s++) {
+        struct stretch *stretch = layer->stretches[s];
+        enum page blank = blank_kind(layer, s);
+        if (blank == PAGE_PRISTINE) {
+            layer->stretches[s] = layer->rooms->blank[PAGE_UNUSED];
+        } else if (blank == PAGE_LIVE && stretch->alike[PAGE_PRISTINE] > 0) {
+            for (uint64_t p = 0; p < stretch_pages(layer, s); p++) {
+                stretch->pages[p] = stretch->pages[p] == PAGE_PRISTINE ? PAGE_UNUSED : stretch->pages[p];
+            }
+            stretch->alike[PAGE_UNUSED] += stretch->alike[PAGE_PRISTINE];
+            stretch->alike[PAGE_PRISTINE] = 0;
+        }
+    }
+    layer->touched_pages = layer->page_count;
+}
+
+static bool is_any(uint32_t page, unsigned kinds)
+{
+    return (kinds & 1u << (page < PAGE_LIVE ? page : PAGE_LIVE)) != 0;
+}
+
+uint64_t next_of(const struct sched_layer *layer, uint64_t index, unsigned kinds)
+{
+    if (index >= layer->tasks || is_any(page_of(layer, index), kinds)) {
+        return index < layer->tasks ? index : layer->tasks;
+    }
+    for (uint64_t page = index / PAGE_TASKS + 1; page < layer->page_count;) {
+        uint64_t number = page / STRETCH_PAGES, end = (number + 1) * STRETCH_PAGES;
+        end = has_any(layer, number, kinds) ? end < layer->page_count ? end : layer->page_count : page;
+        for (; page < end; page++) {
+            if (is_any(layer->stretches[number]->pages[page % STRETCH_PAGES], kinds)) {
+                return page * PAGE_TASKS;
+            }
+        }
+        page = (number + 1) * STRETCH_PAGES;
+    }
+    return layer->tasks;
+}
+
 /* A page that was never touched starts with every task unassigned and all its readers to come. */
 void open_page(struct sched_layer *layer, uint64_t number)
 {
-    enum page was = (enum page)layer->pages[number];
+    struct stretch *stretch = own_stretch(layer, number / STRETCH_PAGES);
+    uint32_t *page = &stretch->pages[number % STRETCH_PAGES];
+    enum page was = (enum page)*page;
     uint64_t count = page_tasks(layer, number);
     bool pristine = was == PAGE_PRISTINE;
-    layer->pages[number] = page_take(layer->rooms);
-    struct task_record *records = page_at(layer->rooms, layer->pages[number]);
+    stretch->alike[was]--;
+    stretch->live++;
+    layer->live_pages++;
+    layer->touched_pages += pristine;
+    *page = page_take(layer->rooms);
+    struct task_record *records = page_at(layer->rooms, *page);
     for (uint64_t i = 0; i < count; i++) {
         struct task_record *task = &records[i];
         task->epoch = was == PAGE_RELEASED ? layer->epoch_floor : 0;
@@ -47,7 +192,7 @@ enum task_state state_of(const struct sched_layer *layer, uint64_t index)
     if (task != NULL) {
         return (enum task_state)task->state;
     }
-    return layer->pages[index / PAGE_TASKS] == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
+    return page_of(layer, index) == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
 }
 
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task)
@@ -73,18 +218,32 @@ void set_needed(uint64_t index, struct task_record *task)
     (task - index % PAGE_TASKS)->page_alive++;
 }
 
+/* The page has been given back. A stretch whose pages are all alike is not kept. */
+static void close_page(struct sched_layer *layer, uint64_t number, enum page kind)
+{
+    uint64_t s = number / STRETCH_PAGES;
+    struct stretch *stretch = layer->stretches[s];
+    stretch->pages[number % STRETCH_PAGES] = kind;
+    stretch->live--;
+    layer->live_pages--;
+    if (++stretch->alike[kind] == stretch_pages(layer, s)) {
+        give_stretch(layer, s);
+        layer->stretches[s] = layer->rooms->blank[kind];
+    }
+}
+
 /* Callers hold pointers to records within a step, so pages close at its end only. One in which some tasks had an owner
  * and others never had one stays: where a task waits when it is needed again depends on that. */
 void collapse_pages(struct tessi_sched *sched)
 {
     for (size_t p = 0; p < sched->empty_page_count; p++) {
         struct sched_layer *layer = sched->empty_pages[p].layer;
-        uint32_t *page = &layer->pages[sched->empty_pages[p].page];
-        const struct task_record *records = *page >= PAGE_LIVE ? page_at(layer->rooms, *page) : NULL;
+        uint64_t number = sched->empty_pages[p].page;
+        const struct task_record *records = record_peek(layer, number * PAGE_TASKS);
         if (records == NULL || records->page_alive > 0) {
             continue;
         }
-        uint64_t count = page_tasks(layer, sched->empty_pages[p].page), had = 0;
+        uint64_t count = page_tasks(layer, number), had = 0;
         uint32_t highest = 0;
         for (uint64_t i = 0; i < count; i++) {
             highest = records[i].epoch > highest ? records[i].epoch : highest;
@@ -94,8 +253,8 @@ void collapse_pages(struct tessi_sched *sched)
             continue; /* which of them had an owner would be forgotten */
         }
         layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
-        page_give(layer->rooms, *page);
-        *page = had > 0 ? PAGE_RELEASED : PAGE_UNUSED;
+        page_give(layer->rooms, page_of(layer, number * PAGE_TASKS));
+        close_page(layer, number, had > 0 ? PAGE_RELEASED : PAGE_UNUSED);
     }
     sched->empty_page_count = 0;
 }

@@ -175,6 +175,11 @@ void task_lists_remove_everywhere(struct task_lists *lists, uint32_t item)
     }
 }
 
+uint64_t task_lists_bytes(const struct task_lists *lists)
+{
+    return lists->slot_count * sizeof *lists->slots + lists->capacity * sizeof *lists->lists;
+}
+
 void task_lists_fini(struct task_lists *lists)
 {
     for (size_t i = 0; i < lists->count; i++) {

@@ -57,6 +57,7 @@ void task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, ui
 void task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_t item);
 void task_lists_remove_everywhere(struct task_lists *lists, uint32_t item);
 void task_lists_end(struct task_lists *lists, struct task_list *list);
+uint64_t task_lists_bytes(const struct task_lists *lists);
 void task_lists_fini(struct task_lists *lists);
 
 #endif

@@ -83,12 +83,8 @@ struct counts { /* tasks of a worker, as the records say */
 static void verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer, struct counts (*counts)[2])
 {
     uint64_t held = 0;
-    for (uint64_t i = 0; i < layer->tasks; i++) {
+    for (uint64_t i = next_live(layer, 0); i < layer->tasks; i = next_live(layer, i + 1)) {
         const struct task_record *task = record_peek(layer, i);
-        if (task == NULL) {
-            i |= PAGE_TASKS - 1;
-            continue;
-        }
         verify_record(sched, layer, i, task);
         held += task->state == TASK_HELD;
         if (task->state == TASK_ASSIGNED) {

@@ -30,11 +30,13 @@ struct file_header {
     int64_t wait_workers_ns;
     uint32_t lineage_max;
     uint32_t workers_last;
+    uint64_t lookups_per_step;
+    uint64_t memory_bytes;
     char family[TESSI_NAME_MAX];
     uint64_t check; /* digest of all before it */
 };
 /* Whatever configures the machine belongs into the header. */
-_Static_assert(sizeof(struct tessi_sched_config) == 4 * sizeof(int64_t) + 32 + TESSI_NAME_MAX,
+_Static_assert(sizeof(struct tessi_sched_config) == 6 * sizeof(int64_t) + 32 + TESSI_NAME_MAX,
                "a setting of the scheduler is missing in the header of records");
 
 struct entry_header {
@@ -100,7 +102,9 @@ enum tessi_status tessi_recorder_open(const char *path, const struct tessi_sched
                                  .window_ns = config->window_ns,
                                  .worker_silence_ns = config->worker_silence_ns,
                                  .client_silence_ns = config->client_silence_ns,
-                                 .wait_workers_ns = config->wait_workers_ns};
+                                 .wait_workers_ns = config->wait_workers_ns,
+                                 .lookups_per_step = config->lookups_per_step,
+                                 .memory_bytes = config->memory_bytes};
     memcpy(header.magic, RECORD_MAGIC, sizeof header.magic);
     memcpy(header.family, config->family, sizeof header.family);
     header.check = tessi_digest_bytes(&header, offsetof(struct file_header, check));
@@ -204,6 +208,8 @@ static enum tessi_status read_header(struct tessi_record_reader *reader, struct 
     config->worker_silence_ns = header.worker_silence_ns;
     config->client_silence_ns = header.client_silence_ns;
     config->wait_workers_ns = header.wait_workers_ns;
+    config->lookups_per_step = header.lookups_per_step;
+    config->memory_bytes = header.memory_bytes;
     *run_id = header.run_id;
     return TESSI_OK;
 }

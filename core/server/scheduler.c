@@ -464,6 +464,7 @@ static struct tessi_sched_config complete(const struct tessi_sched_config *given
     memcpy(config.family, given->family, sizeof config.family);
     config.lineage_max = given->lineage_max != 0 ? given->lineage_max : config.lineage_max;
     config.workers_last = given->workers_last;
+    config.memory_bytes = given->memory_bytes;
     config.max_deaths = given->max_deaths != 0 ? given->max_deaths : config.max_deaths;
     return config;
 }

@@ -93,6 +93,8 @@ static void put_machine(cJSON *object, const struct tessi_sched_status *status)
 {
     put(object, "sessions", status->sessions);
     put(object, "layers", status->layers);
+    put(object, "graph_memory_used_bytes", status->memory_used_bytes);
+    put(object, "graph_memory_bytes", status->memory_bytes);
     put(object, "tasks_total", status->tasks_total);
     put(object, "tasks_done", status->tasks_done);
     put(object, "tasks_rerun", status->tasks_rerun);

@@ -222,7 +222,11 @@ static void test_grid_check_refuses(void **state)
     /* Empty, but blocks and partial products of the other axes would overflow. */
     tessi_grid_regular(&grid, SHAPE(3, INT64_C(1) << 40, INT64_C(1) << 40, 0), (const int64_t[]){1, 1, 1});
     assert_int_equal(tessi_grid_check(&grid, NULL), TESSI_TOO_BIG);
+    tessi_grid_regular(&grid, SHAPE(3, INT64_C(1) << 29, INT64_C(1) << 29, 0), (const int64_t[]){1 << 20, 1 << 20, 1});
+    assert_int_equal(tessi_grid_check(&grid, NULL), TESSI_OK);
     tessi_grid_regular(&grid, SHAPE(3, INT64_C(1) << 29, INT64_C(1) << 29, 0), (const int64_t[]){1, 1, 1});
+    assert_int_equal(tessi_grid_check(&grid, NULL), TESSI_TOO_BIG); /* more blocks than are counted, though empty */
+    tessi_grid_regular(&grid, SHAPE(1, TESSI_BLOCKS_MAX), (const int64_t[]){1});
     assert_int_equal(tessi_grid_check(&grid, NULL), TESSI_OK);
 }
 
