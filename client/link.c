@@ -129,12 +129,19 @@ static void release_ended(struct tessi_link *link, struct tessi_wanted *wanted)
 
 static void take_refused(struct tessi_link *link, const struct tessi_msg_refused *refused)
 {
+    enum tessi_status status = known_status(refused->status);
     for (size_t i = link->wanted_count; i-- > 0;) {
-        if (link->wanted[i].request == refused->request) {
-            fail_wanted(&link->wanted[i], known_status(refused->status), refused->text);
-            release_ended(link, &link->wanted[i]);
+        struct tessi_wanted *wanted = &link->wanted[i];
+        if (wanted->first <= refused->request && refused->request <= wanted->request &&
+            wanted->state == TESSI_LAYER_COMPUTING) { /* else an earlier part has been refused, which says more */
+            fail_wanted(wanted, status, refused->text);
+            release_ended(link, wanted);
         }
     }
+    if (refused->request != link->refused_request + 1) { /* else perhaps the next part, for want of the one before it */
+        tessi_fail(&link->refusal, status, "%s", refused->text);
+    }
+    link->refused_request = refused->request;
     tessi_serve_refused(link, refused->request);
 }
 
@@ -162,11 +169,9 @@ static void take_news(struct tessi_link *link, const struct tessi_message *messa
     if (message->type == TESSI_MSG_REFUSED) {
         take_refused(link, &message->as.refused);
     } else if (message->type == TESSI_MSG_PROGRESS) {
-        wanted = find_wanted(link, message->as.progress.layer);
-        if (wanted != NULL) {
-            wanted->done = message->as.progress.done;
-            wanted->total = message->as.progress.total;
-        }
+        const struct tessi_msg_progress *told = &message->as.progress;
+        link->progress[told->request % TESSI_PROGRESSES] =
+            (struct tessi_progress){told->request, told->done, told->total};
         if (link->watchers == 0) {
             return; /* nobody need be woken for it */
         }
@@ -568,22 +573,39 @@ static void queue_message(struct tessi_link *link, const struct tessi_message *m
     tessi_poller_wake(link->poller);
 }
 
-enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
-                                    const uint32_t *wanted, size_t wanted_count, struct tessi_error *error)
+uint32_t tessi_link_requests(struct tessi_link *link, uint32_t parts)
+{
+    pthread_mutex_lock(&link->lock);
+    uint32_t first = link->next_request + 1;
+    link->next_request += parts;
+    pthread_mutex_unlock(&link->lock);
+    return first;
+}
+
+/* The lock is held. */
+static void add_wanted(struct tessi_link *link, uint32_t id, uint32_t first, uint32_t request)
+{
+    tessi_grow(&link->wanted, &link->wanted_capacity, link->wanted_count + 1, sizeof *link->wanted);
+    tessi_map_put(&link->wanted_by_id, id_key(id), (uint32_t)link->wanted_count);
+    struct tessi_wanted *wanted = &link->wanted[link->wanted_count++];
+    *wanted = (struct tessi_wanted){.id = id, .first = first, .request = request};
+    if (first <= link->refused_request && link->refused_request <= request) { /* an earlier part, meanwhile */
+        fail_wanted(wanted, link->refusal.status, link->refusal.text);
+    }
+}
+
+enum tessi_status tessi_link_submit_part(struct tessi_link *link, const struct tessi_link_part *part,
+                                         struct tessi_error *error)
 {
     struct tessi_message message = {.type = TESSI_MSG_SUBMIT, .run_id = link->run_id};
+    uint32_t request = part->first + part->part;
+    message.as.submit.request = request;
+    message.as.submit.layers =
+        (struct tessi_layer_list){(struct tessi_layer **)(uintptr_t)part->layers, part->layer_count};
+    message.as.submit.wanted = (struct tessi_id_list){part->wanted, part->wanted_count};
+    struct tessi_buffer probe = {0};
     pthread_mutex_lock(&link->lock);
     enum tessi_status status = check_fatal(link, error);
-    message.as.submit.request = ++link->next_request;
-    message.as.submit.layers = (struct tessi_layer_list){(struct tessi_layer **)(uintptr_t)layers, layer_count};
-    message.as.submit.wanted = (struct tessi_id_list){wanted, wanted_count};
-    struct tessi_buffer probe = {0};
-    if (status == TESSI_OK && layer_count > TESSI_LAYERS_MAX) {
-        status = tessi_fail(error, TESSI_TOO_BIG,
-                            "the expression has %zu operations, at most %u go in one submission: "
-                            "persist intermediate arrays",
-                            layer_count, TESSI_LAYERS_MAX);
-    }
     if (status == TESSI_OK) {
         status = tessi_message_pack(&probe, &message, error);
     }
@@ -593,18 +615,15 @@ enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer 
         letter->header_size = probe.size;
         tessi_mailbox_move(&link->queued, &(struct tessi_mailbox){letter, letter});
         probe = (struct tessi_buffer){0};
-        for (size_t i = 0; i < wanted_count; i++) {
-            tessi_grow(&link->wanted, &link->wanted_capacity, link->wanted_count + 1, sizeof *link->wanted);
-            tessi_map_put(&link->wanted_by_id, id_key(wanted[i]), (uint32_t)link->wanted_count);
-            link->wanted[link->wanted_count++] =
-                (struct tessi_wanted){.id = wanted[i], .request = message.as.submit.request};
+        for (size_t i = 0; i < part->wanted_count; i++) {
+            add_wanted(link, part->wanted[i], part->first, request);
         }
-        for (size_t i = 0; i < layer_count; i++) {
-            uint32_t served = layers[i]->op == TESSI_OP_RECEIVE
-                                  ? tessi_map_get(&link->served_by_id, id_key(layers[i]->id))
+        for (size_t i = 0; i < part->layer_count; i++) {
+            uint32_t served = part->layers[i]->op == TESSI_OP_RECEIVE
+                                  ? tessi_map_get(&link->served_by_id, id_key(part->layers[i]->id))
                                   : TESSI_MAP_NONE;
             if (served != TESSI_MAP_NONE) {
-                link->served[served].request = message.as.submit.request;
+                link->served[served].request = request;
             }
         }
     }
@@ -612,6 +631,13 @@ enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer 
     tessi_buffer_fini(&probe);
     tessi_poller_wake(link->poller);
     return status;
+}
+
+enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
+                                    const uint32_t *wanted, size_t wanted_count, struct tessi_error *error)
+{
+    struct tessi_link_part part = {tessi_link_requests(link, 1), 0, layers, layer_count, wanted, wanted_count};
+    return tessi_link_submit_part(link, &part, error);
 }
 
 void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t count)
@@ -740,6 +766,13 @@ static int64_t deadline_after(int64_t timeout_ns)
     return timeout_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + timeout_ns;
 }
 
+/* Of all that was submitted together; the lock is held. */
+static struct tessi_progress progress_of(const struct tessi_link *link, const struct tessi_wanted *wanted)
+{
+    struct tessi_progress progress = link->progress[wanted->request % TESSI_PROGRESSES];
+    return progress.request == wanted->request ? progress : (struct tessi_progress){0};
+}
+
 enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t timeout_ns,
                                   tessi_link_progress_fn *progress, void *context, int64_t *elapsed_ns,
                                   struct tessi_error *error)
@@ -759,7 +792,7 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
         }
         if (status == TESSI_OK && wanted->state == TESSI_LAYER_COMPLETE) {
             *elapsed_ns = wanted->elapsed_ns;
-            done = total = wanted->total;
+            done = total = progress_of(link, wanted).total;
             break;
         }
         if (status == TESSI_OK) {
@@ -768,8 +801,8 @@ enum tessi_status tessi_link_wait(struct tessi_link *link, uint32_t id, int64_t 
         if (status != TESSI_OK) {
             break;
         }
-        done = wanted->done;
-        total = wanted->total;
+        done = progress_of(link, wanted).done;
+        total = progress_of(link, wanted).total;
         if (progress != NULL && total > 0 && done != told) {
             told = done;
             pthread_mutex_unlock(&link->lock);

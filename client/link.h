@@ -40,6 +40,18 @@ enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *
 /* Layers are borrowed. The wanted ones are known to tessi_link_wait until they are released. */
 enum tessi_status tessi_link_submit(struct tessi_link *link, struct tessi_layer *const *layers, size_t layer_count,
                                     const uint32_t *wanted, size_t wanted_count, struct tessi_error *error);
+/* A submission in several messages, in turn. Where one part is refused, so are all that come after it, with its reason. */
+struct tessi_link_part {
+    uint32_t first; /* number of the first part, from tessi_link_requests */
+    uint32_t part;  /* 0, 1, … */
+    struct tessi_layer *const *layers;
+    size_t layer_count;
+    const uint32_t *wanted;
+    size_t wanted_count;
+};
+uint32_t tessi_link_requests(struct tessi_link *link, uint32_t parts);
+enum tessi_status tessi_link_submit_part(struct tessi_link *link, const struct tessi_link_part *part,
+                                         struct tessi_error *error);
 void tessi_link_release(struct tessi_link *link, const uint32_t *ids, size_t count); /* NULL link is allowed */
 /* The same of one that can be made again; false: the scheduler has said that it cannot, and it stays. */
 bool tessi_link_let_go(struct tessi_link *link, uint32_t id);

@@ -61,14 +61,20 @@ enum tessi_layer_state { TESSI_LAYER_COMPUTING, TESSI_LAYER_COMPLETE, TESSI_LAYE
 
 struct tessi_wanted { /* a layer that the session asked for; guarded by the lock */
     uint32_t id;
-    uint32_t request;
+    uint32_t first, request; /* of the first part of its submission, and of its own part */
     enum tessi_layer_state state;
     enum tessi_status status; /* FAILED: why */
     char *text;               /* owned */
-    uint64_t done, total;
     int64_t elapsed_ns;
     bool detached; /* cannot be made again */
     bool released; /* nobody asks for it any more: the scheduler is told when it is done */
+};
+
+#define TESSI_PROGRESSES 64u /* submissions under way whose progress is kept */
+
+struct tessi_progress { /* of one submission */
+    uint32_t request;
+    uint64_t done, total;
 };
 
 struct tessi_link {
@@ -93,6 +99,9 @@ struct tessi_link {
     size_t served_count, served_capacity;
     struct tessi_map served_by_id; /* → position */
     uint32_t next_request;
+    uint32_t refused_request; /* the last one that was, and why */
+    struct tessi_error refusal;
+    struct tessi_progress progress[TESSI_PROGRESSES]; /* by request, as the scheduler told last */
     uint32_t watchers; /* callers who wait and want to see progress */
     uint32_t settlers; /* callers who wait until no released layer is under way */
     int64_t elapsed_ns; /* of the last released layer that was done */

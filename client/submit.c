@@ -192,47 +192,163 @@ static void serve(struct tess_session *session, struct tessi_node *node, uint32_
     node->served[node->served_count++] = id;
 }
 
+/* A long plan goes in parts, so that no message is too long and the scheduler never has to take in very many layers at
+ * once. What a later part reads of an earlier one is asked for with that and released after its last reader. */
+#define PART_LAYERS 4096
+#define PART_BYTES ((uint64_t)8 << 20) /* of descriptions in memory, which are longer than on the wire; but one layer at least */
+
+struct part_of { /* of an entry of the plan */
+    uint32_t part, last_reader; /* parts */
+};
+
+struct sending {
+    struct tess_session *session;
+    struct tessi_plan *plan;
+    struct part_of *of;  /* by entry, owned */
+    uint32_t parts;
+    uint32_t request;    /* of the first part */
+    struct tessi_layer **layers; /* of the part at hand, as the following; owned */
+    uint32_t *wanted;
+    size_t layer_count, wanted_count;
+    uint32_t *lent; /* entries of parts that have gone, asked for because later ones read them; owned */
+    size_t lent_count, lent_capacity;
+};
+
+static bool goes(const struct tessi_plan_entry *entry)
+{
+    return !entry->gone && entry->layer != NULL;
+}
+
+/* Returns the bytes of the largest. */
+static uint64_t cut_into_parts(struct sending *sending)
+{
+    const struct tessi_plan *plan = sending->plan;
+    uint64_t layers = 0, bytes = 0, most = 0;
+    for (size_t e = 0; e < plan->count; e++) {
+        const struct tessi_plan_entry *entry = &plan->entries[e];
+        if (!goes(entry)) {
+            continue;
+        }
+        uint64_t more = tessi_layer_memory(entry->layer);
+        if (layers > 0 && (layers == PART_LAYERS || bytes + more > PART_BYTES)) {
+            sending->parts++;
+            layers = bytes = 0;
+        }
+        layers++;
+        bytes += more;
+        most = bytes > most ? bytes : most;
+        sending->of[e] = (struct part_of){sending->parts, sending->parts};
+        for (uint32_t i = 0; i < entry->layer->ninputs; i++) {
+            sending->of[entry->input[i]].last_reader = sending->parts; /* the latest: parts follow each other */
+        }
+    }
+    sending->parts++;
+    return most;
+}
+
+/* The layers of a part, from entry `*e` on, and those of them that are asked for. */
+static void gather_part(struct sending *sending, uint32_t part, size_t *e)
+{
+    sending->layer_count = sending->wanted_count = 0;
+    for (; *e < sending->plan->count; ++*e) {
+        struct tessi_plan_entry *entry = &sending->plan->entries[*e];
+        if (!goes(entry)) {
+            continue;
+        }
+        if (sending->of[*e].part > part) {
+            return;
+        }
+        bool lent = !entry->wanted && sending->of[*e].last_reader > part;
+        entry->layer->session = tessi_link_id(sending->session->link);
+        sending->layers[sending->layer_count++] = entry->layer;
+        if (entry->wanted || lent) {
+            sending->wanted[sending->wanted_count++] = entry->id;
+        }
+        if (lent) {
+            tessi_grow(&sending->lent, &sending->lent_capacity, sending->lent_count + 1, sizeof *sending->lent);
+            sending->lent[sending->lent_count++] = (uint32_t)*e;
+        }
+        if (entry->layer->op == TESSI_OP_RECEIVE) {
+            serve(sending->session, entry->node, entry->id);
+        }
+    }
+}
+
+/* What nobody reads in a later part. */
+static void release_lent(struct sending *sending, uint32_t part)
+{
+    size_t kept = 0, count = 0;
+    uint32_t *ids = tessi_alloc((sending->lent_count + 1) * sizeof *ids);
+    for (size_t i = 0; i < sending->lent_count; i++) {
+        uint32_t e = sending->lent[i];
+        if (sending->of[e].last_reader > part) {
+            sending->lent[kept++] = e;
+        } else {
+            ids[count++] = sending->plan->entries[e].id;
+        }
+    }
+    sending->lent_count = kept;
+    tessi_link_release(sending->session->link, ids, count);
+    tessi_free(ids);
+}
+
+/* Nothing of a plan that could not be sent as a whole stays. */
+static void take_back(struct sending *sending, size_t end)
+{
+    release_lent(sending, UINT32_MAX);
+    for (size_t e = 0; e < end; e++) {
+        const struct tessi_plan_entry *entry = &sending->plan->entries[e];
+        if (goes(entry) && entry->wanted) {
+            tessi_link_release(sending->session->link, &entry->id, 1);
+        }
+    }
+}
+
 enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_plan *plan, struct tessi_error *error)
 {
+    struct sending sending = {.session = session, .plan = plan};
+    bool any = false;
     if (plan->lost.status != TESSI_OK) {
         return tessi_fail(error, plan->lost.status, "%s", plan->lost.text);
     }
-    size_t bytes = 0;
-    for (size_t i = 0; i < plan->count; i++) {
-        bytes += plan->entries[i].layer != NULL ? layer_bytes(plan->entries[i].layer) : 0;
+    for (size_t e = 0; e < plan->count; e++) {
+        any = any || (goes(&plan->entries[e]) && plan->entries[e].wanted);
     }
-    struct tessi_layer **layers = tessi_try_alloc((plan->count + 1) * sizeof *layers);
-    uint32_t *wanted = tessi_try_alloc((plan->count + 1) * sizeof *wanted);
-    if (layers == NULL || wanted == NULL || !tessi_memory_ready(PACKING * bytes)) {
-        tessi_free(layers);
-        tessi_free(wanted);
+    if (!any) {
+        return TESSI_OK;
+    }
+    sending.of = tessi_try_alloc((plan->count + 1) * sizeof *sending.of);
+    sending.layers = tessi_try_alloc((plan->count + 1) * sizeof *sending.layers);
+    sending.wanted = tessi_try_alloc((plan->count + 1) * sizeof *sending.wanted);
+    uint64_t largest = 0;
+    if (sending.of != NULL && sending.layers != NULL && sending.wanted != NULL) {
+        memset(sending.of, 0, (plan->count + 1) * sizeof *sending.of);
+        largest = cut_into_parts(&sending);
+    }
+    if (sending.parts == 0 || !tessi_memory_ready(PACKING * largest)) {
+        tessi_free(sending.of);
+        tessi_free(sending.layers);
+        tessi_free(sending.wanted);
         return tessi_plan_starved(error);
     }
-    size_t layer_count = 0;
-    size_t wanted_count = 0;
-    for (size_t i = 0; i < plan->count; i++) {
-        struct tessi_plan_entry *entry = &plan->entries[i];
-        if (entry->gone || entry->layer == NULL) {
-            continue;
-        }
-        entry->layer->session = tessi_link_id(session->link);
-        layers[layer_count++] = entry->layer;
-        if (entry->wanted) {
-            wanted[wanted_count++] = entry->id;
-        }
-        if (entry->layer->op == TESSI_OP_RECEIVE) {
-            serve(session, entry->node, entry->id);
-        }
-    }
-    enum tessi_status status = wanted_count == 0
-                                   ? TESSI_OK
-                                   : tessi_link_submit(session->link, layers, layer_count, wanted, wanted_count, error);
-    for (size_t i = 0; i < plan->count && status != TESSI_OK; i++) {
-        if (plan->entries[i].layer != NULL && plan->entries[i].layer->op == TESSI_OP_RECEIVE) {
-            tessi_link_unserve(session->link, plan->entries[i].id);
+    sending.request = tessi_link_requests(session->link, sending.parts);
+    enum tessi_status status = TESSI_OK;
+    size_t next = 0;
+    for (uint32_t part = 0; part < sending.parts && status == TESSI_OK; part++) {
+        size_t first = next;
+        gather_part(&sending, part, &next);
+        struct tessi_link_part now = {sending.request, part, sending.layers, sending.layer_count, sending.wanted,
+                                      sending.wanted_count};
+        status = tessi_link_submit_part(session->link, &now, error);
+        if (status == TESSI_OK) {
+            release_lent(&sending, part);
+        } else {
+            take_back(&sending, first);
         }
     }
-    tessi_free(layers);
-    tessi_free(wanted);
+    tessi_free(sending.of);
+    tessi_free(sending.layers);
+    tessi_free(sending.wanted);
+    tessi_free(sending.lent);
     return status;
 }

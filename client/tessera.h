@@ -16,6 +16,11 @@
  * blocks that they need computed by the workers of a cluster, or of the one that lives inside the
  * process when the session was opened without an address.
  *
+ * A lazy operation takes some 2 KB here until its handle, and those of all that is made of it, are released, and
+ * as much at the scheduler while it is computed. An expression may have any number of them; one of several thousand is
+ * submitted in parts, and progress then speaks of the last part. An array has at most 2^32 - 1 blocks; one that would
+ * need more of the scheduler's memory than it has (`tessera scheduler --memory`) is TESS_TOO_BIG, and says so at once.
+ *
  * Errors are checked once. An operator never returns NULL: a wrong call returns a poisoned handle that
  * carries the message, and poison passes through later operators like NaN. Only what materialises
  * returns a status, and leaves the session's error: tess_session_error.

@@ -94,8 +94,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     copies_free(sched, layer, index);
     answer_parked(sched, layer, index, NO_WORKER, 0);
     if (unfinished && (task->flags & TASK_DONE_ONCE) == 0) {
-        layer->first_done++;
-        layer->session->submissions[layer->submission].done++;
+        count_first_done(sched, layer);
     }
     set_released(sched, layer, index, task);
     if (unfinished) {
@@ -153,7 +152,8 @@ static bool task_failed(const struct sched_layer *layer)
 }
 
 /* The text may be the layer's own, of an earlier failure. */
-static void set_failure(struct sched_layer *layer, uint64_t index, enum tessi_status status, const char *text)
+static void set_failure(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, enum tessi_status status,
+                        const char *text)
 {
     TESS_ASSERT(status != TESSI_OK);
     char *copy = tessi_strdup(text);
@@ -161,6 +161,7 @@ static void set_failure(struct sched_layer *layer, uint64_t index, enum tessi_st
     layer->failure = status;
     layer->failure_index = index;
     layer->failure_text = copy;
+    note_news(sched, layer);
 }
 
 struct spread {
@@ -184,7 +185,7 @@ static void poison_one(void *context, uint64_t index)
     }
     task->state = TASK_POISONED;
     if (!task_failed(layer)) {
-        set_failure(layer, index, spread->from->failure, spread->from->failure_text);
+        set_failure(spread->sched, layer, index, spread->from->failure, spread->from->failure_text);
     }
     answer_parked(spread->sched, layer, index, NO_WORKER, 0);
     drop_input_refs(spread->sched, layer, index);
@@ -203,7 +204,7 @@ void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
     task->state = TASK_FAILED;
     sched->tasks_failed++;
     if (!task_failed(layer) || index < layer->failure_index) {
-        set_failure(layer, index, status, text);
+        set_failure(sched, layer, index, status, text);
     }
     answer_parked(sched, layer, index, NO_WORKER, 0);
     drop_input_refs(sched, layer, index);

@@ -13,6 +13,7 @@
 #include "core/sched/state.h"
 
 #define ESTIMATE_INTERVAL_NS INT64_C(100000000)
+#define LAYERS_FEW 256
 #define LONG_NS 1e6 /* far more than messages take, so that it pays to spread tasks that read each other */
 #define SAMPLES (sizeof((struct history_entry *)0)->samples / sizeof(double))
 
@@ -214,7 +215,12 @@ void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64
     if (worth_changing(sched, layer, estimate)) {
         layer->estimated_ns = sched->now_ns;
         set_estimate(sched, layer, estimate);
-        tell_alike(sched, layer, handle, estimate);
+        struct session *session = layer->session;
+        /* That looks at all layers of the session: of very many, not oftener than so many tasks are done. */
+        if (session->layer_count <= LAYERS_FEW || sched->tasks_done - session->told_tasks >= session->layer_count) {
+            session->told_tasks = sched->tasks_done;
+            tell_alike(sched, layer, handle, estimate);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, 
     return layer;
 }
 
-static uint32_t add_submission(struct session *session)
+static uint32_t add_submission(struct tessi_sched *sched, struct session *session, uint32_t request)
 {
     uint32_t position = session->submission_free;
     if (position > 0) {
@@ -43,7 +43,7 @@ static uint32_t add_submission(struct session *session)
         tessi_grow(&session->submissions, &session->submission_capacity, session->submission_count,
                    sizeof *session->submissions);
     }
-    session->submissions[position] = (struct submission){0};
+    session->submissions[position] = (struct submission){.request = request, .serial = ++sched->submissions};
     return position;
 }
 
@@ -152,13 +152,46 @@ static void join_reader(struct tessi_sched *sched, struct sched_layer *input, co
 
 void watch(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    for (size_t i = 0; i < sched->watched_count; i++) {
-        if (sched->watched[i] == layer) {
-            return;
-        }
+    if (layer->watched_at == 0) {
+        tessi_grow(&sched->watched, &sched->watched_capacity, sched->watched_count + 1, sizeof *sched->watched);
+        sched->watched[sched->watched_count++] = layer;
+        layer->watched_at = (uint32_t)sched->watched_count;
+        layer->session->submissions[layer->submission].watched += !layer->layer->push;
     }
-    tessi_grow(&sched->watched, &sched->watched_capacity, sched->watched_count + 1, sizeof *sched->watched);
-    sched->watched[sched->watched_count++] = layer;
+    note_news(sched, layer);
+}
+
+void unwatch(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (layer->watched_at > 0) { /* the last one takes its place */
+        struct sched_layer *last = sched->watched[--sched->watched_count];
+        sched->watched[layer->watched_at - 1] = last;
+        last->watched_at = layer->watched_at;
+        layer->watched_at = 0;
+        layer->session->submissions[layer->submission].watched -= !layer->layer->push;
+    }
+}
+
+void note_news(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (layer->watched_at > 0 && !layer->news) {
+        layer->news = true;
+        tessi_grow(&sched->news, &sched->news_capacity, sched->news_count + 1, sizeof *sched->news);
+        sched->news[sched->news_count++] = layer;
+    }
+}
+
+void count_first_done(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    struct submission *submission = &layer->session->submissions[layer->submission];
+    layer->first_done++;
+    submission->done++;
+    if (submission->watched > 0 && !submission->moved) {
+        submission->moved = true;
+        tessi_grow(&sched->moved, &sched->moved_capacity, sched->moved_count + 1, sizeof *sched->moved);
+        sched->moved[sched->moved_count++] =
+            (struct moved){layer->session->id, layer->submission, submission->serial};
+    }
 }
 
 static void want(struct tessi_sched *sched, struct sched_layer *layer)
@@ -186,6 +219,7 @@ void unwant(struct tessi_sched *sched, struct sched_layer *layer)
     layer->wanted = false;
     layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
     fit_remove(layer->session, layer->layer);
+    note_news(sched, layer); /* nobody waits for it any more */
     for (uint64_t i = next_live(layer, 0); i < layer->tasks; i = next_live(layer, i + 1)) {
         if (record(layer, i)->refs == 0) {
             consider_idle(sched, layer, i);
@@ -233,7 +267,7 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         refuse(sched, event, &error);
         return;
     }
-    uint32_t submission = add_submission(session);
+    uint32_t submission = add_submission(sched, session, event->request);
     struct sched_layer **added = tessi_alloc((event->layer_count + 1) * sizeof *added);
     bool pushed = false;
     for (size_t i = 0; i < event->layer_count; i++) {
@@ -307,6 +341,7 @@ void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tess
         layer->failure = status;
         layer->failure_text = tessi_strdup(text);
     }
+    note_news(sched, layer);
     note_loose(sched, layer);
 }
 
@@ -391,15 +426,17 @@ static void free_layer(struct sched_layer *layer)
     free_description(layer);
 }
 
-static void unwatch(struct tessi_sched *sched, const struct sched_layer *layer)
+/* It is not to be announced any more. */
+static void forget_news(struct tessi_sched *sched, struct sched_layer *layer)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < sched->watched_count; i++) {
-        if (sched->watched[i] != layer) {
-            sched->watched[kept++] = sched->watched[i];
+    for (size_t i = 0; i < sched->news_count && layer->news; i++) {
+        if (sched->news[i] != layer) {
+            sched->news[kept++] = sched->news[i];
         }
     }
-    sched->watched_count = kept;
+    sched->news_count = layer->news ? kept : sched->news_count;
+    layer->news = false;
 }
 
 /* A client that is asked for its data under a new name in each submission need not keep the old ones. It is told of
@@ -468,6 +505,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     unwant(sched, layer);
     abandon_layer(sched, layer);
     unwatch(sched, layer);
+    forget_news(sched, layer);
     notify_drop(sched, layer);
     notify_client(sched, layer);
     session->submissions[layer->submission].layers--;

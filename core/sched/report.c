@@ -76,13 +76,14 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
     unassign(sched, layer, task);
     task->state = TASK_HELD;
     task->owner = worker->index;
-    layer->held++;
+    if (++layer->held == layer->tasks) {
+        note_news(sched, layer);
+    }
     worker->done++;
     sched->tasks_done++;
     layer->session->stats.tasks_done++;
     if ((task->flags & TASK_DONE_ONCE) == 0) {
-        layer->first_done++;
-        layer->session->submissions[layer->submission].done++;
+        count_first_done(sched, layer);
     }
     task->flags = TASK_DONE_ONCE;
     copies_remove(sched, layer, index, worker->index);
@@ -135,7 +136,9 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     task->state = TASK_HELD;
     task->owner = worker->index;
     task->flags = TASK_DONE_ONCE;
-    layer->held++;
+    if (++layer->held == layer->tasks) {
+        note_news(sched, layer);
+    }
     keep_due(sched, layer);
     if (task->refs == 0 && !layer->wanted) {
         consider_idle(sched, layer, index);

@@ -115,7 +115,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_map_fini(&sched->history_by_kind);
     void *owned[] = {sched->workers,        sched->sessions,    sched->history,      sched->hungry,
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
-                     sched->watched,        sched->actions,     sched->loose,        sched->client_locations,
+                     sched->watched,        sched->news,        sched->moved,        sched->actions,     sched->loose,        sched->client_locations,
                      sched->keeps,          sched->keeping,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
                      sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms,
@@ -405,6 +405,7 @@ static void check_starving(struct tessi_sched *sched)
         if (starves(sched, layer->session) && layer->failure == TESSI_OK) {
             layer->failure = TESSI_NO_WORKERS;
             layer->failure_text = tessi_strdup(NO_WORKERS_TEXT);
+            note_news(sched, layer);
         }
     }
     if (sched->alive_count == 0) {
@@ -484,53 +485,80 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
     }
 }
 
-static void report_progress(struct tessi_sched *sched, struct sched_layer *layer, bool last)
+static void say_progress(struct tessi_sched *sched, const struct session *session, struct submission *submission)
 {
-    const struct submission *submission = &layer->session->submissions[layer->submission];
-    if (layer->layer->push) {
-        return; /* who is sent the blocks looks at nothing else */
-    }
-    if (submission->done == layer->progress_done && !last) {
-        return;
-    }
-    if (!last && sched->now_ns - layer->progress_ns < PROGRESS_INTERVAL_NS) {
-        return;
-    }
-    layer->progress_ns = sched->now_ns;
-    layer->progress_done = submission->done;
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PROGRESS, layer->session->id);
-    action->layer_id = layer->layer->id;
+    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PROGRESS, session->id);
+    submission->told = submission->done;
+    submission->told_ns = sched->now_ns;
+    action->request = submission->request;
     action->done = submission->done < submission->total ? submission->done : submission->total;
     action->total = submission->total;
+}
+
+/* Of each submission now and then, however many of its arrays somebody waits for. The one whose progress began first
+ * comes first, so those behind it wait a little longer. */
+static void report_progress(struct tessi_sched *sched)
+{
+    for (; sched->moved_first < sched->moved_count; sched->moved_first++) {
+        struct moved moved = sched->moved[sched->moved_first];
+        struct session *session = session_find(sched, moved.session);
+        struct submission *submission = session == NULL ? NULL : &session->submissions[moved.submission];
+        if (submission == NULL || submission->serial != moved.serial) {
+            continue; /* it has ended */
+        }
+        if (submission->watched > 0 && submission->told_ns > 0 &&
+            sched->now_ns - submission->told_ns < PROGRESS_INTERVAL_NS) {
+            break;
+        }
+        submission->moved = false;
+        if (submission->watched > 0 && submission->done != submission->told) {
+            say_progress(sched, session, submission);
+        }
+    }
+    if (sched->moved_first > 0 && sched->moved_first * 2 >= sched->moved_count) {
+        sched->moved_count -= sched->moved_first;
+        memmove(sched->moved, sched->moved + sched->moved_first, sched->moved_count * sizeof *sched->moved);
+        sched->moved_first = 0;
+    }
+}
+
+static void announce_layer(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    struct submission *submission = &layer->session->submissions[layer->submission];
+    bool complete = layer->wanted && layer->held == layer->tasks;
+    if (layer->failure == TESSI_OK && !complete) {
+        if (!layer->wanted) {
+            unwatch(sched, layer);
+        }
+        return;
+    }
+    if (layer->failure == TESSI_OK && !layer->layer->push && submission->told != submission->done) {
+        say_progress(sched, layer->session, submission); /* who is sent the blocks looks at nothing else */
+    }
+    enum tessi_sched_action_kind kind = layer->failure == TESSI_OK ? TESSI_SCHED_DONE : TESSI_SCHED_FAILED;
+    struct tessi_sched_action *action = emit(sched, kind, layer->session->id);
+    action->layer_id = layer->layer->id;
+    action->elapsed_ns = sched->now_ns - layer->submitted_ns;
+    action->stats = layer->session->stats;
+    action->status = layer->failure;
+    action->text = layer->failure == TESSI_OK ? "" : step_text(sched, layer->failure_text);
+    unwatch(sched, layer);
+    if (layer->failure == TESSI_OK) {
+        consider_keep(sched, layer);
+    }
 }
 
 /* Tell clients what became of the layers that they wait for. */
 static void announce(struct tessi_sched *sched)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < sched->watched_count; i++) {
-        struct sched_layer *layer = sched->watched[i];
-        bool complete = layer->wanted && layer->held == layer->tasks;
-        if (layer->failure == TESSI_OK && !complete) {
-            report_progress(sched, layer, false);
-            if (layer->wanted) {
-                sched->watched[kept++] = layer;
-            }
-            continue;
-        }
-        report_progress(sched, layer, layer->failure == TESSI_OK);
-        enum tessi_sched_action_kind kind = layer->failure == TESSI_OK ? TESSI_SCHED_DONE : TESSI_SCHED_FAILED;
-        struct tessi_sched_action *action = emit(sched, kind, layer->session->id);
-        action->layer_id = layer->layer->id;
-        action->elapsed_ns = sched->now_ns - layer->submitted_ns;
-        action->stats = layer->session->stats;
-        action->status = layer->failure;
-        action->text = layer->failure == TESSI_OK ? "" : step_text(sched, layer->failure_text);
-        if (layer->failure == TESSI_OK) {
-            consider_keep(sched, layer);
+    report_progress(sched);
+    for (size_t i = 0; i < sched->news_count; i++) {
+        sched->news[i]->news = false;
+        if (sched->news[i]->watched_at > 0) {
+            announce_layer(sched, sched->news[i]);
         }
     }
-    sched->watched_count = kept;
+    sched->news_count = 0;
 }
 
 static const void *take_copy(struct tessi_sched *sched, const void *items, size_t bytes)

@@ -127,8 +127,8 @@ enum tessi_sched_action_kind {
     TESSI_SCHED_PUSH = 11,       /* to a client: `worker` will pull these RECEIVE blocks from you */
     TESSI_SCHED_ACCEPTED = 12,   /* to a client: request; unless blocks of it are pushed, which says more */
     TESSI_SCHED_REFUSED = 13,    /* to a client: request, status, text; nothing of it was kept */
-    TESSI_SCHED_PROGRESS = 14,   /* to a client: layer_id, done, total (each layer wanted, when it changed, unless its
-                                    blocks are pushed) */
+    TESSI_SCHED_PROGRESS = 14,   /* to a client: request, done, total (of a submission some layer of which is waited for,
+                                    now and then when it changed, unless its blocks are pushed) */
     TESSI_SCHED_DONE = 15,       /* to a client: wanted layer_id is complete; elapsed_ns since its submission; stats */
     TESSI_SCHED_FAILED = 16,     /* to a client: wanted layer_id cannot complete: status, text */
     TESSI_SCHED_BYE = 17,        /* to any peer: it is no longer known (silent too long); text */

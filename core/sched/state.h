@@ -195,8 +195,8 @@ struct sched_layer {
     uint32_t span_count, span_handle; /* of those in backlogs; the handle of the last one that came */
     struct layer_on_worker *on; /* by worker index, owned */
     size_t on_capacity;
-    int64_t progress_ns;    /* when PROGRESS was last sent */
-    uint64_t progress_done; /* what it said */
+    uint32_t watched_at; /* place in the list of those that are watched + 1; 0: it is not */
+    bool news;           /* listed: something has changed that its client may have to be told */
 };
 
 struct backlog_span {
@@ -246,6 +246,12 @@ struct lane {
 
 struct submission {
     uint64_t total, done;
+    uint64_t told;    /* what PROGRESS said last, */
+    int64_t told_ns;  /* and when; 0: never */
+    uint32_t request; /* of the client */
+    uint32_t watched; /* layers whose progress is told */
+    uint32_t serial;  /* of all that have had this place */
+    bool moved;       /* listed: there is progress to tell */
     uint32_t layers; /* that are left of it; 0: its place is free */
     uint32_t next;   /* the next free place + 1 */
 };
@@ -264,6 +270,7 @@ struct session {
     size_t submission_count, submission_capacity;
     uint32_t submission_free; /* the first free place + 1; 0: none */
     uint64_t wanted_bytes;
+    uint64_t told_tasks; /* done when layers of one kind were last told of their run time */
     uint32_t dropped[CLIENT_DROPS]; /* layers of its data that have gone, and that it has not been told of */
     uint32_t dropped_count;
     uint64_t small_blocks; /* of wanted layers: they cost memory beside their data, wherever that is */
@@ -449,6 +456,10 @@ struct expected {
     struct worker *worker; /* NULL: none, or not looked up yet */
 };
 
+struct moved {
+    uint32_t session, submission, serial;
+};
+
 struct client_location {
     uint32_t peer;
     struct tessi_span span;
@@ -520,9 +531,14 @@ struct tessi_sched {
     size_t empty_page_count, empty_page_capacity;
     struct sched_layer **watched; /* wanted and not announced */
     size_t watched_count, watched_capacity;
+    struct sched_layer **news; /* of those, perhaps to be announced at the end of the step */
+    size_t news_count, news_capacity;
+    struct moved *moved; /* submissions with progress to tell, in the order in which it began, from `moved_first` on */
+    size_t moved_first, moved_count, moved_capacity;
     int64_t next_check_ns;
     uint64_t step_assigned; /* tasks, in this step */
     const struct sched_layer *why_told; /* in this step: why nobody will have its blocks, to the client that reads it */
+    uint32_t submissions;   /* that have come */
     uint64_t layer_bytes, backlog_bytes; /* see memory_used */
     uint64_t lookups;       /* left to this step: see lookups_per_step */
     bool cut_short;         /* there were too few of them for what could have been given to the worker at hand */
@@ -662,6 +678,9 @@ void cancel_layers(struct tessi_sched *sched, struct session *session, const uin
 /* Its blocks are not wanted any more, since this has happened. */
 void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text);
 void watch(struct tessi_sched *sched, struct sched_layer *layer); /* its client is told what becomes of it */
+void unwatch(struct tessi_sched *sched, struct sched_layer *layer);
+void note_news(struct tessi_sched *sched, struct sched_layer *layer); /* it may be complete, or have failed */
+void count_first_done(struct tessi_sched *sched, struct sched_layer *layer); /* a task more, for the progress */
 void sweep_layers(struct tessi_sched *sched);
 void session_close(struct tessi_sched *sched, struct session *session);
 void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer); /* none of its tasks will read anything */

@@ -227,7 +227,7 @@ void tessi_message_from_action(const struct tessi_sched_action *action, uint32_t
         return;
     case TESSI_SCHED_PROGRESS:
         message->type = TESSI_MSG_PROGRESS;
-        message->as.progress = (struct tessi_msg_progress){action->layer_id, action->done, action->total};
+        message->as.progress = (struct tessi_msg_progress){action->request, action->done, action->total};
         return;
     case TESSI_SCHED_DONE:
         message->type = TESSI_MSG_DONE;

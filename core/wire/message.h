@@ -38,7 +38,7 @@
 #define TESSI_PROTOCOL_VERSION 6
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
-#define TESSI_LAYERS_MAX 65536 /* of one message: a layer in memory is far larger than on the wire */
+#define TESSI_LAYERS_MAX 16384 /* of one message: a layer in memory is far larger than on the wire */
 
 #define TESSI_WIRE_NAME_MAX 63 /* bytes without the final 0, as all limits of texts here */
 #define TESSI_WIRE_ADDRESS_MAX 255
@@ -189,7 +189,7 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
 #define TESSI_FIELDS_push(F, M) F(M, u32, worker, 0) F(M, spans, spans, TESSI_SPAN_EPOCH | TESSI_SPAN_WORKER)
 #define TESSI_FIELDS_accepted(F, M) F(M, u32, request, 0)
 #define TESSI_FIELDS_refused(F, M) F(M, u32, request, 0) F(M, u32, status, 0) F(M, text, text, TESSI_WIRE_TEXT_MAX)
-#define TESSI_FIELDS_progress(F, M) F(M, u32, layer, 0) F(M, u64, done, 0) F(M, u64, total, 0)
+#define TESSI_FIELDS_progress(F, M) F(M, u32, request, 0) F(M, u64, done, 0) F(M, u64, total, 0)
 #define TESSI_FIELDS_done(F, M) F(M, u32, layer, 0) F(M, i64, elapsed_ns, 0) F(M, stats, stats, 0)
 #define TESSI_FIELDS_failed(F, M) F(M, u32, layer, 0) F(M, u32, status, 0) F(M, text, text, TESSI_WIRE_TEXT_MAX)
 #define TESSI_FIELDS_bye(F, M) F(M, text, text, TESSI_WIRE_TEXT_MAX)

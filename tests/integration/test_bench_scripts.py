@@ -8,7 +8,7 @@ import unittest
 from cluster import BUILD, ROOT
 
 BENCHES = ("tasks", "dag", "chain", "submit", "stencil", "balance", "matmul", "rechunk", "scale", "handover", "transfer",
-           "loops", "gpu", "all")
+           "loops", "many", "gpu", "all")
 
 
 def bench(name, *options):

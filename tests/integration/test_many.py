@@ -1,0 +1,44 @@
+"""Very many arrays, operations and blocks: right, or refused at once, and the scheduler answers meanwhile."""
+import json
+import os
+import unittest
+
+from cluster import BUILD, Cluster, Process, SLOW
+
+PROGRAM = os.path.join(BUILD, "tests", "bench", "bench_many")
+
+
+def many(kind, count, *options):
+    process = Process([PROGRAM, "--kind", kind, "--count", str(count), *options])
+    try:
+        code = process.wait(60 * SLOW)
+    finally:
+        process.kill()
+    assert code == 0, process.output()
+    return process
+
+
+class Many(unittest.TestCase):
+    def test_inside_the_program(self):
+        many("held", 4000 // SLOW)
+        many("turned", 6000 // SLOW)  # goes in several parts
+
+    def test_over_tcp(self):
+        with Cluster(workers=2) as cluster:
+            many("turned", 12000 // SLOW, "--scheduler", cluster.address)
+            many("held", 2000 // SLOW, "--scheduler", cluster.address)
+
+    def test_a_typo_is_refused(self):
+        with Cluster(workers=1, scheduler=("--memory", "64MiB")) as cluster:
+            status = cluster.status()
+            self.assertGreater(status["graph_memory_bytes"], status["graph_memory_used_bytes"])
+            for count, reason in ((10**9, "--memory"), (10**12, "blocks: use larger chunks")):
+                process = many("typo", count, "--scheduler", cluster.address, "--workers", "1")
+                self.assertLess(json.loads(process.lines["stdout"][-1])["seconds"], 10 * SLOW)
+                self.assertIn(reason, process.output())
+                self.assertIn("in chunks of (1,)", process.output())
+            self.assertEqual(cluster.status()["workers_lost"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
