@@ -144,17 +144,17 @@ static void check_block_in_peace(struct sim_world *world, const struct sched_lay
     task->held = state == TASK_HELD || (task->held && adopting);
 }
 
-/* Reads of blocks that nobody can have, since no worker is there, end in time. */
+/* Reads of blocks that nobody can have, since no worker is there, end in time, as far as the scheduler is there. */
 static void check_lonely_reads(struct sim_world *world)
 {
     if (world->sched->alive_count > 0 || world->sched->parked.used == 0) {
         world->lonely_since_ns = -1;
         return;
     }
-    world->lonely_since_ns = world->lonely_since_ns < 0 ? world->now_ns : world->lonely_since_ns;
-    if (world->now_ns - world->lonely_since_ns > world->options.sched.wait_workers_ns + 3000 * SIM_MS) {
+    world->lonely_since_ns = world->lonely_since_ns < 0 ? world->sched->attended_ns : world->lonely_since_ns;
+    if (world->sched->attended_ns - world->lonely_since_ns > world->options.sched.wait_workers_ns + 3000 * SIM_MS) {
         sim_fail(world, "reads have waited for %.3f s, and there has been no worker",
-                 (double)(world->now_ns - world->lonely_since_ns) / 1e9);
+                 (double)(world->sched->attended_ns - world->lonely_since_ns) / 1e9);
     }
 }
 
