@@ -63,6 +63,10 @@
  *         }
  *     }
  *
+ * How x came about is remembered only as long as x may be lost: of an array that is small, complete and many steps deep
+ * the cluster keeps every block at two workers and forgets the rest; tess_detach does so for any array, and says what
+ * holds where there is one worker.
+ *
  * Memory. Arrays live on the workers, as blocks: in their memory, and beyond it in their spill files. What is persisted
  * stays there until its last handle is released; so does what is read, for as long as that takes. A task has the block
  * that it makes and those of two steps that it reads in memory, five blocks for a product: chunks are to be a small part
