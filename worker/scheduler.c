@@ -53,13 +53,26 @@ void tessi_worker_send(struct tessi_worker *worker, struct tessi_message *messag
     flush_unsent(worker);
 }
 
+/* As much as one message may ask for, from the front on; the span that would go beyond is cut. */
 static void send_locates(struct tessi_worker *worker)
 {
     enum { SPANS_MAX = 8192 };
-    size_t count = worker->locates.count < SPANS_MAX ? worker->locates.count : SPANS_MAX;
+    size_t count = 0;
+    uint64_t room = TESSI_LOCATE_TASKS_MAX, rest = 0;
+    while (count < worker->locates.count && count < SPANS_MAX && room > 0) {
+        struct tessi_span *span = &worker->locates.items[count++];
+        rest = span->count > room ? span->count - room : 0;
+        span->count -= rest;
+        room -= span->count;
+    }
     struct tessi_message message = {.type = TESSI_MSG_LOCATE};
     message.as.locate.spans = tessi_spans_view(worker->locates.items, count);
     tessi_worker_send(worker, &message);
+    if (rest > 0) {
+        struct tessi_span *cut = &worker->locates.items[--count];
+        cut->first += cut->count;
+        cut->count = rest;
+    }
     worker->locates.count -= count;
     memmove(worker->locates.items, worker->locates.items + count,
             worker->locates.count * sizeof *worker->locates.items);

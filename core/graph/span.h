@@ -32,6 +32,10 @@ struct tessi_span {
     uint32_t deaths;     /* of workers while it ran */
 };
 
+/* Tasks that one LOCATE asks for at most: each is looked at, and may be answered or remembered by itself. Who wants to
+ * know more asks several times. */
+#define TESSI_LOCATE_TASKS_MAX 65536u
+
 struct tessi_spans { /* a growing array */
     struct tessi_span *items;
     size_t count;

@@ -3,11 +3,43 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
+/* A client reads some thousand blocks at a time, of one layer. A worker has as many questions as its tasks have inputs
+ * that were lost; should it ever have more than that it is taken for ill: it joins again, and what it had runs again. */
+#define CLIENT_PARKED_MAX 16384u
+#define WORKER_PARKED_MAX (1u << 20)
+
+/* How many tasks it waits to be told of; NULL: it is not known. */
+static uint32_t *parked_of(struct tessi_sched *sched, uint32_t peer)
+{
+    struct worker *worker = worker_find(sched, peer);
+    struct session *session = worker == NULL ? session_find(sched, peer) : NULL;
+    return worker != NULL ? &worker->parked : session != NULL ? &session->parked : NULL;
+}
+
+static void unpark(struct tessi_sched *sched, uint32_t peer)
+{
+    uint32_t *parked = parked_of(sched, peer);
+    if (parked != NULL) {
+        TESS_ASSERT(*parked > 0);
+        --*parked;
+    }
+}
+
+static bool goes_on(const struct client_location *last, uint32_t peer, const struct tessi_span *span)
+{
+    return last->peer == peer && last->span.session == span->session && last->span.layer == span->layer &&
+           last->span.first + last->span.count == span->first && last->span.worker == span->worker &&
+           last->span.epoch == span->epoch;
+}
+
 static void send_location(struct tessi_sched *sched, uint32_t peer, struct tessi_span span)
 {
     struct worker *worker = worker_find(sched, peer);
+    size_t count = sched->client_location_count;
     if (worker != NULL) {
         tessi_spans_push(&outbox_of(worker)->location, span);
+    } else if (count > 0 && goes_on(&sched->client_locations[count - 1], peer, &span)) {
+        sched->client_locations[count - 1].span.count += span.count;
     } else if (session_find(sched, peer) != NULL) {
         tessi_grow(&sched->client_locations, &sched->client_location_capacity, sched->client_location_count + 1,
                    sizeof *sched->client_locations);
@@ -45,6 +77,7 @@ void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_
         if (owner == NO_WORKER) {
             tell_why(sched, task_list_items(asking)[i], layer, layer->failure, layer->failure_text);
         }
+        unpark(sched, task_list_items(asking)[i]);
         send_location(sched, task_list_items(asking)[i], span);
     }
     task_lists_end(&sched->parked, asking);
@@ -63,6 +96,7 @@ void starve_reads(struct tessi_sched *sched)
             if (session == NULL || layer == NULL || !starves(sched, session)) {
                 continue;
             }
+            unpark(sched, peer);
             tell_why(sched, peer, layer, TESSI_NO_WORKERS, NO_WORKERS_TEXT);
             send_location(sched, peer, (struct tessi_span){.session = layer->session->id,
                                                            .layer = layer->layer->id,
@@ -75,18 +109,57 @@ void starve_reads(struct tessi_sched *sched)
 
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer)
 {
+    uint32_t *parked = parked_of(sched, peer);
     task_lists_remove_everywhere(&sched->parked, peer);
+    if (parked != NULL) {
+        *parked = 0;
+    }
 }
 
-static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_layer *layer, uint64_t index)
+void parked_verify(const struct tessi_sched *sched)
+{
+    uint64_t listed = 0, counted = 0;
+    for (size_t i = 0; i < sched->parked.count; i++) {
+        listed += sched->parked.lists[i].count;
+    }
+    for (size_t w = 0; w < sched->worker_count; w++) {
+        counted += sched->workers[w]->alive ? sched->workers[w]->parked : 0;
+    }
+    for (size_t s = 0; s < sched->session_count; s++) {
+        counted += sched->sessions[s] == NULL ? 0 : sched->sessions[s]->parked;
+    }
+    TESS_ASSERT(listed == counted);
+}
+
+/* Remember that it is to be told. A client that would have too much remembered is told so instead, and its session goes
+ * on; false: a worker was given up. */
+static bool park(struct tessi_sched *sched, uint32_t peer, struct sched_layer *layer, struct tessi_span span)
+{
+    struct worker *worker = worker_find(sched, peer);
+    uint32_t *parked = parked_of(sched, peer);
+    if (parked != NULL && *parked < (worker != NULL ? WORKER_PARKED_MAX : CLIENT_PARKED_MAX)) {
+        touch(layer, span.first); /* whoever asks is told when the layer goes */
+        *parked += task_lists_put_once(&sched->parked, tessi_task_key(span.session, span.layer, span.first), peer);
+    } else if (worker != NULL) {
+        emit(sched, TESSI_SCHED_BYE, peer)->text = "it waits to be told of too many blocks: join again";
+        lose_worker(sched, worker);
+        return false;
+    } else if (parked != NULL) {
+        tell_why(sched, peer, layer, TESSI_TOO_BIG,
+                 "too many blocks are waited for at a time: read some of them when they are computed, then the others");
+        send_location(sched, peer, span);
+    }
+    return true;
+}
+
+/* False: the asker was given up. */
+static bool locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_layer *layer, uint64_t index)
 {
     struct tessi_span span = {.session = layer->session->id, .layer = layer->layer->id, .first = index, .count = 1};
     const struct task_record *task = record_peek(layer, index);
     enum task_state state = state_of(layer, index);
     if (state == TASK_UNASSIGNED) {
-        touch(layer, index); /* whoever asks is told when the layer goes */
-        task_lists_put_once(&sched->parked, tessi_task_key(span.session, span.layer, index), peer);
-        return;
+        return park(sched, peer, layer, span);
     }
     if (state == TASK_ASSIGNED || state == TASK_HELD) {
         span.worker = sched->workers[task->owner]->id;
@@ -95,6 +168,7 @@ static void locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
         tell_why(sched, peer, layer, layer->failure, layer->failure_text);
     }
     send_location(sched, peer, span);
+    return true;
 }
 
 void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count)
@@ -106,7 +180,9 @@ void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *s
             continue;
         }
         for (uint64_t i = 0; i < spans[s].count; i++) {
-            locate_one(sched, peer, layer, spans[s].first + i);
+            if (!locate_one(sched, peer, layer, spans[s].first + i)) {
+                return;
+            }
         }
     }
 }

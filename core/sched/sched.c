@@ -676,6 +676,25 @@ static int compare_indices(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+/* One message for those to a client that stand together. */
+static void flush_client_locations(struct tessi_sched *sched)
+{
+    const struct client_location *locations = sched->client_locations;
+    for (size_t i = 0, end; i < sched->client_location_count; i = end) {
+        for (end = i + 1; end < sched->client_location_count && locations[end].peer == locations[i].peer;) {
+            end++;
+        }
+        struct tessi_span *spans = step_memory(sched, (end - i) * sizeof *spans);
+        for (size_t l = i; l < end; l++) {
+            spans[l - i] = locations[l].span;
+        }
+        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LOCATION, locations[i].peer);
+        action->spans = spans;
+        action->span_count = end - i;
+    }
+    sched->client_location_count = 0;
+}
+
 static void flush(struct tessi_sched *sched)
 {
     if (sched->dirty.count > 1) {
@@ -685,13 +704,7 @@ static void flush(struct tessi_sched *sched)
         flush_worker(sched, sched->workers[sched->dirty.items[i]]);
     }
     sched->dirty.count = 0;
-    for (size_t i = 0; i < sched->client_location_count; i++) {
-        struct client_location *location = &sched->client_locations[i];
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LOCATION, location->peer);
-        action->spans = take_copy(sched, &location->span, sizeof location->span);
-        action->span_count = 1;
-    }
-    sched->client_location_count = 0;
+    flush_client_locations(sched);
 }
 
 static int64_t next_wake(struct tessi_sched *sched)

@@ -273,6 +273,7 @@ struct session {
     uint64_t told_tasks; /* done when layers of one kind were last told of their run time */
     uint32_t dropped[CLIENT_DROPS]; /* layers of its data that have gone, and that it has not been told of */
     uint32_t dropped_count;
+    uint32_t parked;       /* tasks that it asks for and has not been answered about */
     uint64_t small_blocks; /* of wanted layers: they cost memory beside their data, wherever that is */
     uint64_t solid_bytes; /* of wanted layers whose blocks cannot be generated or read again */
     double solid_weight;  /* of these, bytes times those of the largest block, summed */
@@ -375,6 +376,7 @@ struct worker {
     uint64_t refused_used;   /* the least that it had in use when it refused one lately; 0: it has not */
     bool starving;           /* its oldest task waits for room, and nothing there will make any: see relief.c */
     bool busy;               /* when it last reported, something was under way there that might make room */
+    uint32_t parked;         /* tasks that it asks for and has not been answered about */
     uint64_t short_bytes, short_order; /* what that task lacks, and the task */
     int64_t short_ns;        /* since then */
     struct tessi_task short_task;
@@ -483,7 +485,7 @@ struct tessi_sched {
     size_t session_count, session_capacity;
     struct tessi_map session_by_id;
     struct task_lists copies;  /* workers, by index, that hold a block besides its owner */
-    struct task_lists parked;  /* peers, by id, that want to know where a task goes */
+    struct task_lists parked;  /* peers, by id, that want to know where a task goes; how many each has asked for is bounded */
     struct task_lists blocked; /* workers, by index, that are to be looked at when a task goes somewhere */
     struct tessi_map hand_over_of; /* task → hand_overs pool */
     struct hand_over *hand_overs;
@@ -870,6 +872,7 @@ void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *s
 void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch);
 void starve_reads(struct tessi_sched *sched); /* of blocks that are held and were lost with the last worker */
 void parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
+void parked_verify(const struct tessi_sched *sched);
 void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
 bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);

@@ -108,16 +108,17 @@ void task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_
     append(list_of(lists, task), item);
 }
 
-void task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item)
+bool task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item)
 {
     struct task_list *list = list_of(lists, task);
     const uint32_t *items = task_list_items(list);
     for (size_t i = 0; i < list->count; i++) {
         if (items[i] == item) {
-            return;
+            return false;
         }
     }
     append(list, item);
+    return true;
 }
 
 /* Those that were put after it, on the way from their home, move up. */

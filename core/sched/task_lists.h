@@ -6,6 +6,7 @@
 #ifndef TESSI_SCHED_TASK_LISTS_H
 #define TESSI_SCHED_TASK_LISTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,9 +50,9 @@ static inline const uint32_t *task_list_items(const struct task_list *list)
  * may be changed or ended before the next one is asked for. */
 struct task_list *task_lists_next(struct task_lists *lists, size_t *position);
 
-/* At the end; whether it is there already is looked at by `put_once` only. */
+/* At the end; whether it is there already is looked at by `put_once` only: false, it was. */
 void task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
-void task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
+bool task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
 
 /* The last one takes its place. */
 void task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_t item);

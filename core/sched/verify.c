@@ -221,5 +221,6 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     }
     verify_hand_overs(sched);
     keeps_verify(sched);
+    parked_verify(sched);
     loads_verify(sched);
 }

@@ -214,6 +214,18 @@ static enum tessi_relay_result receive_hello(struct tessi_relay *relay, int64_t 
     return TESSI_RELAY_TAKEN;
 }
 
+static bool asks_too_much(const struct tessi_spans *spans)
+{
+    uint64_t tasks = 0;
+    for (size_t i = 0; i < spans->count; i++) {
+        if (spans->items[i].count > TESSI_LOCATE_TASKS_MAX - tasks) {
+            return true;
+        }
+        tasks += spans->items[i].count;
+    }
+    return false;
+}
+
 static enum tessi_relay_result receive_message(struct tessi_relay *relay, int64_t now_ns, uint32_t peer,
                                                struct tessi_message *message, struct tessi_error *why)
 {
@@ -236,6 +248,10 @@ static enum tessi_relay_result receive_message(struct tessi_relay *relay, int64_
                    : role == TESSI_ROLE_WORKER ? "worker"
                                                : "client");
         return drop(&relay->counters.misplaced);
+    }
+    if (message->type == TESSI_MSG_LOCATE && asks_too_much(&message->as.locate.spans)) {
+        tessi_fail(why, TESSI_PROTOCOL, "a question about more than %u tasks", TESSI_LOCATE_TASKS_MAX);
+        return drop(&relay->counters.malformed);
     }
     relay->counters.messages++;
     if (event.kind == TESSI_SCHED_SUBMIT) {

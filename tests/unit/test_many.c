@@ -21,7 +21,10 @@ struct world {
     struct tessi_sched_actions actions;
     int64_t now_ns;
     uint64_t assigned;
-    enum tessi_status refused;
+    enum tessi_status refused, failed;
+    uint64_t located[WORKERS + 1]; /* tasks that the client was told of, by worker */
+    uint64_t locations;            /* spans */
+    uint32_t ended;                /* who was given up */
     char text[512];
 };
 
@@ -35,6 +38,12 @@ static void step(struct world *world, struct tessi_sched_event event)
         if (action->kind == TESSI_SCHED_REFUSED) {
             world->refused = action->status;
             (void)snprintf(world->text, sizeof world->text, "%s", action->text);
+        }
+        world->failed = action->kind == TESSI_SCHED_FAILED ? action->status : world->failed;
+        world->ended = action->kind == TESSI_SCHED_BYE ? action->peer : world->ended;
+        for (size_t s = 0; action->kind == TESSI_SCHED_LOCATION && s < action->span_count; s++) {
+            world->located[action->spans[s].worker] += action->peer == CLIENT ? action->spans[s].count : 0;
+            world->locations++;
         }
         for (size_t s = 0; action->kind == TESSI_SCHED_ASSIGN && s < action->span_count; s++) {
             world->assigned += action->spans[s].count;
@@ -270,12 +279,59 @@ static void test_regions_follow_the_input(void **state)
     tessi_sched_destroy(world.sched);
 }
 
+static void question(struct world *world, uint32_t peer, uint64_t first, uint64_t count)
+{
+    struct tessi_span span = {.session = CLIENT, .layer = 1, .first = first, .count = count};
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_LOCATE, .peer = peer, .spans = &span, .span_count = 1});
+}
+
+/* Questions about an array of 2 · 10⁷ blocks, each as long as a message may have it: what has an owner is answered in few
+ * spans; of the others, which wait, so many are remembered as an honest client may ask for, and many more of a worker, which
+ * is given up then. No question keeps the scheduler for long. */
+static void test_questions_are_bounded(void **state)
+{
+    (void)state;
+    const uint64_t tasks = 20000000, part = TESSI_LOCATE_TASKS_MAX, middle = 8000000;
+    struct world world;
+    start(&world, 0);
+    send(&world, (struct tessi_layer *[]){source(1, (int64_t)tasks, 1)}, 1, (uint32_t[]){1}, 1);
+    uint64_t before = used(&world), assigned = world.assigned;
+    question(&world, CLIENT, 0, part);
+    question(&world, CLIENT, tasks / 3 - part / 2, part);
+    question(&world, CLIENT, tasks / 3 * 2 - part / 2, part);
+    assert_int_equal(world.assigned, assigned);
+    assert_int_equal(world.located[1] + world.located[2] + world.located[3], assigned);
+    for (uint32_t w = 1; w <= WORKERS; w++) {
+        assert_int_equal(world.located[w], world.sched->workers[w - 1]->assigned);
+    }
+    struct session *session = session_find(world.sched, CLIENT);
+    uint64_t parked = session->parked;
+    assert_int_equal(world.located[0] + parked, 3 * part - assigned);
+    assert_int_equal(world.failed, TESSI_TOO_BIG);
+    assert_true(parked == 16384 && world.locations < 4096 && used(&world) - before < UINT64_C(4) << 20);
+    tessi_sched_verify(world.sched);
+    for (uint64_t first = middle; first < tasks && world.ended == 0; first += part) {
+        int64_t began_ns = tessi_clock_now();
+        question(&world, 1, first, part);
+        assert_true(tessi_clock_now() - began_ns < TESSI_NS_PER_S);
+    }
+    assert_int_equal(world.ended, 1);
+    assert_true(used(&world) - before < UINT64_C(256) << 20);
+    tessi_sched_verify(world.sched);
+    step(&world, (struct tessi_sched_event){
+                     .kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = (uint32_t[]){1}, .id_count = 1});
+    assert_int_equal(session->parked, 0); /* what was remembered is told when the array goes */
+    tessi_sched_verify(world.sched);
+    tessi_sched_destroy(world.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_untouched_blocks_cost_nothing), cmocka_unit_test(test_what_would_take_too_much_is_refused),
         cmocka_unit_test(test_readers_are_bounded),           cmocka_unit_test(test_order_of_a_long_chain),
         cmocka_unit_test(test_regions_follow_the_input),
+        cmocka_unit_test(test_questions_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -216,6 +216,28 @@ static void test_stale_and_misplaced_are_counted(void **state)
     tessi_relay_destroy(relay);
 }
 
+/* However its tasks are spread over spans. */
+static void test_a_question_about_too_much_is_dropped(void **state)
+{
+    (void)state;
+    struct tessi_relay *relay = new_relay();
+    join(relay, 5, 6);
+    const uint64_t most = TESSI_LOCATE_TASKS_MAX;
+    struct tessi_span spans[] = {{.session = 6, .layer = 1, .first = 0, .count = most - 1},
+                                 {.session = 6, .layer = 1, .first = 7, .count = 1},
+                                 {.session = 6, .layer = 1, .first = 9, .count = 1}};
+    struct tessi_message question = {.type = TESSI_MSG_LOCATE, .run_id = RUN_ID};
+    question.as.locate.spans = tessi_spans_view(spans, 2);
+    assert_int_equal(give(relay, 3, 5, &question), TESSI_RELAY_TAKEN);
+    question.as.locate.spans = tessi_spans_view(spans, 3);
+    assert_int_equal(give(relay, 4, 5, &question), TESSI_RELAY_DROPPED);
+    spans[0].count = 20000000;
+    question.as.locate.spans = tessi_spans_view(spans, 1);
+    assert_int_equal(give(relay, 5, 6, &question), TESSI_RELAY_DROPPED);
+    assert_int_equal(tessi_relay_counters(relay)->malformed, 2);
+    tessi_relay_destroy(relay);
+}
+
 static void test_wrong_hellos_are_rejected(void **state)
 {
     (void)state;
@@ -748,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_worker_is_announced),
         cmocka_unit_test(test_garbage_is_counted),
         cmocka_unit_test(test_stale_and_misplaced_are_counted),
+        cmocka_unit_test(test_a_question_about_too_much_is_dropped),
         cmocka_unit_test(test_wrong_hellos_are_rejected),
         cmocka_unit_test(test_bad_submissions_are_refused),
         cmocka_unit_test(test_an_action_too_long_goes_in_parts),
