@@ -300,6 +300,12 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         if (!read_by_others(added[i])) { /* nobody has asked for it */
             note_loose(sched, added[i]);
         }
+        for (uint32_t n = 0; n < added[i]->layer->ninputs; n++) {
+            if (added[i]->inputs[n]->pruned) { /* and of what reads it now, nobody may read all */
+                added[i]->inputs[n]->pruned = false;
+                note_loose(sched, added[i]->inputs[n]);
+            }
+        }
     }
     if (!pushed) { /* else the blocks say it */
         emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
@@ -475,11 +481,22 @@ void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
+static void leave_pruning(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    if (layer->pruning_at > 0) { /* the last one takes its place */
+        struct sched_layer *last = sched->pruning[--sched->pruning_count];
+        sched->pruning[layer->pruning_at - 1] = last;
+        last->pruning_at = layer->pruning_at;
+        layer->pruning_at = 0;
+    }
+}
+
 /* Nobody needs any of its blocks: what is queued or held is freed, and what it would have read is let go. */
 static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     stop_reading(sched, layer);
     cut_inputs(sched, layer);
+    leave_pruning(sched, layer);
     abandon_tasks(sched, layer);
     settle(sched);
     collapse_pages(sched);
@@ -519,17 +536,19 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     free_layer(layer);
 }
 
-/* Those who are left read some of its blocks: what waits and none of them reads is let go, so that nothing starts for it.
- * Layers around it of which nobody has ever read all must do so too, or what they read would be made for them. */
-static void prune(struct tessi_sched *sched, struct sched_layer *layer)
+/* Goes on with it in the next step. */
+static void prune_later(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    uint64_t found = 0, untouched = (layer->page_count - layer->touched_pages) * PAGE_TASKS;
-    if (layer->first_done >= layer->tasks || untouched > sched->lookups) {
-        layer->pruned = layer->first_done >= layer->tasks;
-        return; /* of very many, each is found to be needless when it would be its turn */
-    }
+    tessi_grow(&sched->pruning, &sched->pruning_capacity, sched->pruning_count + 1, sizeof *sched->pruning);
+    sched->pruning[sched->pruning_count++] = layer;
+    layer->pruning_at = (uint32_t)sched->pruning_count;
+    sched->more = true;
+}
+
+/* Layers around it of which nobody has ever read all must be pruned too, or what they read would be made for them. */
+static void prune_around(struct tessi_sched *sched, struct sched_layer *layer)
+{
     layer->pruned = true;
-    sched->lookups -= untouched;
     for (size_t c = 0; c < layer->consumer_count; c++) {
         if (!layer->consumers[c].layer->pruned) {
             note_loose(sched, layer->consumers[c].layer);
@@ -540,9 +559,24 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
             note_loose(sched, layer->inputs[i]);
         }
     }
+}
+
+/* Those who are left read some of its blocks: what waits and none of them reads is let go, so that nothing starts for it.
+ * Half of what a step may look at is left to what is assigned in it; of very many tasks the rest follows in later steps. */
+static void prune(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    uint64_t found = 0, spared = sched->config.lookups_per_step / 2;
     unsigned kinds = 1u << PAGE_PRISTINE | 1u << PAGE_LIVE;
-    for (uint64_t i = next_of(layer, 0, kinds); i < layer->tasks; i = next_of(layer, i + 1, kinds)) {
+    if (!layer->pruned) {
+        prune_around(sched, layer);
+    }
+    if (layer->first_done >= layer->tasks) {
+        return; /* each of its tasks has a record while it waits, and goes with its last reader */
+    }
+    uint64_t i = next_of(layer, layer->prune_next, kinds);
+    for (; i < layer->tasks && sched->lookups > spared; i = next_of(layer, i + 1, kinds)) {
         const struct task_record *task = record_peek(layer, i);
+        sched->lookups--;
         if (task == NULL ? readers_of(layer, i) == 0 : task->state == TASK_UNASSIGNED && task->refs == 0) {
             consider_idle(sched, layer, i);
             found++;
@@ -554,9 +588,25 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
     }
     settle(sched);
     collapse_pages(sched);
+    layer->prune_next = i;
+    if (i < layer->tasks) {
+        prune_later(sched, layer);
+    }
     for (uint32_t w = 0; found > 0 && w < layer->on_capacity; w++) {
         if (layer->on[w].backlog > 0) {
             make_hungry(sched, sched->workers[w]); /* what stood behind it may be next */
+        }
+    }
+}
+
+/* What the step before had no time for. */
+static void continue_pruning(struct tessi_sched *sched)
+{
+    for (size_t left = sched->pruning_count; left > 0 && sched->pruning_count > 0; left--) {
+        struct sched_layer *layer = sched->pruning[0];
+        leave_pruning(sched, layer);
+        if (!(layer->wanted && layer->handle) && !layer->loose) {
+            prune(sched, layer);
         }
     }
 }
@@ -584,10 +634,13 @@ static void compact(struct session *session)
  * result that was released or cancelled. */
 void sweep_layers(struct tessi_sched *sched)
 {
+    continue_pruning(sched);
     while (sched->loose_count > 0) {
         struct sched_layer *layer = sched->loose[--sched->loose_count];
         struct session *session = layer->session;
         layer->loose = false;
+        layer->prune_next = 0; /* those who have gone may have been the last readers of any of it */
+        leave_pruning(sched, layer);
         if (layer->wanted && layer->handle) {
             continue;
         }

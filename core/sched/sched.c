@@ -115,7 +115,8 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_map_fini(&sched->history_by_kind);
     void *owned[] = {sched->workers,        sched->sessions,    sched->history,      sched->hungry,
                      sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
-                     sched->watched,        sched->news,        sched->moved,        sched->actions,     sched->loose,        sched->client_locations,
+                     sched->watched,        sched->news,        sched->moved,        sched->actions,
+                     sched->loose,          sched->pruning,     sched->client_locations,
                      sched->keeps,          sched->keeping,
                      sched->scratch,        sched->processors,  sched->notes,        sched->hand_overs,
                      sched->hand_overs_free, sched->long_layers.items, sched->outboxes, sched->worker_rooms,

@@ -154,7 +154,9 @@ struct sched_layer {
     uint64_t keeps;      /* blocks that have their second owner */
     uint64_t keep_next;  /* none below is without one, or without somebody who has been asked */
     int64_t keep_retry_ns;
-    bool pruned;    /* tasks that nobody has ever needed have been let go */
+    bool pruned;    /* so that tasks which nobody has ever needed are let go, the layers around it have been noted too */
+    uint32_t pruning_at; /* in the list of those to go on with, + 1; 0: not there */
+    uint64_t prune_next; /* tasks before this one have been looked at */
     bool given_up; /* cancelled, and nothing of it is left or will be made */
     bool gone; /* destroyed, but for its description */
     uint64_t held;  /* tasks HELD */
@@ -557,6 +559,8 @@ struct tessi_sched {
     struct sched_layer *named[NAMED_LAYERS]; /* recent answers of layer_named, by id; NULL: none */
     struct sched_layer **loose; /* that are needed less than before: see sweep_layers */
     size_t loose_count, loose_capacity;
+    struct sched_layer **pruning; /* that have tasks of which it is not known yet whether somebody reads them */
+    size_t pruning_count, pruning_capacity;
     /* totals */
     uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, steals, workers_joined, workers_lost, stale_reports;
     uint64_t bytes_moved, workers_left, blocks_handed;

@@ -255,10 +255,14 @@ static void check_layer_needed(struct sim_world *world, const struct sim_graph *
     }
 }
 
-/* Nothing waits or is assigned for what was released or cancelled. Blocks that nobody has ever needed are found to be so
- * when it is their turn. */
+/* Nothing waits or is assigned for what was released or cancelled, once the scheduler has looked through what is around
+ * it. Blocks that nobody has ever needed are found to be so when it is their turn. */
 void sim_check_needed(struct sim_world *world)
 {
+    world->check_needed = world->sched->pruning_count > 0;
+    if (world->check_needed) {
+        return; /* in a later step */
+    }
     for (size_t s = 0; s < world->sched->session_count; s++) {
         const struct session *session = world->sched->sessions[s];
         const struct sim_graph *graph = session == NULL ? NULL : sim_graph_of(world, session->id);

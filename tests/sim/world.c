@@ -153,6 +153,9 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
     event->now_ns = world->now_ns;
     tessi_sched_step(world->sched, event, &actions);
     tessi_sched_verify(world->sched);
+    if (world->check_needed) {
+        sim_check_needed(world);
+    }
     for (size_t a = 0; a < actions.count; a++) {
         const struct tessi_sched_action *action = &actions.items[a];
         trace_action(world, action);

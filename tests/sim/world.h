@@ -250,6 +250,7 @@ struct sim_world {
     struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
     struct random devices, scheduler_pauses; /* likewise */
     bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
+    bool check_needed;    /* the scheduler has yet to look for what nobody needs any more */
     bool ever_inadequate; /* at some time no known worker could run the largest task */
     uint64_t detached; /* layers */
     uint64_t reads_right, tasks_run, regions;

@@ -83,14 +83,20 @@ static void join(struct world *world, uint32_t id, uint64_t memory_bytes)
     step(world, event);
 }
 
-static void start(struct world *world, uint32_t workers)
+static void start_with(struct world *world, uint32_t workers, uint64_t lookups)
 {
     struct tessi_sched_config config = tessi_sched_config_default();
+    config.lookups_per_step = lookups;
     *world = (struct world){.sched = tessi_sched_create(&config)};
     step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_CLIENT_JOIN, .peer = CLIENT});
     for (uint32_t w = 1; w <= workers; w++) {
         join(world, w, 1 << 30);
     }
+}
+
+static void start(struct world *world, uint32_t workers)
+{
+    start_with(world, workers, tessi_sched_config_default().lookups_per_step);
 }
 
 static void stop(struct world *world)
@@ -524,6 +530,80 @@ static struct tessi_layer *step_of(uint32_t id, const struct tessi_layer *input)
     return layer;
 }
 
+/* One task that reads the first block of `from`, which has rows and columns. */
+static struct tessi_layer *picker(uint32_t id, const struct tessi_layer *from)
+{
+    struct tessi_layer *layer = reader(id, from, 0);
+    layer->input[0].rules.ndim = 2;
+    layer->input[0].rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
+    return layer;
+}
+
+/* In how many steps more it has done what it had no time for. */
+static uint64_t go_on(struct world *world)
+{
+    uint64_t ticks = 0;
+    for (; world->actions.wake_ns <= world->now_ns; ticks++) {
+        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+    return ticks;
+}
+
+/* Of what others read too goes what they do not read, however much that is: what one step has no time for, later ones
+ * do, and until then others get their share of each. */
+static void test_a_step_prunes_what_it_can(void **state)
+{
+    (void)state;
+    for (int64_t side = 4; side <= 40; side *= 10) {
+        struct world world;
+        start_with(&world, 2, 100);
+        struct tessi_layer *layers[4] = {source(1, side, side, 1)};
+        layers[1] = step_of(2, layers[0]);
+        layers[2] = step_of(3, layers[1]);
+        layers[3] = picker(4, layers[1]);
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
+                                                .peer = CLIENT,
+                                                .layers = layers,
+                                                .layer_count = 4,
+                                                .ids = (uint32_t[]){3, 4},
+                                                .id_count = 2});
+        uint64_t done = status_of(&world).tasks_done;
+        release(&world, 3, TESSI_SCHED_CANCEL);
+        uint64_t ticks = go_on(&world);
+        assert_true(side < 10 ? ticks <= 1 : ticks > (uint64_t)(side * side) / 50);
+        do {
+            finish_all(&world, 2);
+        } while (go_on(&world) > 0);
+        assert_int_equal(world.done_layer, 4);
+        assert_int_equal(status_of(&world).tasks_done, done + 3);
+        stop(&world);
+    }
+}
+
+/* What had been held and is made again after a loss stops too when it is cancelled, though blocks are made from it that
+ * nobody has ever read. */
+static void test_nothing_is_made_again_for_the_cancelled(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 1);
+    struct tessi_layer *layers[3] = {source(1, 40, 40, 1)}; /* more than is assigned at once */
+    layers[1] = step_of(2, layers[0]);
+    layers[2] = picker(3, layers[1]);
+    submit(&world, layers, 1, 1);
+    finish_all(&world, 1);
+    assert_int_equal(world.done_layer, 1);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_WORKER_LEAVE, .peer = 1});
+    submit(&world, layers + 1, 2, 3);
+    release(&world, 1, TESSI_SCHED_CANCEL);
+    uint64_t done = status_of(&world).tasks_done;
+    join(&world, 2, 1 << 30);
+    finish_all(&world, 2);
+    assert_int_equal(world.done_layer, 3);
+    assert_int_equal(status_of(&world).tasks_done, done + 3);
+    stop(&world);
+}
+
 /* Whoever was told to take something over has it. */
 static void take_all_over(struct world *world, uint32_t workers)
 {
@@ -943,6 +1023,8 @@ int main(void)
         cmocka_unit_test(test_long_links_are_spread),
         cmocka_unit_test(test_cancelled_chain_stops),
         cmocka_unit_test(test_nothing_feeds_the_cancelled),
+        cmocka_unit_test(test_a_step_prunes_what_it_can),
+        cmocka_unit_test(test_nothing_is_made_again_for_the_cancelled),
         cmocka_unit_test(test_cancelled_is_refused),
         cmocka_unit_test(test_reads_without_workers_end),
         cmocka_unit_test(test_past_is_forgotten),
