@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/random.h>
@@ -35,6 +36,8 @@
 #define DESCRIPTORS 48 /* its own, and some connections */
 #define LATE_NS (100 * TESSI_NS_PER_MS)
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
+#define TRIM_AFTER_NS TESSI_NS_PER_S /* the end of a session: by then what it had is freed */
+#define TRIM_EVERY_NS (5 * TESSI_NS_PER_S)
 
 /* Messages that a peer's full queue did not take, in order, each after its size. */
 struct backlog {
@@ -56,6 +59,7 @@ struct tessi_scheduler {
     char *history_path;              /* owned; NULL: run times are not kept */
     int64_t history_ns;              /* when they were last written */
     uint64_t history_tasks;          /* tasks done then */
+    int64_t trim_ns, trimmed_ns;     /* when freed memory goes back to the system, INT64_MAX: nothing is due; and went */
     atomic_bool stopping;
     int64_t started_ns;
     uint64_t sends_failed;
@@ -331,6 +335,25 @@ static bool refuse_for_memory(struct tessi_scheduler *scheduler, uint32_t peer, 
     return true;
 }
 
+/* What a session had lies freed between what is kept, where the allocator would hold it for good. An allocator that is
+ * shared with a user's program is left alone. */
+static void trim_soon(struct tessi_scheduler *scheduler, int64_t now_ns)
+{
+    if (scheduler->owns_net && scheduler->trim_ns == INT64_MAX) {
+        int64_t again_ns = scheduler->trimmed_ns + TRIM_EVERY_NS;
+        scheduler->trim_ns = again_ns > now_ns + TRIM_AFTER_NS ? again_ns : now_ns + TRIM_AFTER_NS;
+    }
+}
+
+static void trim(struct tessi_scheduler *scheduler, int64_t now_ns)
+{
+    if (now_ns >= scheduler->trim_ns) {
+        (void)malloc_trim(0);
+        scheduler->trim_ns = INT64_MAX;
+        scheduler->trimmed_ns = now_ns;
+    }
+}
+
 static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
 {
     struct tessi_error why = {0};
@@ -350,6 +373,9 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
                         why.text);
     }
     enum tessi_role after = tessi_relay_role(scheduler->relay, peer);
+    if (before == TESSI_ROLE_CLIENT && after != before) {
+        trim_soon(scheduler, now_ns);
+    }
     if (before != after) {
         static const char *const names[] = {"left", NULL, "client_joined", "peer_ended"};
         if (names[after] != NULL) { /* workers are told below, by name */
@@ -375,6 +401,7 @@ static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
     }
     if (role == TESSI_ROLE_CLIENT) {
         tessi_log_event(TESSI_LOG_INFO, "client_gone", "peer=%u", peer);
+        trim_soon(scheduler, now_ns);
     }
     record(scheduler, TESSI_RECORD_GONE, peer, now_ns, NULL, 0);
     tessi_relay_gone(scheduler->relay, now_ns, peer);
@@ -593,6 +620,7 @@ enum tessi_status tessi_scheduler_create(const struct tessi_scheduler_config *co
     tessi_map_init(&result->backlog_of);
     atomic_init(&result->stopping, false);
     result->started_ns = tessi_clock_now();
+    result->trim_ns = INT64_MAX;
     enum tessi_status status = open_all(result, config, error);
     if (status != TESSI_OK) {
         tessi_scheduler_destroy(result);
@@ -612,6 +640,7 @@ void tessi_scheduler_run(struct tessi_scheduler *scheduler)
     while (!atomic_load(&scheduler->stopping)) {
         int64_t wake_ns = tessi_relay_outbox(scheduler->relay)->wake_ns;
         int64_t now_ns = tessi_clock_now();
+        wake_ns = scheduler->trim_ns < wake_ns ? scheduler->trim_ns : wake_ns;
         int64_t timeout_ns = wake_ns == INT64_MAX ? TESSI_POLL_FOREVER : wake_ns > now_ns ? wake_ns - now_ns : 0;
         struct tessi_ready ready[4];
         uint32_t count = tessi_poller_wait(scheduler->poller, timeout_ns, ready, 4);
@@ -625,6 +654,7 @@ void tessi_scheduler_run(struct tessi_scheduler *scheduler)
             }
         }
         take_tick(scheduler);
+        trim(scheduler, tessi_clock_now());
         if (tessi_clock_now() - scheduler->history_ns >= HISTORY_EVERY_NS) {
             save_history(scheduler);
         }

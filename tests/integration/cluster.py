@@ -85,8 +85,14 @@ class Process:
         self.child.wait()
 
     def peak_bytes(self):
+        return self.memory("VmHWM")
+
+    def resident_bytes(self):
+        return self.memory("VmRSS")
+
+    def memory(self, field):
         with open(f"/proc/{self.pid}/status") as status:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read()).group(1)) * 1024
+            return int(re.search(field + r":\s+(\d+) kB", status.read()).group(1)) * 1024
 
 
 class Cluster:

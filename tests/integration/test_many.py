@@ -3,8 +3,9 @@ import json
 import os
 import unittest
 
-from cluster import BUILD, Cluster, Process, SLOW
+from cluster import BUILD, Cluster, Process, SLOW, until
 
+KEPT_MOST = 6 << 20  # by the scheduler, of a session that has ended
 PROGRAM = os.path.join(BUILD, "tests", "bench", "bench_many")
 
 
@@ -27,6 +28,17 @@ class Many(unittest.TestCase):
         with Cluster(workers=2) as cluster:
             many("turned", 12000 // SLOW, "--scheduler", cluster.address)
             many("held", 2000 // SLOW, "--scheduler", cluster.address)
+
+    def test_memory_goes_back(self):
+        if SLOW > 1:
+            return  # a sanitizer keeps what was freed
+        with Cluster(workers=2) as cluster:
+            many("held", 20, "--scheduler", cluster.address)
+            before = cluster.scheduler.resident_bytes()
+            many("held", 10000, "--scheduler", cluster.address)
+            self.assertGreater(cluster.scheduler.peak_bytes(), before + 4 * KEPT_MOST)
+            until(lambda: cluster.scheduler.resident_bytes() < before + KEPT_MOST, seconds=30,
+                  what="what the session had is given back")
 
     def test_a_typo_is_refused(self):
         with Cluster(workers=1, scheduler=("--memory", "64MiB")) as cluster:
