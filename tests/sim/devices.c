@@ -333,6 +333,7 @@ static void lose(struct sim_world *world, struct sim_node *node, uint32_t block,
     struct sim_worker *worker = node->worker;
     uint64_t ticket = worker->places[block].ticket;
     region->away = false;
+    region->lost = true;
     region->value = random_next(&world->random);
     sim_devices_forget(worker, block);
     for (size_t t = 0; t < worker->devices->ticket_count; t++) {

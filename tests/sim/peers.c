@@ -1,6 +1,28 @@
 /* What a simulated worker sends to its peers, and what it hears from them. */
 #include "core/base/alloc.h"
 #include "tests/sim/shell.h"
+#include "worker/flow/internal.h"
+
+/* The block may have gone while the offer had to wait, or been to disk, and is read back; or it was lost with a device,
+ * and the planner, which knows that, will have the PULL ask elsewhere. */
+static void check_offer(struct sim_world *world, struct sim_node *node, const struct tessi_flow_action *action)
+{
+    const struct place *place = &node->worker->places[action->block];
+    if (!place->used || !sim_same_task(place->task, action->task)) {
+        return;
+    }
+    const struct tessi_flow *flow = node->worker->flow;
+    bool lost = place->memory != NULL && place->memory->lost;
+    bool loading = place->memory != NULL && !place->memory->complete && place->busy;
+    if (lost && !flow_block_servable(flow_block(flow, action->block))) {
+        return;
+    }
+    if (loading) {
+        sim_check_value(world, node, place->task, place->stored, "offered");
+    } else {
+        (void)sim_good_value(world, node, place, "offered");
+    }
+}
 
 static void send_to_peer(struct sim_world *world, struct sim_node *node, enum sim_message_kind kind,
                          const struct tessi_flow_action *action, struct sim_region *kept)
@@ -33,15 +55,7 @@ static void send_to_peer(struct sim_world *world, struct sim_node *node, enum si
         message->region = place->memory;
         place->memory->refs++;
     } else if (kind == SIM_OFFER) {
-        const struct place *place = &node->worker->places[action->block];
-        bool loading = place->memory != NULL && !place->memory->complete && place->busy;
-        if (place->used && sim_same_task(place->task, action->task)) { /* else it has gone while the offer had to wait, */
-            if (loading) {                                             /* or been to disk, and is read back */
-                sim_check_value(world, node, place->task, place->stored, "offered");
-            } else {
-                (void)sim_good_value(world, node, place, "offered");
-            }
-        }
+        check_offer(world, node, action);
     }
     sim_send(world, message);
 }

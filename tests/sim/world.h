@@ -79,6 +79,7 @@ struct sim_region { /* memory that leases may share */
     bool away;     /* `value` is what `device` has, and host memory holds noise */
     bool spoiled;  /* a step that wrote it was not run: it will not be complete */
     bool damaged;  /* it stands for a file, which is */
+    bool lost;     /* with its device, which alone had it */
     uint32_t device;
     uint32_t keeps; /* references that keep its memory from being used again */
 };

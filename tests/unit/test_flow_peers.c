@@ -246,6 +246,25 @@ static void test_serving(void **state)
     destroy(&bench);
 }
 
+static void test_one_lease_for_each_peer(void **state)
+{
+    (void)state;
+    struct bench bench = with_reader(10 * LARGE, 0, LARGE);
+    make(&bench, 1, 0, 0);
+    read_lease(&bench, PEER, 1, 0);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_LEASE).peer, PEER);
+    read_lease(&bench, PEER, 1, 0); /* it comes twice: the one RELEASE would end a second lease, too */
+    assert_int_equal(count(&bench, TESSI_FLOW_SEND_LEASE), 0);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_OFFER).peer, PEER);
+    read_lease(&bench, OTHER, 1, 0);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_LEASE).peer, OTHER);
+    assert_int_equal(stats(&bench).leases, 2);
+    peer_event(&bench, TESSI_FLOW_RELEASE, PEER, 1, 0);
+    read_lease(&bench, PEER, 1, 0);
+    assert_int_equal(the(&bench, TESSI_FLOW_SEND_LEASE).peer, PEER);
+    destroy(&bench);
+}
+
 static void test_leases_of_a_lost_peer_end(void **state)
 {
     (void)state;
@@ -299,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_revoke_waits_for_the_step),
         cmocka_unit_test(test_serving),
         cmocka_unit_test(test_small_blocks_are_pushed),
+        cmocka_unit_test(test_one_lease_for_each_peer),
         cmocka_unit_test(test_leases_of_a_lost_peer_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

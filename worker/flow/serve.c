@@ -20,6 +20,14 @@ static void ask_scheduler(struct tessi_flow *flow, struct tessi_task name, uint3
     action->peer = peer_id;
 }
 
+static bool lent_to(const struct tessi_flow *flow, uint32_t handle, uint32_t peer_id)
+{
+    uint32_t tie = flow_block(flow, handle)->leases == 0 ? FLOW_NONE : tessi_flow_tie_find(flow, peer_id, handle);
+    return tie != FLOW_NONE && (flow_tie(flow, tie)->flags & FLOW_TIE_LEASED) != 0;
+}
+
+/* A peer has one lease of a block at most, since one RELEASE ends it: where a READ comes twice, a second lease that is
+ * still on its way when the first is given back would be of memory that nothing keeps. */
 static void serve_read(struct tessi_flow *flow, uint32_t handle, uint32_t peer_id, bool lease)
 {
     const struct flow_block *block = flow_block(flow, handle);
@@ -27,7 +35,8 @@ static void serve_read(struct tessi_flow *flow, uint32_t handle, uint32_t peer_i
     if (block->bytes <= TESSI_INLINE_BYTES) {
         flow->served_bytes += block->bytes;
         (void)answer(flow, TESSI_FLOW_SEND_INLINE, handle, peer_id);
-    } else if (lease && block->owned && block->state != FLOW_SPILLED && !block->revoking) {
+    } else if (lease && block->owned && block->state != FLOW_SPILLED && !block->revoking &&
+               !lent_to(flow, handle, peer_id)) {
         (void)tessi_flow_tie_add(flow, peer_id, handle, FLOW_TIE_LEASED);
         (void)answer(flow, TESSI_FLOW_SEND_LEASE, handle, peer_id);
         tessi_flow_block_touch(flow, handle);
