@@ -372,6 +372,10 @@ static void test_past_is_forgotten(void **state)
 static void test_detach(void **state)
 {
     (void)state;
+    const char *gpus = getenv("TESSERA_TEST_GPUS");
+    if (gpus != NULL && strstr(gpus, "break=") != NULL) {
+        skip(); /* what a broken device alone had is lost, and nothing remembers how it was made */
+    }
     tess_session *s = open_cluster(2, 128 * MIB);
     double values[64] = {1, 2, 3}, sum;
     tess_array *mine = tess_from_memory(s, values, TESS_SHAPE(64), TESS_F64, TESS_CHUNKS(16));
