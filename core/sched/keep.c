@@ -236,6 +236,7 @@ bool take_second(struct tessi_sched *sched, struct worker *worker, struct sched_
         layer->keep_refused = worker->index + 1;
         layer->keep_refusals++;
         copies_remove(sched, layer, index, worker->index);
+        free_at(sched, worker->index, layer, index); /* it may own the block under the epoch of an earlier order */
         destroy(sched, one);
         keep_due(sched, layer);
     } else if (!one->arrived) {
