@@ -18,7 +18,6 @@
 #include "core/base/text.h"
 #include "core/sched/state.h"
 
-#define CANDIDATES 16            /* looked at for each block */
 #define TASKS_MAX 4096           /* of a layer that is kept without being asked for */
 #define MEMORY_SHARE 16          /* of the smallest worker's memory that such a layer may take */
 #define PENDING_BYTES (64 << 20) /* that are being copied at a time */
@@ -165,37 +164,19 @@ void ask_detach(struct tessi_sched *sched, struct session *session, const uint32
 
 /* --- second owners --- */
 
-static bool may_receive(const struct worker *worker, const struct sched_layer *layer, uint32_t owner, uint64_t bytes)
-{
-    bool refused = layer->keep_refused == worker->index + 1;
-    return stays(worker) && !worker->starving && worker->index != owner && !refused && bytes <= worker->info.memory_bytes;
-}
+struct second { /* what is to have one */
+    const struct sched_layer *layer;
+    uint32_t owner;
+    uint64_t bytes;
+};
 
-static double room_of(const struct worker *worker)
+static bool may_receive(const struct tessi_sched *sched, const struct worker *worker, const void *what)
 {
-    return (double)worker->info.memory_bytes - (double)worker->memory_used_bytes - (double)worker->promised_bytes;
-}
-
-/* One that has a copy, else the one with most room of a few, in turns. */
-static uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t bytes)
-{
-    uint32_t owner = record(layer, index)->owner, best = copies_pick(sched, layer, index);
-    if (best != NO_WORKER && may_receive(sched->workers[best], layer, owner, bytes)) {
-        return best;
-    }
-    best = NO_WORKER;
-    size_t seen = 0;
-    for (size_t i = 0; i < sched->worker_count && seen < CANDIDATES; i++) {
-        sched->next_receiver = (uint32_t)((sched->next_receiver + 1) % sched->worker_count);
-        const struct worker *worker = sched->workers[sched->next_receiver];
-        if (may_receive(worker, layer, owner, bytes)) {
-            seen++;
-            if (best == NO_WORKER || room_of(worker) > room_of(sched->workers[best])) {
-                best = worker->index;
-            }
-        }
-    }
-    return best;
+    const struct second *second = what;
+    bool refused = second->layer->keep_refused == worker->index + 1;
+    (void)sched;
+    return stays(worker) && !worker->starving && worker->index != second->owner && !refused &&
+           second->bytes <= worker->info.memory_bytes;
 }
 
 /* False: nobody can take the block now. */
@@ -204,8 +185,8 @@ static bool offer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     const struct task_record *task = record(layer, index);
     TESS_ASSERT(task->state == TASK_HELD);
     bool handed = sched->workers[task->owner]->leaving || is_handed_to(sched, layer, index, NO_WORKER);
-    uint32_t to = handed ? NO_WORKER
-                      : choose_receiver(sched, layer, index, tessi_layer_block_bytes(layer->layer, index));
+    struct second second = {layer, task->owner, tessi_layer_block_bytes(layer->layer, index)};
+    uint32_t to = handed ? NO_WORKER : choose_receiver(sched, layer, index, may_receive, &second);
     if (to == NO_WORKER) {
         return false;
     }

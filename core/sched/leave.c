@@ -16,7 +16,6 @@
 #include "core/sched/state.h"
 
 #define LEAVING UINT64_MAX /* the order of a hand-over that no task waits for */
-#define CANDIDATES 16 /* looked at for each block: the cost of leaving must not grow with the cluster */
 
 static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t index)
 {
@@ -83,42 +82,15 @@ static bool is_for_first(const struct tessi_sched *sched, const struct hand_over
     return one->order != LEAVING && one->order <= sched->starving_order;
 }
 
-static bool may_receive(const struct tessi_sched *sched, const struct worker *worker, const struct hand_over *one)
+static bool may_receive(const struct tessi_sched *sched, const struct worker *worker, const void *what)
 {
+    const struct hand_over *one = what;
     uint64_t least = is_for_first(sched, one) ? worker->refused_first_bytes : worker->refused_bytes;
     bool refused = least > 0 && one->bytes >= least;
     /* One that is full itself makes room for the task that comes first of all, and for no other. */
     bool full = worker->starving && (!is_for_first(sched, one) || worker->short_order <= one->order);
     return stays(worker) && !refused && !full && one->bytes <= worker->info.memory_bytes &&
            record_peek(one->layer, one->index)->owner != worker->index;
-}
-
-/* Room by its last report: a guess, since cached copies make way and spilled blocks do not count. */
-static double room_of(const struct worker *worker)
-{
-    return (double)worker->info.memory_bytes - (double)worker->memory_used_bytes - (double)worker->promised_bytes;
-}
-
-/* One that has a copy, else the one with most room of a few, in turns. */
-static uint32_t choose_receiver(struct tessi_sched *sched, const struct hand_over *one)
-{
-    uint32_t best = copies_pick(sched, one->layer, one->index);
-    if (best != NO_WORKER && may_receive(sched, sched->workers[best], one)) {
-        return best;
-    }
-    best = NO_WORKER;
-    size_t seen = 0;
-    for (size_t i = 0; i < sched->worker_count && seen < CANDIDATES; i++) {
-        sched->next_receiver = (uint32_t)((sched->next_receiver + 1) % sched->worker_count);
-        const struct worker *worker = sched->workers[sched->next_receiver];
-        if (may_receive(sched, worker, one)) {
-            seen++;
-            if (best == NO_WORKER || room_of(worker) > room_of(sched->workers[best])) {
-                best = worker->index;
-            }
-        }
-    }
-    return best;
 }
 
 /* Tell the next receiver; with none left, the record goes and the block stays where it is until its worker goes,
@@ -130,7 +102,7 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     if (one->to != NO_WORKER) {
         sched->workers[one->to]->promised_bytes -= one->bytes;
     }
-    one->to = choose_receiver(sched, one);
+    one->to = choose_receiver(sched, one->layer, one->index, may_receive, one);
     if (one->to == NO_WORKER) {
         destroy(sched, one);
         return;

@@ -919,6 +919,12 @@ void lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 void keeps_verify(const struct tessi_sched *sched);
 void keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer);
 
+/* receiver.c: a worker that is to own a block which others have: one with a copy, else the one with most room of a few, in
+ * turns. NO_WORKER: none may. */
+typedef bool may_receive_fn(const struct tessi_sched *sched, const struct worker *worker, const void *what);
+uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, may_receive_fn *may,
+                         const void *what);
+
 /* leave.c: workers that leave in good order */
 /* The block is being handed over to that worker, or (NO_WORKER) to anybody. */
 bool is_handed_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker);
