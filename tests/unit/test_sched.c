@@ -697,6 +697,28 @@ static void test_both_owners_die(void **state)
     }
 }
 
+/* A worker that refuses to be a second owner may own the block under the epoch of an earlier order: it is told to forget it. */
+static void test_refusing_owner_forgets(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 2);
+    iterate(&world, 2, 1);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_DETACH, .peer = CLIENT, .ids = &(uint32_t){2}, .id_count = 1});
+    for (uint32_t w = 1; w <= 2; w++) {
+        uint64_t told = 0, freed = world.freed[w];
+        for (size_t s = 0; s < world.take_over[w].count; s++) {
+            told += world.take_over[w].items[s].count;
+        }
+        struct tessi_report report = {.missing = world.take_over[w]};
+        world.take_over[w] = (struct tessi_spans){0};
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = w, .report = &report});
+        assert_true(world.freed[w] >= freed + told);
+        tessi_report_fini(&report);
+    }
+    stop(&world);
+}
+
 /* What was cancelled cannot be read any more under its name. */
 static void test_cancelled_is_refused(void **state)
 {
@@ -1029,6 +1051,7 @@ int main(void)
         cmocka_unit_test(test_reads_without_workers_end),
         cmocka_unit_test(test_past_is_forgotten),
         cmocka_unit_test(test_both_owners_die),
+        cmocka_unit_test(test_refusing_owner_forgets),
         cmocka_unit_test(test_forged_failures_are_failures),
         cmocka_unit_test(test_failure_within_a_layer_given_up),
         cmocka_unit_test(test_what_is_adopted_neither_runs_nor_fails),
