@@ -47,6 +47,17 @@ static tess_status begin(const char *operation, const struct tess_array *array, 
     return failed(array->session, operation, error);
 }
 
+/* As begin, for what is only done with an array that was persisted. */
+static tess_status begin_persisted(const char *operation, const struct tess_array *array, struct tessi_error *error)
+{
+    tess_status status = begin(operation, array, error);
+    if (status == TESS_OK && array->node->held == 0) {
+        tessi_fail(error, TESSI_INVALID, "the array is not being computed: call tess_persist first");
+        status = failed(array->session, operation, error);
+    }
+    return status;
+}
+
 static void set_pending(struct tessi_node *node, uint32_t id)
 {
     pthread_mutex_lock(&node->session->lock);
@@ -114,13 +125,9 @@ tess_status tess_persist(tess_array *array)
 tess_status tess_detach(tess_array *array)
 {
     struct tessi_error error = {0};
-    tess_status status = begin(__func__, array, &error);
+    tess_status status = begin_persisted(__func__, array, &error);
     if (status != TESS_OK) {
         return status;
-    }
-    if (array->node->held == 0) {
-        tessi_fail(&error, TESSI_INVALID, "the array is not being computed: call tess_persist first");
-        return failed(array->session, __func__, &error);
     }
     if (!array->node->detached) {
         tessi_link_detach(array->session->link, array->node->held);
@@ -161,13 +168,9 @@ static enum tessi_status wait_for(struct tess_session *session, uint32_t id, int
 tess_status tess_wait(tess_array *array, uint64_t timeout_ms)
 {
     struct tessi_error error = {0};
-    tess_status status = begin(__func__, array, &error);
+    tess_status status = begin_persisted(__func__, array, &error);
     if (status != TESS_OK) {
         return status;
-    }
-    if (array->node->held == 0) {
-        tessi_fail(&error, TESSI_INVALID, "the array is not being computed: call tess_persist first");
-        return failed(array->session, __func__, &error);
     }
     bool forever = timeout_ms == 0 || timeout_ms > (uint64_t)(INT64_MAX / TESSI_NS_PER_MS);
     int64_t timeout_ns = forever ? INT64_MAX : (int64_t)timeout_ms * TESSI_NS_PER_MS;

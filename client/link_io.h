@@ -141,6 +141,17 @@ void tessi_link_post(struct tessi_link *link, const struct tessi_message *messag
 /* The connection has ended; the first reason stays. Takes the lock. */
 void tessi_link_fail(struct tessi_link *link, enum tessi_status status, const char *text);
 
+static inline struct tessi_map_key tessi_link_key(uint32_t id)
+{
+    return (struct tessi_map_key){0, id};
+}
+
+/* What the session asked for; the lock is held. */
+struct tessi_wanted *tessi_wanted_find(struct tessi_link *link, uint32_t id); /* NULL: it did not */
+void tessi_wanted_fail(struct tessi_wanted *wanted, enum tessi_status status, const char *text);
+enum tessi_status tessi_wanted_failure(const struct tessi_wanted *wanted, struct tessi_error *error); /* OK: NULL too */
+void tessi_wanted_forget(struct tessi_link *link, struct tessi_wanted *wanted);
+
 /* Whether the scheduler has said that the layer is done. Takes the lock. */
 bool tessi_link_layer_complete(struct tessi_link *link, uint32_t id);
 

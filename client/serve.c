@@ -44,15 +44,10 @@ const void *tessi_blob_data(const struct tessi_blob *blob)
     return blob->data;
 }
 
-static struct tessi_map_key id_key(uint32_t id)
-{
-    return (struct tessi_map_key){0, id};
-}
-
 /* The lock is held. */
 static struct tessi_served *find_served(struct tessi_link *link, uint32_t id)
 {
-    uint32_t position = tessi_map_get(&link->served_by_id, id_key(id));
+    uint32_t position = tessi_map_get(&link->served_by_id, tessi_link_key(id));
     return position == TESSI_MAP_NONE ? NULL : &link->served[position];
 }
 
@@ -61,7 +56,7 @@ void tessi_link_serve(struct tessi_link *link, uint32_t id, const struct tessi_g
 {
     pthread_mutex_lock(&link->lock);
     tessi_grow(&link->served, &link->served_capacity, link->served_count + 1, sizeof *link->served);
-    tessi_map_put(&link->served_by_id, id_key(id), (uint32_t)link->served_count);
+    tessi_map_put(&link->served_by_id, tessi_link_key(id), (uint32_t)link->served_count);
     struct tessi_served *served = &link->served[link->served_count++];
     *served = (struct tessi_served){.id = id, .element_bytes = element_bytes, .blob = tessi_blob_ref(blob)};
     tessi_grid_copy(&served->grid, grid);
@@ -74,8 +69,8 @@ static void drop_served(struct tessi_link *link, struct tessi_served *served)
     tessi_blob_unref(served->blob);
     uint32_t id = served->id;
     *served = link->served[--link->served_count];
-    tessi_map_put(&link->served_by_id, id_key(served->id), (uint32_t)(served - link->served));
-    (void)tessi_map_remove(&link->served_by_id, id_key(id));
+    tessi_map_put(&link->served_by_id, tessi_link_key(served->id), (uint32_t)(served - link->served));
+    (void)tessi_map_remove(&link->served_by_id, tessi_link_key(id));
 }
 
 void tessi_serve_end(struct tessi_link *link, uint32_t id)
