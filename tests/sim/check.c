@@ -545,7 +545,9 @@ static uint64_t largest_kept(const struct tessi_flow *flow)
     uint64_t largest = 0;
     for (uint32_t b = 0; b < flow->blocks.count; b++) {
         const struct flow_block *block = flow_block(flow, b);
-        largest = block->live && block->owned_sticky && flow_charge(flow, block) > largest ? flow_charge(flow, block) : largest;
+        bool in_vain = flow->spill_broken && block->state == FLOW_SPILLING && block->owned; /* counts as kept too */
+        bool kept = block->live && (block->owned_sticky || in_vain);
+        largest = kept && flow_charge(flow, block) > largest ? flow_charge(flow, block) : largest;
     }
     return largest;
 }
