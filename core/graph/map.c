@@ -394,6 +394,50 @@ uint64_t tessi_rules_width(const struct tessi_map_rules *rules, const struct tes
     return width;
 }
 
+/* Of chunks along one dimension; `out`: the axis that the rule follows, if it follows one. */
+static bool rule_reads_all(const struct tessi_rule *rule, const struct tessi_axis *in, const struct tessi_axis *out)
+{
+    switch (rule->kind) {
+    case TESSI_RULE_SAME:
+        return out->count >= in->count;
+    case TESSI_RULE_FIXED:
+        return in->count == 1;
+    case TESSI_RULE_ALL:
+        return true;
+    case TESSI_RULE_GROUP:
+        return out->count >= in->count / (uint64_t)rule->value + (in->count % (uint64_t)rule->value > 0);
+    case TESSI_RULE_SLICE: /* a chunk without elements has no reader */
+        return in->bounds == NULL && in->extent > 0 && rule->start == 0 && rule->step == 1 && out->extent == in->extent;
+    case TESSI_RULE_SEGMENT:
+        return in->bounds == NULL && in->extent > 0 &&
+               (int64_t)out->count >= in->extent / rule->value + (in->extent % rule->value > 0);
+    case TESSI_RULE_OFFSET:
+        return rule->value == 0 && out->count >= in->count;
+    }
+    TESS_ASSERT(false);
+    return false;
+}
+
+bool tessi_rules_read_all(const struct tessi_map_rules *rules, const struct tessi_grid *in, const struct tessi_grid *out)
+{
+    uint32_t followed = 0;
+    if (rules->table != NULL || tessi_grid_blocks(out) == 0) {
+        return false;
+    }
+    for (uint32_t d = 0; d < rules->ndim; d++) {
+        bool follows = tessi_rules_follow(rules, d);
+        uint32_t dim = rules->rule[d].dim;
+        if (follows && (followed & 1u << dim) != 0) {
+            return false; /* a diagonal */
+        }
+        followed |= follows ? 1u << dim : 0;
+        if (!rule_reads_all(&rules->rule[d], &in->axis[d], follows ? &out->axis[dim] : NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum tessi_status check_table(const struct tessi_table *table, const struct tessi_grid *in,
                                      const struct tessi_grid *out, struct tessi_error *error)
 {

@@ -82,6 +82,9 @@ bool tessi_rules_follow(const struct tessi_map_rules *rules, uint32_t dim);
 uint64_t tessi_rules_width(const struct tessi_map_rules *rules, const struct tessi_grid *in,
                            const struct tessi_grid *out);
 
+/* Whether each block of the input is read by some task, as far as that is plain from the rules; false for tables. */
+bool tessi_rules_read_all(const struct tessi_map_rules *rules, const struct tessi_grid *in, const struct tessi_grid *out);
+
 /* Check rules that came from outside against both grids, which are checked already. SAME, GROUP and
  * SEGMENT must stay inside the input for every output chunk, SLICE for every output element. */
 enum tessi_status tessi_rules_check(const struct tessi_map_rules *rules, const struct tessi_grid *in,

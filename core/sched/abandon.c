@@ -94,9 +94,11 @@ static void let_go_of_untouched(struct tessi_sched *sched, struct sched_layer *l
 {
     uint64_t untouched = (layer->page_count - layer->touched_pages) * PAGE_TASKS;
     uint64_t live = layer->inputs[number]->live_pages * PAGE_TASKS;
-    if (untouched == 0 || live == 0) {
+    uint64_t fewer = untouched < live ? untouched : live;
+    if (fewer == 0) {
         return;
     }
+    sched->lookups -= fewer < sched->lookups ? fewer : sched->lookups;
     if (untouched <= live) {
         for (uint64_t t = next_of(layer, 0, 1u << PAGE_PRISTINE); t < layer->tasks;
              t = next_of(layer, t + 1, 1u << PAGE_PRISTINE)) {
@@ -137,4 +139,19 @@ void abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer)
             set_released(sched, layer, t, task);
         }
     }
+}
+
+void abandon_uncounted(struct tessi_sched *sched, struct sched_layer *layer)
+{
+    TESS_ASSERT(layer->session->closing);
+    for (uint64_t t = next_live(layer, 0); t < layer->tasks; t = next_live(layer, t + 1)) {
+        record(layer, t)->refs = 0;
+        consider_idle(sched, layer, t);
+        if (sched->idle.count >= FREED_AT_ONCE) {
+            settle(sched);
+            collapse_pages(sched);
+        }
+    }
+    settle(sched);
+    collapse_pages(sched);
 }

@@ -97,7 +97,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
         count_first_done(sched, layer);
     }
     set_released(sched, layer, index, task);
-    if (unfinished) {
+    if (unfinished && !layer->session->closing) { /* else nothing of what it reads counts its readers any more */
         drop_input_refs(sched, layer, index);
     }
 }

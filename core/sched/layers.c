@@ -7,8 +7,6 @@
 #include "core/sched/policy.h"
 #include "core/sched/state.h"
 
-#define PRUNED_AT_ONCE 4096
-
 static struct tessi_map_key id_key(uint32_t id)
 {
     return (struct tessi_map_key){0, id};
@@ -220,7 +218,7 @@ void unwant(struct tessi_sched *sched, struct sched_layer *layer)
     layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
     fit_remove(layer->session, layer->layer);
     note_news(sched, layer); /* nobody waits for it any more */
-    for (uint64_t i = next_live(layer, 0); i < layer->tasks; i = next_live(layer, i + 1)) {
+    for (uint64_t i = next_live(layer, 0); i < layer->tasks && !layer->session->closing; i = next_live(layer, i + 1)) {
         if (record(layer, i)->refs == 0) {
             consider_idle(sched, layer, i);
         }
@@ -247,6 +245,21 @@ static bool read_by_others(const struct sched_layer *layer)
         itself += layer->inputs[i] == layer;
     }
     return layer->consumer_count > itself;
+}
+
+#define READERS_LOOKED 64 /* of a layer that very many read, a few will do */
+
+/* Whether some layer reads each of its blocks, so that none is without readers. */
+static bool read_wholly(const struct sched_layer *layer)
+{
+    for (size_t c = 0; c < layer->consumer_count && c < READERS_LOOKED; c++) {
+        const struct tessi_layer *reader = layer->consumers[c].layer->layer;
+        const struct tessi_input *input = &reader->input[layer->consumers[c].input];
+        if (layer->consumers[c].layer != layer && tessi_rules_read_all(&input->rules, &input->grid, &reader->grid)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Somebody needs the layer less than before: at the end of the step it is seen who still does. */
@@ -468,9 +481,10 @@ static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
 void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t i = 0; i < layer->ninputs; i++) { /* before a page is opened and counts its readers */
+        struct sched_layer *input = layer->inputs[i];
         unlink_input(layer, i);
-        if (layer->inputs[i] != layer) {
-            note_loose(sched, layer->inputs[i]);
+        if (input != layer && !(input->pruned && read_wholly(input))) { /* else what nobody reads of it has gone */
+            note_loose(sched, input);
         }
     }
     layer->ninputs = 0;
@@ -494,7 +508,9 @@ static void leave_pruning(struct tessi_sched *sched, struct sched_layer *layer)
 /* Nobody needs any of its blocks: what is queued or held is freed, and what it would have read is let go. */
 static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    stop_reading(sched, layer);
+    if (!layer->session->closing) { /* else what it reads has gone already */
+        stop_reading(sched, layer);
+    }
     cut_inputs(sched, layer);
     leave_pruning(sched, layer);
     abandon_tasks(sched, layer);
@@ -570,8 +586,8 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
     if (!layer->pruned) {
         prune_around(sched, layer);
     }
-    if (layer->first_done >= layer->tasks) {
-        return; /* each of its tasks has a record while it waits, and goes with its last reader */
+    if (layer->first_done >= layer->tasks || read_wholly(layer)) {
+        return; /* each of its tasks has a record while it waits, or a reader, and goes with its last one */
     }
     uint64_t i = next_of(layer, layer->prune_next, kinds);
     for (; i < layer->tasks && sched->lookups > spared; i = next_of(layer, i + 1, kinds)) {
@@ -581,7 +597,7 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
             consider_idle(sched, layer, i);
             found++;
         }
-        if (sched->idle.count >= PRUNED_AT_ONCE) { /* what goes needs records for a moment */
+        if (sched->idle.count >= FREED_AT_ONCE) {
             settle(sched);
             collapse_pages(sched);
         }
@@ -629,33 +645,36 @@ static void compact(struct session *session)
     session->layer_holes = 0;
 }
 
+static void sweep_one(struct tessi_sched *sched)
+{
+    struct sched_layer *layer = sched->loose[--sched->loose_count];
+    struct session *session = layer->session;
+    layer->loose = false;
+    layer->prune_next = 0; /* those who have gone may have been the last readers of any of it */
+    leave_pruning(sched, layer);
+    if (layer->wanted && (layer->handle || read_by_others(layer))) {
+        return; /* kept for its client, or for them */
+    }
+    if (read_by_others(layer)) {
+        prune(sched, layer);
+    } else if (layer->handle && !layer->given_up) {
+        give_up(sched, layer);
+    } else if (!layer->handle) {
+        destroy_layer(sched, layer);
+        compact(session);
+    }
+}
+
 /* Layers that are needed less than before: one that nobody names or reads goes, and then perhaps what it read; one that
  * was cancelled is given up; of one that has readers left goes what they do not read. So nothing starts any more for a
- * result that was released or cancelled. */
+ * result that was released or cancelled, except in the steps that very many of them need. */
 void sweep_layers(struct tessi_sched *sched)
 {
     continue_pruning(sched);
-    while (sched->loose_count > 0) {
-        struct sched_layer *layer = sched->loose[--sched->loose_count];
-        struct session *session = layer->session;
-        layer->loose = false;
-        layer->prune_next = 0; /* those who have gone may have been the last readers of any of it */
-        leave_pruning(sched, layer);
-        if (layer->wanted && layer->handle) {
-            continue;
-        }
-        if (layer->wanted && read_by_others(layer)) {
-            continue; /* kept for them */
-        }
-        if (read_by_others(layer)) {
-            prune(sched, layer);
-        } else if (layer->handle && !layer->given_up) {
-            give_up(sched, layer);
-        } else if (!layer->handle) {
-            destroy_layer(sched, layer);
-            compact(session);
-        }
+    while (sched->loose_count > 0 && sched->lookups > sched->config.lookups_per_step / 2) {
+        sweep_one(sched);
     }
+    sched->more = sched->more || sched->loose_count > 0;
 }
 
 void session_close(struct tessi_sched *sched, struct session *session)
@@ -669,8 +688,14 @@ void session_close(struct tessi_sched *sched, struct session *session)
             note_loose(sched, session->layers[i]);
         }
     }
-    settle(sched);
-    sweep_layers(sched);
+    for (size_t i = 0; i < session->layer_count; i++) {
+        if (session->layers[i] != NULL) {
+            abandon_uncounted(sched, session->layers[i]);
+        }
+    }
+    while (sched->loose_count > 0) {
+        sweep_one(sched);
+    }
     TESS_ASSERT(session->layer_count == 0);
     lanes_fini(sched, session);
     tessi_map_fini(&session->layers_by_id);

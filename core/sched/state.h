@@ -847,8 +847,11 @@ static inline bool is_source(const struct sched_layer *layer)
 bool moving_matters(const struct sched_layer *layer, uint64_t index); /* beside the task's run time, at the best */
 
 /* abandon.c: a layer that nobody names or reads goes */
+#define FREED_AT_ONCE 4096 /* of many tasks: what goes needs a place in a list, and its page, for a moment */
 void stop_reading(struct tessi_sched *sched, struct sched_layer *layer); /* its unfinished tasks let go of their inputs */
 void abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer); /* after that */
+/* The same for each layer of a session that ends, without any count of readers, so that what is untouched costs nothing. */
+void abandon_uncounted(struct tessi_sched *sched, struct sched_layer *layer);
 
 /* demand.c: references, release, re-runs, failures */
 void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);

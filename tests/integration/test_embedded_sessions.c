@@ -237,6 +237,24 @@ static void test_too_big(void **state)
     tess_session_close(s);
 }
 
+/* Very many blocks without elements: what can be told of all at once is, and to hold them is refused at once. */
+static void test_blocks_without_elements(void **state)
+{
+    (void)state;
+    double value = 1;
+    tess_session *s = tess_session_open(NULL, &(tess_session_options){.workers = 1});
+    tess_array *x = tess_zeros(s, TESS_SHAPE(1000000000, 0), TESS_F64, TESS_CHUNKS(1, 1));
+    ok(s, tess_read_scalar(tess_sum(x, TESS_ALL, false), &value));
+    assert_true(value == 0);
+    tess_array *y = tess_add(x, x);
+    assert_int_equal(tess_persist(y) == TESS_OK ? tess_wait(y, 0) : TESS_TOO_BIG, TESS_TOO_BIG);
+    assert_non_null(strstr(tess_session_error(s), "(1000000000, 0)"));
+    tess_session_clear_error(s);
+    ok(s, tess_read_scalar(tess_sum(tess_ones(s, TESS_SHAPE(4), TESS_F64, TESS_CHUNKS(2)), TESS_ALL, false), &value));
+    assert_true(value == 4);
+    tess_session_close(s);
+}
+
 static void test_more_than_memory(void **state)
 {
     (void)state;
@@ -470,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_scopes_free_the_cluster),
         cmocka_unit_test(test_iteration_with_persisted_arrays),
         cmocka_unit_test(test_too_big),
+        cmocka_unit_test(test_blocks_without_elements),
         cmocka_unit_test(test_signals_are_the_programs),
         cmocka_unit_test(test_more_than_memory),
         cmocka_unit_test(test_cancel),

@@ -325,13 +325,54 @@ static void test_questions_are_bounded(void **state)
     tessi_sched_destroy(world.sched);
 }
 
+#define READERS 40u
+
+/* Many readers of one array are released at once: each counts on as many blocks as have been touched, so they go in several
+ * steps, and nothing is left. When the client itself goes, nobody counts any more. */
+static void test_readers_go_in_several_steps(void **state)
+{
+    (void)state;
+    struct world world;
+    start(&world, 0);
+    struct tessi_layer *layers[READERS + 1] = {source(1, 1 << 20, 1)};
+    uint32_t ids[READERS];
+    for (uint32_t i = 0; i < READERS; i++) {
+        ids[i] = i + 2;
+        layers[i + 1] = transposed(ids[i], layers[0]);
+    }
+    send(&world, layers, READERS + 1, ids, READERS);
+    assert_int_equal(world.refused, TESSI_OK);
+    struct tessi_sched *sched = world.sched;
+    struct session *session = session_find(sched, CLIENT);
+    assert_true(layer_find(session, 1)->live_pages > 0);
+    sched->config.lookups_per_step = 4 * PAGE_TASKS;
+    step(&world, (struct tessi_sched_event){
+                     .kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = ids, .id_count = READERS / 2});
+    uint32_t steps = 1;
+    for (; sched->loose_count > 0; steps++) {
+        tessi_sched_verify(sched);
+        assert_int_equal(sched->wake_ns, sched->now_ns);
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+    assert_true(steps > 4);
+    for (uint32_t i = 0; i < READERS; i++) {
+        assert_true((layer_find(session, ids[i]) == NULL) == (i < READERS / 2));
+    }
+    tessi_sched_verify(sched);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_CLIENT_LEAVE, .peer = CLIENT});
+    assert_int_equal(sched->session_count, 0);
+    assert_int_equal(sched->layer_bytes, 0);
+    tessi_sched_verify(sched);
+    tessi_sched_destroy(sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_untouched_blocks_cost_nothing), cmocka_unit_test(test_what_would_take_too_much_is_refused),
         cmocka_unit_test(test_readers_are_bounded),           cmocka_unit_test(test_order_of_a_long_chain),
-        cmocka_unit_test(test_regions_follow_the_input),
-        cmocka_unit_test(test_questions_are_bounded),
+        cmocka_unit_test(test_regions_follow_the_input),      cmocka_unit_test(test_questions_are_bounded),
+        cmocka_unit_test(test_readers_go_in_several_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
