@@ -74,6 +74,8 @@ struct tessi_node *tessi_node_build(struct tess_session *session, struct tessi_l
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         node->input[i] = tessi_node_ref(inputs[i]);
     }
+    for (uint32_t i = 0; i < layer->ninputs && !tessi_layer_share_inputs(layer, inputs[i]->layer); i++) {
+    }
     return node;
 }
 
@@ -224,7 +226,7 @@ int64_t tessi_node_elements(const struct tessi_node *node)
 void tessi_layer_set_input(struct tessi_layer *layer, uint32_t i, const struct tessi_node *node)
 {
     TESS_ASSERT(i == layer->ninputs);
-    struct tessi_input *input = tessi_layer_add_input(layer);
+    struct tessi_input *input = tessi_layer_add_input(layer, 0);
     input->dtype = node->layer->dtype;
     tessi_grid_copy(&input->grid, &node->layer->grid);
     input->rules.ndim = input->grid.ndim;

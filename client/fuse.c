@@ -19,22 +19,11 @@ struct fused {
     struct tessi_instruction code[TESSI_PROGRAM_MAX];
 };
 
-static bool same_rules(const struct tessi_map_rules *a, const struct tessi_map_rules *b)
-{
-    bool same = a->ndim == b->ndim;
-    for (uint32_t d = 0; same && d < a->ndim; d++) {
-        const struct tessi_rule *r = &a->rule[d];
-        const struct tessi_rule *s = &b->rule[d];
-        same = r->kind == s->kind && r->dim == s->dim && r->value == s->value;
-    }
-    return same;
-}
-
 /* The number of the input in the fused layer; TESSI_INPUTS_MAX when there is no room for it. */
 static uint32_t add_input(struct fused *fused, uint32_t entry, const struct tessi_input *input)
 {
     for (uint32_t i = 0; i < fused->ninputs; i++) {
-        if (fused->entry[i] == entry && same_rules(&fused->input[i]->rules, &input->rules)) {
+        if (fused->entry[i] == entry && tessi_rules_equal(&fused->input[i]->rules, &input->rules)) {
             return i;
         }
     }
@@ -103,7 +92,7 @@ static struct tessi_layer *fused_layer(const struct tessi_plan_entry *reader, co
     layer->wishes = reader->layer->wishes;
     tessi_layer_set_name(layer, reader->layer->name);
     for (uint32_t i = 0; i < fused->ninputs; i++) {
-        struct tessi_input *input = tessi_layer_add_input(layer);
+        struct tessi_input *input = tessi_layer_add_input(layer, 0);
         *input = *fused->input[i];
         tessi_grid_copy(&input->grid, &fused->input[i]->grid);
         tessi_rules_copy(&input->rules, &fused->input[i]->rules);

@@ -154,7 +154,7 @@ enum tessi_status tessi_plan_make(struct tess_session *session, struct tessi_nod
         entry->id = ++session->next_layer;
         entry->layer->id = entry->id;
         for (uint32_t input = 0; input < entry->layer->ninputs; input++) {
-            entry->layer->input[input].layer = plan->entries[entry->input[input]].id;
+            entry->layer->reads[input] = plan->entries[entry->input[input]].id;
         }
     }
     return TESSI_OK;

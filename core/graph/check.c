@@ -487,7 +487,7 @@ static enum tessi_status check_input(const struct tessi_layer *layer, uint32_t i
         return tessi_fail(error, TESSI_INVALID, "unknown element type %u: give one of the table",
                           (uint32_t)input->dtype);
     }
-    if (input->layer == layer->id && layer->op != TESSI_OP_OPAQUE) {
+    if (layer->reads[i] == layer->id && layer->op != TESSI_OP_OPAQUE) {
         return tessi_fail(error, TESSI_INVALID, "a layer cannot read itself: name an earlier one");
     }
     enum tessi_status status = tessi_grid_check(&input->grid, error);
@@ -501,7 +501,7 @@ static enum tessi_status check_input(const struct tessi_layer *layer, uint32_t i
     if (status != TESSI_OK) {
         return status;
     }
-    if (input->layer == layer->id) {
+    if (layer->reads[i] == layer->id) {
         status = check_self(layer, input, error);
         if (status != TESSI_OK) {
             return status;

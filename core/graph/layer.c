@@ -1,10 +1,24 @@
 #include "core/graph/layer.h"
 
+#include <stdatomic.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/text.h"
+
+/* Inputs, and how many layers have them: layers of different threads may, since a copy goes anywhere. */
+struct inputs {
+    atomic_uint users;
+    uint32_t count;
+    struct tessi_input item[];
+};
+
+static struct inputs *inputs_of(const struct tessi_layer *layer)
+{
+    return (struct inputs *)(void *)((char *)layer->input - offsetof(struct inputs, item));
+}
 
 struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi_op op, enum tessi_dtype dtype)
 {
@@ -16,14 +30,55 @@ struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi
     return layer;
 }
 
-struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer)
+struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer, uint32_t reads)
 {
-    TESS_ASSERT(layer->ninputs == layer->input_room && layer->ninputs < TESSI_INPUTS_MAX);
-    layer->input = tessi_realloc(layer->input, (layer->ninputs + 1) * sizeof *layer->input);
-    layer->input_room++;
+    struct inputs *inputs = layer->input == NULL ? NULL : inputs_of(layer);
+    TESS_ASSERT(layer->ninputs < TESSI_INPUTS_MAX);
+    TESS_ASSERT(inputs == NULL ? layer->ninputs == 0 : inputs->count == layer->ninputs && inputs->users == 1);
+    inputs = tessi_realloc(inputs, sizeof *inputs + (layer->ninputs + 1) * sizeof *layer->input);
+    inputs->users = 1;
+    inputs->count = layer->ninputs + 1;
+    layer->input = inputs->item;
+    layer->reads[layer->ninputs] = reads;
     struct tessi_input *input = &layer->input[layer->ninputs++];
     *input = (struct tessi_input){0};
     return input;
+}
+
+static void take_inputs(struct tessi_layer *layer, const struct tessi_layer *from)
+{
+    layer->input = from->input;
+    if (from->input != NULL) {
+        atomic_fetch_add_explicit(&inputs_of(from)->users, 1, memory_order_relaxed);
+    }
+}
+
+static void let_inputs_go(struct tessi_layer *layer)
+{
+    struct inputs *inputs = layer->input == NULL ? NULL : inputs_of(layer);
+    layer->input = NULL;
+    if (inputs == NULL || atomic_fetch_sub_explicit(&inputs->users, 1, memory_order_acq_rel) > 1) {
+        return;
+    }
+    for (uint32_t i = 0; i < inputs->count; i++) { /* a layer's ninputs may be anything where a check has failed */
+        tessi_grid_fini(&inputs->item[i].grid);
+        tessi_rules_fini(&inputs->item[i].rules);
+    }
+    tessi_free(inputs);
+}
+
+bool tessi_layer_share_inputs(struct tessi_layer *layer, const struct tessi_layer *other)
+{
+    bool same = layer->ninputs == other->ninputs && layer->ninputs > 0 && layer->input != other->input;
+    for (uint32_t i = 0; same && i < layer->ninputs; i++) {
+        const struct tessi_input *a = &layer->input[i], *b = &other->input[i];
+        same = a->dtype == b->dtype && tessi_rules_equal(&a->rules, &b->rules) && tessi_grid_equal(&a->grid, &b->grid);
+    }
+    if (same) {
+        let_inputs_go(layer);
+        take_inputs(layer, other);
+    }
+    return same;
 }
 
 static void copy_program(struct tessi_program *to, const struct tessi_program *from)
@@ -36,12 +91,7 @@ struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
 {
     struct tessi_layer *copy = tessi_memdup(layer, sizeof *layer);
     tessi_grid_copy(&copy->grid, &layer->grid);
-    copy->input = layer->ninputs == 0 ? NULL : tessi_memdup(layer->input, layer->ninputs * sizeof *layer->input);
-    copy->input_room = layer->ninputs;
-    for (uint32_t i = 0; i < layer->ninputs; i++) {
-        tessi_grid_copy(&copy->input[i].grid, &layer->input[i].grid);
-        tessi_rules_copy(&copy->input[i].rules, &layer->input[i].rules);
-    }
+    take_inputs(copy, layer);
     copy->name = layer->name == NULL ? NULL : tessi_strdup(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         copy->as.npy.path = tessi_strdup(layer->as.npy.path);
@@ -58,11 +108,7 @@ void tessi_layer_destroy(struct tessi_layer *layer)
         return;
     }
     tessi_grid_fini(&layer->grid);
-    for (uint32_t i = 0; i < layer->input_room; i++) { /* ninputs may be anything where a check has failed */
-        tessi_grid_fini(&layer->input[i].grid);
-        tessi_rules_fini(&layer->input[i].rules);
-    }
-    tessi_free(layer->input);
+    let_inputs_go(layer);
     tessi_free(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         tessi_free(layer->as.npy.path);
@@ -174,7 +220,7 @@ bool tessi_layer_regenerable(const struct tessi_layer *layer)
 bool tessi_layer_reads_itself(const struct tessi_layer *layer)
 {
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        if (layer->input[i].layer == layer->id) {
+        if (layer->reads[i] == layer->id) {
             return true;
         }
     }

@@ -45,8 +45,7 @@ struct tessi_program {
     struct tessi_scalar *constants;     /* owned */
 };
 
-struct tessi_input {
-    uint32_t layer; /* id within the session; of an OPAQUE layer maybe its own: then every task reads lower indices */
+struct tessi_input { /* how a layer reads an array, whichever that is */
     enum tessi_dtype dtype;
     struct tessi_grid grid; /* of the input array, owned */
     struct tessi_map_rules rules;
@@ -59,8 +58,9 @@ struct tessi_layer {
     enum tessi_dtype dtype; /* of the output */
     struct tessi_grid grid; /* of the output: one task a block; owned */
     uint32_t ninputs;
-    uint32_t input_room; /* so many are there to be freed */
-    struct tessi_input *input; /* ninputs, owned: see tessi_layer_add_input */
+    uint32_t reads[TESSI_INPUTS_MAX]; /* ids within the session; of an OPAQUE layer maybe its own: then every task reads
+                                         lower indices */
+    struct tessi_input *input; /* ninputs, owned by all layers that share them: see tessi_layer_add_input */
     struct tessi_wishes wishes;
     char *name; /* that the user gave the array, owned, at most TESSI_LAYER_NAME_MAX bytes; NULL: none */
     bool push; /* its client waits for the blocks: small ones are sent there as soon as they are made */
@@ -131,8 +131,11 @@ void tessi_layer_destroy(struct tessi_layer *layer); /* NULL is allowed */
 void tessi_layer_set_name(struct tessi_layer *layer, const char *name);
 /* "matmul", with a name "matmul [w]", for people; returns text. */
 const char *tessi_layer_label(const struct tessi_layer *layer, char *text, size_t size);
-/* One input more, zeroed. Those that were there may move: what many layers take is most of what a client keeps. */
-struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer);
+/* One input more of a layer under construction, the layer of that id, zeroed. Those that were there may move. */
+struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer, uint32_t reads);
+/* Keep the inputs of `other` instead of equal ones: they are most of a description, and of long chains all alike. Copies
+ * share them too, so nobody writes to them once a layer is complete. False: they differ. */
+bool tessi_layer_share_inputs(struct tessi_layer *layer, const struct tessi_layer *other);
 
 /* Everything a layer from outside must satisfy before any other function may see it: known op
  * and dtypes, grids, rules, parameters, agreement of shapes. */

@@ -217,6 +217,17 @@ void tessi_rules_copy(struct tessi_map_rules *to, const struct tessi_map_rules *
     }
 }
 
+bool tessi_rules_equal(const struct tessi_map_rules *a, const struct tessi_map_rules *b)
+{
+    bool same = a->table == NULL && b->table == NULL && a->ndim == b->ndim;
+    for (uint32_t d = 0; same && d < a->ndim; d++) {
+        const struct tessi_rule *r = &a->rule[d], *s = &b->rule[d];
+        same = r->kind == s->kind && r->dim == s->dim && r->value == s->value && r->start == s->start &&
+               r->step == s->step;
+    }
+    return same;
+}
+
 void tessi_rules_fini(struct tessi_map_rules *rules)
 {
     tessi_table_destroy(rules->table);

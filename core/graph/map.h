@@ -56,6 +56,8 @@ void tessi_table_invert(struct tessi_table *table);
 
 void tessi_rules_copy(struct tessi_map_rules *to, const struct tessi_map_rules *from);
 void tessi_rules_fini(struct tessi_map_rules *rules);
+/* The same rules; false where one of them is a table. */
+bool tessi_rules_equal(const struct tessi_map_rules *a, const struct tessi_map_rules *b);
 
 /* out block coordinates → box of input chunks (empty: some lo == hi). Rule maps only. */
 void tessi_rules_inputs(const struct tessi_map_rules *rules, const struct tessi_grid *in, const struct tessi_grid *out,

@@ -68,20 +68,21 @@ static enum tessi_status check_input(struct incoming *in, const struct tessi_lay
                                      struct tessi_error *error)
 {
     const struct tessi_input *slot = &layer->input[number];
-    struct sched_layer *known = layer_nameable(in->session, slot->layer);
-    uint32_t position = known == NULL ? tessi_map_get(&in->by_id, id_key(slot->layer)) : TESSI_MAP_NONE;
+    uint32_t id = layer->reads[number];
+    struct sched_layer *known = layer_nameable(in->session, id);
+    uint32_t position = known == NULL ? tessi_map_get(&in->by_id, id_key(id)) : TESSI_MAP_NONE;
     if (known != NULL && known->given_up) {
         return tessi_fail(error, given_up_status(known), "layer %u, which layer %u reads, was %s", known->layer->id,
                           layer->id, given_up_word(known));
     }
-    const struct tessi_layer *input = known != NULL                  ? known->layer
-                                      : slot->layer == layer->id     ? layer
+    const struct tessi_layer *input = known != NULL                ? known->layer
+                                      : id == layer->id            ? layer
                                       : position != TESSI_MAP_NONE ? in->event->layers[position]
                                                                      : NULL;
     if (input == NULL || input->dtype != slot->dtype || !tessi_grid_equal(&input->grid, &slot->grid)) {
         return tessi_fail(error, TESSI_INVALID,
                           "layer %u reads layer %u, which is not held under that name or differs in shape", layer->id,
-                          slot->layer);
+                          id);
     }
     char text[512];
     uint64_t width = tessi_rules_width(&slot->rules, &slot->grid, &layer->grid);

@@ -87,7 +87,7 @@ static double need_of(const struct tessi_sched_event *event, const struct sessio
     bool counted = wants(event, layer->id) && !tessi_layer_regenerable(layer);
     double need = least - (counted ? (double)largest_block(layer) : 0);
     for (uint32_t i = 0; i < layer->ninputs && alone; i++) { /* what is held there already */
-        uint32_t id = layer->input[i].layer;
+        uint32_t id = layer->reads[i];
         const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, id);
         if ((known == NULL && wants_solid(event, id)) || (known != NULL && known->wanted && !tessi_layer_regenerable(known->layer))) {
             double block = (double)tessi_dtype_size(layer->input[i].dtype);

@@ -71,8 +71,8 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
     session->submissions[submission].layers++;
     session->submissions[submission].total += added->tasks;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        bool itself = layer->input[i].layer == layer->id;
-        struct sched_layer *input = itself ? added : layer_find(session, layer->input[i].layer);
+        bool itself = layer->reads[i] == layer->id;
+        struct sched_layer *input = itself ? added : layer_find(session, layer->reads[i]);
         added->inputs[i] = input;
         if (!itself && added->lineage <= input->lineage) {
             added->lineage = input->lineage + 1;

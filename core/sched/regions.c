@@ -24,7 +24,7 @@ static bool is_sequence(const struct tessi_layer *layer, uint32_t dim)
 {
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         const struct tessi_map_rules *rules = &layer->input[i].rules;
-        bool itself = layer->input[i].layer == layer->id;
+        bool itself = layer->reads[i] == layer->id;
         uint32_t first = 0;
         while (itself && rules->table == NULL &&
                (rules->rule[first].kind == TESSI_RULE_SAME || rules->rule[first].value == 0)) {

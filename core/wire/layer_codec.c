@@ -193,7 +193,7 @@ void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *lay
     tessi_pack_array(buffer, layer->ninputs);
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         tessi_pack_array(buffer, 4);
-        tessi_pack_u64(buffer, layer->input[i].layer);
+        tessi_pack_u64(buffer, layer->reads[i]);
         tessi_pack_u64(buffer, (uint64_t)layer->input[i].dtype);
         pack_grid(buffer, &layer->input[i].grid);
         pack_rules(buffer, &layer->input[i].rules);
@@ -318,10 +318,14 @@ static bool unpack_rules(struct tessi_scan *scan, struct tessi_map_rules *rules)
     return true;
 }
 
-static bool unpack_input(struct tessi_scan *scan, struct tessi_input *input)
+static bool unpack_input(struct tessi_scan *scan, struct tessi_layer *layer)
 {
-    return tessi_scan_array_of(scan, 4) && tessi_scan_u32(scan, &input->layer) && unpack_dtype(scan, &input->dtype) &&
-           unpack_grid(scan, &input->grid) && unpack_rules(scan, &input->rules);
+    uint32_t reads;
+    if (!tessi_scan_array_of(scan, 4) || !tessi_scan_u32(scan, &reads)) {
+        return false;
+    }
+    struct tessi_input *input = tessi_layer_add_input(layer, reads);
+    return unpack_dtype(scan, &input->dtype) && unpack_grid(scan, &input->grid) && unpack_rules(scan, &input->rules);
 }
 
 static bool unpack_scalar(struct tessi_scan *scan, struct tessi_scalar *scalar)
@@ -525,7 +529,7 @@ static bool unpack_body(struct tessi_scan *scan, bool named, struct tessi_layer 
         return tessi_scan_fail(scan, "a layer of too many inputs");
     }
     for (uint32_t i = 0; i < inputs; i++) {
-        if (!unpack_input(scan, tessi_layer_add_input(layer))) {
+        if (!unpack_input(scan, layer)) {
             return false;
         }
     }

@@ -262,6 +262,17 @@ static bool unpack_ids(struct tessi_scan *scan, struct tessi_id_list *ids)
     return true;
 }
 
+/* Layers that follow each other mostly read alike. */
+static void share_inputs(const struct tessi_layer_list *layers, uint32_t i)
+{
+    enum { LOOK_BACK = 4 };
+    for (uint32_t back = 1; back <= LOOK_BACK && back <= i; back++) {
+        if (tessi_layer_share_inputs(layers->items[i], layers->items[i - back])) {
+            return;
+        }
+    }
+}
+
 static bool unpack_layers(struct reader *reader, struct tessi_layer_list *layers)
 {
     uint32_t count;
@@ -285,6 +296,7 @@ static bool unpack_layers(struct reader *reader, struct tessi_layer_list *layers
             return false;
         }
         layers->count = i + 1;
+        share_inputs(layers, i);
     }
     return true;
 }

@@ -62,8 +62,7 @@ struct tessi_layer *bench_layer(tess_session *session, enum tessi_op op, uint32_
 
 struct tessi_input *bench_input(struct tessi_layer *layer, const struct tessi_layer *from)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = from->id;
+    struct tessi_input *input = tessi_layer_add_input(layer, from->id);
     input->dtype = from->dtype;
     tessi_grid_copy(&input->grid, &from->grid);
     input->rules.ndim = from->grid.ndim;

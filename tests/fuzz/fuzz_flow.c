@@ -489,8 +489,7 @@ static void drop_layer(uint32_t session, uint32_t layer)
 
 struct owners {
     struct tessi_spans *where;
-    const struct tessi_input *input;
-    uint32_t session;
+    uint32_t session, layer;
 };
 
 static void name_owner(void *context, uint64_t index)
@@ -498,7 +497,7 @@ static void name_owner(void *context, uint64_t index)
     struct owners *owners = context;
     if (!input_chance(&fuzz.input, 16)) { /* else the worker has to ask */
         tessi_spans_push(owners->where, (struct tessi_span){.session = owners->session,
-                                                            .layer = owners->input->layer,
+                                                            .layer = owners->layer,
                                                             .first = index,
                                                             .count = 1,
                                                             .epoch = 1 + input_below(&fuzz.input, 3),
@@ -516,7 +515,7 @@ static void assign(void)
         tessi_spans_push(&spans, span);
         for (uint64_t t = 0; layer != NULL && t < span.count && t < 8 && span.first + t < layer->task_count; t++) {
             for (uint32_t i = 0; i < layer->layer->ninputs; i++) {
-                struct owners owners = {&where, &layer->layer->input[i], graph->session};
+                struct owners owners = {&where, graph->session, layer->layer->reads[i]};
                 tessi_task_inputs(layer->layer, i, span.first + t, name_owner, &owners);
             }
         }

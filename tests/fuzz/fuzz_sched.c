@@ -253,7 +253,7 @@ static void spoil(struct tessi_layer *layer)
         layer->wishes.priority = (int32_t)input_number(input);
         break;
     case 3:
-        layer->input[0].layer = (uint32_t)input_number(input);
+        layer->reads[0] = (uint32_t)input_number(input);
         break;
     default:
         layer->input[0].rules.rule[0].value = (int64_t)input_number(input);

@@ -36,8 +36,7 @@ static struct tessi_layer *sleepers(uint32_t session, uint32_t id, int64_t tasks
 
 static void reads(struct tessi_layer *layer, const struct tessi_layer *from, struct tessi_rule rule)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = from->id;
+    struct tessi_input *input = tessi_layer_add_input(layer, from->id);
     input->dtype = from->dtype;
     tessi_grid_copy(&input->grid, &from->grid);
     input->rules.ndim = 1;

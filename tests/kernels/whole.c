@@ -61,9 +61,8 @@ struct tessi_layer *whole_layer(enum tessi_op op, enum tessi_dtype dtype, const 
 struct tessi_input *whole_input(struct tessi_layer *layer, enum tessi_dtype dtype, const struct tessi_shape *shape,
                                 const int64_t *chunk)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
+    struct tessi_input *input = tessi_layer_add_input(layer, layer->ninputs + 101);
     int64_t one_chunk[TESSI_NDIM_MAX];
-    input->layer = layer->ninputs + 100;
     input->dtype = dtype;
     input->rules.ndim = shape->ndim;
     for (uint32_t d = 0; d < shape->ndim; d++) {

@@ -249,7 +249,7 @@ static void check_layer_needed(struct sim_world *world, const struct sim_graph *
         }
         task->needed_once = task->needed;
         for (uint32_t n = 0; n < layer->ninputs && task->needed; n++) {
-            struct need_walk walk = {graph, layer->layer->input[n].layer};
+            struct need_walk walk = {graph, layer->layer->reads[n]};
             tessi_task_inputs(layer->layer, n, i, need_input, &walk);
         }
     }

@@ -282,7 +282,7 @@ static bool inputs_exist(const struct sim_client *client, const struct sim_submi
     for (uint32_t l = submission->first; l < submission->first + submission->count; l++) {
         const struct tessi_layer *layer = client->graph.layers[l - 1].layer;
         for (uint32_t i = 0; i < layer->ninputs; i++) {
-            uint32_t input = layer->input[i].layer;
+            uint32_t input = layer->reads[i];
             if (input < submission->first && !client->views[input - 1].exists) {
                 return false;
             }

@@ -53,7 +53,7 @@ bool sim_oracle(const struct sim_graph *graph, uint32_t layer, uint64_t index, u
             uint64_t values[TESSI_STEP_REFS_MAX];
             tessi_task_step(of->layer, index, s, &step);
             for (uint32_t i = 0; i < step.count; i++) {
-                uint32_t input = of->layer->input[step.ref[i].input].layer;
+                uint32_t input = of->layer->reads[step.ref[i].input];
                 task->broken = !sim_oracle(graph, input, step.ref[i].index, &values[i]) || task->broken;
             }
             made = sim_step_value(of->layer, index, s, made, values, step.count);
@@ -127,8 +127,7 @@ static struct tessi_layer *begin(struct maker *maker, enum tessi_op op)
 
 static void bind(struct tessi_layer *layer, const struct tessi_layer *input)
 {
-    struct tessi_input *slot = tessi_layer_add_input(layer);
-    slot->layer = input->id;
+    struct tessi_input *slot = tessi_layer_add_input(layer, input->id);
     slot->dtype = input->dtype;
     slot->rules.ndim = input->grid.ndim;
     tessi_grid_copy(&slot->grid, &input->grid);

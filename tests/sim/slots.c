@@ -149,7 +149,7 @@ static void compute(struct sim_world *world, struct sim_node *node, const struct
     }
     for (uint32_t i = 0; i < action->in_count; i++) {
         const struct place *place = sim_place(world, node, action->in[i]);
-        uint32_t layer = action->layer->input[step.ref[i].input].layer;
+        uint32_t layer = action->layer->reads[step.ref[i].input];
         if (place->task.layer != layer || place->task.index != step.ref[i].index) {
             sim_fail(world, "worker %u: input %u of %u:%llu is another block", node->id, i, action->task.layer,
                      (unsigned long long)action->task.index);

@@ -23,8 +23,7 @@ static inline struct tessi_layer *layer_source(uint32_t session, uint32_t id, en
 static inline void layer_input(struct tessi_layer *layer, const struct tessi_layer *from, struct tessi_rule first,
                                struct tessi_rule second)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = from->id;
+    struct tessi_input *input = tessi_layer_add_input(layer, from->id);
     input->dtype = from->dtype;
     tessi_grid_copy(&input->grid, &from->grid);
     input->rules.ndim = 2;

@@ -23,7 +23,7 @@ void world_each_input(struct world *world, uint32_t layer, uint64_t index, world
         struct tessi_step step;
         tessi_task_step(of, index, s, &step);
         for (uint32_t i = 0; i < step.count; i++) {
-            visit(world, of->input[step.ref[i].input].layer, step.ref[i].index, context);
+            visit(world, of->reads[step.ref[i].input], step.ref[i].index, context);
         }
     }
 }
@@ -64,7 +64,7 @@ static void add_layer(struct world *world, struct tessi_layer *layer)
             uint64_t values[TESSI_STEP_REFS_MAX];
             tessi_task_step(layer, t, s, &step);
             for (uint32_t k = 0; k < step.count; k++) {
-                values[k] = world_task(world, layer->input[step.ref[k].input].layer, step.ref[k].index)->value;
+                values[k] = world_task(world, layer->reads[step.ref[k].input], step.ref[k].index)->value;
             }
             task->value = world_step_value(layer, t, s, task->value, values, step.count);
         }

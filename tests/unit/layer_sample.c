@@ -18,8 +18,7 @@ struct tessi_layer *layer_of(enum tessi_op op, enum tessi_dtype dtype)
 
 struct tessi_input *add_input(struct tessi_layer *layer, enum tessi_dtype dtype, uint32_t ndim)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = layer->ninputs - 1;
+    struct tessi_input *input = tessi_layer_add_input(layer, layer->ninputs);
     input->dtype = dtype;
     input->grid.ndim = ndim;
     input->rules.ndim = ndim;
@@ -201,7 +200,7 @@ static struct tessi_table *sample_table(struct sample *sample, uint64_t tasks, u
 static void sample_self(struct sample *sample, struct tessi_layer *layer, bool table)
 {
     struct tessi_input *input = add_input(layer, TESSI_U64, layer->grid.ndim);
-    input->layer = layer->id;
+    layer->reads[layer->ninputs - 1] = layer->id;
     tessi_grid_copy(&input->grid, &layer->grid);
     for (uint32_t d = 0; d < layer->grid.ndim; d++) {
         input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d};

@@ -39,8 +39,7 @@ static struct tessi_scalar sample_scalar(struct sample *sample, enum tessi_dtype
 /* Give input `i` the output's grid and identity rules. */
 static void identity_input(struct tessi_layer *layer, enum tessi_dtype dtype)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = layer->id + layer->ninputs;
+    struct tessi_input *input = tessi_layer_add_input(layer, layer->id + layer->ninputs + 1);
     input->dtype = dtype;
     tessi_grid_copy(&input->grid, &layer->grid);
     input->rules.ndim = layer->grid.ndim;
@@ -78,9 +77,8 @@ static void fill_reduce(struct tessi_layer *layer)
 
 static void fill_transpose(struct tessi_layer *layer)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
+    struct tessi_input *input = tessi_layer_add_input(layer, layer->id + 1);
     uint32_t ndim = layer->grid.ndim;
-    input->layer = layer->id + 1;
     input->dtype = TESSI_F64;
     input->grid.ndim = input->rules.ndim = ndim;
     for (uint32_t d = 0; d < ndim; d++) {
@@ -93,8 +91,7 @@ static void fill_transpose(struct tessi_layer *layer)
 
 static void fill_regrid(struct sample *sample, struct tessi_layer *layer)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = layer->id + 1;
+    struct tessi_input *input = tessi_layer_add_input(layer, layer->id + 1);
     input->dtype = TESSI_F64;
     input->grid.ndim = input->rules.ndim = layer->grid.ndim;
     for (uint32_t d = 0; d < layer->grid.ndim; d++) {
@@ -115,8 +112,7 @@ static void fill_matmul(struct sample *sample, struct tessi_layer *layer)
     layer->dtype = TESSI_F32;
     layer->as.matmul.compute = (enum tessi_compute)sample_between(sample, 0, TESSI_COMPUTE_COUNT - 1);
     for (uint32_t i = 0; i < 2; i++) {
-        struct tessi_input *input = tessi_layer_add_input(layer);
-        input->layer = layer->id + 1 + i;
+        struct tessi_input *input = tessi_layer_add_input(layer, layer->id + 1 + i);
         input->dtype = layer->dtype;
         input->grid.ndim = input->rules.ndim = 2;
         input->grid.axis[0] = tessi_axis_copy(&layer->grid.axis[i]);
@@ -134,7 +130,7 @@ static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
     struct tessi_table *table = tessi_zalloc(sizeof *table);
     bool itself = sample_next(sample) % 2 == 0;
     identity_input(layer, TESSI_F64);
-    layer->input[0].layer = itself ? layer->id : layer->input[0].layer;
+    layer->reads[0] = itself ? layer->id : layer->reads[0];
     layer->input[0].rules.table = table;
     layer->input[0].rules.ndim = 0;
     memset(layer->input[0].rules.rule, 0, sizeof layer->input[0].rules.rule);

@@ -62,7 +62,7 @@ static void make_plan(tess_session *session, tess_array *array, struct tessi_pla
             const struct tessi_plan_entry *input = &plan->entries[entry->input[k]];
             assert_false(input->gone);
             assert_true(entry->input[k] < i);
-            assert_int_equal(entry->layer->input[k].layer, input->id);
+            assert_int_equal(entry->layer->reads[k], input->id);
             if (input->layer != NULL) {
                 assert_true(tessi_grid_equal(&input->layer->grid, &entry->layer->input[k].grid));
                 assert_int_equal(input->layer->dtype, entry->layer->input[k].dtype);
@@ -590,7 +590,7 @@ static void test_fusion_stops(void **state)
     make_plan(s, outer, &plan);
     assert_int_equal(plan.count, 2);
     assert_int_equal(count_layers(&plan, TESSI_OP_ELEMENTWISE), 1);
-    assert_int_equal(only(&plan, TESSI_OP_ELEMENTWISE)->layer->input[0].layer, 77);
+    assert_int_equal(only(&plan, TESSI_OP_ELEMENTWISE)->layer->reads[0], 77);
     tessi_plan_fini(&plan);
     inner->node->held = 0;
 }

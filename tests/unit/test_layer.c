@@ -176,6 +176,37 @@ static void test_regenerable(void **state)
     tessi_layer_destroy(NULL);
 }
 
+/* Equal inputs are one description, whoever of the layers that have it goes first; what differs stays apart. */
+static void test_inputs_are_shared(void **state)
+{
+    (void)state;
+    struct sample sample = {11};
+    for (uint32_t code = 0; code < TESSI_OP_COUNT; code++) {
+        for (unsigned round = 0; tessi_op_valid(code) && round < 50; round++) {
+            struct sample again = sample, other = sample;
+            struct tessi_layer *first = sample_small_layer(&sample, (enum tessi_op)code);
+            struct tessi_layer *second = sample_small_layer(&again, (enum tessi_op)code);
+            struct tessi_layer *third = sample_small_layer(&other, (enum tessi_op)code);
+            bool plain = first->ninputs > 0;
+            for (uint32_t i = 0; i < first->ninputs; i++) {
+                plain = plain && first->input[i].rules.table == NULL;
+                third->input[i].dtype = first->input[i].dtype == TESSI_F64 ? TESSI_I32 : TESSI_F64;
+            }
+            assert_false(tessi_layer_share_inputs(third, first));
+            assert_int_equal(tessi_layer_share_inputs(second, first), plain);
+            assert_int_equal(second->input == first->input, plain || first->input == NULL);
+            tessi_layer_destroy(first);
+            assert_int_equal(tessi_layer_check(second, NULL), TESSI_OK);
+            struct tessi_layer *copy = tessi_layer_copy(second);
+            assert_ptr_equal(copy->input, second->input);
+            tessi_layer_destroy(second);
+            assert_int_equal(tessi_layer_check(copy, NULL), TESSI_OK);
+            tessi_layer_destroy(copy);
+            tessi_layer_destroy(third);
+        }
+    }
+}
+
 static void test_tables_of_names(void **state)
 {
     (void)state;
@@ -199,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_matmul_known_answers),
         cmocka_unit_test(test_reads_of_empty_slices),
         cmocka_unit_test(test_regenerable),
+        cmocka_unit_test(test_inputs_are_shared),
         cmocka_unit_test(test_tables_of_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

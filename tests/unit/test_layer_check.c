@@ -53,7 +53,7 @@ static void test_check_refuses_matmuls(void **state)
     REFUSE(good_matmul(0), layer->grid.axis[0] = tessi_axis_regular(6, 3), "matmul");
     REFUSE(good_matmul(0), layer->grid.axis[1] = tessi_axis_regular(5, 2), "matmul");
     REFUSE(good_matmul(0), layer->input[0].rules.rule[0].kind = TESSI_RULE_ALL, "rules");
-    REFUSE(good_matmul(0), layer->input[0].layer = layer->id, "read itself");
+    REFUSE(good_matmul(0), layer->reads[0] = layer->id, "read itself");
     REFUSE(good_matmul(5), layer->grid.axis[2] = tessi_axis_regular(2, 1), "third axis");
     REFUSE(good_matmul(5), layer->grid.axis[2] = tessi_axis_regular(3, 2), "third axis");
     REFUSE(good_matmul(5), layer->as.matmul.segment = 0, "third axis");
@@ -197,7 +197,7 @@ static struct tessi_layer *good_self(uint32_t ndim)
     struct tessi_layer *layer = layer_of(TESSI_OP_OPAQUE, TESSI_U64);
     layer->grid = (struct tessi_grid){.ndim = ndim, .axis = {tessi_axis_regular(4, 1), tessi_axis_regular(3, 1)}};
     struct tessi_input *input = add_input(layer, TESSI_U64, ndim);
-    input->layer = layer->id;
+    layer->reads[0] = layer->id;
     tessi_grid_copy(&input->grid, &layer->grid);
     input->rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 0, .value = -1};
     input->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1};

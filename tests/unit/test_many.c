@@ -84,8 +84,7 @@ static struct tessi_layer *source(uint32_t id, int64_t rows, int64_t columns)
 
 static struct tessi_input *reads(struct tessi_layer *layer, const struct tessi_layer *from)
 {
-    struct tessi_input *input = tessi_layer_add_input(layer);
-    input->layer = from->id;
+    struct tessi_input *input = tessi_layer_add_input(layer, from->id);
     input->dtype = from->dtype;
     tessi_grid_copy(&input->grid, &from->grid);
     input->rules.ndim = from->grid.ndim;

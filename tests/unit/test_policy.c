@@ -105,8 +105,7 @@ static struct tessi_layer *demanding(uint32_t id, int64_t tasks, const char *dem
 /* Task i reads block i. */
 static void reads(struct tessi_layer *reader, const struct tessi_layer *input)
 {
-    struct tessi_input *slot = tessi_layer_add_input(reader);
-    slot->layer = input->id;
+    struct tessi_input *slot = tessi_layer_add_input(reader, input->id);
     slot->dtype = input->dtype;
     tessi_grid_copy(&slot->grid, &input->grid);
     slot->rules.ndim = 1;

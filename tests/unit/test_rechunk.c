@@ -163,7 +163,7 @@ static struct tessi_layer *cut_of(struct tessi_grid in, struct tessi_grid out)
 {
     struct tessi_layer *layer = tessi_layer_create(1, 2, TESSI_OP_REGRID, TESSI_F64);
     layer->grid = out;
-    *tessi_layer_add_input(layer) = (struct tessi_input){.layer = 1, .dtype = TESSI_F64, .grid = in, .rules.ndim = in.ndim};
+    *tessi_layer_add_input(layer, 1) = (struct tessi_input){.dtype = TESSI_F64, .grid = in, .rules.ndim = in.ndim};
     for (uint32_t d = 0; d < in.ndim; d++) {
         layer->as.regrid.step[d] = 1;
         layer->input[0].rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .step = 1};

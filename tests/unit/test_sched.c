@@ -121,8 +121,7 @@ static struct tessi_layer *source(uint32_t id, int64_t rows, int64_t columns, in
 static void add_input(struct tessi_layer *layer, const struct tessi_layer *input, struct tessi_rule row,
                       struct tessi_rule column)
 {
-    struct tessi_input *slot = tessi_layer_add_input(layer);
-    slot->layer = input->id;
+    struct tessi_input *slot = tessi_layer_add_input(layer, input->id);
     slot->dtype = input->dtype;
     tessi_grid_copy(&slot->grid, &input->grid);
     slot->rules.ndim = 2;

@@ -143,7 +143,7 @@ static void assert_layers_equal(const struct tessi_layer *a, const struct tessi_
     assert_int_equal(a->ninputs, b->ninputs);
     assert_true(a->push == b->push);
     for (uint32_t i = 0; i < a->ninputs; i++) {
-        assert_true(a->input[i].layer == b->input[i].layer && a->input[i].dtype == b->input[i].dtype);
+        assert_true(a->reads[i] == b->reads[i] && a->input[i].dtype == b->input[i].dtype);
         assert_true(tessi_grid_equal(&a->input[i].grid, &b->input[i].grid));
         assert_rules_equal(&a->input[i].rules, &b->input[i].rules);
     }

@@ -512,7 +512,7 @@ void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *act
     for (uint32_t i = 0; i < action->in_count; i++) {
         in[i] = name_get(gpus, action->in[i]);
         gpus->names[in[i]].task = (struct tessi_task){
-            action->task.session, action->layer->input[step.ref[i].input].layer, step.ref[i].index};
+            action->task.session, action->layer->reads[step.ref[i].input], step.ref[i].index};
         bytes[i] = tessi_block_bytes(tessi_store_block(gpus->store, action->in[i], false));
     }
     uint64_t out_bytes = tessi_block_bytes(tessi_store_block(gpus->store, action->out, false));

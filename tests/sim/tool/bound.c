@@ -30,7 +30,7 @@ static double longest_chain_ns(const struct tool_cluster *cluster)
         for (uint64_t t = 0; t < tasks; t++) {
             struct chain chain = {NULL, 0};
             for (uint32_t i = 0; i < layer->ninputs; i++) {
-                chain.ends = ends[layer->input[i].layer - 1];
+                chain.ends = ends[layer->reads[i] - 1];
                 if (chain.ends != NULL) {
                     tessi_task_inputs(layer, i, t, longest_input, &chain);
                 }
@@ -55,7 +55,7 @@ static double shallow_chain_ns(const struct tool_cluster *cluster)
     for (size_t l = cluster->first_measured; l < graph->count; l++) {
         const struct tessi_layer *layer = graph->layers[l];
         for (uint32_t i = 0; i < layer->ninputs; i++) {
-            double input = ends[layer->input[i].layer - 1]; /* 0 when it reads itself */
+            double input = ends[layer->reads[i] - 1]; /* 0 when it reads itself */
             ends[l] = input > ends[l] ? input : ends[l];
         }
         bool alike = cluster->options.time == TOOL_TIME_FIXED || cluster->layers[l].uniform;

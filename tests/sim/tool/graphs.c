@@ -14,8 +14,7 @@ static struct tessi_layer *begin(const struct tool_graph *graph, enum tessi_op o
 
 static struct tessi_rule *bind(struct tessi_layer *layer, const struct tessi_layer *input)
 {
-    struct tessi_input *slot = tessi_layer_add_input(layer);
-    slot->layer = input->id;
+    struct tessi_input *slot = tessi_layer_add_input(layer, input->id);
     slot->dtype = input->dtype;
     slot->rules.ndim = input->grid.ndim;
     tessi_grid_copy(&slot->grid, &input->grid);

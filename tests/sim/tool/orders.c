@@ -59,7 +59,7 @@ static void tie(struct tool_cluster *cluster, struct tool_worker *worker, uint32
         struct tessi_step step;
         tessi_task_step(of, index, s, &step);
         for (uint32_t i = 0; i < step.count; i++) {
-            uint32_t in = tool_block_get(cluster, worker, of->input[step.ref[i].input].layer - 1, step.ref[i].index);
+            uint32_t in = tool_block_get(cluster, worker, of->reads[step.ref[i].input] - 1, step.ref[i].index);
             struct tool_block *block = tool_block_at(cluster, in);
             tool_use(cluster, worker, in);
             if (block->state == TOOL_ABSENT) {

@@ -35,7 +35,7 @@ void tool_wake(struct tool_cluster *cluster, struct tool_worker *worker, uint32_
 static uint32_t input_of(const struct tool_cluster *cluster, const struct tool_worker *worker, uint32_t layer,
                          const struct tessi_block_ref *ref)
 {
-    uint32_t number = tool_find(worker, cluster->layers[layer].layer->input[ref->input].layer - 1, ref->index);
+    uint32_t number = tool_find(worker, cluster->layers[layer].layer->reads[ref->input] - 1, ref->index);
     TESS_ASSERT(number != TESSI_MAP_NONE);
     return number;
 }
