@@ -403,10 +403,12 @@ static void take_back_description(struct outbox *out, const struct tessi_layer *
     out->layer_count = kept;
 }
 
-static void notify_drop(struct tessi_sched *sched, struct sched_layer *layer)
+void drop_at_workers(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t w = 0; w < sched->worker_count && w < layer->on_capacity; w++) {
-        if ((layer->on[w].told || layer->on[w].reads) && sched->workers[w]->alive) {
+        bool known = layer->on[w].told || layer->on[w].reads;
+        layer->on[w].told = layer->on[w].reads = false;
+        if (known && sched->workers[w]->alive) {
             struct outbox *out = outbox_of(sched->workers[w]);
             take_back_description(out, layer->layer);
             tessi_grow(&out->drops, &out->drop_capacity, out->drop_count + 1, sizeof *out->drops);
@@ -539,7 +541,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     abandon_layer(sched, layer);
     unwatch(sched, layer);
     forget_news(sched, layer);
-    notify_drop(sched, layer);
+    drop_at_workers(sched, layer);
     notify_client(sched, layer);
     session->submissions[layer->submission].layers--;
     end_submission(session, layer->submission);

@@ -762,7 +762,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     balance(sched);
     feed_workers(sched);
     settle(sched);
-    collapse_pages(sched);
+    end_pages(sched);
     announce(sched);
     flush(sched);
     actions->items = sched->actions;

@@ -665,6 +665,7 @@ enum task_state state_of(const struct sched_layer *layer, uint64_t index);
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
 void set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
 void collapse_pages(struct tessi_sched *sched);
+void end_pages(struct tessi_sched *sched); /* the same at the end of a step, when no page opens any more */
 struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker);
 static inline struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker)
 {
@@ -687,6 +688,7 @@ void watch(struct tessi_sched *sched, struct sched_layer *layer); /* its client 
 void unwatch(struct tessi_sched *sched, struct sched_layer *layer);
 void note_news(struct tessi_sched *sched, struct sched_layer *layer); /* it may be complete, or have failed */
 void count_first_done(struct tessi_sched *sched, struct sched_layer *layer); /* a task more, for the progress */
+void drop_at_workers(struct tessi_sched *sched, struct sched_layer *layer); /* they forget it; it may be told again */
 void sweep_layers(struct tessi_sched *sched);
 void session_close(struct tessi_sched *sched, struct session *session);
 void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer); /* none of its tasks will read anything */

@@ -232,29 +232,47 @@ static void close_page(struct sched_layer *layer, uint64_t number, enum page kin
     }
 }
 
-/* Callers hold pointers to records within a step, so pages close at its end only. One in which some tasks had an owner
- * and others never had one stays: where a task waits when it is needed again depends on that. */
+/* One in which some tasks had an owner and others never had one stays: where a task waits when it is needed again depends
+ * on that. */
+static void collapse_page(struct sched_layer *layer, uint64_t number)
+{
+    const struct task_record *records = record_peek(layer, number * PAGE_TASKS);
+    if (records == NULL || records->page_alive > 0) {
+        return;
+    }
+    uint64_t count = page_tasks(layer, number), had = 0;
+    uint32_t highest = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        highest = records[i].epoch > highest ? records[i].epoch : highest;
+        had += records[i].epoch > 0;
+    }
+    if (had > 0 && had < count) {
+        return; /* which of them had an owner would be forgotten */
+    }
+    layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
+    page_give(layer->rooms, page_of(layer, number * PAGE_TASKS));
+    close_page(layer, number, had > 0 ? PAGE_RELEASED : PAGE_UNUSED);
+}
+
+/* Callers hold pointers to records within a step, so pages close at its end only. */
 void collapse_pages(struct tessi_sched *sched)
 {
     for (size_t p = 0; p < sched->empty_page_count; p++) {
+        collapse_page(sched->empty_pages[p].layer, sched->empty_pages[p].page);
+    }
+    sched->empty_page_count = 0;
+}
+
+/* A layer all of whose tasks are done and forgotten is one that workers need not know: of a long expression they would
+ * keep all of it else. */
+void end_pages(struct tessi_sched *sched)
+{
+    for (size_t p = 0; p < sched->empty_page_count; p++) {
         struct sched_layer *layer = sched->empty_pages[p].layer;
-        uint64_t number = sched->empty_pages[p].page;
-        const struct task_record *records = record_peek(layer, number * PAGE_TASKS);
-        if (records == NULL || records->page_alive > 0) {
-            continue;
+        collapse_page(layer, sched->empty_pages[p].page);
+        if (layer->live_pages == 0 && layer->touched_pages == layer->page_count) {
+            drop_at_workers(sched, layer);
         }
-        uint64_t count = page_tasks(layer, number), had = 0;
-        uint32_t highest = 0;
-        for (uint64_t i = 0; i < count; i++) {
-            highest = records[i].epoch > highest ? records[i].epoch : highest;
-            had += records[i].epoch > 0;
-        }
-        if (had > 0 && had < count) {
-            continue; /* which of them had an owner would be forgotten */
-        }
-        layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
-        page_give(layer->rooms, page_of(layer, number * PAGE_TASKS));
-        close_page(layer, number, had > 0 ? PAGE_RELEASED : PAGE_UNUSED);
     }
     sched->empty_page_count = 0;
 }
