@@ -579,6 +579,17 @@ static void prune_around(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
+/* Whether anybody reads the block. Who looks for many pays for each reader that is asked. */
+static bool has_reader(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
+{
+    bool found = false;
+    for (size_t c = 0; c < layer->consumer_count && !found; c++) {
+        found = tessi_block_dependent_count(layer->consumers[c].layer->layer, layer->consumers[c].input, index) > 0;
+        sched->lookups -= sched->lookups > 0;
+    }
+    return found;
+}
+
 /* Those who are left read some of its blocks: what waits and none of them reads is let go, so that nothing starts for it.
  * Half of what a step may look at is left to what is assigned in it; of very many tasks the rest follows in later steps. */
 static void prune(struct tessi_sched *sched, struct sched_layer *layer)
@@ -594,8 +605,8 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
     uint64_t i = next_of(layer, layer->prune_next, kinds);
     for (; i < layer->tasks && sched->lookups > spared; i = next_of(layer, i + 1, kinds)) {
         const struct task_record *task = record_peek(layer, i);
-        sched->lookups--;
-        if (task == NULL ? readers_of(layer, i) == 0 : task->state == TASK_UNASSIGNED && task->refs == 0) {
+        sched->lookups -= sched->lookups > 0;
+        if (task == NULL ? !has_reader(sched, layer, i) : task->state == TASK_UNASSIGNED && task->refs == 0) {
             consider_idle(sched, layer, i);
             found++;
         }
