@@ -3,6 +3,7 @@
 
 #include "client/array.h"
 #include "core/base/alloc.h"
+#include "core/graph/join.h"
 #include "core/graph/rechunk.h"
 
 #define BOUNDS_COPIES 6 /* of the boundaries of chunks, until the array is there */
@@ -72,25 +73,66 @@ tess_array *tess_permute(tess_array *a, const uint32_t *axes, uint32_t count)
     return tessi_array_finish(a->session, __func__, tessi_node_permute(a->node, axes, &error), &error);
 }
 
-static struct tessi_node *regrid(struct tessi_node *a, const struct tessi_grid *grid, const int64_t *start,
-                                 const int64_t *step, struct tessi_error *error)
+static const int64_t from_first[TESSI_NDIM_MAX] = {0};
+static const int64_t each[TESSI_NDIM_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
+
+static void set_slice(struct tessi_input *input, const int64_t *start, const int64_t *step)
+{
+    for (uint32_t d = 0; d < input->grid.ndim; d++) {
+        input->rules.rule[d] =
+            (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start[d], .step = step[d]};
+    }
+}
+
+static struct tessi_layer *regrid_layer(const struct tessi_node *a, const struct tessi_grid *grid, const int64_t *start,
+                                        const int64_t *step)
 {
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_REGRID, a->layer->dtype);
     tessi_layer_set_input(layer, 0, a);
     tessi_grid_copy(&layer->grid, grid);
+    set_slice(&layer->input[0], start, step);
     for (uint32_t d = 0; d < grid->ndim; d++) {
         layer->as.regrid.start[d] = start[d];
         layer->as.regrid.step[d] = step[d];
-        layer->input[0].rules.rule[d] =
-            (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start[d], .step = step[d]};
     }
-    return tessi_node_build(a->session, layer, &a, error);
+    return layer;
+}
+
+static struct tessi_node *regrid(struct tessi_node *a, const struct tessi_grid *grid, const int64_t *start,
+                                 const int64_t *step, struct tessi_error *error)
+{
+    return tessi_node_build(a->session, regrid_layer(a, grid, start, step), &a, error);
+}
+
+/* From whole blocks, and from pieces of those of which it takes little. */
+static struct tessi_node *join(struct tessi_node *a, const struct tessi_grid *pieces, const struct tessi_grid *grid,
+                               struct tessi_error *error)
+{
+    struct tessi_node *inputs[2] = {a, regrid(a, pieces, from_first, each, error)};
+    if (inputs[TESSI_JOIN_PIECES] == NULL) {
+        return NULL;
+    }
+    struct tessi_layer *layer = regrid_layer(a, grid, from_first, each);
+    tessi_layer_set_input(layer, TESSI_JOIN_PIECES, inputs[TESSI_JOIN_PIECES]);
+    set_slice(&layer->input[TESSI_JOIN_PIECES], from_first, each);
+    struct tessi_node *node = tessi_node_build(a->session, layer, inputs, error);
+    tessi_node_unref(inputs[TESSI_JOIN_PIECES]);
+    return node;
+}
+
+static struct tessi_node *regrid_once(struct tessi_node *a, const struct tessi_grid *grid, struct tessi_error *error)
+{
+    struct tessi_grid pieces;
+    if (!tessi_join_pays(&a->layer->grid, grid, tessi_dtype_size(a->layer->dtype), &pieces)) {
+        return regrid(a, grid, from_first, each, error);
+    }
+    struct tessi_node *node = join(a, &pieces, grid, error);
+    tessi_grid_fini(&pieces);
+    return node;
 }
 
 struct tessi_node *tessi_node_regrid(struct tessi_node *a, const struct tessi_grid *grid, struct tessi_error *error)
 {
-    static const int64_t start[TESSI_NDIM_MAX] = {0};
-    static const int64_t step[TESSI_NDIM_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
     if (tessi_grid_equal(&a->layer->grid, grid)) {
         return tessi_node_ref(a);
     }
@@ -99,7 +141,7 @@ struct tessi_node *tessi_node_regrid(struct tessi_node *a, const struct tessi_gr
     tessi_rechunk_plan(&a->layer->grid, grid, tessi_dtype_size(a->layer->dtype), &plan);
     for (uint32_t i = 0; i < plan.count && node != NULL; i++) {
         struct tessi_node *before = node;
-        node = regrid(before, &plan.grid[i], start, step, error);
+        node = regrid_once(before, &plan.grid[i], error);
         tessi_node_unref(before);
     }
     tessi_rechunk_fini(&plan);
@@ -166,7 +208,6 @@ static struct tessi_axis slice_axis(const struct tessi_axis *in, int64_t start, 
 
 struct tessi_node *tessi_node_box(struct tessi_node *a, const struct tessi_box *box, struct tessi_error *error)
 {
-    static const int64_t step[TESSI_NDIM_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
     const struct tessi_grid *in = &a->layer->grid;
     struct tessi_grid grid = {.ndim = in->ndim};
     int64_t start[TESSI_NDIM_MAX];
@@ -174,7 +215,7 @@ struct tessi_node *tessi_node_box(struct tessi_node *a, const struct tessi_box *
         start[d] = tessi_axis_lo(&in->axis[d], box->lo[d]);
         grid.axis[d] = slice_axis(&in->axis[d], start[d], tessi_axis_hi(&in->axis[d], box->hi[d] - 1) - start[d], 1);
     }
-    struct tessi_node *node = regrid(a, &grid, start, step, error);
+    struct tessi_node *node = regrid(a, &grid, start, each, error);
     tessi_grid_fini(&grid);
     return node;
 }

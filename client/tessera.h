@@ -437,7 +437,8 @@ TESS_API tess_array *tess_permute(tess_array *a, const uint32_t *axes, uint32_t 
 /* One range for each axis; fewer than a has dimensions: the others whole. Axes stay, also with one element. */
 TESS_API tess_array *tess_slice(tess_array *a, tess_ranges ranges);
 /* The same elements in other chunks. Where many blocks exchange elements with many, as from rows to columns, each element
- * moves once and comes back from disk once at most; the source's blocks are cut into pieces where they are. */
+ * moves once and comes back from disk once at most; the source's blocks are cut into pieces where they are. Likewise where
+ * a block takes less than a quarter of a large one: only that moves. */
 TESS_API tess_array *tess_rechunk(tess_array *a, tess_shape chunks);
 
 /* ——— linear algebra ——— */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/graph/join.h"
 #include "core/graph/layer.h"
 
 #define PATH_MAX_BYTES 4096
@@ -321,6 +322,10 @@ static enum tessi_status check_regrid(const struct tessi_layer *layer, struct te
             rule->step != layer->as.regrid.step[d]) {
             return invalid(layer, error, "an index rule is not the slice of its own dimension");
         }
+    }
+    if (tessi_layer_joins(layer) && !tessi_join_check(layer)) {
+        return invalid(layer, error, "the second input does not hold the pieces of the first: its chunks end where those "
+                                     "of either end");
     }
     return TESSI_OK;
 }

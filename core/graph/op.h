@@ -27,7 +27,7 @@ enum tessi_consume { TESSI_CONSUME_NONE, TESSI_CONSUME_ONCE, TESSI_CONSUME_STREA
     ROW(ELEMENTWISE, elementwise, 8, 1, TESSI_INPUTS_MAX, ONCE) /* a program over blocks of one shape */ \
     ROW(REDUCE, reduce, 9, 1, 1, STREAM)     /* fold axes of a group of blocks */ \
     ROW(TRANSPOSE, transpose, 10, 1, 1, ONCE) /* permute the axes of one block */ \
-    ROW(REGRID, regrid, 11, 1, 1, STREAM)    /* slice and rechunk: copy pieces */ \
+    ROW(REGRID, regrid, 11, 1, 2, STREAM)    /* slice and rechunk: copy pieces; of two inputs: join.h */ \
     ROW(MATMUL, matmul, 12, 2, 2, STREAM)    /* C(i,j,s) += A(i,k) B(k,j) for k in segment s */ \
     ROW(OPAQUE, opaque, 13, 0, TESSI_INPUTS_MAX, ONCE) /* benches and tests: work by the clock or none */
 

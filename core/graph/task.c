@@ -3,6 +3,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/philox.h"
+#include "core/graph/join.h"
 #include "core/graph/layer.h"
 #include "core/graph/refine.h"
 
@@ -30,6 +31,11 @@ static void input_box(const struct tessi_layer *layer, uint32_t input, uint64_t 
 {
     uint64_t coords[TESSI_NDIM_MAX];
     TESS_ASSERT(input < layer->ninputs);
+    if (tessi_layer_joins(layer)) {
+        TESS_ASSERT(input == TESSI_JOIN_BLOCKS);
+        tessi_join_blocks(layer, index, box);
+        return;
+    }
     tessi_grid_coords(&layer->grid, index, coords);
     tessi_rules_inputs(&layer->input[input].rules, &layer->input[input].grid, &layer->grid, coords, box);
 }
@@ -38,8 +44,17 @@ static void reader_box(const struct tessi_layer *layer, uint32_t input, uint64_t
 {
     uint64_t coords[TESSI_NDIM_MAX];
     TESS_ASSERT(input < layer->ninputs);
+    if (tessi_layer_joins(layer)) {
+        tessi_join_readers(layer, input, block, box);
+        return;
+    }
     tessi_grid_coords(&layer->input[input].grid, block, coords);
     tessi_rules_outputs(&layer->input[input].rules, &layer->input[input].grid, &layer->grid, coords, box);
+}
+
+static bool is_pieces(const struct tessi_layer *layer, uint32_t input)
+{
+    return tessi_layer_joins(layer) && input == TESSI_JOIN_PIECES;
 }
 
 static void visit_box(const struct tessi_grid *grid, const struct tessi_box *box, tessi_visit_fn *visit,
@@ -121,6 +136,16 @@ static void matmul_step(const struct tessi_layer *layer, uint64_t index, uint32_
     out->k_hi = piece.hi;
 }
 
+static void join_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+{
+    uint64_t steps = tessi_join_steps(layer, index);
+    TESS_ASSERT(step < steps || (step == 0 && steps == 0));
+    if (steps > 0) {
+        out->count = 1;
+        out->ref[0] = tessi_join_step(layer, index, step);
+    }
+}
+
 struct gather {
     struct tessi_step *step;
     uint32_t input;
@@ -142,6 +167,8 @@ uint32_t tessi_task_steps(const struct tessi_layer *layer, uint64_t index)
     if (layer->op == TESSI_OP_MATMUL) {
         struct contraction c = contraction_of(layer, index);
         steps = tessi_refine_count(c.a, c.b, c.lo, c.hi);
+    } else if (tessi_layer_joins(layer)) {
+        steps = tessi_join_steps(layer, index);
     } else {
         steps = tessi_task_input_count(layer, 0, index);
     }
@@ -156,6 +183,10 @@ void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t s
     out->k_hi = 0;
     if (layer->op == TESSI_OP_MATMUL) {
         matmul_step(layer, index, step, out);
+        return;
+    }
+    if (tessi_layer_joins(layer)) {
+        join_step(layer, index, step, out);
         return;
     }
     switch (tessi_op_row(layer->op)->consume) {
@@ -254,6 +285,10 @@ void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t
         visit_run(table_inputs(layer->input[input].rules.table, index), visit, context);
         return;
     }
+    if (is_pieces(layer, input)) {
+        tessi_join_pieces(layer, index, visit, context);
+        return;
+    }
     enum few few = only_input(layer, input, index, &block);
     if (few == ONE) {
         visit(context, block);
@@ -269,6 +304,9 @@ uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input,
     TESS_ASSERT(input < layer->ninputs);
     if (layer->input[input].rules.table != NULL) {
         return table_inputs(layer->input[input].rules.table, index).count;
+    }
+    if (is_pieces(layer, input)) {
+        return tessi_join_piece_count(layer, index);
     }
     uint64_t block;
     enum few few = only_input(layer, input, index, &block);
@@ -348,6 +386,10 @@ static struct reads table_reads(const struct tessi_input *input, uint64_t index)
 static struct reads reads_of(const struct tessi_layer *layer, uint32_t i, uint64_t index)
 {
     const struct tessi_input *input = &layer->input[i];
+    if (is_pieces(layer, i)) {
+        uint64_t bytes = tessi_join_piece_elements(layer, index) * tessi_dtype_size(input->dtype);
+        return (struct reads){bytes, bytes};
+    }
     if (input->rules.table != NULL) {
         return table_reads(input, index);
     }

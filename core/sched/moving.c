@@ -3,6 +3,7 @@
  * A block is there already if the thief made it, has a copy, or has another task that reads it: tasks of one row of a
  * product read the same row of blocks, so what another task there has brought, or lent, serves the stolen one too. What
  * the task makes counts as well, since those who read it are expected at its old place. */
+#include "core/graph/join.h"
 #include "core/sched/state.h"
 
 #define SAMPLES 4        /* blocks of each input */
@@ -11,12 +12,28 @@
 #define READERS_MAX 64   /* of one block, along each dimension */
 #define MEMORY_BYTES_PER_NS 16.0 /* what a neighbour on the same host lends is read at the memory's rate */
 
+struct nth { /* of what is walked */
+    uint64_t left, index;
+};
+
+static void pass_one(void *context, uint64_t index)
+{
+    struct nth *nth = context;
+    nth->index = nth->left == 0 ? index : nth->index;
+    nth->left--;
+}
+
 /* Of those that a task reads, in row-major order. */
 static uint64_t nth_input(const struct tessi_layer *layer, uint32_t number, uint64_t index, uint64_t nth)
 {
     const struct tessi_input *input = &layer->input[number];
     if (input->rules.table != NULL) {
         return input->rules.table->columns[input->rules.table->rows[index] + nth];
+    }
+    if (tessi_layer_joins(layer)) {
+        struct nth walk = {.left = nth};
+        tessi_task_inputs(layer, number, index, pass_one, &walk);
+        return walk.index;
     }
     uint64_t coords[TESSI_NDIM_MAX] = {0};
     struct tessi_box box;

@@ -23,6 +23,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/graph/join.h"
 #include "core/graph/rechunk.h"
 #include "core/sched/policy.h"
 
@@ -130,7 +131,8 @@ static struct order_split *make_split(const struct tessi_sched *sched, const str
 {
     struct order_split split = {.each = 1};
     const struct tessi_layer *joins = layer->consumer_count == 1 ? layer->consumers[0].layer->layer : NULL;
-    if ((joins != NULL && joins->op != TESSI_OP_REGRID) || !tessi_layer_splits(layer->layer, split.most) ||
+    bool others = joins != NULL && (joins->op != TESSI_OP_REGRID || tessi_layer_joins(joins));
+    if (others || !tessi_layer_splits(layer->layer, split.most) ||
         (joins != NULL && exchange_fits(sched, layer->layer, joins))) {
         return NULL;
     }
@@ -144,11 +146,24 @@ static struct order_split *make_split(const struct tessi_sched *sched, const str
     return blocks > SPLIT_PLACES_MAX / split.each ? NULL : tessi_memdup(&split, sizeof split);
 }
 
-static bool single_consumer(const struct sched_layer *layer, uint32_t submission)
+/* NULL: there is none, or it reads by a table. What is joined from blocks and pieces of them has these pieces as its only
+ * consumer: what needs a block needs the piece too, in the order of which blocks come. */
+static const struct consumer *single_consumer(const struct sched_layer *layer)
 {
-    return layer->consumer_count == 1 && layer->consumers[0].layer != layer &&
-           layer->consumers[0].layer->submission == submission &&
-           layer->consumers[0].layer->layer->input[layer->consumers[0].input].rules.table == NULL;
+    const struct consumer *consumer = layer->consumer_count > 0 ? &layer->consumers[0] : NULL;
+    for (size_t c = 0; layer->consumer_count == 2 && c < 2; c++) {
+        const struct sched_layer *pieces = layer->consumers[c].layer, *joins = layer->consumers[1 - c].layer;
+        if (tessi_layer_joins(joins->layer) && joins->inputs[TESSI_JOIN_BLOCKS] == layer &&
+            joins->inputs[TESSI_JOIN_PIECES] == pieces && tessi_join_agrees(joins->layer, pieces->layer) &&
+            pieces->consumer_count == 1 && pieces->submission == layer->submission &&
+            joins->submission == layer->submission) {
+            return &layer->consumers[c];
+        }
+    }
+    bool single = layer->consumer_count == 1 && consumer->layer != layer &&
+                  consumer->layer->submission == layer->submission &&
+                  consumer->layer->layer->input[consumer->input].rules.table == NULL;
+    return single ? consumer : NULL;
 }
 
 /* How sure it is that a layer's tasks follow each other in the global order as they do in the grid. */
@@ -240,9 +255,10 @@ static void link_layers(struct tessi_sched *sched, struct trees *trees)
             tessi_free(layer->order_split);
             layer->order_split = NULL;
         }
-        const struct consumer *via = layer->order_split != NULL                        ? NULL
-                                     : single_consumer(layer, layer->submission) ? &layer->consumers[0]
-                                                                                 : cutting_consumer(trees, layer);
+        const struct consumer *via = layer->order_split == NULL ? single_consumer(layer) : NULL;
+        if (via == NULL && layer->order_split == NULL) {
+            via = cutting_consumer(trees, layer);
+        }
         trees->in_order[i] = via != NULL                  ? in_order(trees, via->layer, via->input)
                              : layer->order_split != NULL ? SCATTERED
                                                           : ON_STEM;

@@ -9,10 +9,11 @@
  * decision costs the same however many workers there are. */
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/graph/join.h"
 #include "core/graph/rechunk.h"
 #include "core/sched/state.h"
 
-/* The block in the middle of what the task reads. Sums of all blocks along an axis take one after the other of them in
+/* The block in the middle of what the task reads, or the one that it takes most of. Sums of all blocks along an axis take one after the other of them in
  * turn, so that not one worker of each row makes all the sums. */
 static uint64_t middle_input(const struct tessi_layer *layer, uint32_t number, uint64_t index)
 {
@@ -21,6 +22,9 @@ static uint64_t middle_input(const struct tessi_layer *layer, uint32_t number, u
         const struct tessi_table *table = input->rules.table;
         uint64_t first = table->rows[index], last = table->rows[index + 1];
         return first < last ? table->columns[first + (last - first) / 2] : UINT64_MAX;
+    }
+    if (tessi_layer_joins(layer)) {
+        return tessi_join_main(layer, index);
     }
     uint64_t coords[TESSI_NDIM_MAX] = {0};
     struct tessi_box box;
@@ -134,6 +138,9 @@ static uint64_t distance(const struct tessi_map_rules *rules)
 static uint32_t largest_input(const struct sched_layer *layer)
 {
     uint32_t largest = TESSI_INPUTS_MAX;
+    if (tessi_layer_joins(layer->layer)) {
+        return TESSI_JOIN_BLOCKS; /* there are more pieces, but most elements come from blocks */
+    }
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         const struct sched_layer *input = layer->inputs[i];
         bool first = largest == TESSI_INPUTS_MAX;
@@ -431,7 +438,7 @@ void scatter_long_layers(struct tessi_sched *sched)
 static bool joins_from_everywhere(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
     uint64_t most[TESSI_NDIM_MAX];
-    if (layer->layer->op != TESSI_OP_REGRID || !tessi_layer_splits(layer->inputs[0]->layer, most)) {
+    if (layer->layer->op != TESSI_OP_REGRID || tessi_layer_joins(layer->layer) || !tessi_layer_splits(layer->inputs[0]->layer, most)) {
         return false;
     }
     const struct tessi_layer *cuts = layer->inputs[0]->layer;

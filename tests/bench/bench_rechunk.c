@@ -1,8 +1,9 @@
 /* Whole rows to whole columns: x(i, j) = i·n + j in blocks of rows, cut anew into blocks of columns, and the sum of each
  * column, which is known. With --held the columns are held before they are summed; with --symmetric it is x + xᵀ in blocks
- * of rows; with --part eight columns of x are summed, which is held in blocks of rows; with --tiny the first `chunks` × 8
- * integers, in blocks of 8, become one block. `--copy FOLDER` instead copies as many bytes once through a file there: the least that memory which is too small
- * asks for. */
+ * of rows; with --part eight columns of x are summed, which is held in blocks of rows; with --shifted it is x less itself
+ * shifted by a row and a column, every --step of them, and --held holds x; --columns cuts the rows of x. With --tiny the
+ * first `chunks` × 8 integers, in blocks of 8, become one block. `--copy FOLDER` instead copies as many bytes once through
+ * a file there: the least that memory which is too small asks for. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,9 +50,15 @@ static void check_status(tess_session *session, tess_status status)
     }
 }
 
+struct job {
+    int64_t n, chunk, columns, step;
+    bool held, symmetric, part, shifted, tiny;
+};
+
 /* x(i, j) = i·n + j in blocks of `chunk` rows: what can be made again only by computing it. */
-static tess_array *numbers(tess_session *session, int64_t n, int64_t chunk)
+static tess_array *numbers(tess_session *session, const struct job *job)
 {
+    int64_t n = job->n;
     double *first = calloc((size_t)n, sizeof *first);
     if (first == NULL) {
         bench_die("no memory for %lld numbers", (long long)n);
@@ -59,26 +66,27 @@ static tess_array *numbers(tess_session *session, int64_t n, int64_t chunk)
     for (int64_t i = 0; i < n; i++) {
         first[i] = (double)(i * n);
     }
-    tess_array *column = tess_from_memory(session, first, TESS_SHAPE(n, 1), TESS_F64, TESS_CHUNKS(chunk, 1));
+    tess_array *column = tess_from_memory(session, first, TESS_SHAPE(n, 1), TESS_F64, TESS_CHUNKS(job->chunk, 1));
     free(first);
-    return tess_add(column, tess_arange(session, 0, (double)n, 1, TESS_F64, TESS_CHUNKS(n)));
+    return tess_add(column, tess_arange(session, 0, (double)n, 1, TESS_F64, TESS_CHUNKS(job->columns)));
 }
-
-struct job {
-    int64_t n, chunk;
-    bool held, symmetric, part, tiny;
-};
 
 #define PART_FIRST 3 /* columns */
 #define PART_COUNT 8
+
+static int64_t columns_of(const struct job *job)
+{
+    return job->part ? PART_COUNT : job->shifted ? (job->n - 2) / job->step + 1 : job->n;
+}
 
 /* Sums of columns: integers below 2^53, so they are exact. */
 static void check_sums(const struct job *job, const double *sum)
 {
     double n = (double)job->n, half = n * (n - 1) / 2;
-    for (int64_t j = 0; j < (job->part ? PART_COUNT : job->n); j++) {
+    for (int64_t j = 0; j < columns_of(job); j++) {
         double column = (double)(job->part ? PART_FIRST + j : j);
         double right = n * half + n * column + (job->symmetric ? n * column * n + half : 0.0);
+        right = job->shifted ? (double)columns_of(job) * (n + 1) : right;
         if (sum[j] != right) {
             bench_die("the sum of column %.0f is %.17g, not %.17g", column, sum[j], right);
         }
@@ -108,19 +116,24 @@ static double run_once(tess_session *session, const struct job *job, double *sum
 {
     double started = bench_seconds_now();
     tess_scope *scope = tess_scope_open(session);
-    tess_array *x = numbers(session, job->n, job->chunk), *y;
-    if (job->part) {
+    tess_array *x = numbers(session, job), *y;
+    if (job->part || (job->shifted && job->held)) {
         hold(session, x);
+    }
+    if (job->shifted) {
+        tess_range later = {1, job->n, job->step}, earlier = {0, job->n - 1, job->step};
+        y = tess_subtract(tess_slice(x, TESS_SLICES(later, later)), tess_slice(x, TESS_SLICES(earlier, earlier)));
+    } else if (job->part) {
         y = tess_slice(x, TESS_SLICES(TESS_WHOLE, TESS_RANGE(PART_FIRST, PART_FIRST + PART_COUNT)));
     } else if (job->symmetric) {
         y = tess_add(x, tess_transpose(x));
     } else {
         y = tess_rechunk(x, TESS_CHUNKS(job->n, job->chunk));
     }
-    if (job->held) {
+    if (job->held && !job->shifted) {
         hold(session, y);
     }
-    uint64_t bytes = (uint64_t)(job->part ? PART_COUNT : job->n) * sizeof *sum;
+    uint64_t bytes = (uint64_t)columns_of(job) * sizeof *sum;
     check_status(session, tess_read(tess_sum(y, TESS_AXIS(0), false), sum, bytes));
     double seconds = bench_seconds_now() - started;
     tess_scope_close(scope);
@@ -132,15 +145,18 @@ int main(int argc, char **argv)
 {
     const char *scheduler = NULL, *copy = NULL;
     int64_t chunks = 64, workers = 2;
-    struct job job = {.n = 16384};
+    struct job job = {.n = 16384, .step = 1};
     const struct bench_option options[] = {
         {"--scheduler", BENCH_TEXT, &scheduler, "of a cluster (default: one inside this process)"},
         {"--workers", BENCH_NUMBER, &workers, "to wait for, or slots of the embedded cluster (2)"},
         {"--n", BENCH_NUMBER, &job.n, "rows and columns (16384)"},
         {"--chunks", BENCH_NUMBER, &chunks, "blocks of rows, and of columns (64)"},
-        {"--held", BENCH_FLAG, &job.held, "hold the columns before they are summed"},
+        {"--columns", BENCH_NUMBER, &job.columns, "of a block of x (all)"},
+        {"--held", BENCH_FLAG, &job.held, "hold the columns before they are summed, or what is shifted"},
         {"--symmetric", BENCH_FLAG, &job.symmetric, "x + its transpose instead"},
         {"--part", BENCH_FLAG, &job.part, "a few columns of x, held in blocks of rows, instead"},
+        {"--shifted", BENCH_FLAG, &job.shifted, "x less itself shifted by a row and a column instead"},
+        {"--step", BENCH_NUMBER, &job.step, "between the rows and columns of what is shifted (1)"},
         {"--tiny", BENCH_FLAG, &job.tiny, "so many tiny blocks into one instead"},
         {"--copy", BENCH_TEXT, &copy, "FOLDER: only copy as many bytes through a file there"},
     };
@@ -149,6 +165,7 @@ int main(int argc, char **argv)
     double seconds = 0;
     int64_t bytes = job.n * job.n * (int64_t)sizeof(double);
     job.chunk = (job.n - 1) / chunks + 1;
+    job.columns = job.columns > 0 ? job.columns : job.n;
     if (copy != NULL) {
         seconds = copy_through(copy, bytes);
     } else {

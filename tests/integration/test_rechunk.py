@@ -59,6 +59,19 @@ class Rechunk(unittest.TestCase):
             total = run(cluster, "--n", 2048, "--chunks", 8, "--part")["bytes"]
             self.assertLess(self.moved(cluster), 0.02 * total)
 
+    def test_neighbours_of_large_blocks(self):
+        """A row over the border between the workers, each block's sums, and what the numbers are made of."""
+        for shape in (("--chunks", 16), ("--chunks", 8, "--columns", 256), ("--chunks", 8, "--step", 3)):
+            for held in ((), ("--held",)):
+                with self.subTest(shape=shape, held=held), two_hosts("64MiB") as cluster:
+                    run(cluster, "--n", 2048, "--shifted", *shape, *held)
+                    self.assertLess(self.moved(cluster), 1.1 * (1 + shape[1] + 2) * 2048 * 8)
+
+    def test_an_array_and_its_transpose_whose_blocks_do_not_match(self):
+        with two_hosts("64MiB") as cluster:
+            total = run(cluster, "--n", 2048, "--chunks", 8, "--columns", 272, "--symmetric")["bytes"]
+            self.assertLess(self.moved(cluster), 0.75 * total)
+
     def test_more_blocks_than_messages_may_wait(self):
         for hosts in (("one", "two"), ("same", "same")):
             with self.subTest(hosts), Cluster(workers=0) as cluster:

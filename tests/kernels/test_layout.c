@@ -1,4 +1,5 @@
 /* Transposition, slicing and rechunking: every element size, many shapes, against the definition. */
+#include "core/graph/rechunk.h"
 #include "tests/kernels/whole.h"
 
 #include <stdlib.h>
@@ -89,6 +90,38 @@ static const struct slice slices[] = {
     {{2, {50, 60}}, {10, 11}, {2, {0, 25}}, {1, 9}, {0, 5}, {1, 2}},
 };
 
+/* Blocks and pieces joined are what a rechunk makes. */
+static void test_join(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < sizeof slices / sizeof slices[0]; p++) {
+        const struct slice *slice = &slices[p];
+        if (!tessi_shape_equal(&slice->in, &slice->out)) {
+            continue;
+        }
+        struct tessi_layer *layer = whole_layer(TESSI_OP_REGRID, TESSI_F64, &slice->out, slice->out_chunk);
+        (void)whole_input(layer, TESSI_F64, &slice->in, slice->in_chunk);
+        struct tessi_input *pieces = whole_input(layer, TESSI_F64, &slice->in, slice->in_chunk);
+        tessi_grid_fini(&pieces->grid);
+        tessi_grid_refine(&layer->input[0].grid, &layer->grid, &pieces->grid);
+        for (uint32_t d = 0; d < slice->in.ndim; d++) {
+            layer->as.regrid.step[d] = 1;
+            layer->input[0].rules.rule[d] = pieces->rules.rule[d] =
+                (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .step = 1};
+        }
+        int64_t count = whole_elements(&slice->out);
+        double *data = whole_random(TESSI_F64, count, 1, false);
+        void *fast = whole_run(layer, (const void *const[]){data, data}, WHOLE_KERNEL);
+        void *plain = whole_run(layer, (const void *const[]){data, data}, WHOLE_REFERENCE);
+        assert_memory_equal(fast, data, (size_t)count * sizeof *data);
+        assert_memory_equal(plain, data, (size_t)count * sizeof *data);
+        free(data);
+        free(fast);
+        free(plain);
+        tessi_layer_destroy(layer);
+    }
+}
+
 static void test_regrid(void **state)
 {
     (void)state;
@@ -132,6 +165,6 @@ static void test_regrid(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transpose), cmocka_unit_test(test_regrid)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transpose), cmocka_unit_test(test_regrid), cmocka_unit_test(test_join)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/graph/join.h"
 #include "core/sched/state.h"
 #include "worker/flow/internal.h"
 
@@ -74,7 +75,8 @@ static void check_pieces(const struct sim_world *world, const struct sched_layer
 {
     const struct tessi_layer *cuts = layer->layer;
     bool cut = cuts->op == TESSI_OP_REGRID && layer->consumer_count == 1 &&
-               layer->consumers[0].layer->layer->op == TESSI_OP_REGRID && layer->tasks >= 2 * layer->inputs[0]->tasks &&
+               layer->consumers[0].layer->layer->op == TESSI_OP_REGRID &&
+               !tessi_layer_joins(layer->consumers[0].layer->layer) && layer->tasks >= 2 * layer->inputs[0]->tasks &&
                !exchange_fits(world->sched, cuts, layer->consumers[0].layer->layer);
     for (uint32_t d = 0; cut && d < cuts->grid.ndim; d++) {
         cut = cuts->as.regrid.step[d] == 1 && cuts->grid.axis[d].extent == cuts->input[0].grid.axis[d].extent;

@@ -2,6 +2,7 @@
 #include "tests/sim/graph.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
@@ -322,6 +323,20 @@ static const struct tessi_layer *make_pieces(struct maker *maker, const struct t
     return finish(maker, layer);
 }
 
+/* A layer in place of `instead`, with its grid, that reads `input` from the first element on. */
+static struct tessi_layer *join(struct maker *maker, struct tessi_layer *instead, const struct tessi_layer *input)
+{
+    struct tessi_layer *layer = begin(maker, TESSI_OP_REGRID);
+    bind(layer, input);
+    layer->grid = instead->grid;
+    instead->grid = (struct tessi_grid){0};
+    tessi_layer_destroy(instead);
+    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+        bind_slice(layer, d, 0, 1);
+    }
+    return layer;
+}
+
 static const struct tessi_layer *make_regrid(struct maker *maker, const struct tessi_layer *input)
 {
     bool slices = false;
@@ -340,17 +355,14 @@ static const struct tessi_layer *make_regrid(struct maker *maker, const struct t
         bind_slice(layer, d, start, step);
         slices = slices || length != extent;
     }
-    if (!slices && sim_mix(maker->random->state, 0) % 4 != 0) {
+    uint64_t way = slices || layer->grid.ndim == 0 ? 0 : sim_mix(maker->random->state, 0) % 4;
+    if (way > 0) {
         const struct tessi_layer *pieces = make_pieces(maker, input, &layer->grid);
-        struct tessi_layer *joined = begin(maker, TESSI_OP_REGRID);
-        bind(joined, pieces);
-        joined->grid = layer->grid;
-        layer->grid = (struct tessi_grid){0};
-        tessi_layer_destroy(layer);
-        for (uint32_t d = 0; d < joined->grid.ndim; d++) {
-            bind_slice(joined, d, 0, 1);
+        layer = join(maker, layer, way == 1 ? input : pieces);
+        if (way == 1) { /* blocks of which it takes much, and pieces of the others */
+            bind(layer, pieces);
+            memcpy(layer->input[1].rules.rule, layer->input[0].rules.rule, sizeof layer->input[0].rules.rule);
         }
-        layer = joined;
     }
     return finish(maker, layer);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/graph/rechunk.h"
 
 struct tessi_layer *layer_of(enum tessi_op op, enum tessi_dtype dtype)
 {
@@ -118,6 +119,34 @@ static struct tessi_layer *sample_transpose(struct sample *sample)
     return layer;
 }
 
+/* Along each dimension step 1, and boundaries of pieces where either grid has one. */
+static void add_pieces(struct sample *sample, struct tessi_layer *layer)
+{
+    const struct tessi_grid *in = &layer->input[0].grid;
+    struct tessi_grid blocks = {.ndim = in->ndim}, pieces;
+    for (uint32_t d = 0; d < in->ndim; d++) {
+        struct tessi_axis *axis = &layer->grid.axis[d];
+        int64_t start = layer->as.regrid.start[d], bounds[64] = {0};
+        uint64_t count = 0;
+        tessi_axis_fini(axis);
+        *axis = sample_axis_of(sample, sample_between(sample, 0, in->axis[d].extent - start));
+        layer->as.regrid.step[d] = layer->input[0].rules.rule[d].step = 1;
+        for (uint64_t c = 0; c < in->axis[d].count && bounds[count] < axis->extent; c++) {
+            int64_t end = tessi_axis_hi(&in->axis[d], c) - start;
+            bounds[count + 1] = end < axis->extent ? end : axis->extent;
+            count += end > 0;
+        }
+        blocks.axis[d] = axis->extent == 0 ? tessi_axis_copy(axis) : tessi_axis_explicit(bounds, count);
+    }
+    tessi_grid_refine(&blocks, &layer->grid, &pieces);
+    tessi_grid_fini(&blocks);
+    struct tessi_input *input = add_input(layer, TESSI_F64, pieces.ndim);
+    input->grid = pieces;
+    for (uint32_t d = 0; d < pieces.ndim; d++) {
+        input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .step = 1};
+    }
+}
+
 static struct tessi_layer *sample_regrid(struct sample *sample)
 {
     struct tessi_layer *layer = layer_of(TESSI_OP_REGRID, TESSI_F64);
@@ -134,6 +163,9 @@ static struct tessi_layer *sample_regrid(struct sample *sample)
         layer->as.regrid.start[d] = start;
         layer->as.regrid.step[d] = step;
         input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = start, .step = step};
+    }
+    if (layer->grid.ndim > 0 && sample_between(sample, 0, 1) == 1) {
+        add_pieces(sample, layer);
     }
     return layer;
 }

@@ -496,6 +496,30 @@ static void test_slices(void **state)
     assert_ptr_equal(tess_permute(turned, (const uint32_t[]){2, 0, 1}, 3)->node, cube->node);
 }
 
+/* Large blocks that begin an element apart: a few elements of the block before are read as a piece. */
+static void test_pieces_of_neighbours(void **state)
+{
+    tess_session *s = *state;
+    tess_array *x = tess_ones(s, TESS_SHAPE(100000), TESS_F64, TESS_CHUNKS(20000));
+    tess_array *later = tess_slice(x, TESS_SLICES(TESS_RANGE(1, TESS_END)));
+    tess_array *earlier = tess_slice(x, TESS_SLICES(TESS_RANGE(0, -1)));
+    const struct tessi_node *joined = tess_subtract(later, earlier)->node->input[1];
+    assert_int_equal(joined->layer->ninputs, 2);
+    assert_ptr_equal(joined->input[0], earlier->node);
+    assert_ptr_equal(joined->input[1]->input[0], earlier->node);
+    for (uint64_t task = 0; task < 5; task++) {
+        assert_int_equal(tessi_task_input_count(joined->layer, 0, task), 1);
+        assert_int_equal(tessi_task_input_count(joined->layer, 1, task), task > 0);
+    }
+    assert_int_equal(tessi_task_footprint(joined->layer, 1), (20000 + 20000 + 1) * sizeof(double));
+    assert_int_equal(tess_rechunk(x, TESS_CHUNKS(10000))->node->layer->ninputs, 1);
+    assert_int_equal(tess_rechunk(x, TESS_CHUNKS(40000))->node->layer->ninputs, 1);
+    assert_int_equal(tess_rechunk(x, TESS_CHUNKS(15000))->node->layer->ninputs, 1); /* takes a quarter at least of each */
+    assert_int_equal(tess_rechunk(x, TESS_CHUNKS(19000))->node->layer->ninputs, 2);
+    tess_array *small = tess_ones(s, TESS_SHAPE(100000), TESS_F64, TESS_CHUNKS(2000));
+    assert_int_equal(tess_rechunk(small, TESS_CHUNKS(1900))->node->layer->ninputs, 1);
+}
+
 static void test_chunks_by_bytes(void **state)
 {
     tess_session *s = *state;
@@ -790,6 +814,7 @@ int main(void)
         TEST(test_broadcasting),
         TEST(test_reductions),
         TEST(test_slices),
+        TEST(test_pieces_of_neighbours),
         TEST(test_chunks_by_bytes),
         TEST(test_fusion),
         TEST(test_fusion_stops),

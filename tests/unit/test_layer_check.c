@@ -276,6 +276,48 @@ static struct tessi_layer *good_regrid(void)
     return layer;
 }
 
+/* Ten elements in threes and the rest become blocks of four: pieces end at 3, 4, 6, 8, 9. */
+static struct tessi_layer *good_join(void)
+{
+    const int64_t bounds[] = {0, 3, 4, 6, 8, 9, 10};
+    struct tessi_layer *layer = layer_of(TESSI_OP_REGRID, TESSI_F64);
+    layer->grid = (struct tessi_grid){.ndim = 1, .axis = {tessi_axis_regular(10, 4)}};
+    add_input(layer, TESSI_F64, 1)->grid.axis[0] = tessi_axis_regular(10, 3);
+    add_input(layer, TESSI_F64, 1)->grid.axis[0] = tessi_axis_explicit(bounds, 6);
+    for (uint32_t i = 0; i < 2; i++) {
+        layer->input[i].rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .step = 1};
+    }
+    layer->as.regrid.step[0] = 1;
+    return layer;
+}
+
+static void set_pieces(struct tessi_layer *layer, struct tessi_axis axis)
+{
+    tessi_axis_fini(&layer->input[1].grid.axis[0]);
+    layer->input[1].grid.axis[0] = axis;
+}
+
+static void test_check_refuses_other_pieces(void **state)
+{
+    (void)state;
+    struct tessi_layer *good = good_join();
+    assert_int_equal(tessi_layer_check(good, NULL), TESSI_OK);
+    tessi_layer_destroy(good);
+    REFUSE(good_join(), set_pieces(layer, tessi_axis_regular(10, 1)), "pieces");
+    REFUSE(good_join(), set_pieces(layer, tessi_axis_regular(10, 10)), "pieces");
+    REFUSE(good_join(), set_pieces(layer, tessi_axis_regular(11, 2)), "pieces");
+    REFUSE(good_join(), layer->input[1].rules.rule[0].kind = TESSI_RULE_ALL, "pieces");
+    REFUSE(good_join(), set_pieces(layer, tessi_axis_explicit((const int64_t[]){0, 3, 4, 6, 8, 10}, 5)), "pieces");
+    REFUSE(good_join(), layer->input[1].dtype = TESSI_F32, "pieces");
+    REFUSE(good_join(), layer->grid.axis[0] = tessi_axis_regular(10, 5), "pieces");
+    REFUSE(good_join(), (layer->as.regrid.step[0] = 2, layer->input[0].rules.rule[0].step = 2,
+                         layer->grid.axis[0] = tessi_axis_regular(5, 4)),
+           "pieces");
+    REFUSE(good_join(), (add_input(layer, TESSI_F64, 1)->rules.rule[0].kind = TESSI_RULE_ALL,
+                         layer->input[2].grid.axis[0] = tessi_axis_regular(10, 4)),
+           "inputs");
+}
+
 static void test_check_refuses_the_others(void **state)
 {
     (void)state;
@@ -387,6 +429,7 @@ int main(void)
         cmocka_unit_test(test_check_refuses_elementwise),
         cmocka_unit_test(test_check_refuses_generators),
         cmocka_unit_test(test_check_layers_that_read_themselves),
+        cmocka_unit_test(test_check_refuses_other_pieces),
         cmocka_unit_test(test_check_refuses_the_others),
         cmocka_unit_test(test_checked_layers_are_safe),
     };

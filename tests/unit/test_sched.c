@@ -1025,6 +1025,43 @@ static void test_groups_that_fit_come_one_by_one(void **state)
     stop(&world);
 }
 
+/* Four blocks of eight rows, and the same rows in blocks that begin one earlier: each reads one block whole, by which it is
+ * placed, and of the block before it a piece of one row, which is made where that block is. Nothing else is made, and no
+ * block before it is needed. */
+static void test_blocks_and_pieces_come_as_they_are_joined(void **state)
+{
+    (void)state;
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        struct world world;
+        struct run_log log = {.done = 0};
+        struct tessi_layer *layers[3];
+        start(&world, 0);
+        for (uint32_t w = 1; w <= workers; w++) {
+            join(&world, w, 1 << 20);
+        }
+        layers[0] = source(1, 32, 32, 4);
+        tessi_grid_fini(&layers[0]->grid);
+        tessi_grid_regular(&layers[0]->grid, &(struct tessi_shape){2, {32, 32}}, (int64_t[]){8, 32});
+        layers[1] = regrid(2, layers[0], 32, 32);
+        layers[1]->grid.axis[0] = tessi_axis_explicit((const int64_t[]){0, 7, 8, 15, 16, 23, 24, 31, 32}, 8);
+        layers[2] = regrid(3, layers[0], 32, 32);
+        layers[2]->grid.axis[0] = tessi_axis_explicit((const int64_t[]){0, 7, 15, 23, 31, 32}, 5);
+        add_input(layers[2], layers[1], layers[2]->input[0].rules.rule[0], layers[2]->input[0].rules.rule[1]);
+        submit(&world, layers, 3, 3);
+        run_logged(&world, workers, &log);
+        assert_int_equal(world.done_layer, 3);
+        assert_int_equal(log.done, 4 + 3 + 5);
+        for (uint32_t block = 0; block < 4; block++) {
+            assert_int_equal(log.at[3][block], log.at[1][block]);
+            assert_int_equal(log.place[2][2 * block], 0);
+            assert_true(block == 3 || log.at[2][2 * block + 1] == log.at[1][block]);
+            assert_true(block == 3 || workers > 1 || log.place[3][block] < log.place[1][block + 1]);
+        }
+        assert_int_equal(log.at[1][3], workers);
+        stop(&world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1038,6 +1075,7 @@ int main(void)
         cmocka_unit_test(test_what_waits_for_something_long_moves),
         cmocka_unit_test(test_blocks_are_cut_before_the_next_one),
         cmocka_unit_test(test_groups_that_fit_come_one_by_one),
+        cmocka_unit_test(test_blocks_and_pieces_come_as_they_are_joined),
         cmocka_unit_test(test_failure_poisons_dependents_only),
         cmocka_unit_test(test_chain_in_one_layer),
         cmocka_unit_test(test_pinned_chain_alternates),

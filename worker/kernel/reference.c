@@ -405,8 +405,8 @@ enum tessi_status tessi_reference_transpose(const struct tessi_kernel_step *step
 
 enum tessi_status tessi_reference_regrid(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
-    const struct tessi_layer *layer = step->layer;
-    size_t size = tessi_dtype_size(layer->dtype);
+    const struct tessi_input *input = &step->layer->input[step->step.ref[0].input];
+    size_t size = tessi_dtype_size(step->layer->dtype);
     struct tessi_shape in;
     int64_t lo[TESSI_NDIM_MAX];
     int64_t coords[TESSI_NDIM_MAX];
@@ -415,12 +415,12 @@ enum tessi_status tessi_reference_regrid(const struct tessi_kernel_step *step, s
     if (step->step.count == 0) {
         return TESSI_OK;
     }
-    tessi_kernel_block(&layer->input[0].grid, step->step.ref[0].index, &in, lo);
+    tessi_kernel_block(&input->grid, step->step.ref[0].index, &in, lo);
     for (int64_t at = 0; at < step->elements; at++) {
         bool inside = true;
         coords_of(&step->shape, at, coords);
         for (uint32_t d = 0; d < in.ndim; d++) {
-            own[d] = layer->as.regrid.start[d] + (step->lo[d] + coords[d]) * layer->as.regrid.step[d] - lo[d];
+            own[d] = input->rules.rule[d].start + (step->lo[d] + coords[d]) * input->rules.rule[d].step - lo[d];
             inside = inside && own[d] >= 0 && own[d] < in.dim[d];
         }
         if (inside) {

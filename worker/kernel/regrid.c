@@ -1,4 +1,4 @@
-/* Slice and rechunk: copy the piece of one input block that lies in the output block. */
+/* Slice and rechunk: copy the piece of one input block, perhaps cut out before, that lies in the output block. */
 #include "worker/kernel/geometry.h"
 #include "worker/kernel/operations.h"
 
@@ -12,16 +12,16 @@ static int64_t divide_up(int64_t a, int64_t b)
 
 bool tessi_regrid_piece(struct tessi_piece *piece, const struct tessi_kernel_step *step)
 {
-    const struct tessi_layer *layer = step->layer;
+    const struct tessi_input *input = &step->layer->input[step->step.ref[0].input];
     struct tessi_shape in;
     int64_t in_lo[TESSI_NDIM_MAX];
     int64_t in_stride = 1;
     int64_t out_stride = 1;
-    tessi_kernel_block(&layer->input[0].grid, step->step.ref[0].index, &in, in_lo);
+    tessi_kernel_block(&input->grid, step->step.ref[0].index, &in, in_lo);
     *piece = (struct tessi_piece){.ndim = in.ndim};
     for (uint32_t d = in.ndim; d-- > 0;) {
-        int64_t start = layer->as.regrid.start[d];
-        int64_t stride = layer->as.regrid.step[d];
+        int64_t start = input->rules.rule[d].start;
+        int64_t stride = input->rules.rule[d].step;
         int64_t first = divide_up(in_lo[d] - start, stride);
         int64_t end = divide_up(in_lo[d] + in.dim[d] - start, stride);
         int64_t out_end = step->lo[d] + step->shape.dim[d];
