@@ -314,7 +314,7 @@ static struct tess_array *starve(struct tess_session *session, const char *opera
 /* What operations on the grid may take beyond the reserve: boundaries along its axes, some times over. */
 static size_t grid_bytes(const struct tess_array *array)
 {
-    enum { COPIES = 6, WRITTEN_MAX = 1 << 20 }; /* so many regular chunks get boundaries of their own at most */
+    enum { COPIES = 10, WRITTEN_MAX = 1 << 20 }; /* so many regular chunks get boundaries of their own at most */
     uint64_t bounds = 0;
     for (uint32_t d = 0; array != NULL && array->node != NULL && d < array->node->layer->grid.ndim; d++) {
         const struct tessi_axis *axis = &array->node->layer->grid.axis[d];

@@ -325,7 +325,7 @@ bool tessi_join_check(const struct tessi_layer *layer)
 bool tessi_join_agrees(const struct tessi_layer *layer, const struct tessi_layer *pieces)
 {
     bool agrees = pieces->op == TESSI_OP_REGRID && pieces->ninputs == 1 &&
-                  pieces->input[0].layer == layer->input[TESSI_JOIN_BLOCKS].layer;
+                  pieces->reads[0] == layer->reads[TESSI_JOIN_BLOCKS];
     for (uint32_t d = 0; agrees && d < layer->grid.ndim; d++) {
         agrees = pieces->as.regrid.start[d] == layer->as.regrid.start[d] && pieces->as.regrid.step[d] == 1;
     }

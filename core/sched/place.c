@@ -438,7 +438,8 @@ void scatter_long_layers(struct tessi_sched *sched)
 static bool joins_from_everywhere(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
     uint64_t most[TESSI_NDIM_MAX];
-    if (layer->layer->op != TESSI_OP_REGRID || tessi_layer_joins(layer->layer) || !tessi_layer_splits(layer->inputs[0]->layer, most)) {
+    if (layer->layer->op != TESSI_OP_REGRID || tessi_layer_joins(layer->layer) ||
+        !tessi_layer_splits(layer->inputs[0]->layer, most)) {
         return false;
     }
     const struct tessi_layer *cuts = layer->inputs[0]->layer;

@@ -364,6 +364,27 @@ static void test_truth_values_from_memory(void **state)
 
 /* ——— structure ——— */
 
+/* Blocks large enough that the layers which cut them anew read pieces of some. */
+static void test_neighbours(void **state)
+{
+    tess_session *s = *state;
+    enum { R = 600, C = 500 };
+    double *data = samples(R * C), *same = malloc(R * C * sizeof *same);
+    double *change = malloc((R - 1) * (C - 1) * sizeof *change);
+    memcpy(same, data, R * C * sizeof *same);
+    for (int i = 0; i < R - 1; i++) {
+        for (int j = 0; j < C - 1; j++) {
+            change[i * (C - 1) + j] = data[(i + 1) * C + j + 1] - data[i * C + j];
+        }
+    }
+    tess_array *a = tess_from_memory(s, data, TESS_SHAPE(R, C), TESS_F64, TESS_CHUNKS(150, 140));
+    tess_range later = TESS_RANGE(1, TESS_END), earlier = TESS_RANGE(0, -1);
+    tess_array *moved = tess_slice(a, TESS_SLICES(later, later)), *still = tess_slice(a, TESS_SLICES(earlier, earlier));
+    check(s, tess_subtract(moved, still), TESS_SHAPE(R - 1, C - 1), change, 0);
+    check(s, tess_rechunk(a, TESS_CHUNKS(140, 150)), TESS_SHAPE(R, C), same, 0);
+    free(data);
+}
+
 static void test_structure(void **state)
 {
     tess_session *s = *state;
@@ -428,6 +449,7 @@ int main(void)
         TEST(test_narrow_sums),
         TEST(test_truth_values_from_memory),
         TEST(test_structure),
+        TEST(test_neighbours),
     };
     return cmocka_run_group_tests_name("arrays", shared, open_group, close_group);
 }
