@@ -193,6 +193,7 @@ static struct tessi_node *sum_node(struct tessi_node *a, uint32_t axes, bool kee
     return node;
 }
 
+/* Of f16 and bf16 the quotient is an f64, so that it is rounded once on its way back. */
 static struct tessi_node *mean_node(struct tessi_node *a, uint32_t axes, bool keepdims, struct tessi_error *error)
 {
     enum tessi_dtype result = tessi_dtype_inexact(a->layer->dtype);
@@ -213,7 +214,7 @@ static struct tessi_node *mean_node(struct tessi_node *a, uint32_t axes, bool ke
                         : tessi_node_fold(converted, TESSI_FOLD_SUM, wide, axes, keepdims, error);
     }
     if (sum != NULL) {
-        mean = tessi_node_scalar_op(sum, TESSI_EWISE_DIVIDE, wide, count, error);
+        mean = tessi_node_scalar_op(sum, TESSI_EWISE_DIVIDE, wide == result ? result : TESSI_F64, count, error);
     }
     if (mean != NULL) {
         node = tessi_node_astype(mean, result, error);

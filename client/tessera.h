@@ -422,7 +422,7 @@ TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);
  * f32 over all levels of the tree, and rounded once, at the end. */
 TESS_API tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims);
 /* The sum divided by the number of elements; integers and bool as f64; NaN of nothing. f16 and bf16 are summed
- * and divided in f32. */
+ * in f32, and the quotient is rounded once. */
 TESS_API tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims);
 /* NaN where there is one, as in NumPy. INVALID for an empty axis; UNSUPPORTED for complex. */
 TESS_API tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims);

@@ -342,6 +342,22 @@ static void test_narrow_sums(void **state)
     }
 }
 
+/* The mean is 2049 + 1/8193, a little more than the middle of two f16; as an f32 it would be the middle, which goes down. */
+static void test_narrow_mean_rounded_once(void **state)
+{
+    tess_session *s = *state;
+    enum { N = 8193, SMALL = 4096 };
+    uint16_t *data = malloc(N * sizeof *data);
+    double value;
+    for (int i = 0; i < N; i++) {
+        data[i] = i < SMALL ? 0x6800 : 0x6801; /* 2048, 2050 */
+    }
+    tess_array *a = tess_from_memory(s, data, TESS_SHAPE(N), TESS_F16, TESS_CHUNKS(1000));
+    ok(s, tess_read_scalar(tess_mean(a, TESS_ALL, false), &value));
+    assert_true(value == 2050);
+    free(data);
+}
+
 /* A mask of 0 and 255, as image programs write it, is a mask. */
 static void test_truth_values_from_memory(void **state)
 {
@@ -447,6 +463,7 @@ int main(void)
         TEST(test_fusion_keeps_the_bits),
         TEST(test_reductions),
         TEST(test_narrow_sums),
+        TEST(test_narrow_mean_rounded_once),
         TEST(test_truth_values_from_memory),
         TEST(test_structure),
         TEST(test_neighbours),

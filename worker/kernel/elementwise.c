@@ -93,6 +93,22 @@ typedef void strip_fn(STRIP_PARAMETERS);
 #define LOG(x) tessi_log((double)(x))
 #include "worker/kernel/elementwise_type.h"
 
+/* f16 and bf16 are computed in f32 and rounded after each instruction. For + − · / √ the second rounding is innocent,
+ * since 24 ≥ 2·11 + 2 (Figueroa, "When is double rounding innocuous?", 1995); what was computed in f64 becomes an f32
+ * by rounding to odd, so that the rounding after it is the only one. */
+#define T float
+#define NAME(x) x##_half
+#define ADD(x, y) ((x) + (y))
+#define SUBTRACT(x, y) ((x) - (y))
+#define MULTIPLY(x, y) ((x) * (y))
+#define DIVIDE(x, y) ((x) / (y))
+#define NEGATIVE(x) (-(x))
+#define ABS(x) fabsf(x)
+#define SQRT(x) sqrtf(x)
+#define EXP(x) tessi_f64_to_f32_odd(tessi_exp((double)(x)))
+#define LOG(x) tessi_f64_to_f32_odd(tessi_log((double)(x)))
+#include "worker/kernel/elementwise_type.h"
+
 #define COMPLEX
 #define T struct tessi_c64
 #define NAME(x) x##_c64
@@ -137,6 +153,7 @@ static strip_fn *strip_choose(enum tessi_dtype dtype)
         return strip_choose_u64();
     case TESSI_F16:
     case TESSI_BF16:
+        return strip_choose_half();
     case TESSI_F32:
         return strip_choose_f32();
     case TESSI_F64:
@@ -149,8 +166,6 @@ static strip_fn *strip_choose(enum tessi_dtype dtype)
     return NULL;
 }
 
-/* f16 and bf16 are computed in f32 and rounded after each instruction. For + − · / √ the second
- * rounding is innocent, since 24 ≥ 2·11 + 2 (Figueroa, "When is double rounding innocuous?", 1995). */
 static enum tessi_dtype compute_dtype(enum tessi_dtype dtype)
 {
     return dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype;

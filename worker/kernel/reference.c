@@ -254,8 +254,8 @@ static uint64_t integer_compute(enum tessi_ewise op, uint64_t x, uint64_t y, boo
     return 0;
 }
 
-/* The types below f64 are computed in f64 and rounded: the same as computing in them, since f64 has
- * more than twice their bits (f16 and bf16 pass through f32, which changes nothing either). */
+/* The types below f64 are computed in f64 and rounded once: the same as computing in them, since f64 has
+ * more than twice their bits. */
 static struct value compute(const struct tessi_instruction *code, struct value a, struct value b)
 {
     struct value x = as_dtype(code->dtype, a);
@@ -264,9 +264,6 @@ static struct value compute(const struct tessi_instruction *code, struct value a
         x.z = complex_compute(code->op, x.z, y.z, code->dtype == TESSI_C64);
     } else if (x.kind == TESSI_KIND_FLOAT) {
         x.z.re = real_compute(code->op, x.z.re, y.z.re);
-        if (code->dtype == TESSI_F16 || code->dtype == TESSI_BF16) {
-            x = as_dtype(TESSI_F32, x);
-        }
     } else if (x.kind == TESSI_KIND_BOOLEAN) {
         x.i = code->op == TESSI_EWISE_ADD ? x.i | y.i : code->op == TESSI_EWISE_MULTIPLY ? x.i & y.i : x.i;
     } else {

@@ -259,9 +259,11 @@ TESSI_FLOATING(float, sqrtf, fabsf)
 TESSI_FLOATING(double, sqrt, fabs)
 #undef TESSI_FLOATING
 
-/* In f32, rounded after each. */
+/* In f32, rounded after each; functions in f64, rounded once. */
 #define TESSI_HALF_OP(H, op)                                                                                  \
     TESSI_ELEMENT H op(H x, H y) { return tessi_as<H, float>(op(tessi_as<float, H>(x), tessi_as<float, H>(y))); }
+#define TESSI_HALF_FUNCTION(H, op) \
+    TESSI_ELEMENT H op(H x, H) { return tessi_as<H, double>(op(tessi_as<double, H>(x), 0.0)); }
 #define TESSI_HALF_TYPE(H)                                  \
     TESSI_ELEMENT H tessi_copy(H x, H) { return x; }        \
     TESSI_HALF_OP(H, tessi_add)                             \
@@ -271,12 +273,13 @@ TESSI_FLOATING(double, sqrt, fabs)
     TESSI_HALF_OP(H, tessi_negative)                        \
     TESSI_HALF_OP(H, tessi_abs)                             \
     TESSI_HALF_OP(H, tessi_sqrt)                            \
-    TESSI_HALF_OP(H, tessi_exp)                             \
-    TESSI_HALF_OP(H, tessi_log)
+    TESSI_HALF_FUNCTION(H, tessi_exp)                       \
+    TESSI_HALF_FUNCTION(H, tessi_log)
 TESSI_HALF_TYPE(tessi_f16)
 TESSI_HALF_TYPE(tessi_bf16)
 #undef TESSI_HALF_TYPE
 #undef TESSI_HALF_OP
+#undef TESSI_HALF_FUNCTION
 
 template <typename T>
 TESSI_ELEMENT tessi_complex<T> tessi_complex_of(T re, T im)
