@@ -1,6 +1,7 @@
 #include "core/base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/text.h"
 
@@ -97,30 +99,105 @@ bool tessi_log_due(struct tessi_log_repeat *repeat, int64_t now_ns, uint64_t *le
     return true;
 }
 
+/* A line under way. */
+struct line {
+    char bytes[LINE_BYTES];
+    size_t used;
+    bool full; /* nothing more is added */
+};
+
+/* All of it or nothing; one byte stays free for the newline. */
+static void add(struct line *line, const char *text, size_t length)
+{
+    line->full = line->full || line->used + length >= sizeof line->bytes - 1;
+    if (!line->full) {
+        memcpy(line->bytes + line->used, text, length);
+        line->used += length;
+    }
+}
+
+static bool is_word(const char *text)
+{
+    bool word = *text != 0;
+    for (size_t count; word && *text != 0; text += count) {
+        count = tessi_text_character(text, &word);
+        word = word && strchr(" \"\\=", *text) == NULL;
+    }
+    return word;
+}
+
+/* What follows of the format up to a conversion: " key=" or less. */
+static const char *add_literal(struct line *line, const char *format, bool *quoted)
+{
+    size_t length = strcspn(format, "%");
+    *quoted = length > 0 && format[length] != 0 && format[length - 1] == '"';
+    /* The key comes with its value or not at all: room for an empty one, in quotes. */
+    line->full = line->full || line->used + length + 3 >= sizeof line->bytes - 1;
+    add(line, format, length - (*quoted ? 1 : 0));
+    return format + length;
+}
+
+static void add_text(struct line *line, const char *text, bool quoted)
+{
+    char shown[LINE_BYTES];
+    size_t room = sizeof line->bytes - 1 - line->used;
+    if (line->full) {
+        return;
+    }
+    if (quoted || !is_word(text) || strlen(text) >= room) {
+        text = tessi_text_quote(shown, room, text);
+    }
+    add(line, text, strlen(text));
+}
+
+/* The next value as the conversion says, which ends with `kind` and is of 64 bits or of an int's. */
+static void add_integer(struct line *line, char kind, bool is_long, va_list *values)
+{
+    char text[32];
+    int n;
+    TESS_ASSERT(kind == 'd' || kind == 'u');
+    if (kind == 'd') {
+        n = snprintf(text, sizeof text, "%" PRId64, is_long ? va_arg(*values, int64_t) : va_arg(*values, int));
+    } else {
+        n = snprintf(text, sizeof text, "%" PRIu64, is_long ? va_arg(*values, uint64_t) : va_arg(*values, unsigned));
+    }
+    add(line, text, clamp_written(n, sizeof text));
+}
+
+/* The pairs: each text as a value of its own, whatever is in it. */
+static void add_pairs(struct line *line, const char *format, va_list *values)
+{
+    bool quoted;
+    for (format = add_literal(line, format, &quoted); *format != 0; format = add_literal(line, format, &quoted)) {
+        size_t size = strspn(format + 1, "lz");
+        char kind = format[1 + size];
+        if (kind == 's') {
+            add_text(line, va_arg(*values, const char *), quoted);
+        } else {
+            add_integer(line, kind, size > 0, values);
+        }
+        format += 2 + size + (quoted ? 1 : 0);
+    }
+}
+
 void tessi_log_write(enum tessi_log_level level, const char *event, const char *format, ...)
 {
     if (level == TESSI_LOG_OFF || !tessi_log_enabled(level)) {
         return;
     }
     int saved_errno = errno;
-    char line[LINE_BYTES];
-    size_t room = sizeof line - 1; /* One byte stays free for the newline. */
-    size_t used = write_head(line, room, level, event);
-    if (format != NULL && used + 1 < room) {
-        va_list args;
-        line[used++] = ' ';
-        va_start(args, format);
-        int n = vsnprintf(line + used, room - used, format, args);
-        va_end(args);
-        used += clamp_written(n, room - used);
+    struct line line = {.used = 0};
+    line.used = write_head(line.bytes, sizeof line.bytes - 1, level, event);
+    if (format != NULL) {
+        va_list values;
+        add(&line, " ", 1);
+        va_start(values, format);
+        add_pairs(&line, format, &values);
+        va_end(values);
     }
-    char shown[LINE_BYTES];
-    line[used] = 0;
-    (void)tessi_text_show(shown, sizeof shown - 1, line);
-    used = strlen(shown);
-    shown[used++] = '\n';
+    line.bytes[line.used++] = '\n';
     /* A log line that cannot be written has nowhere to complain to. */
-    ssize_t written = write(atomic_load(&current_descriptor), shown, used);
+    ssize_t written = write(atomic_load(&current_descriptor), line.bytes, line.used);
     (void)written;
     errno = saved_errno;
 }

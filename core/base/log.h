@@ -7,9 +7,9 @@
  *     2026-01-31T12:00:00.123456Z level=info event=worker_joined worker=3 host=n17 memory_bytes=8589934592
  *
  * A line goes to the file descriptor of standard error with one write, so lines of several
- * threads and processes do not mix. A control character inside a value is written as '?',
- * so that nobody outside can forge a line. Values with blanks are the caller's to quote,
- * which TESSI_LOG_TEXT does: `"reason=" TESSI_LOG_TEXT`.
+ * threads and processes do not mix. A value is a word, or stands in double quotes (tessi_text_quote), so that nobody
+ * who names something can forge a field or a line: %s puts quotes where the text is no word, TESSI_LOG_TEXT always:
+ * `"reason=" TESSI_LOG_TEXT`.
  *
  * The level is one number for the process: it belongs to the program, not to a session.
  * The library is silent (level "error" and above only) until a program asks for more. */
@@ -39,8 +39,8 @@ bool tessi_log_parse_level(const char *name, enum tessi_log_level *level);
 /* Where lines go; 2 at the start. The caller keeps the descriptor open. */
 void tessi_log_set_descriptor(int descriptor);
 
-/* `event` is a snake_case name; `format` gives the pairs that follow it; NULL: none.
- * A line longer than 1024 bytes is cut. Keeps errno. */
+/* `event` is a snake_case name; `format` gives the pairs that follow it, NULL: none. It has %s and what prints
+ * integers, one for each value. A line longer than 1024 bytes is cut, within a text or between pairs. Keeps errno. */
 void tessi_log_write(enum tessi_log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

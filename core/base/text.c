@@ -56,28 +56,57 @@ size_t tessi_text_character(const char *text, bool *showable)
     return count;
 }
 
-char *tessi_text_show(char *out, size_t size, const char *text)
+/* One character as it is shown, `bytes` of the text, into at most 16 of `out`. */
+static size_t show_character(char *out, const char *text, size_t bytes, bool showable, bool quoted)
 {
     static const char digits[] = "0123456789abcdef";
+    size_t used = 0;
+    if (showable) {
+        if (quoted && (*text == '"' || *text == '\\')) {
+            out[used++] = '\\';
+        }
+        memcpy(out + used, text, bytes);
+        return used + bytes;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        const char shown[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+        memcpy(out + used, shown, sizeof shown);
+        used += sizeof shown;
+    }
+    return used;
+}
+
+static size_t show_text(char *out, size_t size, const char *text, bool quoted)
+{
+    char shown[4 * 4];
     size_t used = 0;
     bool showable;
     for (size_t count; *text != 0; text += count) {
         count = tessi_text_character(text, &showable);
-        if (used + (showable ? count : 4 * count) >= size) {
+        size_t bytes = show_character(shown, text, count, showable, quoted);
+        if (used + bytes >= size) {
             break;
         }
-        for (size_t i = 0; i < count; i++) {
-            unsigned char byte = (unsigned char)text[i];
-            if (showable) {
-                out[used++] = text[i];
-            } else {
-                const char shown[4] = {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
-                memcpy(out + used, shown, sizeof shown);
-                used += sizeof shown;
-            }
-        }
+        memcpy(out + used, shown, bytes);
+        used += bytes;
     }
     out[used] = 0;
+    return used;
+}
+
+char *tessi_text_show(char *out, size_t size, const char *text)
+{
+    (void)show_text(out, size, text, false);
+    return out;
+}
+
+char *tessi_text_quote(char *out, size_t size, const char *text)
+{
+    out[0] = '"';
+    size_t used = 1 + show_text(out + 1, size - 2, text, true);
+    out[used] = '"';
+    out[used + 1] = 0;
     return out;
 }
 

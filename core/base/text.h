@@ -17,6 +17,10 @@ char *tessi_text_format_list(char *text, size_t size, const char *format, va_lis
  * nobody who names a worker, a file or an array writes to somebody's terminal. Showing it again changes nothing. */
 char *tessi_text_show(char *out, size_t size, const char *text);
 
+/* The same in double quotes, its own quotes and backslashes each behind a backslash, so that nobody who names something ends
+ * the quotation. They are closed also where the text is cut short; `size` is 3 at least. */
+char *tessi_text_quote(char *out, size_t size, const char *text);
+
 /* The character that a text begins with: its bytes (1 for what is none), and whether it is one that can be shown. */
 size_t tessi_text_character(const char *text, bool *showable);
 

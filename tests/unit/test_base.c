@@ -1,5 +1,6 @@
 /* core/base: the hash map and the heap against naive models over random sequences; statuses; allocation; texts and temporary files. */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/heap.h"
+#include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/base/status.h"
 #include "core/base/temporary.h"
@@ -276,6 +278,78 @@ static void test_texts_for_terminals(void **state)
     assert_string_equal(error.text, "\\x1b[2J: cannot open \\x1b]0;title\\x07.npy");
 }
 
+static void quote(const char *text, const char *expected)
+{
+    char shown[256];
+    assert_string_equal(tessi_text_quote(shown, sizeof shown, text), expected);
+}
+
+static void test_quotations_end_where_they_end(void **state)
+{
+    (void)state;
+    quote("", "\"\"");
+    quote("a b=c", "\"a b=c\"");
+    quote("w1\" level=error event=\"x", "\"w1\\\" level=error event=\\\"x\"");
+    quote("\\", "\"\\\\\"");
+    quote("\\\" \n", "\"\\\\\\\" \\x0a\"");
+    char small[7];
+    assert_string_equal(tessi_text_quote(small, sizeof small, "123456"), "\"1234\"");
+    assert_string_equal(tessi_text_quote(small, sizeof small, "123\""), "\"123\""); /* not half of what is escaped */
+    assert_string_equal(tessi_text_quote(small, 3, "1"), "\"\"");
+}
+
+/* What a log line has become, after its head. */
+static const char *logged(int reader, char *line, size_t size)
+{
+    ssize_t n = read(reader, line, size - 1);
+    assert_true(n > 0 && line[n - 1] == '\n');
+    line[n - 1] = 0;
+    assert_null(strchr(line, '\n'));
+    return strstr(line, "event=");
+}
+
+static void test_log_lines(void **state)
+{
+    (void)state;
+    int ends[2];
+    char line[2048], text[4096];
+    assert_int_equal(pipe(ends), 0);
+    tessi_log_set_descriptor(ends[1]);
+    tessi_log_write(TESSI_LOG_ERROR, "plain", NULL);
+    assert_string_equal(logged(ends[0], line, sizeof line), "event=plain");
+    tessi_log_write(TESSI_LOG_ERROR, "ints", "a=%d b=%u c=%" PRId64 " d=%" PRIu64 " e=%zu f=%" PRIu32, -1, 4294967295u,
+                    INT64_MIN, UINT64_MAX, (size_t)7, UINT32_C(9));
+    assert_string_equal(logged(ends[0], line, sizeof line),
+                        "event=ints a=-1 b=4294967295 c=-9223372036854775808 d=18446744073709551615 e=7 f=9");
+    tessi_log_write(TESSI_LOG_ERROR, "texts", "name=" TESSI_LOG_TEXT " address=%s dir=%s why=%s n=%u", "w1",
+                    "tcp://[::1]:1", "/a b", "", 1u);
+    assert_string_equal(logged(ends[0], line, sizeof line),
+                        "event=texts name=\"w1\" address=tcp://[::1]:1 dir=\"/a b\" why=\"\" n=1");
+    /* Names that would be fields, or lines. */
+    const char *forged = "w1\" why=\"all is well\\\" %s\nlevel=info";
+    tessi_log_write(TESSI_LOG_ERROR, "forged", "name=" TESSI_LOG_TEXT " dir=%s n=%u", forged, forged, 1u);
+    assert_string_equal(logged(ends[0], line, sizeof line),
+                        "event=forged name=\"w1\\\" why=\\\"all is well\\\\\\\" %s\\x0alevel=info\""
+                        " dir=\"w1\\\" why=\\\"all is well\\\\\\\" %s\\x0alevel=info\" n=1");
+    /* Whatever is cut, the quotation is closed and no key is without its value. */
+    for (size_t length = 900; length < 1100; length++) {
+        memset(text, 'x', length);
+        text[length] = 0;
+        tessi_log_write(TESSI_LOG_ERROR, "long", "n=%u name=" TESSI_LOG_TEXT " next=%s last=%s", 1u, text, "a", text);
+        const char *said = logged(ends[0], line, sizeof line);
+        assert_true(strlen(line) < 1024);
+        const char *end = strchr(strchr(said, '"') + 1, '"');
+        assert_non_null(end);
+        assert_true(end[1] == 0 || strncmp(end + 1, " next=", 6) == 0);
+        assert_true(line[strlen(line) - 1] != '=');
+        tessi_log_write(TESSI_LOG_ERROR, "long", "dir=%s", text);
+        assert_true(strlen(logged(ends[0], line, sizeof line)) > 900);
+    }
+    tessi_log_set_descriptor(STDERR_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* What a writer that was killed has left goes with the next one's beginning, what another writes does not. */
 static void test_temporary_files(void **state)
 {
@@ -312,6 +386,8 @@ int main(void)
         cmocka_unit_test(test_arrays_grow_and_keep_their_contents),
         cmocka_unit_test(test_memory_that_ends),
         cmocka_unit_test(test_texts_for_terminals),
+        cmocka_unit_test(test_quotations_end_where_they_end),
+        cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_temporary_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
