@@ -10,6 +10,7 @@
 #include "core/base/clock.h"
 
 #define STATUS_TIMEOUT_NS (10 * TESSI_NS_PER_S)
+#define PEERS_TIMEOUT_NS TESSI_NS_PER_S
 
 uint64_t tessi_link_least_memory(const struct tessi_link *link)
 {
@@ -350,6 +351,19 @@ void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *cou
     *counts = link->counts;
     *workers = link->workers;
     pthread_mutex_unlock(&link->lock);
+}
+
+bool tessi_link_workers_write(struct tessi_link *link)
+{
+    int64_t deadline_ns = deadline_after(PEERS_TIMEOUT_NS);
+    pthread_mutex_lock(&link->lock);
+    /* A session that has just been opened is about to hear of the workers that are there. */
+    while (link->workers == 0 && link->least_memory_bytes > 0 && link->fatal.status == TESSI_OK &&
+           sleep_until(link, deadline_ns)) {
+    }
+    bool all = link->workers > 0 && link->writers == link->workers;
+    pthread_mutex_unlock(&link->lock);
+    return all;
 }
 
 enum tessi_status tessi_link_status_document(struct tessi_link *link, char **json, struct tessi_error *error)

@@ -225,7 +225,7 @@ static void lose_scheduler(struct tessi_link *link, enum tessi_status status, co
 static void take_scheduler_message(struct tessi_link *link, const struct tessi_message *message)
 {
     if (message->type == TESSI_MSG_PEER_UP) {
-        tessi_remote_up(link, message->as.peer_up.worker, message->as.peer_up.address);
+        tessi_remote_up(link, message->as.peer_up.worker, message->as.peer_up.address, message->as.peer_up.writes);
     } else if (message->type == TESSI_MSG_PEER_LOST) {
         tessi_remote_lost(link, message->as.peer_lost.worker);
     } else if (message->type == TESSI_MSG_LOCATION) {

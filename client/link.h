@@ -100,6 +100,9 @@ enum tessi_status tessi_link_fetch_pushed(struct tessi_link *link, uint32_t id, 
 /* Counters as the scheduler last told them, and the number of workers now. */
 void tessi_link_counts(struct tessi_link *link, struct tessi_session_counts *counts, uint32_t *workers);
 
+/* Whether there are workers, and all say that they write files for clients. */
+bool tessi_link_workers_write(struct tessi_link *link);
+
 /* The scheduler's status document; the caller frees it. */
 enum tessi_status tessi_link_status_document(struct tessi_link *link, char **json, struct tessi_error *error);
 

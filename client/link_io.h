@@ -45,6 +45,7 @@ struct tessi_remote { /* a worker that the scheduler has told us of */
     char address[TESSI_WIRE_ADDRESS_MAX + 1];
     struct tessi_client *client; /* NULL: not connected */
     bool welcomed;
+    bool writes;       /* files for us */
     bool gone;         /* the connection ended: to be closed after this round */
     bool lost;         /* the scheduler said so: to be forgotten after this round */
     bool wanted;       /* connect: there is something to read or to serve */
@@ -106,7 +107,7 @@ struct tessi_link {
     uint32_t settlers; /* callers who wait until no released layer is under way */
     int64_t elapsed_ns; /* of the last released layer that was done */
     struct tessi_session_counts counts;
-    uint32_t workers;
+    uint32_t workers, writers; /* those of them that write files for clients */
     char *document; /* the last status reply, owned, until somebody takes it */
     bool closing;
     bool held; /* `queued` waits for the next transfer */
@@ -158,7 +159,7 @@ bool tessi_link_layer_complete(struct tessi_link *link, uint32_t id);
 /* ---- Peers (remote.c) ---- */
 
 struct tessi_remote *tessi_remote_find(struct tessi_link *link, uint32_t id); /* NULL: unknown */
-void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address);
+void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address, bool writes);
 void tessi_remote_lost(struct tessi_link *link, uint32_t id);
 /* Whether messages can be sent to it now; begins to connect when they cannot. */
 bool tessi_remote_ready(struct tessi_remote *peer, int64_t now_ns);

@@ -31,16 +31,19 @@ struct tessi_remote *tessi_remote_find(struct tessi_link *link, uint32_t id)
 
 static void count_workers(struct tessi_link *link)
 {
-    uint32_t workers = 0;
+    uint32_t workers = 0, writers = 0;
     for (size_t i = 0; i < link->peer_count; i++) {
         workers += link->peers[i]->lost ? 0 : 1;
+        writers += !link->peers[i]->lost && link->peers[i]->writes;
     }
     pthread_mutex_lock(&link->lock);
     link->workers = workers;
+    link->writers = writers;
+    pthread_cond_broadcast(&link->changed);
     pthread_mutex_unlock(&link->lock);
 }
 
-void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address)
+void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address, bool writes)
 {
     if (tessi_remote_find(link, id) != NULL) {
         return;
@@ -48,6 +51,7 @@ void tessi_remote_up(struct tessi_link *link, uint32_t id, const char *address)
     struct tessi_remote *peer = tessi_zalloc(sizeof *peer);
     peer->link = link;
     peer->id = id;
+    peer->writes = writes;
     snprintf(peer->address, sizeof peer->address, "%s", address);
     tessi_grow(&link->peers, &link->peer_capacity, link->peer_count + 1, sizeof *link->peers);
     link->peers[link->peer_count++] = peer;

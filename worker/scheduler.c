@@ -271,6 +271,8 @@ static enum tessi_status open_slots(struct tessi_worker *worker, const char *num
         .name = worker->name,
         .data_dir = worker->config.data_dir,
         .files_allowed = tessi_address_is_loopback(&worker->scheduler),
+        .write_dir = worker->config.write_dir,
+        .own_process = worker->scheduler.scheme == TESSI_SCHEME_INPROC,
         .wake = wake_loop,
         .context = worker,
     };
@@ -523,6 +525,7 @@ enum tessi_status tessi_worker_join(struct tessi_worker *worker, struct tessi_er
     char resources[TESSI_RESOURCES_TEXT_MAX];
     hello->resources = tessi_resources_text(&worker->resources, resources, sizeof resources);
     hello->processor = worker->processor;
+    hello->writes = worker->config.write_dir != NULL || worker->scheduler.scheme == TESSI_SCHEME_INPROC;
     struct tessi_gpus_offer offer;
     tessi_gpus_offer(worker->gpus, &offer);
     hello->devices = offer.count;

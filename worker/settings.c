@@ -103,23 +103,6 @@ uint64_t tessi_settings_memory(void)
 
 /* ——— names ——— */
 
-void tessi_settings_host_id(char *text, size_t size)
-{
-    char id[64] = "";
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (file != NULL) {
-        if (fgets(id, sizeof id, file) == NULL) {
-            id[0] = 0;
-        }
-        (void)fclose(file);
-    }
-    id[strcspn(id, "\n")] = 0;
-    if (id[0] == 0 && gethostname(id, sizeof id - 1) != 0) {
-        id[0] = 0;
-    }
-    (void)snprintf(text, size, "%s", id);
-}
-
 void tessi_settings_processor_name(char *text, size_t size)
 {
     char line[256];
@@ -223,31 +206,31 @@ enum tessi_status tessi_settings_families(const char *core, bool only_us, char *
 
 /* ——— files named by clients ——— */
 
-enum tessi_status tessi_settings_resolve(const char *data_dir, const char *path, char **resolved,
+enum tessi_status tessi_settings_resolve(const char *folder, const char *option, const char *path, char **resolved,
                                          struct tessi_error *error)
 {
     *resolved = NULL;
     char *root = NULL, *joined = NULL, *found = NULL;
     enum tessi_status status = TESSI_OK;
-    if (data_dir != NULL && path[0] != '/') {
-        size_t size = strlen(data_dir) + strlen(path) + 2;
+    if (folder != NULL && path[0] != '/') {
+        size_t size = strlen(folder) + strlen(path) + 2;
         joined = tessi_alloc(size);
-        (void)snprintf(joined, size, "%s/%s", data_dir, path);
+        (void)snprintf(joined, size, "%s/%s", folder, path);
     }
     found = realpath(joined != NULL ? joined : path, NULL);
     if (found == NULL) {
         status = tessi_fail(error, errno == ENOENT ? TESSI_NOT_FOUND : TESSI_IO, "%s: %s", path, strerror(errno));
         goto cleanup;
     }
-    if (data_dir != NULL) {
-        root = realpath(data_dir, NULL);
+    if (folder != NULL) {
+        root = realpath(folder, NULL);
         size_t length = root == NULL ? 0 : strlen(root);
         bool all = length == 1; /* "/" */
         if (root == NULL || strncmp(found, root, length) != 0 || (!all && found[length] != '/')) {
             status = tessi_fail(error, TESSI_AUTH,
-                                "%s is not below this worker's --data directory %s: start the worker with "
-                                "--data for the directory that holds it",
-                                path, data_dir);
+                                "%s is not below this worker's %s directory %s: start the worker with "
+                                "%s for the directory that holds it",
+                                path, option, folder, option);
             goto cleanup;
         }
     }

@@ -14,8 +14,6 @@ uint32_t tessi_settings_processor(uint32_t nth);
 /* The smaller of physical memory and the limits of our control groups (v1 and v2), in bytes. */
 uint64_t tessi_settings_memory(void);
 
-/* The boot id, or the host's name where there is none. */
-void tessi_settings_host_id(char *text, size_t size);
 /* The processor's model, as its maker calls it; "" where the system does not say. */
 void tessi_settings_processor_name(char *text, size_t size);
 /* "host-1234". */
@@ -27,9 +25,9 @@ void tessi_settings_name(char *text, size_t size);
 TESSI_MUST_USE enum tessi_status tessi_settings_families(const char *core, bool only_us, char *text, size_t size,
                                                          struct tessi_error *error);
 
-/* May a task read `path`, which a client named? Only below `data_dir` when that is not NULL. `resolved`, to be
+/* May a task use `path`, which a client named? Only below `folder`, of that option, when it is not NULL. `resolved`, to be
  * freed with tessi_free, has no symbolic links left. AUTH: outside; NOT_FOUND, IO: cannot be resolved. */
-TESSI_MUST_USE enum tessi_status tessi_settings_resolve(const char *data_dir, const char *path, char **resolved,
-                                                        struct tessi_error *error);
+TESSI_MUST_USE enum tessi_status tessi_settings_resolve(const char *folder, const char *option, const char *path,
+                                                        char **resolved, struct tessi_error *error);
 
 #endif

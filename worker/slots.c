@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/array/npy.h"
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/base/host.h"
 #include "worker/device/cpu/cpu.h"
 #include "worker/processor.h"
 #include "worker/settings.h"
@@ -52,8 +54,9 @@ struct slot {
 
 struct tessi_slots {
     struct tessi_slots_config config;
-    char *data_dir;
+    char *data_dir, *write_dir;
     char *name;
+    uint64_t host;
     struct tessi_device *device;
     struct slot *all;
     int64_t brief_ns;  /* work that takes less may be done by the owner */
@@ -76,10 +79,15 @@ static void trace_step(const struct step *step)
     }
 }
 
+static bool is_of_files(const struct tessi_layer *layer)
+{
+    return layer->op == TESSI_OP_READ_NPY || layer->op == TESSI_OP_WRITE_NPY;
+}
+
 /* Files may be there on one machine and not on the next: whoever is told of one hears where. */
 static char *failure_text(const struct step *step, const char *text)
 {
-    if (step->launch.call.layer->op != TESSI_OP_READ_NPY) {
+    if (!is_of_files(step->launch.call.layer)) {
         return tessi_strdup(text);
     }
     struct tessi_error error;
@@ -121,24 +129,58 @@ static void on_step_done(void *context, enum tessi_status status, const char *te
     }
 }
 
-/* A copy of the layer that names the file by a path without symbolic links, if it may be read at all. */
-static enum tessi_status find_file(const struct tessi_slots *slots, const struct tessi_layer *layer,
-                                   struct tessi_layer **found, struct tessi_error *error)
+static enum tessi_status find_to_read(const struct tessi_slots *slots, const char *named, char **path,
+                                      struct tessi_error *error)
 {
-    char *path;
     if (slots->data_dir == NULL && !slots->config.files_allowed) {
         return tessi_fail(error, TESSI_AUTH,
                           "%s: this worker reads no files for clients on other machines: start it with "
                           "--data for the directory that holds it",
-                          layer->as.npy.path);
+                          named);
     }
-    enum tessi_status status = tessi_settings_resolve(slots->data_dir, layer->as.npy.path, &path, error);
-    if (status == TESSI_OK) {
-        *found = tessi_layer_copy(layer);
+    return tessi_settings_resolve(slots->data_dir, "--data", named, path, error);
+}
+
+/* Only what clients of this library make for it is written to, never a file that has another name. */
+static enum tessi_status find_to_write(const struct tessi_slots *slots, const struct tessi_layer *layer, char **path,
+                                       struct tessi_error *error)
+{
+    const char *named = layer->as.write.path;
+    if (slots->config.own_process && strncmp(named, TESSI_NPY_OWN, strlen(TESSI_NPY_OWN)) == 0) {
+        *path = tessi_strdup(named);
+        return TESSI_OK;
+    }
+    const char *name = strrchr(named, '/');
+    if (slots->write_dir == NULL || name == NULL ||
+        strncmp(name + 1, TESSI_NPY_TEMPORARY, strlen(TESSI_NPY_TEMPORARY)) != 0) {
+        return tessi_fail(error, TESSI_AUTH, "%s: this worker writes no such files: start it with --write for a directory",
+                          layer->as.write.target);
+    }
+    enum tessi_status status = tessi_settings_resolve(slots->write_dir, "--write", named, path, error);
+    return status == TESSI_IO ? TESSI_NOT_FOUND : status; /* the client writes itself where we cannot */
+}
+
+/* A copy of the layer that names the file by a path without symbolic links, if it may be used at all. */
+static enum tessi_status find_file(const struct tessi_slots *slots, const struct tessi_layer *layer,
+                                   struct tessi_layer **found, struct tessi_error *error)
+{
+    char *path;
+    bool writes = layer->op == TESSI_OP_WRITE_NPY;
+    enum tessi_status status = writes ? find_to_write(slots, layer, &path, error)
+                                      : find_to_read(slots, layer->as.npy.path, &path, error);
+    if (status != TESSI_OK) {
+        return status;
+    }
+    *found = tessi_layer_copy(layer);
+    if (writes) {
+        tessi_free((*found)->as.write.path);
+        (*found)->as.write.path = path;
+        (*found)->as.write.host = layer->as.write.host == slots->host ? 0 : layer->as.write.host;
+    } else {
         tessi_free((*found)->as.npy.path);
         (*found)->as.npy.path = path;
     }
-    return status;
+    return TESSI_OK;
 }
 
 /* What can take long and is not for the owner's thread: the pages of the output, the search for a file. */
@@ -152,7 +194,7 @@ static enum tessi_status prepare(void *context, struct tessi_kernel_call *call, 
     if (!tessi_block_committed(step->out)) {
         TESSI_TRY(tessi_block_commit(step->out, error));
     }
-    if (call->layer->op == TESSI_OP_READ_NPY) {
+    if (is_of_files(call->layer)) {
         TESSI_TRY(find_file(step->slots, call->layer, &step->layer, error));
         call->layer = step->layer;
     }
@@ -182,10 +224,13 @@ enum tessi_status tessi_slots_create(const struct tessi_slots_config *config, st
     slots->config = *config;
     slots->brief_ns = config->count == 1 ? LONE_NS : WAKES_NS;
     slots->data_dir = tessi_strdup(config->data_dir);
+    slots->write_dir = tessi_strdup(config->write_dir);
+    slots->host = tessi_host_number();
     slots->name = tessi_strdup(config->name);
     slots->all = aligned_alloc(_Alignof(struct slot), config->count * sizeof *slots->all);
     if (slots->all == NULL) {
         tessi_free(slots->data_dir);
+        tessi_free(slots->write_dir);
         tessi_free(slots->name);
         free(slots);
         return tessi_fail(error, TESSI_NOMEM, "no memory for %" PRIu32 " slots", config->count);
@@ -238,6 +283,7 @@ void tessi_slots_destroy(struct tessi_slots *slots)
     }
     free(slots->all);
     tessi_free(slots->data_dir);
+    tessi_free(slots->write_dir);
     tessi_free(slots->name);
     free(slots);
 }
@@ -250,7 +296,7 @@ static int64_t expected_ns(const struct tessi_flow_action *action)
     if (action->step_ns > 0) {
         return action->step_ns;
     }
-    if (action->layer->op == TESSI_OP_READ_NPY || action->layer->op == TESSI_OP_OPAQUE) {
+    if (is_of_files(action->layer) || action->layer->op == TESSI_OP_OPAQUE) {
         return INT64_MAX;
     }
     struct tessi_cost cost = tessi_task_cost(action->layer, action->task.index);
@@ -391,7 +437,7 @@ enum tessi_status tessi_slots_make(struct tessi_slots *slots, const struct tessi
     struct tessi_layer *found = NULL;
     struct tessi_kernel_call call = {
         .layer = layer, .index = index, .steps = tessi_task_steps(layer, index), .out = out};
-    if (layer->op == TESSI_OP_READ_NPY) {
+    if (is_of_files(layer)) {
         TESSI_TRY(find_file(slots, layer, &found, error));
         call.layer = found;
     }

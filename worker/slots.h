@@ -24,6 +24,8 @@ struct tessi_slots_config {
     const char *name;            /* of the worker, for errors of files: others may see other files */
     const char *data_dir;        /* files are read only below it; NULL: see files_allowed */
     bool files_allowed;          /* any file, when data_dir is NULL */
+    const char *write_dir;       /* files are written only below it; NULL: none but */
+    bool own_process;            /* those that the program has open, which is the only client */
     void (*wake)(void *context); /* any thread: tessi_slots_take has something */
     void *context;
     struct tessi_trace *trace; /* gets a ring for each slot; outlives the slots */

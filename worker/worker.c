@@ -15,6 +15,7 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/descriptors.h"
+#include "core/base/host.h"
 #include "core/base/log.h"
 #include "core/base/relax.h"
 #include "worker/internal.h"
@@ -106,6 +107,7 @@ static void copy_config(struct tessi_worker *worker, const struct tessi_worker_c
     worker->config.keys_dir = tessi_strdup(config->keys_dir);
     worker->config.spill_dir = tessi_strdup(config->spill_dir);
     worker->config.data_dir = tessi_strdup(config->data_dir);
+    worker->config.write_dir = tessi_strdup(config->write_dir);
     worker->config.blas_core = tessi_strdup(config->blas_core);
     worker->config.listen_host = tessi_strdup(config->listen_host);
     worker->config.gpus = tessi_strdup(config->gpus);
@@ -116,7 +118,8 @@ static void copy_config(struct tessi_worker *worker, const struct tessi_worker_c
 static void free_config(struct tessi_worker_config *config)
 {
     const char *texts[] = {config->scheduler, config->keys_dir,    config->spill_dir, config->data_dir,
-                           config->blas_core, config->listen_host, config->gpus,      config->gpu_memory};
+                           config->blas_core, config->listen_host, config->gpus,      config->gpu_memory,
+                           config->write_dir};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         tessi_free((void *)(uintptr_t)texts[i]);
     }
@@ -140,13 +143,15 @@ static enum tessi_status take_names(struct tessi_worker *worker, const struct te
         tessi_settings_name(worker->name, sizeof worker->name);
     }
     if (config->host_id == NULL) {
-        tessi_settings_host_id(worker->host_id, sizeof worker->host_id);
+        tessi_host_id(worker->host_id, sizeof worker->host_id);
     }
-    if (config->data_dir != NULL) {
-        struct stat info;
-        if (stat(config->data_dir, &info) != 0 || !S_ISDIR(info.st_mode)) {
-            return tessi_fail(error, TESSI_INVALID, "data directory %s: %s", config->data_dir,
-                              S_ISDIR(info.st_mode) ? strerror(errno) : "there is no such directory");
+    const char *folders[] = {config->data_dir, config->write_dir};
+    for (size_t i = 0; i < 2; i++) {
+        struct stat info = {0};
+        bool there = folders[i] == NULL || stat(folders[i], &info) == 0;
+        if (folders[i] != NULL && (!there || !S_ISDIR(info.st_mode))) {
+            return tessi_fail(error, TESSI_INVALID, "%s %s: %s", i == 0 ? "--data" : "--write", folders[i],
+                              there ? "this is no directory" : strerror(errno));
         }
     }
     return TESSI_OK;

@@ -37,6 +37,7 @@ struct tessi_worker_config {
     const char *spill_dir;   /* NULL: $TMPDIR, else /tmp; the worker makes a directory of its own inside */
     const char *data_dir;    /* files named by clients are read only below it; NULL: anywhere when the scheduler
                                 is on this machine, nowhere otherwise */
+    const char *write_dir;   /* files are written for clients only below it; NULL: nowhere */
     const char *host_id;     /* workers with equal ids share memory; NULL: the boot id */
     const char *blas_core;   /* numerics family to offer, and no other; NULL: all that the processor has */
     const char *gpus;        /* NULL or "auto", "none", "0,1": see worker/gpu/gpus.h */

@@ -51,6 +51,7 @@ int cli_worker(int argc, char **argv)
          &config.spill_dir},
         {"spill-limit", "SIZE", "bound on such files (half of the free space)", CLI_BYTES, &config.spill_bytes},
         {"data", "DIR", "read files named by clients below this folder only", CLI_TEXT, &config.data_dir},
+        {"write", "DIR", "write results below this folder, for clients that see it too", CLI_TEXT, &config.write_dir},
         {"host-id", "ID", "workers with equal ids share memory (the boot id)", CLI_TEXT, &config.host_id},
         {"keys", "DIR", "the cluster's keys", CLI_TEXT, &config.keys_dir},
         {"blas-core", "NAME", "compute with this numerics family and no other", CLI_TEXT, &config.blas_core},

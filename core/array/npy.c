@@ -300,6 +300,14 @@ static enum tessi_status parse_dict(struct cursor *cursor, struct tessi_npy_head
     return cursor->at == cursor->end ? TESSI_OK : damaged(cursor, "something follows the closing brace");
 }
 
+void tessi_npy_mark(const uint64_t token[2], uint8_t mark[TESSI_NPY_MARK_BYTES])
+{
+    memcpy(mark, "tessera writes: ", 16);
+    for (size_t i = 0; i < 16; i++) {
+        mark[16 + i] = (uint8_t)(token[i / 8] >> 8 * (i % 8));
+    }
+}
+
 enum tessi_status tessi_npy_header_bytes(const uint8_t *bytes, size_t n, uint64_t *header_bytes,
                                          struct tessi_error *error)
 {

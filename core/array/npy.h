@@ -26,6 +26,13 @@ struct tessi_npy_header {
     bool swapped;         /* big-endian elements: read, never written */
 };
 
+/* A file that is being written: how its name begins where it has one, and the bytes that stand in place of the header
+ * until it is complete, a text and a random token that tells it from all others. */
+#define TESSI_NPY_TEMPORARY ".tessera-write-"
+#define TESSI_NPY_OWN "/proc/self/fd/" /* and its path where it has none, for whoever is in the process that has it open */
+#define TESSI_NPY_MARK_BYTES 32
+void tessi_npy_mark(const uint64_t token[2], uint8_t mark[TESSI_NPY_MARK_BYTES]);
+
 /* How many bytes tessi_npy_parse needs, from the file's first TESSI_NPY_PREFIX_BYTES (all of it when it
  * is shorter). INVALID never; FORMAT: not such a file; VERSION: a newer one. */
 enum tessi_status tessi_npy_header_bytes(const uint8_t *bytes, size_t n, uint64_t *header_bytes,

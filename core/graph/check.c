@@ -76,10 +76,15 @@ static enum tessi_status check_random(const struct tessi_layer *layer, struct te
     return TESSI_OK;
 }
 
+static bool path_good(const char *path)
+{
+    return path != NULL && path[0] != '\0' && strnlen(path, PATH_MAX_BYTES) < PATH_MAX_BYTES;
+}
+
 static enum tessi_status check_read_npy(const struct tessi_layer *layer, struct tessi_error *error)
 {
     const char *path = layer->as.npy.path;
-    if (path == NULL || path[0] == '\0' || strnlen(path, PATH_MAX_BYTES) == PATH_MAX_BYTES) {
+    if (!path_good(path)) {
         return invalid(layer, error, "the path is empty or longer than 4095 bytes: name a file");
     }
     if (tessi_dtype_descr(layer->dtype) == NULL) {
@@ -91,6 +96,34 @@ static enum tessi_status check_read_npy(const struct tessi_layer *layer, struct 
                           "read_npy: %s: %" PRIu64 " bytes of elements from byte %" PRIu64
                           " on do not fit a file of %" PRIu64 " bytes: the file is cut short, write it again",
                           path, bytes, layer->as.npy.offset, layer->as.npy.file.bytes);
+    }
+    return TESSI_OK;
+}
+
+/* One element a block of the input. */
+static enum tessi_status check_write_npy(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    const struct tessi_input *input = &layer->input[0];
+    if (!path_good(layer->as.write.path) || !path_good(layer->as.write.target)) {
+        return invalid(layer, error, "a path is empty or longer than 4095 bytes: name a file");
+    }
+    if (tessi_dtype_descr(input->dtype) == NULL) {
+        return invalid(layer, error, "files have no such element type as bf16: store it as f32");
+    }
+    if (layer->dtype != TESSI_BOOL || layer->grid.ndim != input->grid.ndim) {
+        return invalid(layer, error, "the result is bool, and has as many dimensions as the input");
+    }
+    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
+        const struct tessi_axis *axis = &layer->grid.axis[d];
+        const struct tessi_rule *rule = &input->rules.rule[d];
+        if (rule->kind != TESSI_RULE_SAME || rule->dim != d || axis->count != input->grid.axis[d].count ||
+            (uint64_t)axis->extent != axis->count) {
+            return invalid(layer, error, "the result has one element for each block of the input, in the same place");
+        }
+    }
+    if (layer->as.write.offset > layer->as.write.bytes ||
+        tessi_input_bytes(input) != layer->as.write.bytes - layer->as.write.offset) {
+        return invalid(layer, error, "the elements do not fill the file");
     }
     return TESSI_OK;
 }
@@ -441,6 +474,8 @@ static enum tessi_status check_parameters(const struct tessi_layer *layer, struc
         return check_matmul(layer, error);
     case TESSI_OP_OPAQUE:
         return check_opaque(layer, error);
+    case TESSI_OP_WRITE_NPY:
+        return check_write_npy(layer, error);
     }
     return tessi_fail(error, TESSI_INVALID, "layer with the unknown operation %u", (uint32_t)layer->op);
 }

@@ -81,6 +81,17 @@ bool tessi_layer_share_inputs(struct tessi_layer *layer, const struct tessi_laye
     return same;
 }
 
+void tessi_layer_follow_blocks(struct tessi_layer *layer)
+{
+    struct tessi_input *input = &layer->input[0];
+    TESS_ASSERT(layer->op == TESSI_OP_WRITE_NPY && layer->ninputs == 1);
+    layer->grid.ndim = input->rules.ndim = input->grid.ndim;
+    for (uint32_t d = 0; d < input->grid.ndim; d++) {
+        layer->grid.axis[d] = tessi_axis_regular((int64_t)input->grid.axis[d].count, 1);
+        input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = d};
+    }
+}
+
 static void copy_program(struct tessi_program *to, const struct tessi_program *from)
 {
     to->code = tessi_memdup(from->code, from->count * sizeof *from->code);
@@ -95,6 +106,10 @@ struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
     copy->name = layer->name == NULL ? NULL : tessi_strdup(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         copy->as.npy.path = tessi_strdup(layer->as.npy.path);
+    }
+    if (layer->op == TESSI_OP_WRITE_NPY) {
+        copy->as.write.path = tessi_strdup(layer->as.write.path);
+        copy->as.write.target = tessi_strdup(layer->as.write.target);
     }
     if (layer->op == TESSI_OP_ELEMENTWISE) {
         copy_program(&copy->as.program, &layer->as.program);
@@ -112,6 +127,10 @@ void tessi_layer_destroy(struct tessi_layer *layer)
     tessi_free(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         tessi_free(layer->as.npy.path);
+    }
+    if (layer->op == TESSI_OP_WRITE_NPY) {
+        tessi_free(layer->as.write.path);
+        tessi_free(layer->as.write.target);
     }
     if (layer->op == TESSI_OP_ELEMENTWISE) {
         tessi_free(layer->as.program.code);
@@ -185,13 +204,23 @@ uint64_t tessi_input_block_bytes(const struct tessi_input *input, uint64_t index
     return tessi_grid_block_elements(&input->grid, index) * tessi_dtype_size(input->dtype);
 }
 
-uint64_t tessi_layer_bytes(const struct tessi_layer *layer)
+static uint64_t grid_bytes(const struct tessi_grid *grid, enum tessi_dtype dtype)
 {
-    uint64_t bytes = tessi_dtype_size(layer->dtype);
-    for (uint32_t d = 0; d < layer->grid.ndim; d++) {
-        bytes *= (uint64_t)layer->grid.axis[d].extent;
+    uint64_t bytes = tessi_dtype_size(dtype);
+    for (uint32_t d = 0; d < grid->ndim; d++) {
+        bytes *= (uint64_t)grid->axis[d].extent;
     }
     return bytes;
+}
+
+uint64_t tessi_layer_bytes(const struct tessi_layer *layer)
+{
+    return grid_bytes(&layer->grid, layer->dtype);
+}
+
+uint64_t tessi_input_bytes(const struct tessi_input *input)
+{
+    return grid_bytes(&input->grid, input->dtype);
 }
 
 bool tessi_layer_regenerable(const struct tessi_layer *layer)
@@ -211,6 +240,7 @@ bool tessi_layer_regenerable(const struct tessi_layer *layer)
     case TESSI_OP_REGRID:
     case TESSI_OP_MATMUL:
     case TESSI_OP_OPAQUE:
+    case TESSI_OP_WRITE_NPY:
         return false;
     }
     TESS_ASSERT(false);

@@ -82,6 +82,14 @@ struct tessi_layer {
             struct tessi_file_identity file; /* as the client saw it: whoever reads another one fails */
             bool swapped;      /* its elements are big-endian */
         } npy; /* a C-order file; Fortran order is a transposed layer over the reversed shape */
+        struct {
+            char *path;        /* owned; as whoever writes opens it, while the file has no other name */
+            char *target;      /* owned; what it will be called, for people */
+            uint64_t offset;   /* of the first element in the file, bytes */
+            uint64_t bytes;    /* of the whole file */
+            uint64_t token[2]; /* of its mark (core/array/npy.h): who finds another one there writes nothing */
+            uint64_t host;     /* of the client (core/base/host.h): elsewhere what is written is flushed at once; 0: here */
+        } write; /* the output's chunks are single elements, one for each block of the input */
         struct tessi_program program;
         struct {
             enum tessi_fold fold;
@@ -137,6 +145,9 @@ struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer, uint32_t re
  * share them too, so nobody writes to them once a layer is complete. False: they differ. */
 bool tessi_layer_share_inputs(struct tessi_layer *layer, const struct tessi_layer *other);
 
+/* Make the output of a WRITE_NPY layer, and the rules of its input, whose grid is there. */
+void tessi_layer_follow_blocks(struct tessi_layer *layer);
+
 /* Everything a layer from outside must satisfy before any other function may see it: known op
  * and dtypes, grids, rules, parameters, agreement of shapes. */
 enum tessi_status tessi_layer_check(const struct tessi_layer *layer, struct tessi_error *error);
@@ -146,6 +157,7 @@ uint64_t tessi_layer_tasks(const struct tessi_layer *layer);
 uint64_t tessi_layer_block_bytes(const struct tessi_layer *layer, uint64_t index);
 uint64_t tessi_input_block_bytes(const struct tessi_input *input, uint64_t index);
 uint64_t tessi_layer_bytes(const struct tessi_layer *layer); /* of all its blocks */
+uint64_t tessi_input_bytes(const struct tessi_input *input);
 
 /* The same blocks can be had again from where they came at the cost of reading (a file) or of
  * nothing (a generator), so they need no spill file. */

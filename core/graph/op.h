@@ -29,14 +29,15 @@ enum tessi_consume { TESSI_CONSUME_NONE, TESSI_CONSUME_ONCE, TESSI_CONSUME_STREA
     ROW(TRANSPOSE, transpose, 10, 1, 1, ONCE) /* permute the axes of one block */ \
     ROW(REGRID, regrid, 11, 1, 2, STREAM)    /* slice and rechunk: copy pieces; of two inputs: join.h */ \
     ROW(MATMUL, matmul, 12, 2, 2, STREAM)    /* C(i,j,s) += A(i,k) B(k,j) for k in segment s */ \
-    ROW(OPAQUE, opaque, 13, 0, TESSI_INPUTS_MAX, ONCE) /* benches and tests: work by the clock or none */
+    ROW(OPAQUE, opaque, 13, 0, TESSI_INPUTS_MAX, ONCE) /* benches and tests: work by the clock or none */ \
+    ROW(WRITE_NPY, write_npy, 14, 1, 1, ONCE) /* a block goes to its place in a file; what is made says so: one true */
 
 enum tessi_op {
 #define TESSI_ROW(NAME, name, code, min, max, consume) TESSI_OP_##NAME = code,
     TESSI_OP_TABLE(TESSI_ROW)
 #undef TESSI_ROW
 };
-#define TESSI_OP_COUNT 14 /* one past the highest code */
+#define TESSI_OP_COUNT 15 /* one past the highest code */
 
 struct tessi_op_row {
     const char *name; /* NULL: no such operation */
@@ -47,6 +48,12 @@ struct tessi_op_row {
 
 bool tessi_op_valid(uint32_t code);
 const struct tessi_op_row *tessi_op_row(enum tessi_op op);
+
+/* Files, data that arrive and work by the clock are no business of a device. */
+static inline bool tessi_op_is_for_devices(enum tessi_op op)
+{
+    return op != TESSI_OP_RECEIVE && op != TESSI_OP_READ_NPY && op != TESSI_OP_WRITE_NPY && op != TESSI_OP_OPAQUE;
+}
 
 /* Elementwise instructions. Operand order for binary ones: a ∘ b. Compute type is the
  * instruction's dtype; operands are converted to it first. */

@@ -421,6 +421,7 @@ static double task_flops(const struct tessi_layer *layer, uint64_t index)
     case TESSI_OP_EYE:
     case TESSI_OP_RECEIVE:
     case TESSI_OP_READ_NPY:
+    case TESSI_OP_WRITE_NPY:
     case TESSI_OP_TRANSPOSE:
     case TESSI_OP_REGRID:
         return 0.0;
@@ -473,7 +474,7 @@ struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t inde
         cost.bytes *= 2.0; /* The file is read and the block is written. */
     }
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        cost.bytes += (double)reads_of(layer, i, index).total;
+        cost.bytes += (double)reads_of(layer, i, index).total * (layer->op == TESSI_OP_WRITE_NPY ? 2.0 : 1.0);
     }
     return cost;
 }

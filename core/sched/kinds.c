@@ -17,8 +17,7 @@
 
 uint32_t kind_guess(const struct tessi_sched *sched, const struct tessi_layer *layer)
 {
-    if (sched->device_workers == 0 || layer->op == TESSI_OP_RECEIVE || layer->op == TESSI_OP_READ_NPY ||
-        layer->op == TESSI_OP_OPAQUE || tessi_layer_tasks(layer) == 0) {
+    if (sched->device_workers == 0 || !tessi_op_is_for_devices(layer->op) || tessi_layer_tasks(layer) == 0) {
         return 0;
     }
     if (history_knows(sched, layer, 1)) {

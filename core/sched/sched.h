@@ -70,6 +70,7 @@ struct tessi_worker_info {
     char family[TESSI_NAME_MAX];     /* numerics families it can run, comma-separated, best first */
     char resources[TESSI_RESOURCES_TEXT_MAX]; /* what tasks may demand of it: "ssd=2,license=1" */
     char processor[TESSI_NAME_MAX];  /* its kind: run times are remembered for each */
+    bool writes;                     /* files that clients name, in some folder */
     uint32_t devices;                /* it has; they are of one kind, and what follows is said of each */
     char device[TESSI_NAME_MAX];     /* the kind */
     uint64_t device_memory_bytes;    /* that it may take */

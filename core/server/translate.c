@@ -32,6 +32,7 @@ static void info_from_hello(struct tessi_worker_info *info, const struct tessi_m
     info->spill_bytes = bytes(hello->spill_bytes);
     set_text(info->resources, sizeof info->resources, hello->resources);
     set_text(info->processor, sizeof info->processor, hello->processor);
+    info->writes = hello->writes;
     info->devices = hello->devices;
     set_text(info->device, sizeof info->device, hello->device);
     info->device_memory_bytes = bytes(hello->device_memory_bytes);
@@ -135,6 +136,7 @@ static struct tessi_msg_peer_up peer_up(const struct tessi_sched_action *action)
                                       .spill_bytes = info->spill_bytes,
                                       .resources = info->resources,
                                       .processor = info->processor,
+                                      .writes = info->writes,
                                       .family = info->family};
 }
 

@@ -133,6 +133,16 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
         tessi_pack_i64(buffer, layer->as.npy.file.changed_ns);
         tessi_pack_bool(buffer, layer->as.npy.swapped);
         return;
+    case TESSI_OP_WRITE_NPY:
+        tessi_pack_array(buffer, 7);
+        tessi_pack_text(buffer, layer->as.write.path, TESSI_PATH_MAX);
+        tessi_pack_text(buffer, layer->as.write.target, TESSI_PATH_MAX);
+        tessi_pack_u64(buffer, layer->as.write.offset);
+        tessi_pack_u64(buffer, layer->as.write.bytes);
+        tessi_pack_u64(buffer, layer->as.write.token[0]);
+        tessi_pack_u64(buffer, layer->as.write.token[1]);
+        tessi_pack_u64(buffer, layer->as.write.host);
+        return;
     case TESSI_OP_ELEMENTWISE:
         pack_program(buffer, &layer->as.program);
         return;
@@ -412,6 +422,18 @@ static bool unpack_npy(struct tessi_scan *scan, struct tessi_layer *layer)
            tessi_scan_i64(scan, &layer->as.npy.file.changed_ns) && tessi_scan_bool(scan, &layer->as.npy.swapped);
 }
 
+static bool unpack_write(struct tessi_scan *scan, struct tessi_layer *layer)
+{
+    if (!tessi_scan_array_of(scan, 7)) {
+        return false;
+    }
+    layer->as.write.path = tessi_scan_text_copy(scan, TESSI_PATH_MAX);
+    layer->as.write.target = layer->as.write.path != NULL ? tessi_scan_text_copy(scan, TESSI_PATH_MAX) : NULL;
+    return layer->as.write.target != NULL && tessi_scan_u64(scan, &layer->as.write.offset) &&
+           tessi_scan_u64(scan, &layer->as.write.bytes) && tessi_scan_u64(scan, &layer->as.write.token[0]) &&
+           tessi_scan_u64(scan, &layer->as.write.token[1]) && tessi_scan_u64(scan, &layer->as.write.host);
+}
+
 static bool unpack_reduce(struct tessi_scan *scan, struct tessi_layer *layer)
 {
     uint32_t fold;
@@ -477,6 +499,8 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
                tessi_scan_f64(scan, &layer->as.random.low) && tessi_scan_f64(scan, &layer->as.random.high);
     case TESSI_OP_READ_NPY:
         return unpack_npy(scan, layer);
+    case TESSI_OP_WRITE_NPY:
+        return unpack_write(scan, layer);
     case TESSI_OP_ELEMENTWISE:
         return unpack_program(scan, &layer->as.program);
     case TESSI_OP_REDUCE:

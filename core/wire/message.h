@@ -35,7 +35,7 @@
 #include "core/graph/trace.h"
 #include "core/wire/buffer.h"
 
-#define TESSI_PROTOCOL_VERSION 6
+#define TESSI_PROTOCOL_VERSION 7
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
 #define TESSI_LAYERS_MAX 16384 /* of one message: a layer in memory is far larger than on the wire */
@@ -151,7 +151,8 @@ struct tessi_session_counts { /* as struct tessi_sched_session_stats */
     F(M, u64, memory_bytes, 0)                                                                                         \
     F(M, u64, spill_bytes, 0)                                                                                          \
     F(M, text, resources, TESSI_WIRE_RESOURCES_MAX)                                                                    \
-    F(M, text, processor, TESSI_WIRE_NAME_MAX)
+    F(M, text, processor, TESSI_WIRE_NAME_MAX)                                                                         \
+    F(M, flag, writes, 0)
 
 /* Its devices are of one kind; the figures are those of each (struct tessi_worker_info). */
 #define TESSI_FIELDS_hello_worker(F, M)                                                                                \

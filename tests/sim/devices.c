@@ -144,7 +144,7 @@ void sim_devices_home(struct sim_world *world, struct sim_node *node, uint32_t t
 
 bool sim_devices_take(const struct sim_world *world, const struct sim_worker *worker, const struct tessi_layer *layer)
 {
-    bool able = layer->op != TESSI_OP_RECEIVE && layer->op != TESSI_OP_READ_NPY && layer->op != TESSI_OP_OPAQUE;
+    bool able = tessi_op_is_for_devices(layer->op);
     uint64_t chance = sim_mix(world->seed, (uint64_t)layer->session << 32 | layer->id) % 100;
     return worker->devices != NULL && able && chance < 70;
 }

@@ -166,7 +166,8 @@ static const struct tessi_layer *pick(struct maker *maker, uint32_t ndim)
     uint32_t seen = 0;
     for (size_t l = 0; l < maker->graph->count; l++) {
         const struct sim_layer *layer = &maker->graph->layers[l];
-        if (layer->released || (ndim != 0 && layer->layer->grid.ndim != ndim)) {
+        bool read = layer->layer->op != TESSI_OP_WRITE_NPY; /* such a layer is an end */
+        if (layer->released || !read || (ndim != 0 && layer->layer->grid.ndim != ndim)) {
             continue;
         }
         seen++;
@@ -563,6 +564,18 @@ static const struct tessi_layer *make_opaque(struct maker *maker)
     return finish(maker, layer);
 }
 
+static void make_write(struct maker *maker, const struct tessi_layer *input)
+{
+    struct tessi_layer *layer = begin(maker, TESSI_OP_WRITE_NPY);
+    bind(layer, input);
+    layer->dtype = TESSI_BOOL;
+    tessi_layer_follow_blocks(layer);
+    layer->as.write.path = tessi_strdup("/data/.tessera-write-1");
+    layer->as.write.target = tessi_strdup("/data/b.npy");
+    layer->as.write.bytes = tessi_input_bytes(&layer->input[0]);
+    (void)finish(maker, layer);
+}
+
 /* Short tasks of which several stand in one queue, with their reader behind them. */
 static void make_pairs(struct maker *maker)
 {
@@ -603,8 +616,10 @@ static void make_one(struct maker *maker)
         (void)make_reduce(maker, input);
     } else if (choice < 86) {
         (void)make_matmul(maker);
-    } else {
+    } else if (choice < 98) {
         (void)make_opaque(maker);
+    } else {
+        make_write(maker, input);
     }
 }
 

@@ -154,6 +154,23 @@ static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
     layer->as.opaque.pin = (uint32_t)sample_next(sample);
 }
 
+/* The grid that was made is the input's. */
+static void fill_write(struct sample *sample, struct tessi_layer *layer)
+{
+    struct tessi_input *input = tessi_layer_add_input(layer, layer->id + 1);
+    input->dtype = TESSI_F64;
+    input->grid = layer->grid;
+    layer->dtype = TESSI_BOOL;
+    layer->as.write.offset = 128;
+    layer->as.write.bytes = 128 + tessi_input_bytes(input);
+    tessi_layer_follow_blocks(layer);
+    layer->as.write.path = tessi_strdup("/data/.tessera-write-1");
+    layer->as.write.target = tessi_strdup("/data/ünicode file.npy");
+    layer->as.write.token[0] = sample_next(sample);
+    layer->as.write.token[1] = sample_next(sample);
+    layer->as.write.host = sample_next(sample);
+}
+
 static void fill_parameters(struct sample *sample, struct tessi_layer *layer)
 {
     switch (layer->op) {
@@ -198,6 +215,9 @@ static void fill_parameters(struct sample *sample, struct tessi_layer *layer)
         return;
     case TESSI_OP_OPAQUE:
         fill_opaque(sample, layer);
+        return;
+    case TESSI_OP_WRITE_NPY:
+        fill_write(sample, layer);
         return;
     }
 }

@@ -181,6 +181,33 @@ static void test_check_refuses_generators(void **state)
     REFUSE(good(TESSI_OP_READ_NPY), layer->dtype = TESSI_BF16, "bf16");
 }
 
+static struct tessi_layer *good_write(void)
+{
+    struct tessi_layer *layer = layer_of(TESSI_OP_WRITE_NPY, TESSI_BOOL);
+    struct tessi_input *input = add_input(layer, TESSI_F64, 2);
+    input->grid.axis[0] = tessi_axis_regular(8, 3);
+    input->grid.axis[1] = tessi_axis_regular(5, 2);
+    tessi_layer_follow_blocks(layer);
+    layer->as.write.path = tessi_strdup("/a/.tessera-write-1");
+    layer->as.write.target = tessi_strdup("/a/b.npy");
+    layer->as.write.offset = 128;
+    layer->as.write.bytes = 128 + 8 * 5 * 8;
+    return layer;
+}
+
+static void test_check_refuses_writes(void **state)
+{
+    (void)state;
+    REFUSE(good_write(), layer->as.write.path[0] = 0, "path");
+    REFUSE(good_write(), layer->as.write.target[0] = 0, "path");
+    REFUSE(good_write(), layer->as.write.bytes++, "fill the file");
+    REFUSE(good_write(), layer->as.write.offset = UINT64_MAX, "fill the file");
+    REFUSE(good_write(), layer->dtype = TESSI_U8, "bool");
+    REFUSE(good_write(), layer->input[0].dtype = TESSI_BF16, "bf16");
+    REFUSE(good_write(), layer->grid.axis[0] = tessi_axis_regular(6, 2), "one element");
+    REFUSE(good_write(), layer->input[0].rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_ALL}, "one element");
+}
+
 static struct tessi_layer *good_opaque(int64_t blocks)
 {
     struct tessi_layer *layer = layer_of(TESSI_OP_OPAQUE, TESSI_U64);
@@ -428,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_check_refuses_reductions),
         cmocka_unit_test(test_check_refuses_elementwise),
         cmocka_unit_test(test_check_refuses_generators),
+        cmocka_unit_test(test_check_refuses_writes),
         cmocka_unit_test(test_check_layers_that_read_themselves),
         cmocka_unit_test(test_check_refuses_other_pieces),
         cmocka_unit_test(test_check_refuses_the_others),

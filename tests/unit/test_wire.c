@@ -132,6 +132,13 @@ static void assert_parameters_equal(const struct tessi_layer *a, const struct te
         assert_true(a->as.opaque.iterations == b->as.opaque.iterations && a->as.opaque.pin == b->as.opaque.pin);
         assert_memory_equal(&a->as.opaque.spread, &b->as.opaque.spread, sizeof a->as.opaque.spread);
         return;
+    case TESSI_OP_WRITE_NPY:
+        assert_string_equal(a->as.write.path, b->as.write.path);
+        assert_string_equal(a->as.write.target, b->as.write.target);
+        assert_true(a->as.write.offset == b->as.write.offset && a->as.write.bytes == b->as.write.bytes);
+        assert_true(a->as.write.token[0] == b->as.write.token[0] && a->as.write.token[1] == b->as.write.token[1]);
+        assert_true(a->as.write.host == b->as.write.host);
+        return;
     }
     fail();
 }

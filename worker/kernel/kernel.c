@@ -10,7 +10,7 @@ struct row {
     tessi_kernel_fn *reference;
 };
 
-/* One row an operation. RECEIVE has none: its block arrives. Reading a file and the clock's work
+/* One row an operation. RECEIVE has none: its block arrives. Files and the clock's work
  * have nothing simpler to be compared with. */
 static const struct row rows[TESSI_OP_COUNT] = {
     [TESSI_OP_FULL] = {tessi_kernel_full, tessi_reference_generate},
@@ -24,6 +24,7 @@ static const struct row rows[TESSI_OP_COUNT] = {
     [TESSI_OP_TRANSPOSE] = {tessi_kernel_transpose, tessi_reference_transpose},
     [TESSI_OP_REGRID] = {tessi_kernel_regrid, tessi_reference_regrid},
     [TESSI_OP_MATMUL] = {tessi_kernel_matmul, tessi_reference_matmul},
+    [TESSI_OP_WRITE_NPY] = {tessi_kernel_write_npy, tessi_kernel_write_npy},
     [TESSI_OP_OPAQUE] = {tessi_kernel_opaque, tessi_kernel_opaque},
 };
 

@@ -1,16 +1,15 @@
 /* Blocks of a C-order .npy file: rows read in place with pread, short ones together.
  *
- * Whether the file may be read was decided by its path, which has no symbolic links. It is opened folder by folder, so
- * that a link that somebody has put there since leads nowhere else. */
+ * Whether the file may be read was decided by its path, which has no symbolic links. */
 #include "worker/kernel/operations.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/base/alloc.h"
+#include "worker/kernel/files.h"
 #include "worker/kernel/runs.h"
 
 /* Linux transfers at most this many bytes a call, whatever was asked. */
@@ -34,35 +33,6 @@ static enum tessi_status read_all(int file, const char *path, unsigned char *to,
         offset += (uint64_t)n;
     }
     return TESSI_OK;
-}
-
-static int open_without_links(const char *path)
-{
-    int folder = open(path[0] == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    while (folder >= 0) {
-        char name[NAME_MAX + 1];
-        path += strspn(path, "/");
-        size_t length = strcspn(path, "/");
-        bool last = path[length + strspn(path + length, "/")] == 0;
-        int next = -1;
-        if (length <= NAME_MAX) {
-            memcpy(name, path, length);
-            name[length] = 0;
-            next = openat(folder, name,
-                          O_NOFOLLOW | O_CLOEXEC | (last ? O_RDONLY | O_NONBLOCK : O_PATH | O_DIRECTORY));
-        } else {
-            errno = ENAMETOOLONG;
-        }
-        int reason = errno;
-        (void)close(folder);
-        errno = reason;
-        if (last) {
-            return next;
-        }
-        folder = next;
-        path += length;
-    }
-    return -1;
 }
 
 /* The file must be the one that the client opened, unchanged, before it is read and after: else blocks of a computation
@@ -187,7 +157,7 @@ static enum tessi_status read_block(int file, const struct tessi_kernel_step *st
     const struct tessi_layer *layer = step->layer;
     size_t bytes = (size_t)step->elements * tessi_dtype_size(layer->dtype);
     struct tessi_runs runs;
-    tessi_runs_init(&runs, step);
+    tessi_runs_init(&runs, &layer->grid, step->call->index);
     bool gathers = (size_t)runs.run * tessi_dtype_size(layer->dtype) < STRIP_BYTES / 4 && runs.run < step->elements;
     unsigned char *strip = gathers ? tessi_try_alloc(STRIP_BYTES) : NULL; /* without it the runs are read one by one */
     enum tessi_status status = read_runs(file, step, &runs, strip, error);
@@ -204,7 +174,7 @@ static enum tessi_status read_block(int file, const struct tessi_kernel_step *st
 enum tessi_status tessi_kernel_read_npy(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     const char *path = step->layer->as.npy.path;
-    int file = open_without_links(path);
+    int file = tessi_open_without_links(path, O_RDONLY);
     if (file < 0 && (errno == ELOOP || errno == ENOTDIR)) {
         return tessi_fail(error, TESSI_IO,
                           "%s: a part of this path has become a symbolic link or another kind of file since the task "

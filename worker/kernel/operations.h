@@ -25,6 +25,7 @@ tessi_kernel_fn tessi_kernel_arange;
 tessi_kernel_fn tessi_kernel_eye;
 tessi_kernel_fn tessi_kernel_random; /* uniform and normal */
 tessi_kernel_fn tessi_kernel_read_npy; /* whose path has no symbolic links */
+tessi_kernel_fn tessi_kernel_write_npy; /* likewise, or it is one that this process has open (TESSI_NPY_OWN) */
 tessi_kernel_fn tessi_kernel_elementwise;
 tessi_kernel_fn tessi_kernel_reduce;
 tessi_kernel_fn tessi_kernel_transpose;

@@ -202,7 +202,7 @@ enum tessi_status tessi_kernel_random(const struct tessi_kernel_step *step, stru
     struct tessi_random_range range;
     (void)error;
     tessi_random_range_of(step->layer, &range);
-    tessi_runs_init(&runs, step);
+    tessi_runs_init(&runs, &step->layer->grid, step->call->index);
     unsigned char *out = step->call->out;
     size_t bytes = (size_t)runs.run * tessi_dtype_size(step->layer->dtype);
     for (uint64_t first; tessi_runs_next(&runs, &first); out += bytes) {

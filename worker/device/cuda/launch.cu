@@ -22,6 +22,7 @@ bool tessi_cuda_supports(const struct tessi_layer *layer)
     case TESSI_OP_RECEIVE:
     case TESSI_OP_READ_NPY:
     case TESSI_OP_OPAQUE:
+    case TESSI_OP_WRITE_NPY:
         return false;
     }
     return false;
@@ -50,6 +51,7 @@ static cudaError_t run(tessi_cuda_step *step)
     case TESSI_OP_RECEIVE:
     case TESSI_OP_READ_NPY:
     case TESSI_OP_OPAQUE:
+    case TESSI_OP_WRITE_NPY:
         break;
     }
     step->text = "this operation has no kernel on a GPU";

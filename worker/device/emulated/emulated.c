@@ -364,11 +364,10 @@ static void emulated_gauges(struct tessi_device *device, struct tessi_device_gau
     gauges->joules = (IDLE_WATTS * (double)(now_ns - device->opened_ns) + BUSY_WATTS * (double)busy_ns) * 1e-9;
 }
 
-/* What a device has no business with: files, data that arrive, and work by the clock. */
 static bool emulated_supports(struct tessi_device *device, const struct tessi_layer *layer)
 {
     (void)device;
-    return layer->op != TESSI_OP_RECEIVE && layer->op != TESSI_OP_READ_NPY && layer->op != TESSI_OP_OPAQUE;
+    return tessi_op_is_for_devices(layer->op);
 }
 
 static enum tessi_status emulated_pin(struct tessi_device *device, void *memory, size_t bytes, struct tessi_error *error)
