@@ -139,7 +139,7 @@ static void forget_inputs(struct tessi_node *node)
 {
     struct tessi_layer *bare = tessi_layer_create(0, RECIPE_ID, TESSI_OP_RECEIVE, node->layer->dtype);
     tessi_grid_copy(&bare->grid, &node->layer->grid);
-    bare->wishes = node->layer->wishes;
+    tessi_layer_set_wishes(bare, node->layer->wishes);
     uint32_t inputs = node->layer->ninputs;
     tessi_layer_destroy(node->layer);
     node->layer = bare;

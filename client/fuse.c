@@ -89,7 +89,7 @@ static struct tessi_layer *fused_layer(const struct tessi_plan_entry *reader, co
 {
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, reader->layer->dtype);
     tessi_grid_copy(&layer->grid, &reader->layer->grid);
-    layer->wishes = reader->layer->wishes;
+    tessi_layer_set_wishes(layer, reader->layer->wishes);
     tessi_layer_set_name(layer, reader->layer->name);
     for (uint32_t i = 0; i < fused->ninputs; i++) {
         struct tessi_input *input = tessi_layer_add_input(layer, 0);
@@ -154,7 +154,7 @@ static bool can_inline(const struct tessi_plan *plan, const struct tessi_plan_en
 {
     const struct tessi_plan_entry *link = &plan->entries[reader->input[i]];
     if (link->layer == NULL || link->layer->op != TESSI_OP_ELEMENTWISE || link->wanted || link->consumers != 1 ||
-        !tessi_wishes_equal(&link->layer->wishes, &reader->layer->wishes) ||
+        !tessi_wishes_equal(link->layer->wishes, reader->layer->wishes) ||
         !tessi_grid_equal(&link->layer->grid, &reader->layer->grid)) {
         return false;
     }

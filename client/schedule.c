@@ -53,7 +53,7 @@ tess_status tess_schedule(tess_array *array, const tess_compute_options *options
         tessi_error_prefix(&error, "%s", __func__);
         return tessi_session_fail(array->session, &error);
     }
-    array->node->layer->wishes = wishes;
+    tessi_layer_set_wishes(array->node->layer, &wishes);
     array->node->scheduled = options != NULL;
     return TESS_OK;
 }

@@ -53,10 +53,10 @@ static bool add_entry(struct tessi_plan *plan, struct tess_session *session, str
         }
         entry->layer = tessi_layer_copy(node->layer);
         if (!node->scheduled) {
-            entry->layer->wishes = session->wishes;
+            tessi_layer_set_wishes(entry->layer, &session->wishes);
         }
-        if (entry->layer->op == TESSI_OP_RECEIVE) {
-            entry->layer->wishes.demand = (struct tessi_resources){0}; /* nothing runs: the data come from here */
+        if (entry->layer->op == TESSI_OP_RECEIVE && entry->layer->wishes->demand.count > 0) {
+            tessi_layer_own_wishes(entry->layer)->demand = (struct tessi_resources){0}; /* nothing runs: the data come from here */
         }
         for (uint32_t i = 0; i < node->layer->ninputs; i++) {
             entry->input[i] = node->input[i]->position;

@@ -157,9 +157,10 @@ uint64_t tessi_memory_ends_at(uint64_t nth)
     return calls;
 }
 
+/* Very many arrays never hold more than what they begin with. */
 static size_t grown(size_t capacity, size_t need)
 {
-    size_t wanted = capacity + capacity / 2 + 8;
+    size_t wanted = capacity == 0 ? need : capacity + capacity / 2 + 8;
     return wanted < need ? need : wanted;
 }
 

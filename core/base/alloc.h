@@ -38,7 +38,7 @@ void tessi_alloc_fail_at(uint64_t nth);
 uint64_t tessi_memory_ends_at(uint64_t nth);
 
 /* Make room for `need` elements in a growing array: `items` points to the array
- * pointer, `capacity` to the number of elements it has room for. Grows by half. */
+ * pointer, `capacity` to the number of elements it has room for. Begins with no more, then grows by half. */
 void tessi_grow_more(void *items, size_t *capacity, size_t need, size_t element_size); /* there is not room enough */
 
 static inline void tessi_grow(void *items, size_t *capacity, size_t need, size_t element_size)

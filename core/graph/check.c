@@ -581,7 +581,7 @@ static enum tessi_status check_layer(const struct tessi_layer *layer, struct tes
             return status;
         }
     }
-    status = tessi_wishes_check(&layer->wishes, error);
+    status = tessi_wishes_check(layer->wishes, error);
     return status != TESSI_OK ? status : check_parameters(layer, error);
 }
 

@@ -27,6 +27,7 @@ struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi
     layer->id = id;
     layer->op = op;
     layer->dtype = dtype;
+    layer->wishes = &tessi_no_wishes;
     return layer;
 }
 
@@ -98,11 +99,35 @@ static void copy_program(struct tessi_program *to, const struct tessi_program *f
     to->constants = tessi_memdup(from->constants, from->nconstants * sizeof *from->constants);
 }
 
+static void free_wishes(struct tessi_layer *layer)
+{
+    if (layer->wishes != &tessi_no_wishes) {
+        tessi_free((void *)(uintptr_t)layer->wishes);
+    }
+}
+
+struct tessi_wishes *tessi_layer_own_wishes(struct tessi_layer *layer)
+{
+    if (layer->wishes == &tessi_no_wishes) {
+        layer->wishes = tessi_memdup(&tessi_no_wishes, sizeof tessi_no_wishes);
+    }
+    return (struct tessi_wishes *)(uintptr_t)layer->wishes;
+}
+
+void tessi_layer_set_wishes(struct tessi_layer *layer, const struct tessi_wishes *wishes)
+{
+    if (!tessi_wishes_equal(layer->wishes, wishes)) {
+        *tessi_layer_own_wishes(layer) = *wishes;
+    }
+}
+
 struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
 {
     struct tessi_layer *copy = tessi_memdup(layer, sizeof *layer);
     tessi_grid_copy(&copy->grid, &layer->grid);
     take_inputs(copy, layer);
+    copy->wishes = &tessi_no_wishes;
+    tessi_layer_set_wishes(copy, layer->wishes);
     copy->name = layer->name == NULL ? NULL : tessi_strdup(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         copy->as.npy.path = tessi_strdup(layer->as.npy.path);
@@ -124,6 +149,7 @@ void tessi_layer_destroy(struct tessi_layer *layer)
     }
     tessi_grid_fini(&layer->grid);
     let_inputs_go(layer);
+    free_wishes(layer);
     tessi_free(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         tessi_free(layer->as.npy.path);

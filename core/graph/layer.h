@@ -61,7 +61,7 @@ struct tessi_layer {
     uint32_t reads[TESSI_INPUTS_MAX]; /* ids within the session; of an OPAQUE layer maybe its own: then every task reads
                                          lower indices */
     struct tessi_input *input; /* ninputs, owned by all layers that share them: see tessi_layer_add_input */
-    struct tessi_wishes wishes;
+    const struct tessi_wishes *wishes; /* never NULL; owned by the layer unless it is tessi_no_wishes */
     char *name; /* that the user gave the array, owned, at most TESSI_LAYER_NAME_MAX bytes; NULL: none */
     bool push; /* its client waits for the blocks: small ones are sent there as soon as they are made */
     union {
@@ -135,6 +135,9 @@ struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi
 struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer);
 void tessi_layer_destroy(struct tessi_layer *layer); /* NULL is allowed */
 
+/* Its wishes, to be changed; and others' instead of them. */
+struct tessi_wishes *tessi_layer_own_wishes(struct tessi_layer *layer);
+void tessi_layer_set_wishes(struct tessi_layer *layer, const struct tessi_wishes *wishes);
 /* NULL or "": none. What is too long is cut between two characters. */
 void tessi_layer_set_name(struct tessi_layer *layer, const char *name);
 /* "matmul", with a name "matmul [w]", for people; returns text. */

@@ -4,6 +4,8 @@
 
 #include "core/base/text.h"
 
+const struct tessi_wishes tessi_no_wishes = {0};
+
 static bool name_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||

@@ -42,6 +42,8 @@ struct tessi_wishes {
     struct tessi_resources demand; /* of each task */
 };
 
+extern const struct tessi_wishes tessi_no_wishes;
+
 /* "ssd=2,license=1" (a name alone is one of it; "" is none). INVALID with the text that says what is wrong. */
 TESSI_MUST_USE enum tessi_status tessi_resources_parse(const char *text, struct tessi_resources *resources,
                                                        struct tessi_error *error);

@@ -51,7 +51,7 @@ static const struct policy policies[TESSI_POLICIES] = {
 
 const struct policy *policy_of(const struct sched_layer *layer)
 {
-    return &policies[layer->layer->wishes.policy];
+    return &policies[layer->layer->wishes->policy];
 }
 
 /* ——— lanes ——— */
@@ -60,7 +60,7 @@ static uint64_t rank_of(const struct sched_layer *layer)
 {
     uint32_t lane = policy_of(layer)->lane(layer);
     TESS_ASSERT(lane < 1u << LANE_BITS);
-    return (uint64_t)(TESSI_PRIORITY_MAX - layer->layer->wishes.priority) << LANE_BITS | lane;
+    return (uint64_t)(TESSI_PRIORITY_MAX - layer->layer->wishes->priority) << LANE_BITS | lane;
 }
 
 struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, const struct tessi_resources *demand)
@@ -112,11 +112,11 @@ static void hurry(struct tessi_sched *sched, struct sched_layer *layer, int32_t 
     stack[count++] = layer;
     while (count > 0) {
         struct sched_layer *at = stack[--count];
-        if (at->layer->wishes.priority >= priority) {
+        if (at->layer->wishes->priority >= priority) {
             continue;
         }
-        at->layer->wishes.priority = priority;
-        backlog_move(sched, at, lane_get(at->session, rank_of(at), at->kind, &at->layer->wishes.demand));
+        tessi_layer_own_wishes(at->layer)->priority = priority;
+        backlog_move(sched, at, lane_get(at->session, rank_of(at), at->kind, &at->layer->wishes->demand));
         for (uint32_t i = 0; i < at->ninputs; i++) {
             tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
             stack[count++] = at->inputs[i];
@@ -132,21 +132,22 @@ void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t
         double behind_ns = 0;
         for (size_t c = 0; c < layer->consumer_count; c++) {
             const struct sched_layer *reader = layer->consumers[c].layer;
-            int32_t priority = reader->layer->wishes.priority;
-            layer->layer->wishes.priority =
-                priority > layer->layer->wishes.priority ? priority : layer->layer->wishes.priority;
+            int32_t priority = reader->layer->wishes->priority;
+            if (priority > layer->layer->wishes->priority) {
+                tessi_layer_own_wishes(layer->layer)->priority = priority;
+            }
             behind_ns = reader->path_ns > behind_ns ? reader->path_ns : behind_ns;
         }
         bool sequence = tessi_layer_reads_itself(layer->layer); /* its tasks may follow each other */
         layer->path_ns = layer->estimate_ns * (sequence ? (double)layer->tasks : 1) + behind_ns;
-        layer->lane = lane_get(layer->session, rank_of(layer), layer->kind, &layer->layer->wishes.demand);
+        layer->lane = lane_get(layer->session, rank_of(layer), layer->kind, &layer->layer->wishes->demand);
         sched->demands = sched->demands || layer->lane->demand.count > 0;
     }
     for (size_t i = 0; i < count; i++) {
         for (uint32_t n = 0; n < layers[i]->layer->ninputs; n++) {
             struct sched_layer *input = layers[i]->inputs[n];
             if (input->submission != layers[i]->submission) {
-                hurry(sched, input, layers[i]->layer->wishes.priority);
+                hurry(sched, input, layers[i]->layer->wishes->priority);
             }
         }
     }

@@ -209,7 +209,7 @@ void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *lay
         pack_rules(buffer, &layer->input[i].rules);
     }
     pack_parameters(buffer, layer);
-    pack_wishes(buffer, &layer->wishes);
+    pack_wishes(buffer, layer->wishes);
     tessi_pack_bool(buffer, layer->push);
     if (layer->name != NULL) {
         tessi_pack_text(buffer, layer->name, TESSI_LAYER_NAME_MAX);
@@ -519,8 +519,9 @@ static bool unpack_parameters(struct tessi_scan *scan, struct tessi_layer *layer
     return tessi_scan_fail(scan, "an unknown operation");
 }
 
-static bool unpack_wishes(struct tessi_scan *scan, struct tessi_wishes *wishes)
+static bool unpack_wishes(struct tessi_scan *scan, struct tessi_layer *layer)
 {
+    struct tessi_wishes wishes = {0};
     char demand[TESSI_RESOURCES_TEXT_MAX];
     int64_t priority;
     uint32_t policy;
@@ -531,10 +532,13 @@ static bool unpack_wishes(struct tessi_scan *scan, struct tessi_wishes *wishes)
     if (priority < -TESSI_PRIORITY_MAX || priority > TESSI_PRIORITY_MAX || policy >= TESSI_POLICIES) {
         return tessi_scan_fail(scan, "a priority or policy out of range");
     }
-    wishes->priority = (int32_t)priority;
-    wishes->policy = (enum tessi_policy)policy;
-    return tessi_resources_parse(demand, &wishes->demand, NULL) == TESSI_OK ||
-           tessi_scan_fail(scan, "a malformed demand for resources");
+    wishes.priority = (int32_t)priority;
+    wishes.policy = (enum tessi_policy)policy;
+    if (demand[0] != 0 && tessi_resources_parse(demand, &wishes.demand, NULL) != TESSI_OK) {
+        return tessi_scan_fail(scan, "a malformed demand for resources");
+    }
+    tessi_layer_set_wishes(layer, &wishes);
+    return true;
 }
 
 static bool unpack_name(struct tessi_scan *scan, struct tessi_layer *layer)
@@ -557,7 +561,7 @@ static bool unpack_body(struct tessi_scan *scan, bool named, struct tessi_layer 
             return false;
         }
     }
-    return unpack_parameters(scan, layer) && unpack_wishes(scan, &layer->wishes) &&
+    return unpack_parameters(scan, layer) && unpack_wishes(scan, layer) &&
            tessi_scan_bool(scan, &layer->push) && (!named || unpack_name(scan, layer));
 }
 

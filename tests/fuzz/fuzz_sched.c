@@ -231,10 +231,10 @@ static void wish(struct tessi_layer *layer)
     struct input *input = &fuzz.input;
     uint32_t choice = input_byte(input);
     if (choice < 40) {
-        layer->wishes.priority = (int32_t)(choice % 17) - 8;
-        layer->wishes.policy = (enum tessi_policy)(input_below(input, TESSI_POLICIES));
+        tessi_layer_own_wishes(layer)->priority = (int32_t)(choice % 17) - 8;
+        tessi_layer_own_wishes(layer)->policy = (enum tessi_policy)(input_below(input, TESSI_POLICIES));
     } else if (choice < 70) {
-        TESS_ASSERT(tessi_resources_parse(demands[choice % 4], &layer->wishes.demand, NULL) == TESSI_OK);
+        TESS_ASSERT(tessi_resources_parse(demands[choice % 4], &tessi_layer_own_wishes(layer)->demand, NULL) == TESSI_OK);
     }
     layer->push = choice % 8 == 7;
 }
@@ -250,7 +250,7 @@ static void spoil(struct tessi_layer *layer)
         layer->id = (uint32_t)input_number(input);
         break;
     case 2:
-        layer->wishes.priority = (int32_t)input_number(input);
+        tessi_layer_own_wishes(layer)->priority = (int32_t)input_number(input);
         break;
     case 3:
         layer->reads[0] = (uint32_t)input_number(input);

@@ -40,6 +40,20 @@ class Many(unittest.TestCase):
             until(lambda: cluster.scheduler.resident_bytes() < before + KEPT_MOST, seconds=30,
                   what="what the session had is given back")
 
+    def test_a_long_expression_is_small(self):
+        if SLOW > 1:
+            return
+        count = 20000
+        with Cluster(workers=1) as cluster:
+            many("lazy", 20, "--scheduler", cluster.address, "--workers", "1")
+            before = [process.resident_bytes() for process in (cluster.scheduler, cluster.workers[0])]
+            many("lazy", count, "--scheduler", cluster.address, "--workers", "1")
+            grown = [(process.peak_bytes() - was) / count
+                     for process, was in zip((cluster.scheduler, cluster.workers[0]), before)]
+            print(f"an operation takes {grown[0]:.0f} bytes at the scheduler, {grown[1]:.0f} at the worker")
+            self.assertLess(grown[0], 2400)
+            self.assertLess(grown[1], 1200)  # it knows of those that it has been given and that are not forgotten yet
+
     def test_a_typo_is_refused(self):
         with Cluster(workers=1, scheduler=("--memory", "64MiB")) as cluster:
             status = cluster.status()

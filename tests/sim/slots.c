@@ -74,7 +74,7 @@ static void check_resources(const struct sim_world *world, const struct sim_node
                 }
                 const struct sim_graph *graph = sim_graph_of(world, action->task.session);
                 const struct tessi_layer *layer = sim_graph_layer(graph, action->task.layer)->layer;
-                used += again ? 0 : tessi_resources_amount(&layer->wishes.demand, have->item[r].name);
+                used += again ? 0 : tessi_resources_amount(&layer->wishes->demand, have->item[r].name);
             }
         }
         if (used > have->item[r].amount) {
@@ -91,7 +91,7 @@ static void check_pin(const struct sim_world *world, const struct sim_node *node
     struct sim_layer *layer = sim_graph_layer(sim_graph_of(world, action->task.session), action->task.layer);
     uint32_t pin = layer->layer->op == TESSI_OP_OPAQUE ? layer->layer->as.opaque.pin : 0;
     if (pin == 0 || layer->workers < pin || world->disturbed || world->options.tiny_percent > 0 ||
-        layer->layer->wishes.demand.count > 0) {
+        layer->layer->wishes->demand.count > 0) {
         return;
     }
     uint32_t *at = &layer->pinned_to[action->task.index % pin];

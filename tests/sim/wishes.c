@@ -26,7 +26,7 @@ void sim_wishes_choose(struct sim_world *world, struct sim_graph *graph)
         choose_options(world);
     }
     for (size_t l = 0; l < graph->count; l++) {
-        struct tessi_wishes *wishes = &graph->layers[l].layer->wishes;
+        struct tessi_wishes *wishes = tessi_layer_own_wishes(graph->layers[l].layer);
         if (random_chance(random, world->options.priority_percent)) {
             wishes->priority = (int32_t)random_between(random, -TESSI_PRIORITY_MAX, TESSI_PRIORITY_MAX);
         }

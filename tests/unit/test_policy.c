@@ -98,7 +98,7 @@ static struct tessi_layer *layer(uint32_t id, int64_t tasks, uint64_t ms)
 static struct tessi_layer *demanding(uint32_t id, int64_t tasks, const char *demand)
 {
     struct tessi_layer *made = layer(id, tasks, 1000);
-    assert_int_equal(tessi_resources_parse(demand, &made->wishes.demand, NULL), TESSI_OK);
+    assert_int_equal(tessi_resources_parse(demand, &tessi_layer_own_wishes(made)->demand, NULL), TESSI_OK);
     return made;
 }
 
@@ -208,8 +208,8 @@ static void test_higher_priority_goes_first(void **state)
     struct tessi_layer *bulk[1] = {layer(1, 20, 1000)};
     submit(&world, bulk, 1);
     struct tessi_layer *low[1] = {layer(2, 5, 1000)}, *high[1] = {layer(3, 5, 1000)};
-    low[0]->wishes.priority = -3;
-    high[0]->wishes.priority = 4;
+    tessi_layer_own_wishes(low[0])->priority = -3;
+    tessi_layer_own_wishes(high[0])->priority = 4;
     submit(&world, low, 1);
     submit(&world, high, 1);
     size_t before = world.count;
@@ -236,7 +236,7 @@ static void test_what_urgent_work_waits_for_is_urgent(void **state)
     tessi_grid_regular(&input.grid, &shape, chunks);
     reads(urgent[0], &input);
     tessi_grid_fini(&input.grid);
-    urgent[0]->wishes.priority = 1;
+    tessi_layer_own_wishes(urgent[0])->priority = 1;
     submit(&world, urgent, 1);
     size_t before = world.count;
     finish_all(&world);
@@ -250,7 +250,7 @@ static void run_policy(struct world *world, enum tessi_policy policy)
     start(world);
     join(world, 1, 1, "", "");
     struct tessi_layer *layers[2] = {layer(1, 10, 1000), layer(2, 10, 10)};
-    layers[0]->wishes.policy = layers[1]->wishes.policy = policy;
+    tessi_layer_own_wishes(layers[0])->policy = tessi_layer_own_wishes(layers[1])->policy = policy;
     submit(world, layers, 2);
     finish_all(world);
     assert_int_equal(world->count, 20);
@@ -286,7 +286,7 @@ static void run_irregular(struct world *world, enum tessi_policy policy)
     reads_table(layers[2], layers[1]);
     reads_table(layers[3], layers[2]);
     for (int i = 0; i < 4; i++) {
-        layers[i]->wishes.policy = policy;
+        tessi_layer_own_wishes(layers[i])->policy = policy;
     }
     submit(world, layers, 4);
     finish_all(world);

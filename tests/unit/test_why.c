@@ -252,9 +252,9 @@ static void test_wishes(void **state)
         struct tessi_layer *layer = layer_source(CLIENT, id, TESSI_OP_OPAQUE, 1, 40, 800);
         layer->as.opaque.nanoseconds = 100000000;
         if (id == 3) {
-            layer->wishes.priority = 5;
+            tessi_layer_own_wishes(layer)->priority = 5;
         } else {
-            assert_int_equal(tessi_resources_parse("tape=2", &layer->wishes.demand, NULL), TESSI_OK);
+            assert_int_equal(tessi_resources_parse("tape=2", &tessi_layer_own_wishes(layer)->demand, NULL), TESSI_OK);
         }
         event(&cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
                                                    .peer = CLIENT,
@@ -372,8 +372,8 @@ static void test_a_worker_says_what_its_wishes_wait_for(void **state)
     struct tessi_layer *layers[3];
     for (uint32_t i = 0; i < 3; i++) {
         layers[i] = layer_source(CLIENT, i + 1, TESSI_OP_OPAQUE, 1, 8, 800);
-        layers[i]->wishes.priority = i == 2 ? 4 : 0;
-        assert_int_equal(tessi_resources_parse(i == 0 ? "ssd=2" : "", &layers[i]->wishes.demand, NULL), TESSI_OK);
+        tessi_layer_own_wishes(layers[i])->priority = i == 2 ? 4 : 0;
+        assert_int_equal(tessi_resources_parse(i == 0 ? "ssd=2" : "", &tessi_layer_own_wishes(layers[i])->demand, NULL), TESSI_OK);
         step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_LAYER, .layer = layers[i]});
     }
     assign(&planner, 1, 0, 0, 0);

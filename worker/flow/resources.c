@@ -3,7 +3,7 @@
 
 const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    return &flow_layer(flow, flow_block(flow, task->block)->layer)->layer->wishes;
+    return flow_layer(flow, flow_block(flow, task->block)->layer)->layer->wishes;
 }
 
 static bool is_free(const struct tessi_flow *flow, const struct tessi_resources *demand)
