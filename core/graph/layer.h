@@ -183,6 +183,8 @@ uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input,
 void tessi_block_dependents(const struct tessi_layer *layer, uint32_t input, uint64_t block, tessi_visit_fn *visit,
                             void *context);
 uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t input, uint64_t block);
+/* Whether each block of the input is read by some task, as far as that is plain from its rules. */
+bool tessi_layer_reads_all(const struct tessi_layer *layer, uint32_t input);
 
 /* Estimated work of a task: floating-point operations (8mnk of a complex product, 2mnk of a real one) and
  * bytes read plus written; an OPAQUE task counts 10 operations for a nanosecond. */

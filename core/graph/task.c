@@ -353,6 +353,13 @@ uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t i
     return tessi_box_volume(&box);
 }
 
+bool tessi_layer_reads_all(const struct tessi_layer *layer, uint32_t input)
+{
+    TESS_ASSERT(input < layer->ninputs);
+    return !tessi_layer_joins(layer) && /* which reads less than its rules say */
+           tessi_rules_read_all(&layer->input[input].rules, &layer->input[input].grid, &layer->grid);
+}
+
 /* Bytes that a task reads of one input: all blocks together, and at most in one of them. */
 struct reads {
     uint64_t total;

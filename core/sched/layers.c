@@ -253,9 +253,8 @@ static bool read_by_others(const struct sched_layer *layer)
 static bool read_wholly(const struct sched_layer *layer)
 {
     for (size_t c = 0; c < layer->consumer_count && c < READERS_LOOKED; c++) {
-        const struct tessi_layer *reader = layer->consumers[c].layer->layer;
-        const struct tessi_input *input = &reader->input[layer->consumers[c].input];
-        if (layer->consumers[c].layer != layer && tessi_rules_read_all(&input->rules, &input->grid, &reader->grid)) {
+        const struct consumer *consumer = &layer->consumers[c];
+        if (consumer->layer != layer && tessi_layer_reads_all(consumer->layer->layer, consumer->input)) {
             return true;
         }
     }

@@ -13,8 +13,8 @@
 #include "core/graph/rechunk.h"
 #include "core/sched/state.h"
 
-/* The block in the middle of what the task reads, or the one that it takes most of. Sums of all blocks along an axis take one after the other of them in
- * turn, so that not one worker of each row makes all the sums. */
+/* The block in the middle of what the task reads, or the one that it takes most of. Sums of all blocks along an axis take
+ * one after the other of them in turn, so that not one worker of each row makes all the sums. */
 static uint64_t middle_input(const struct tessi_layer *layer, uint32_t number, uint64_t index)
 {
     const struct tessi_input *input = &layer->input[number];
