@@ -90,16 +90,9 @@ void tessi_heap_update(struct tessi_heap *heap, uint64_t first, uint64_t second,
     sift_down(heap, heap->positions[value] - 1);
 }
 
-bool tessi_heap_contains(const struct tessi_heap *heap, uint32_t value)
+void tessi_heap_take_out(struct tessi_heap *heap, uint32_t value)
 {
-    return value < heap->positions_capacity && heap->positions[value] != 0;
-}
-
-bool tessi_heap_remove(struct tessi_heap *heap, uint32_t value)
-{
-    if (!tessi_heap_contains(heap, value)) {
-        return false;
-    }
+    TESS_ASSERT(tessi_heap_contains(heap, value));
     size_t i = heap->positions[value] - 1;
     heap->positions[value] = 0;
     heap->count--;
@@ -108,5 +101,4 @@ bool tessi_heap_remove(struct tessi_heap *heap, uint32_t value)
         sift_up(heap, i);
         sift_down(heap, heap->positions[heap->entries[i].value] - 1);
     }
-    return true;
 }

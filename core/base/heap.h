@@ -33,7 +33,21 @@ static inline const struct tessi_heap_entry *tessi_heap_peek(const struct tessi_
 }
 struct tessi_heap_entry tessi_heap_pop(struct tessi_heap *heap);               /* not empty */
 void tessi_heap_update(struct tessi_heap *heap, uint64_t first, uint64_t second, uint32_t value); /* present: a new key */
-bool tessi_heap_contains(const struct tessi_heap *heap, uint32_t value);
-bool tessi_heap_remove(struct tessi_heap *heap, uint32_t value); /* false if absent */
+void tessi_heap_take_out(struct tessi_heap *heap, uint32_t value); /* present */
+
+static inline bool tessi_heap_contains(const struct tessi_heap *heap, uint32_t value)
+{
+    return value < heap->positions_capacity && heap->positions[value] != 0;
+}
+
+/* False if absent: most are, so that is found out without a call. */
+static inline bool tessi_heap_remove(struct tessi_heap *heap, uint32_t value)
+{
+    bool there = heap->count > 0 && tessi_heap_contains(heap, value);
+    if (there) {
+        tessi_heap_take_out(heap, value);
+    }
+    return there;
+}
 
 #endif

@@ -79,16 +79,15 @@ const struct tessi_heap_entry *tessi_queue_peek(const struct tessi_queue *queue)
     return straggler != NULL && below(straggler->first, straggler->second, head) ? straggler : head;
 }
 
-bool tessi_queue_remove(struct tessi_queue *queue, uint32_t value)
+void tessi_queue_take_out(struct tessi_queue *queue, uint32_t value)
 {
+    queue->count--;
     if (value >= queue->places_capacity || queue->places[value] == 0) {
-        bool there = tessi_heap_remove(&queue->heap, value);
-        queue->count -= there ? 1 : 0;
-        return there;
+        tessi_heap_take_out(&queue->heap, value);
+        return;
     }
     queue->lane[queue->places[value] - 1].value = HOLE;
     queue->places[value] = 0;
-    queue->count--;
     while (queue->first < queue->end && queue->lane[queue->first].value == HOLE) {
         queue->first++;
     }
@@ -98,5 +97,4 @@ bool tessi_queue_remove(struct tessi_queue *queue, uint32_t value)
     if (queue->first == queue->end) {
         queue->first = queue->end = 0;
     }
-    return true;
 }

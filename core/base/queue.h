@@ -21,11 +21,21 @@ void tessi_queue_init(struct tessi_queue *queue);
 void tessi_queue_fini(struct tessi_queue *queue);
 void tessi_queue_push(struct tessi_queue *queue, uint64_t first, uint64_t second, uint32_t value); /* absent before */
 const struct tessi_heap_entry *tessi_queue_peek(const struct tessi_queue *queue); /* the lowest; NULL when empty */
-bool tessi_queue_remove(struct tessi_queue *queue, uint32_t value); /* false if absent */
+void tessi_queue_take_out(struct tessi_queue *queue, uint32_t value); /* present */
 
 static inline bool tessi_queue_contains(const struct tessi_queue *queue, uint32_t value)
 {
     return (value < queue->places_capacity && queue->places[value] != 0) || tessi_heap_contains(&queue->heap, value);
+}
+
+/* False if absent: most are, so that is found out without a call. */
+static inline bool tessi_queue_remove(struct tessi_queue *queue, uint32_t value)
+{
+    bool there = queue->count > 0 && tessi_queue_contains(queue, value);
+    if (there) {
+        tessi_queue_take_out(queue, value);
+    }
+    return there;
 }
 
 #endif

@@ -80,20 +80,19 @@ static void name_block(struct tessi_flow *flow, const struct flow_layer *layer, 
     TESS_ASSERT(at->handles[index % FLOW_PAGE] == FLOW_NONE);
     at->handles[index % FLOW_PAGE] = handle;
     at->count++;
+    flow_block(flow, handle)->page = page;
     flow->page = page;
     flow->page_key = key;
     flow->block_count++;
 }
 
-static void unname_block(struct tessi_flow *flow, const struct flow_layer *layer, uint64_t index)
+static void unname_block(struct tessi_flow *flow, const struct flow_layer *layer, uint64_t index, uint32_t page)
 {
-    struct tessi_map_key key = tessi_task_key(layer->session, layer->id, index / FLOW_PAGE);
-    uint32_t page = page_find(flow, key);
     struct flow_page *at = flow_page(flow, page);
     at->handles[index % FLOW_PAGE] = FLOW_NONE;
     flow->block_count--;
     if (--at->count == 0) {
-        (void)tessi_map_remove(&flow->page_of, key);
+        (void)tessi_map_remove(&flow->page_of, tessi_task_key(layer->session, layer->id, index / FLOW_PAGE));
         tessi_flow_pool_give(&flow->pages, page);
         flow->page = FLOW_NONE;
     }
@@ -167,7 +166,7 @@ static void destroy(struct tessi_flow *flow, uint32_t handle)
         flow_block(flow, block->layer_next)->layer_prev = block->layer_prev;
     }
     owner->block_count--;
-    unname_block(flow, owner, block->index);
+    unname_block(flow, owner, block->index, block->page);
     tessi_flow_pool_give(&flow->blocks, handle);
     tessi_flow_layer_release(flow, layer);
 }
@@ -285,6 +284,7 @@ void tessi_flow_block_file(struct tessi_flow *flow, uint32_t handle)
     block->filed_at = at;
 }
 
+/* Sticky bytes can leave memory only through a spill file; going ones leave it without further ado. */
 static void adjust(uint64_t *sum, uint64_t bytes, bool *was, bool is)
 {
     if (is && !*was) {
@@ -295,7 +295,6 @@ static void adjust(uint64_t *sum, uint64_t bytes, bool *was, bool is)
     *was = is;
 }
 
-/* Sticky bytes can leave memory only through a spill file; going ones leave it without further ado. */
 /* A name without bytes, and none on their way: nothing is derived from it, and nothing was. */
 static bool plain(const struct flow_block *block)
 {
@@ -319,12 +318,15 @@ void tessi_flow_block_update(struct tessi_flow *flow, uint32_t handle)
                  (block->state == FLOW_SPILLING || block->state == FLOW_ABANDONED || block->revoking);
     bool readable = block->state == FLOW_LOCAL || block->state == FLOW_SPILLING ||
                     (block->state == FLOW_MAPPED && !block->revoked) || flow_block_promised(flow, block);
-    bool owned_sticky = sticky && block->owned;
-    uint64_t charge = flow_charge(flow, block);
-    adjust(&flow->sticky_bytes, charge, &block->sticky, sticky);
-    adjust(&flow->owned_sticky_bytes, charge, &block->owned_sticky, owned_sticky);
-    adjust(&flow->tiny_sticky_bytes, charge, &block->tiny_sticky, sticky && tiny);
-    adjust(&flow->going_bytes, charge, &block->going, going);
+    bool owned_sticky = sticky && block->owned, tiny_sticky = sticky && tiny;
+    if (sticky != block->sticky || owned_sticky != block->owned_sticky || tiny_sticky != block->tiny_sticky ||
+        going != block->going) {
+        uint64_t charge = flow_charge(flow, block);
+        adjust(&flow->sticky_bytes, charge, &block->sticky, sticky);
+        adjust(&flow->owned_sticky_bytes, charge, &block->owned_sticky, owned_sticky);
+        adjust(&flow->tiny_sticky_bytes, charge, &block->tiny_sticky, tiny_sticky);
+        adjust(&flow->going_bytes, charge, &block->going, going);
+    }
     if (block->fetch != FLOW_FUTURE || flow_block_bringable(block)) {
         tessi_flow_block_file(flow, handle);
     }
@@ -616,12 +618,9 @@ void tessi_flow_tie_clear(struct tessi_flow *flow, uint32_t handle, uint32_t fla
     }
 }
 
-void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t handle, uint32_t peer_id)
+void tessi_flow_block_change_source(struct tessi_flow *flow, uint32_t handle, uint32_t peer_id)
 {
     struct flow_block *block = flow_block(flow, handle);
-    if (block->source == peer_id) {
-        return;
-    }
     if (block->asks_later) {
         tessi_flow_ask_no_more(flow, handle);
     }

@@ -127,7 +127,9 @@ static void measure(struct tessi_flow *flow, const struct flow_run *run, bool de
     } else if (run->status == TESSI_OK) { /* one step that was kept from its processor says little about the next */
         *step_ns += ((ran_ns < most_ns ? ran_ns : most_ns) - *step_ns) / 8;
     }
-    tessi_flow_mixed_ended(flow, layer, run, device);
+    if (flow->config.device_slots > 0) {
+        tessi_flow_mixed_ended(flow, layer, run, device);
+    }
 }
 
 static void task_step_done(struct tessi_flow *flow, const struct flow_run *run, bool lost)

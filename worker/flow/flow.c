@@ -90,6 +90,7 @@ void tessi_flow_destroy(struct tessi_flow *flow)
         tessi_heap_fini(&flow->reclaim[i]);
     }
     tessi_free(flow->checks.items);
+    tessi_free(flow->forgotten.items);
     tessi_free(flow->copies.items);
     tessi_free(flow->failed_spills.items);
     tessi_free(flow->answering.items);
@@ -422,7 +423,8 @@ void tessi_flow_trim(struct tessi_flow *flow)
         trim_heap(&flow->reclaim[i]);
     }
     trim_heap(&flow->idle_leases);
-    struct flow_handles *all[] = {&flow->checks, &flow->copies, &flow->failed_spills, &flow->relief, &flow->answering};
+    struct flow_handles *all[] = {&flow->checks, &flow->forgotten, &flow->copies, &flow->failed_spills, &flow->relief,
+                                  &flow->answering};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         trim_handles(all[i]);
     }

@@ -125,7 +125,8 @@ struct flow_block {
     struct flow_link *root[FLOW_CLASSES];
     struct flow_position filed_at; /* key in the fetch queue */
     uint64_t last_use;
-    uint32_t layer;       /* of its name */
+    uint32_t layer;       /* of its name, */
+    uint32_t page;        /* and where that is listed */
     uint32_t layer_next, layer_prev;
     uint32_t dirty_next, dirty_prev;
     uint32_t ties;        /* head of the list */
@@ -289,6 +290,7 @@ struct tessi_flow {
     uint64_t idle_lease_bytes;
     struct flow_slot *slots;
     struct flow_handles checks, copies, failed_spills;
+    struct flow_handles forgotten; /* blocks of the event under way */
     struct tessi_heap shelved;     /* blocks that are, by the place of the task that wanted them first */
     uint32_t unshelved;            /* the one that was taken from there last; NONE: none, or it has come */
     struct flow_handles answering; /* peers that may be asked for more */
@@ -450,7 +452,13 @@ uint32_t tessi_flow_peer_get(struct tessi_flow *flow, uint32_t id);
 uint32_t tessi_flow_tie_find(const struct tessi_flow *flow, uint32_t peer_id, uint32_t block);
 uint32_t tessi_flow_tie_add(struct tessi_flow *flow, uint32_t peer_id, uint32_t block, uint32_t flags);
 void tessi_flow_tie_clear(struct tessi_flow *flow, uint32_t tie, uint32_t flags);
-void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t block, uint32_t peer_id); /* 0: none */
+void tessi_flow_block_change_source(struct tessi_flow *flow, uint32_t block, uint32_t peer_id); /* it is another one */
+static inline void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t block, uint32_t peer_id) /* 0: none */
+{
+    if (flow_block(flow, block)->source != peer_id) {
+        tessi_flow_block_change_source(flow, block, peer_id);
+    }
+}
 void tessi_flow_lease_wake(struct tessi_flow *flow, uint32_t block); /* it is used again, or goes; nothing if not idle */
 
 /* users.c */

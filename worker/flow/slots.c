@@ -35,8 +35,7 @@ static int64_t step_estimate(const struct tessi_flow *flow, const struct flow_ta
 void tessi_flow_slot_recount(struct tessi_flow *flow, uint32_t slot)
 {
     struct tessi_heap *idle = &flow->idle[slot < flow->config.slots ? FLOW_CPU : FLOW_DEVICE];
-    (void)tessi_heap_remove(idle, slot);
-    tessi_heap_push(idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
+    tessi_heap_update(idle, (uint64_t)flow->slots[slot].queued_ns, slot, slot);
 }
 
 static bool slot_open(const struct tessi_flow *flow, const struct flow_task *task, uint32_t slot_index)
@@ -203,7 +202,9 @@ static void enqueue(struct tessi_flow *flow, uint32_t handle, uint32_t slot_inde
     }
     action->in_count = run->in_count;
     flow_block(flow, task->block)->pins++;
-    tessi_flow_mixed_enqueued(flow, run, slot_index >= flow->config.slots);
+    if (flow->config.device_slots > 0) {
+        tessi_flow_mixed_enqueued(flow, run, kind == FLOW_DEVICE);
+    }
     task->slot = slot_index;
     task->queued++;
     task->next_step++;
@@ -250,7 +251,8 @@ static bool dispatch(struct tessi_flow *flow, uint32_t handle, uint32_t slot_ind
 static bool hold_back_for_maker(struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_task *task = flow_task(flow, handle);
-    for (uint32_t i = task->demand_at; flow_task_kind(flow, task) == FLOW_DEVICE && next_input(task, i); i++) {
+    bool device = flow->config.device_slots > 0 && flow_task_kind(flow, task) == FLOW_DEVICE;
+    for (uint32_t i = task->demand_at; device && next_input(task, i); i++) {
         const struct flow_block *block = flow_block(flow, task->links[i].block);
         if (block->state == FLOW_MAKING) {
             hold_back(flow, handle, flow_task(flow, block->task)->slot);
@@ -332,7 +334,8 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
     struct tessi_flow_action after;
     uint32_t streams_max = kind == FLOW_CPU ? FLOW_STREAMS_PER_SLOT * flow->config.slots : flow->config.device_slots;
     bool streams = task->steps > 1 && flow->streams[kind] >= streams_max;
-    if ((!oldest && streams) || !name_after(flow, task, &after)) {
+    bool sayable = task->link_count <= TESSI_FLOW_AFTER_MAX || name_after(flow, task, &after);
+    if ((!oldest && streams) || !sayable) {
         return FLOW_NO_SLOT;
     }
     if (!slot_open(flow, task, slot)) {

@@ -452,9 +452,8 @@ void tessi_flow_on_adopt(struct tessi_flow *flow, const struct tessi_flow_event 
     each_name(flow, event, &flow->report.missing, adopt_one);
 }
 
-static void forget_task(struct tessi_flow *flow, uint32_t handle, const struct tessi_span *span)
+static void forget_task(struct tessi_flow *flow, uint32_t handle)
 {
-    (void)span;
     uint32_t task = flow_block(flow, handle)->task;
     if (task != FLOW_NONE) {
         tessi_flow_task_drop(flow, task);
@@ -462,9 +461,8 @@ static void forget_task(struct tessi_flow *flow, uint32_t handle, const struct t
     }
 }
 
-static void forget_block(struct tessi_flow *flow, uint32_t handle, const struct tessi_span *span)
+static void forget_block(struct tessi_flow *flow, uint32_t handle)
 {
-    (void)span;
     struct flow_block *block = flow_block(flow, handle);
     block->copy_known = false;
     tessi_flow_heir_forget(flow, handle);
@@ -478,13 +476,26 @@ static void forget_block(struct tessi_flow *flow, uint32_t handle, const struct 
     tessi_flow_check(flow, handle);
 }
 
-/* Tasks first, so that inputs freed in the same event are not looked for again. */
+/* Their records are far apart in memory, and they are on their way while others are looked up. */
+static void name_forgotten(struct tessi_flow *flow, uint32_t handle, const struct tessi_span *span)
+{
+    (void)span;
+    tessi_flow_handles_push(&flow->forgotten, handle);
+    __builtin_prefetch(flow_block(flow, handle));
+    __builtin_prefetch(&flow_block(flow, handle)->state);
+}
+
+/* Tasks first, so that inputs freed in the same event are not looked for again. No record goes before that is settled. */
 void tessi_flow_forget(struct tessi_flow *flow, const struct tessi_span *spans, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        tessi_flow_span_blocks(flow, &spans[i], forget_task);
+        tessi_flow_span_blocks(flow, &spans[i], name_forgotten);
     }
-    for (size_t i = 0; i < count; i++) {
-        tessi_flow_span_blocks(flow, &spans[i], forget_block);
+    for (size_t i = 0; i < flow->forgotten.count; i++) {
+        forget_task(flow, flow->forgotten.items[i]);
     }
+    for (size_t i = 0; i < flow->forgotten.count; i++) {
+        forget_block(flow, flow->forgotten.items[i]);
+    }
+    flow->forgotten.count = 0;
 }

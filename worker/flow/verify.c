@@ -161,6 +161,7 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
 {
     const struct flow_block *block = flow_block(flow, handle);
     TESS_ASSERT(tessi_flow_block_find(flow, tessi_flow_block_name(flow, block)) == handle);
+    TESS_ASSERT(flow_page(flow, block->page)->handles[block->index % FLOW_PAGE] == handle);
     TESS_ASSERT(block->users == tally->users && block->pins == tally->pins && block->leases == tally->leases);
     TESS_ASSERT(block->asks == tally->asks && block->parked == tally->parked);
     TESS_ASSERT(tally->sources == (block->source != 0 ? 1 : 0) && !block->checking);
