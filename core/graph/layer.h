@@ -179,9 +179,12 @@ void tessi_task_inputs(const struct tessi_layer *layer, uint32_t input, uint64_t
                        void *context);
 uint64_t tessi_task_input_count(const struct tessi_layer *layer, uint32_t input, uint64_t index);
 
-/* The tasks of `layer` that read block `block` of its input `input`: visited ascending; count; lowest. */
+/* The tasks of `layer` that read block `block` of its input `input`: visited ascending; those from number `first` on, of
+ * which there must be so many; count; lowest. */
 void tessi_block_dependents(const struct tessi_layer *layer, uint32_t input, uint64_t block, tessi_visit_fn *visit,
                             void *context);
+void tessi_block_some_dependents(const struct tessi_layer *layer, uint32_t input, uint64_t block, uint64_t first,
+                                 uint64_t count, tessi_visit_fn *visit, void *context);
 uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t input, uint64_t block);
 /* Whether each block of the input is read by some task, as far as that is plain from its rules. */
 bool tessi_layer_reads_all(const struct tessi_layer *layer, uint32_t input);

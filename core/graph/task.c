@@ -337,6 +337,29 @@ void tessi_block_dependents(const struct tessi_layer *layer, uint32_t input, uin
     }
 }
 
+void tessi_block_some_dependents(const struct tessi_layer *layer, uint32_t input, uint64_t block, uint64_t first,
+                                 uint64_t count, tessi_visit_fn *visit, void *context)
+{
+    struct tessi_box box;
+    uint64_t coords[TESSI_NDIM_MAX];
+    TESS_ASSERT(input < layer->ninputs);
+    if (count == 0) {
+        return;
+    }
+    if (layer->input[input].rules.table != NULL) {
+        struct run run = table_readers(layer->input[input].rules.table, block);
+        TESS_ASSERT(first <= run.count && count <= run.count - first);
+        visit_run((struct run){run.items + first, count}, visit, context);
+        return;
+    }
+    reader_box(layer, input, block, &box);
+    TESS_ASSERT(count <= tessi_box_volume(&box) - first);
+    tessi_grid_coords(&layer->grid, box_block(&layer->grid, &box, first), coords);
+    do {
+        visit(context, tessi_grid_index(&layer->grid, coords));
+    } while (--count > 0 && tessi_box_next(&box, coords));
+}
+
 uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t input, uint64_t block)
 {
     TESS_ASSERT(input < layer->ninputs);

@@ -137,6 +137,8 @@ void abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer)
         } else if (task->state == TASK_UNASSIGNED) {
             answer_parked(sched, layer, t, NO_WORKER, 0);
             set_released(sched, layer, t, task);
+        } else if (task->state == TASK_RELEASED && sched->rerun.count > 0) { /* it may have been needed again */
+            answer_parked(sched, layer, t, NO_WORKER, 0);
         }
     }
 }

@@ -61,6 +61,7 @@ struct input_walk {
     struct sched_layer *layer; /* of the input */
     uint64_t missing; /* the first that is not assigned */
     bool assigned;
+    bool failed; /* the missing one: its readers are about to be told */
 };
 
 static void name_owner(void *context, uint64_t index)
@@ -75,6 +76,7 @@ static void name_owner(void *context, uint64_t index)
         walk->assigned = false;
         walk->missing = index;
         touch(walk->layer, index); /* who waits for it is told when its layer goes */
+        walk->failed = task != NULL && (task->state == TASK_FAILED || task->state == TASK_POISONED);
     } else if (task->owner != walk->worker->index) {
         tessi_spans_push(&outbox_of(walk->worker)->where,
                          (struct tessi_span){.session = walk->layer->session->id,
@@ -104,7 +106,7 @@ static bool name_inputs(struct tessi_sched *sched, struct worker *worker, const 
         if (before > 0) {
             where->items[before - 1] = last; /* it may have been made longer */
         }
-        worker->look_again = !wait_for(sched, worker, walk.layer, walk.missing) || worker->look_again;
+        worker->look_again = walk.failed || !wait_for(sched, worker, walk.layer, walk.missing) || worker->look_again;
     }
     return walk.assigned;
 }

@@ -215,8 +215,10 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
                         worker_name(sched, task->owner, worker, sizeof worker));
         break;
     case TASK_RELEASED:
-        why->state = "done";
-        tessi_lines_say(&lines, "it is done, or was not needed, and its block is not kept");
+        why->state = needed_again(layer, name.index) ? "unassigned" : "done";
+        tessi_lines_say(&lines, needed_again(layer, name.index)
+                                    ? "its block is needed again: it is about to be placed"
+                                    : "it is done, or was not needed, and its block is not kept");
         break;
     case TASK_FAILED:
         why->state = "failed";

@@ -98,9 +98,9 @@ static void add_readers(struct tessi_sched *sched, struct sched_layer *input, ui
     struct task_record *task = record(input, index);
     task->refs += (uint32_t)readers;
     if (task->state == TASK_RELEASED) {
-        work_push(&sched->rerun, input, index);
+        need_again(sched, input, index);
     } else if (task->state == TASK_FAILED || task->state == TASK_POISONED) {
-        work_push(&sched->poison, input, index);
+        spread_failure(sched, input, index);
     }
 }
 
@@ -204,7 +204,7 @@ static void want(struct tessi_sched *sched, struct sched_layer *layer)
     fit_add(layer->session, layer->layer);
     for (uint64_t i = next_of(layer, 0, PAGES_TOUCHED); i < layer->tasks; i = next_of(layer, i + 1, PAGES_TOUCHED)) {
         if (state_of(layer, i) == TASK_RELEASED) {
-            work_push(&sched->rerun, layer, i);
+            need_again(sched, layer, i);
         }
     }
 }
@@ -325,7 +325,7 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     choose_lanes(sched, added, event->layer_count);
     order_layers(sched, added, event->layer_count);
     place_layers(sched, added, event->layer_count);
-    finish_reruns(sched);
+    finish_spread(sched);
     tessi_free(added);
     end_submission(session, submission); /* it may only want layers that are here already */
 }
@@ -420,7 +420,7 @@ void drop_at_workers(struct tessi_sched *sched, struct sched_layer *layer)
  * layer's order is derived through it. */
 static void free_description(struct sched_layer *layer)
 {
-    while (layer != NULL && layer->gone && layer->order_users == 0) {
+    while (layer != NULL && layer->gone && layer->order_users == 0 && layer->pending == 0) {
         struct sched_layer *via = layer->order_via;
         tessi_layer_destroy(layer->layer);
         tessi_free(layer->order_corners);
@@ -432,6 +432,13 @@ static void free_description(struct sched_layer *layer)
         }
         layer = via;
     }
+}
+
+void end_pending(struct sched_layer *layer)
+{
+    TESS_ASSERT(layer->pending > 0);
+    layer->pending--;
+    free_description(layer);
 }
 
 static void free_layer(struct sched_layer *layer)
@@ -484,6 +491,7 @@ void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
     for (uint32_t i = 0; i < layer->ninputs; i++) { /* before a page is opened and counts its readers */
         struct sched_layer *input = layer->inputs[i];
         unlink_input(layer, i);
+        spread_again(sched, input);
         if (input != layer && !(input->pruned && read_wholly(input))) { /* else what nobody reads of it has gone */
             note_loose(sched, input);
         }

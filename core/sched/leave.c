@@ -332,7 +332,7 @@ void continue_leaves(struct tessi_sched *sched)
         sched->leaving_count--;
         copies_forget_worker(sched, worker->index);
         each_owned(sched, worker, take_away);
-        finish_reruns(sched);
+        finish_spread(sched);
         TESS_ASSERT(worker->assigned == 0 && worker->handing == 0);
         mark_dirty(worker);
     }

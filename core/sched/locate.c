@@ -158,7 +158,7 @@ static bool locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
     struct tessi_span span = {.session = layer->session->id, .layer = layer->layer->id, .first = index, .count = 1};
     const struct task_record *task = record_peek(layer, index);
     enum task_state state = state_of(layer, index);
-    if (state == TASK_UNASSIGNED) {
+    if (state == TASK_UNASSIGNED || needed_again(layer, index)) {
         return park(sched, peer, layer, span);
     }
     if (state == TASK_ASSIGNED || state == TASK_HELD) {

@@ -157,7 +157,7 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
         }
     }
     hand_over_elsewhere(sched, worker);
-    finish_reruns(sched);
+    finish_spread(sched);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {

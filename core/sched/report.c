@@ -373,7 +373,7 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
     take_stolen(sched, worker, report);
     each(sched, worker, &report->refused, false, take_refused);
     take_failures(sched, worker, report);
-    finish_reruns(sched);
+    finish_spread(sched);
     scatter_long_layers(sched);
     room_made(sched, worker);
     watch_idle(sched, worker);

@@ -128,7 +128,7 @@ static void fail_orphans(struct tessi_sched *sched, struct lane *lane)
             }
         }
     }
-    finish_reruns(sched);
+    finish_spread(sched);
 }
 
 void check_demands(struct tessi_sched *sched)

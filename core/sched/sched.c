@@ -91,6 +91,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     while (sched->session_count > 0) {
         session_close(sched, sched->sessions[sched->session_count - 1]);
     }
+    spread_fini(sched);
     for (size_t w = 0; w < sched->worker_count; w++) {
         worker_destroy(sched->workers[w]);
     }
@@ -114,7 +115,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_map_fini(&sched->keep_of);
     tessi_map_fini(&sched->history_by_kind);
     void *owned[] = {sched->workers,        sched->sessions,    sched->history,      sched->hungry,
-                     sched->idle.items,     sched->rerun.items, sched->poison.items, sched->empty_pages,
+                     sched->idle.items,     sched->empty_pages,
                      sched->watched,        sched->news,        sched->moved,        sched->actions,
                      sched->loose,          sched->pruning,     sched->client_locations,
                      sched->keeps,          sched->keeping,
@@ -746,6 +747,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     sched->why_told = NULL;
     take_event(sched, event);
     sched->lookups = sched->config.lookups_per_step;
+    finish_spread(sched);
     if (event->kind == TESSI_SCHED_TICK && sched->now_ns >= sched->next_check_ns) {
         check_silence(sched); /* by then what had come before was taken */
         relieve_again(sched);

@@ -159,6 +159,7 @@ struct sched_layer {
     uint64_t prune_next; /* tasks before this one have been looked at */
     bool given_up; /* cancelled, and nothing of it is left or will be made */
     bool gone; /* destroyed, but for its description */
+    uint64_t pending; /* times that it stands among what is left to later steps: it is not freed before */
     uint64_t held;  /* tasks HELD */
     uint64_t first_done; /* tasks done at least once, or found unnecessary */
     enum tessi_status failure;
@@ -419,6 +420,13 @@ struct work_list { /* a stack of tasks for the walks over the graph */
     size_t count, capacity;
 };
 
+struct spreading { /* a failed block, and which of its readers have been told */
+    struct sched_layer *layer; /* NULL: none */
+    uint64_t index;
+    size_t consumer; /* all before this one */
+    uint64_t readers; /* and so many of its tasks */
+};
+
 struct history_entry { /* recent run times of one kind of task */
     struct tessi_map_key kind;
     double samples[9];
@@ -527,8 +535,9 @@ struct tessi_sched {
     struct tessi_heap resting; /* workers' loads (index * 2 + kind), by the time at which they may steal again */
     int64_t search_ns[2];      /* not before this are victims looked for, of each kind */
     struct work_list idle;  /* blocks whose last reader has gone: see demand.c */
-    struct work_list rerun; /* released tasks that are needed again */
-    struct work_list poison;
+    struct work_list rerun;  /* released tasks that are needed again: see spread.c */
+    struct work_list poison; /* failed tasks whose readers are to be told */
+    struct spreading spreading; /* of those, the one at hand */
     struct work_list long_layers; /* whose estimate has just become long */
     struct page_rooms page_rooms;
     struct page_ref *empty_pages; /* pages whose last record was released in this step */
@@ -664,6 +673,7 @@ uint64_t readers_of(const struct sched_layer *layer, uint64_t index); /* tasks t
 enum task_state state_of(const struct sched_layer *layer, uint64_t index);
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
 void set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
+void page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* none of it may be alive */
 void collapse_pages(struct tessi_sched *sched);
 void end_pages(struct tessi_sched *sched); /* the same at the end of a step, when no page opens any more */
 struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker);
@@ -692,6 +702,7 @@ void drop_at_workers(struct tessi_sched *sched, struct sched_layer *layer); /* t
 void sweep_layers(struct tessi_sched *sched);
 void session_close(struct tessi_sched *sched, struct session *session);
 void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer); /* none of its tasks will read anything */
+void end_pending(struct sched_layer *layer); /* it stands once less among what is left to later steps; it may be freed */
 void unwant(struct tessi_sched *sched, struct sched_layer *layer);
 void note_loose(struct tessi_sched *sched, struct sched_layer *layer); /* it is needed less than before */
 
@@ -863,10 +874,19 @@ void consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_
 void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index); /* FREE to it */
 void require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* adds refs, re-runs */
-void finish_reruns(struct tessi_sched *sched);
 void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, enum tessi_status status,
                const char *text);
 void work_push(struct work_list *list, struct sched_layer *layer, uint64_t index);
+
+/* spread.c: re-runs and failures go from layer to layer, over several steps where there are very many */
+void need_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);   /* it is RELEASED */
+void spread_failure(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FAILED or POISONED */
+bool needed_again(const struct sched_layer *layer, uint64_t index); /* it is RELEASED, and that will change */
+void finish_spread(struct tessi_sched *sched); /* as much as the step has time for */
+void spread_again(struct tessi_sched *sched, const struct sched_layer *layer); /* its consumers have changed places */
+void spread_verify(const struct tessi_sched *sched);
+bool spread_verify_listed(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
+void spread_fini(struct tessi_sched *sched); /* when no session is left */
 
 /* report.c, loss.c, steal.c, locate.c, copies.c, history.c */
 void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);

@@ -195,6 +195,12 @@ enum task_state state_of(const struct sched_layer *layer, uint64_t index)
     return page_of(layer, index) == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
 }
 
+void page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+{
+    tessi_grow(&sched->empty_pages, &sched->empty_page_capacity, sched->empty_page_count + 1, sizeof *sched->empty_pages);
+    sched->empty_pages[sched->empty_page_count++] = (struct page_ref){layer, index / PAGE_TASKS};
+}
+
 void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task)
 {
     TESS_ASSERT(task->state != TASK_RELEASED && task->refs == 0);
@@ -205,9 +211,7 @@ void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     TESS_ASSERT(first->page_alive > 0);
     first->page_alive--;
     if (first->page_alive == 0) {
-        tessi_grow(&sched->empty_pages, &sched->empty_page_capacity, sched->empty_page_count + 1,
-                   sizeof *sched->empty_pages);
-        sched->empty_pages[sched->empty_page_count++] = (struct page_ref){layer, index / PAGE_TASKS};
+        page_may_close(sched, layer, index);
     }
 }
 
@@ -233,7 +237,7 @@ static void close_page(struct sched_layer *layer, uint64_t number, enum page kin
 }
 
 /* One in which some tasks had an owner and others never had one stays: where a task waits when it is needed again depends
- * on that. */
+ * on that. So does one with a task that is needed again already. */
 static void collapse_page(struct sched_layer *layer, uint64_t number)
 {
     const struct task_record *records = record_peek(layer, number * PAGE_TASKS);
@@ -241,13 +245,14 @@ static void collapse_page(struct sched_layer *layer, uint64_t number)
         return;
     }
     uint64_t count = page_tasks(layer, number), had = 0;
-    uint32_t highest = 0;
+    uint32_t highest = 0, refs = 0;
     for (uint64_t i = 0; i < count; i++) {
         highest = records[i].epoch > highest ? records[i].epoch : highest;
         had += records[i].epoch > 0;
+        refs |= records[i].refs;
     }
-    if (had > 0 && had < count) {
-        return; /* which of them had an owner would be forgotten */
+    if (refs > 0 || (had > 0 && had < count)) {
+        return; /* which of them are needed again, or had an owner, would be forgotten */
     }
     layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
     page_give(layer->rooms, page_of(layer, number * PAGE_TASKS));

@@ -40,7 +40,10 @@ static void verify_record(const struct tessi_sched *sched, const struct sched_la
     bool owned = task->state == TASK_ASSIGNED || task->state == TASK_HELD;
     TESS_ASSERT(owned == (task->owner != NO_WORKER));
     TESS_ASSERT(!owned || sched->workers[task->owner]->alive);
-    TESS_ASSERT(task->state != TASK_RELEASED || (task->refs == 0 && !layer->wanted));
+    TESS_ASSERT(task->state != TASK_RELEASED || (task->refs == 0 && !layer->wanted) ||
+                spread_verify_listed(sched, layer, index));
+    TESS_ASSERT((task->state != TASK_FAILED && task->state != TASK_POISONED) || task->refs == 0 ||
+                spread_verify_listed(sched, layer, index));
     TESS_ASSERT(!owned || task->refs > 0 || layer->wanted);
     TESS_ASSERT((task->flags & TASK_ADOPTING) == 0 || task->state == TASK_ASSIGNED);
     verify_refs(layer, index, task);
@@ -188,7 +191,8 @@ void tessi_sched_verify(const struct tessi_sched *sched)
 {
     struct counts counts[1024][2] = {0};
     TESS_ASSERT(sched->worker_count <= sizeof counts / sizeof *counts);
-    TESS_ASSERT(sched->idle.count == 0 && sched->rerun.count == 0 && sched->poison.count == 0);
+    TESS_ASSERT(sched->idle.count == 0);
+    spread_verify(sched);
     for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
