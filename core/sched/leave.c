@@ -94,7 +94,8 @@ static bool may_receive(const struct tessi_sched *sched, const struct worker *wo
 }
 
 /* Tell the next receiver; with none left, the record goes and the block stays where it is until its worker goes,
- * under the epoch that it has there. */
+ * under the epoch that it has there. Whoever is asked later is asked under another one than who has refused now, whose
+ * answer may come twice. */
 static void offer(struct tessi_sched *sched, struct hand_over *one)
 {
     struct sched_layer *layer = one->layer;
@@ -104,6 +105,7 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     }
     one->to = choose_receiver(sched, one->layer, one->index, may_receive, one);
     if (one->to == NO_WORKER) {
+        layer->keep_epoch = one->epoch > layer->keep_epoch ? one->epoch : layer->keep_epoch;
         destroy(sched, one);
         return;
     }

@@ -149,7 +149,7 @@ struct sched_layer {
     bool detached;     /* it reads nothing any more, and cannot be made again */
     bool keep_listed;  /* in the list of those for which something is to be done */
     uint32_t lineage;  /* layers one after the other that it is made from */
-    uint32_t keep_epoch; /* the highest under which a second owner was to have a block */
+    uint32_t keep_epoch; /* the highest under which somebody else was to have a block */
     uint32_t keep_refused, keep_refusals; /* who has refused last, its index + 1; how often in a row */
     uint64_t keeps;      /* blocks that have their second owner */
     uint64_t keep_next;  /* none below is without one, or without somebody who has been asked */

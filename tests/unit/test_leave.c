@@ -220,6 +220,38 @@ static void test_next_receiver(void **state)
     stop(&world);
 }
 
+/* A full worker's block that nobody has room for is offered again later, under another epoch: the refusal of the first
+ * offer may come a second time. */
+static void test_attempts_differ(void **state)
+{
+    (void)state;
+    struct world world;
+    struct tessi_span mine, first, second;
+    start(&world, 2, 4, false);
+    assert_true(take_one(&world.tasks[1], &mine));
+    say(&world, 1, DONE, mine);
+    finish(&world, 2);
+    struct tessi_report full = {.short_bytes = BLOCK, .memory_used_bytes = 4 * BLOCK};
+    tessi_spans_push(&full.starved, (struct tessi_span){.session = CLIENT, .layer = 1, .count = 1, .order = 1});
+    tessi_spans_push(&full.shed, mine);
+    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = 1, .report = &full});
+    tessi_report_fini(&full);
+    assert_true(take_one(&world.offers[2], &first));
+    say(&world, 2, MISSING, first);
+    for (int i = 0; i < 3 && world.offers[2].count == 0; i++) {
+        world.now_ns += S_NS;
+        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
+    }
+    assert_true(take_one(&world.offers[2], &second));
+    assert_int_equal(second.first, first.first);
+    assert_true(second.epoch > first.epoch);
+    say(&world, 2, MISSING, first);
+    uint64_t freed = world.freed[1];
+    say(&world, 2, ADOPTED, second);
+    assert_int_equal(world.freed[1], freed + 1);
+    stop(&world);
+}
+
 static void test_generated_blocks_are_not(void **state)
 {
     (void)state;
@@ -352,7 +384,7 @@ int main(void)
         cmocka_unit_test(test_blocks_are_handed_over),   cmocka_unit_test(test_next_receiver),
         cmocka_unit_test(test_generated_blocks_are_not), cmocka_unit_test(test_work_goes_elsewhere),
         cmocka_unit_test(test_time_is_over),             cmocka_unit_test(test_receiver_goes),
-        cmocka_unit_test(test_newcomer_gets_work_at_once),
+        cmocka_unit_test(test_newcomer_gets_work_at_once), cmocka_unit_test(test_attempts_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
