@@ -7,6 +7,7 @@
  * computed, written and let go one after the other, and so on down to single blocks. What they share is computed for each. */
 struct parts {
     struct tessi_node *node;
+    struct tessi_node *named; /* whom tess_cancel is told of */
     struct tessi_npy_writer *writer;
     uint64_t refused_bytes; /* the least that was too big */
 };
@@ -33,7 +34,7 @@ static enum tessi_status write_part(const struct parts *parts, const struct tess
     scatter.writer = parts->writer;
     scatter.part = &part->layer->grid;
     memcpy(scatter.lo, box->lo, sizeof scatter.lo);
-    enum tessi_status status = tessi_materialise(part, node, tessi_scatter_piece, &scatter, error);
+    enum tessi_status status = tessi_materialise(part, parts->named, tessi_scatter_piece, &scatter, error);
     tessi_node_unref(part);
     return status;
 }
@@ -43,9 +44,9 @@ static enum tessi_status write_parts(struct parts *parts, const struct tessi_box
     uint64_t bytes = box_bytes(parts->node, box);
     bool single = tessi_box_volume(box) == 1;
     if (single || bytes < parts->refused_bytes) {
-        pthread_mutex_lock(&parts->node->session->lock);
-        bool cancelled = parts->node->cancelled;
-        pthread_mutex_unlock(&parts->node->session->lock);
+        pthread_mutex_lock(&parts->named->session->lock);
+        bool cancelled = parts->named->cancelled;
+        pthread_mutex_unlock(&parts->named->session->lock);
         enum tessi_status status = cancelled ? tessi_fail(error, TESSI_CANCELLED, "cancelled by the program")
                                              : write_part(parts, box, error);
         if (status != TESSI_TOO_BIG || single) {
@@ -69,8 +70,8 @@ static enum tessi_status write_parts(struct parts *parts, const struct tessi_box
  * are made, wherever that is, and nothing of the result is held or sent. */
 
 /* Whether workers can find the file is known when they look for it: then UNREACHABLE, and the client writes. */
-static enum tessi_status write_by_workers(struct tessi_node *node, const struct tessi_npy_writer *writer,
-                                          struct tessi_error *error)
+static enum tessi_status write_by_workers(struct tessi_node *node, struct tessi_node *named,
+                                          const struct tessi_npy_writer *writer, struct tessi_error *error)
 {
     struct tess_session *session = node->session;
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_WRITE_NPY, TESSI_BOOL);
@@ -84,7 +85,7 @@ static enum tessi_status write_by_workers(struct tessi_node *node, const struct 
     if (written == NULL) {
         return error->status;
     }
-    enum tessi_status status = tessi_materialise(written, node, NULL, NULL, error);
+    enum tessi_status status = tessi_materialise(written, named, NULL, NULL, error);
     tessi_node_unref(written);
     return status == TESSI_AUTH || status == TESSI_NOT_FOUND ? TESSI_UNREACHABLE : status;
 }
@@ -97,13 +98,74 @@ static void set_in_parts(struct tessi_node *node, bool in_parts)
     pthread_mutex_unlock(&node->session->lock);
 }
 
-static enum tessi_status write_by_client(struct tessi_node *node, struct tessi_npy_writer *writer,
-                                         struct tessi_error *error)
+static struct tessi_box whole_box(const struct tessi_node *node)
 {
-    struct parts parts = {.node = node, .writer = writer, .refused_bytes = UINT64_MAX};
     struct tessi_box box = {.ndim = node->layer->grid.ndim};
     for (uint32_t d = 0; d < box.ndim; d++) {
         box.hi[d] = node->layer->grid.axis[d].count;
+    }
+    return box;
+}
+
+/* ——— blocks of short rows ———
+ *
+ * Of a few columns each row is a run of its own in the file, and a call for each takes longer than bringing whole rows
+ * together first, in blocks of the same size. */
+
+#define SHORT_RUN_BYTES 4096
+
+static int64_t chunk_of(const struct tessi_axis *axis)
+{
+    return axis->count == 0 ? 0 : tessi_axis_hi(axis, 0) - tessi_axis_lo(axis, 0);
+}
+
+static bool has_short_runs(const struct tessi_node *node)
+{
+    const struct tessi_grid *grid = &node->layer->grid;
+    uint64_t bytes = tessi_dtype_size(node->layer->dtype);
+    bool joins = true;
+    for (uint32_t d = grid->ndim; joins && d-- > 0;) {
+        bytes *= (uint64_t)chunk_of(&grid->axis[d]);
+        joins = grid->axis[d].count == 1;
+    }
+    return !joins && bytes < SHORT_RUN_BYTES;
+}
+
+/* A new reference. */
+static struct tessi_node *in_long_runs(struct tessi_node *node, struct tessi_error *error)
+{
+    struct tessi_shape shape;
+    struct tessi_grid grid = {0};
+    int64_t chunk[TESSI_NDIM_MAX], elements = 1;
+    if (!has_short_runs(node)) {
+        return tessi_node_ref(node);
+    }
+    tessi_node_shape(node, &shape);
+    for (uint32_t d = 0; d < shape.ndim; d++) {
+        elements *= chunk_of(&node->layer->grid.axis[d]);
+    }
+    for (uint32_t d = shape.ndim; d-- > 0;) {
+        chunk[d] = elements < shape.dim[d] ? elements : shape.dim[d];
+        elements = elements / chunk[d] > 1 ? elements / chunk[d] : 1;
+    }
+    tessi_grid_regular(&grid, &shape, chunk);
+    struct tessi_node *result = tessi_node_regrid(node, &grid, error);
+    tessi_grid_fini(&grid);
+    return result;
+}
+
+static enum tessi_status write_by_client(struct tessi_node *node, struct tessi_node *rows, struct tessi_npy_writer *writer,
+                                         struct tessi_error *error)
+{
+    struct parts parts = {.node = rows, .named = node, .writer = writer, .refused_bytes = UINT64_MAX};
+    struct tessi_box box = whole_box(rows);
+    if (rows != node) { /* whole or not at all: a part of it would read nearly all blocks */
+        enum tessi_status status = write_part(&parts, &box, error);
+        if (status != TESSI_TOO_BIG) {
+            return status;
+        }
+        parts.node = node;
+        box = whole_box(node);
     }
     return write_parts(&parts, &box, error);
 }
@@ -111,12 +173,20 @@ static enum tessi_status write_by_client(struct tessi_node *node, struct tessi_n
 static enum tessi_status write_elements(struct tessi_node *node, struct tessi_npy_writer *writer, bool by_workers,
                                         struct tessi_error *error)
 {
+    struct tessi_node *rows = in_long_runs(node, error);
+    if (rows == NULL) {
+        return error->status;
+    }
     set_in_parts(node, true);
-    enum tessi_status status = by_workers ? write_by_workers(node, writer, error) : TESSI_UNREACHABLE;
+    enum tessi_status status = by_workers ? write_by_workers(rows, node, writer, error) : TESSI_UNREACHABLE;
+    if (status == TESSI_TOO_BIG && rows != node) {
+        status = write_by_workers(node, node, writer, error);
+    }
     if (status == TESSI_UNREACHABLE || status == TESSI_TOO_BIG) {
-        status = write_by_client(node, writer, error);
+        status = write_by_client(node, rows, writer, error);
     }
     set_in_parts(node, false);
+    tessi_node_unref(rows);
     return status;
 }
 

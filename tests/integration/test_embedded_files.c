@@ -3,11 +3,16 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static void make_folder(char *path, size_t size)
@@ -349,6 +354,92 @@ static void test_larger_than_memory(void **state)
     assert_int_equal(count_and_remove(folder), 1);
 }
 
+/* Blocks of a few columns, of which each row is a run of its own in the file: also where there is no room to bring whole
+ * rows together. */
+static void test_blocks_of_short_rows(void **state)
+{
+    enum { R = 4000, C = 300 };
+    static const int64_t chunks[][2] = {{R, 7}, {1700, 1}, {R, 50}};
+    static const uint64_t memory[] = {256 * MIB, 256 * MIB, 4 * MIB};
+    double thousands[R];
+    char folder[256], path[300];
+    (void)state;
+    make_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/columns.npy", folder);
+    for (int r = 0; r < R; r++) {
+        thousands[r] = 1000.0 * r;
+    }
+    for (int i = 0; i < 3; i++) {
+        tess_session_options options = {
+            .workers = 2, .memory_bytes = memory[i], .spill_bytes = UINT64_MAX, .gpus = "none"};
+        tess_session *s = tess_session_open(NULL, &options);
+        tess_array *rows = tess_from_memory(s, thousands, TESS_SHAPE(R, 1), TESS_F64, TESS_CHUNKS(chunks[i][0], 1));
+        tess_array *y = tess_add(rows, tess_arange(s, 0, C, 1, TESS_F64, TESS_CHUNKS(chunks[i][1])));
+        ok(s, tess_write_npy(y, path));
+        FILE *file = fopen(path, "rb");
+        assert_non_null(file);
+        assert_int_equal(fseek(file, 128, SEEK_SET), 0);
+        for (int r = 0; r < R; r++) {
+            double line[C];
+            assert_int_equal(fread(line, sizeof *line, C, file), C);
+            for (int c = 0; c < C; c++) {
+                assert_true(line[c] == thousands[r] + c);
+            }
+        }
+        assert_int_equal(fgetc(file), EOF);
+        fclose(file);
+        tess_session_close(s);
+    }
+    assert_int_equal(count_and_remove(folder), 1);
+}
+
+struct canceller {
+    tess_array *array;
+    atomic_bool over;
+};
+
+static void *cancel_again_and_again(void *argument)
+{
+    struct canceller *canceller = argument;
+    const struct timespec pause = {.tv_nsec = 20000000};
+    while (!atomic_load(&canceller->over)) {
+        (void)nanosleep(&pause, NULL);
+        tess_cancel(canceller->array);
+    }
+    return NULL;
+}
+
+/* A limit on the size of files stands in for a full disk. Neither it nor a cancel leaves anything. */
+static void test_write_that_ends_early(void **state)
+{
+    tess_session *s = *state;
+    struct rlimit before, small;
+    char folder[256], path[300];
+    pthread_t thread;
+    make_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/early.npy", folder);
+    tess_array *x = tess_exp(tess_random_normal(s, TESS_SHAPE(4000, 4000), TESS_F64, 0, 1, 3, TESS_CHUNKS(100, -1)));
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){MIB, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    tess_status status = tess_write_npy(x, path);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(status, TESS_IO);
+    assert_non_null(strstr(tess_session_error(s), path));
+    assert_non_null(strstr(tess_session_error(s), "no room for 128000128 bytes"));
+    tess_session_clear_error(s);
+    struct canceller canceller = {.array = x};
+    assert_int_equal(pthread_create(&thread, NULL, cancel_again_and_again, &canceller), 0);
+    status = tess_write_npy(x, path);
+    atomic_store(&canceller.over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(status, TESS_CANCELLED);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(count_and_remove(folder), 0);
+    tess_session_clear_error(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest shared[] = {
@@ -359,9 +450,11 @@ int main(void)
         TEST(test_leftovers_are_swept),
         TEST(test_changed_files_are_refused),
         TEST(test_elements_of_other_writers),
+        TEST(test_write_that_ends_early),
     };
     const struct CMUnitTest own[] = {
         cmocka_unit_test(test_larger_than_memory),
+        cmocka_unit_test(test_blocks_of_short_rows),
     };
     int failures = cmocka_run_group_tests_name("files", shared, open_group, close_group);
     return failures + cmocka_run_group_tests_name("a cluster of its own", own, NULL, NULL);
