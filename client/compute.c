@@ -210,8 +210,23 @@ static enum tessi_status fetch_at_once(struct tessi_node *node, uint32_t id, tes
     return status == TESSI_OK ? tessi_fail(error, fetched, "%s", why.text) : status;
 }
 
-enum tessi_status tessi_materialise(struct tessi_node *node, struct tessi_node *named, tessi_piece_fn *piece,
-                                    void *context, struct tessi_error *error)
+/* Blocks are fetched while others are being made. */
+static enum tessi_status fetch_as_made(struct tessi_node *node, uint32_t id, tessi_piece_fn *piece, void *context,
+                                       struct tessi_error *error)
+{
+    struct tess_session *session = node->session;
+    struct tessi_error why = {0};
+    enum tessi_status fetched = tessi_link_fetch(session->link, id, &node->layer->grid,
+                                                 tessi_dtype_size(node->layer->dtype), piece, context, &why);
+    if (fetched == TESSI_OK) {
+        return wait_for(session, id, INT64_MAX, error); /* the scheduler is about to say so */
+    }
+    enum tessi_status status = tessi_link_layer_failure(session->link, id, error);
+    return status != TESSI_OK ? status : tessi_fail(error, fetched, "%s", why.text);
+}
+
+enum tessi_status tessi_materialise(struct tessi_node *node, struct tessi_node *named, bool as_made,
+                                    tessi_piece_fn *piece, void *context, struct tessi_error *error)
 {
     struct tess_session *session = node->session;
     enum tessi_status status = TESSI_OK;
@@ -237,6 +252,8 @@ enum tessi_status tessi_materialise(struct tessi_node *node, struct tessi_node *
     }
     if (pushed) {
         status = fetch_at_once(node, id, piece, context, error);
+    } else if (as_made && session->progress == NULL) {
+        status = fetch_as_made(node, id, piece, context, error);
     } else {
         status = wait_for(session, id, INT64_MAX, error);
         if (status == TESSI_OK && piece != NULL) {
@@ -246,7 +263,11 @@ enum tessi_status tessi_materialise(struct tessi_node *node, struct tessi_node *
     }
     if (transient) {
         set_pending(named, 0);
-        tessi_link_release_when_done(session->link, id);
+        if (status == TESSI_OK) {
+            tessi_link_release_when_done(session->link, id);
+        } else {
+            tessi_link_release(session->link, &id, 1); /* it may be under way, and nobody will take what is left */
+        }
     }
 cleanup:
     return status;
@@ -299,7 +320,7 @@ static enum tessi_status read_into(struct tessi_node *node, void *data, struct t
     }
     struct tessi_scatter scatter = tessi_scatter_of(node);
     scatter.memory = data;
-    return tessi_materialise(node, node, tessi_scatter_piece, &scatter, error);
+    return tessi_materialise(node, node, false, tessi_scatter_piece, &scatter, error);
 }
 
 tess_status tess_read(tess_array *array, void *data, uint64_t bytes)

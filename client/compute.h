@@ -14,10 +14,10 @@ tess_status tessi_compute_failed(struct tess_session *session, const char *opera
  * own poison. */
 tess_status tessi_compute_begin(const char *operation, const struct tess_array *array, struct tessi_error *error);
 
-/* Compute the node unless it is held, then hand its blocks to `piece` (NULL: nobody wants them). Who cancels `named`
- * meanwhile cancels it. */
-enum tessi_status tessi_materialise(struct tessi_node *node, struct tessi_node *named, tessi_piece_fn *piece,
-                                    void *context, struct tessi_error *error);
+/* Compute the node unless it is held, then hand its blocks to `piece` (NULL: nobody wants them); `as_made`: some perhaps
+ * before others are made. Who cancels `named` meanwhile cancels it. */
+enum tessi_status tessi_materialise(struct tessi_node *node, struct tessi_node *named, bool as_made,
+                                    tessi_piece_fn *piece, void *context, struct tessi_error *error);
 
 /* Where pieces of blocks go: the runs of each that are contiguous in the whole array, into memory or a file. */
 struct tessi_scatter {

@@ -34,7 +34,7 @@ static enum tessi_status write_part(const struct parts *parts, const struct tess
     scatter.writer = parts->writer;
     scatter.part = &part->layer->grid;
     memcpy(scatter.lo, box->lo, sizeof scatter.lo);
-    enum tessi_status status = tessi_materialise(part, parts->named, tessi_scatter_piece, &scatter, error);
+    enum tessi_status status = tessi_materialise(part, parts->named, true, tessi_scatter_piece, &scatter, error);
     tessi_node_unref(part);
     return status;
 }
@@ -85,7 +85,7 @@ static enum tessi_status write_by_workers(struct tessi_node *node, struct tessi_
     if (written == NULL) {
         return error->status;
     }
-    enum tessi_status status = tessi_materialise(written, named, NULL, NULL, error);
+    enum tessi_status status = tessi_materialise(written, named, false, NULL, NULL, error);
     tessi_node_unref(written);
     return status == TESSI_AUTH || status == TESSI_NOT_FOUND ? TESSI_UNREACHABLE : status;
 }

@@ -106,6 +106,15 @@ class Writing(unittest.TestCase):
         self.check()
         print(f"{result['tasks_rerun']} tasks run again")
 
+    def test_worker_killed_while_the_client_writes(self):
+        """It takes blocks as they are made, and those that were lost when they have been made again."""
+        with Cluster(workers=3) as cluster:
+            client = Client(cluster, self.path)
+            until(lambda: cluster.status()["tasks_done"] >= 40, what="something is made")
+            cluster.workers[0].kill()
+            client.result()
+        self.check()
+
     def test_client_killed_meanwhile(self):
         """It leaves a file under a temporary name, which the next one removes; late tasks of its do no harm."""
         with Cluster(workers=2, memory="8MiB", worker=["--spill", "none", "--write", self.folder]) as cluster:
