@@ -580,9 +580,9 @@ TESS_API tess_status tess_read_scalar(tess_array *array, double *value);
  * The workers inside the program write each block when it is there and let it go: they need room for a few of them,
  * however large the result. So do the workers of a cluster where all were started with `tessera worker --write DIR` for a
  * directory above `path` that they see. Else the blocks come here to be written as they are made; a result that the workers
- * have no room to hold is then computed and written in parts, down to single blocks: persist what these share, or each computes it anew.
- * A block that was written by a worker that is then lost is made and written again. IO,
- * also where something other than a file is at `path`; UNSUPPORTED for bf16, which NumPy does not have. */
+ * have no room to hold is then computed and written in parts, down to single blocks: persist what these share, or each
+ * computes it anew. A block that was written by a worker that is then lost is made and written again. IO, also where
+ * something other than a file is at `path`; UNSUPPORTED for bf16, which NumPy does not have. */
 TESS_API tess_status tess_write_npy(tess_array *array, const char *path);
 
 /* Stop computing a persisted array, or the one that another thread is about to read; who waits for it gets
