@@ -406,6 +406,13 @@ static void trim_pool(struct flow_pool *pool)
     }
 }
 
+static void trim_map(struct tessi_map *map)
+{
+    if (map->count == 0) {
+        tessi_map_fini(map);
+    }
+}
+
 static void trim_heap(struct tessi_heap *heap)
 {
     if (heap->count == 0) {
@@ -439,6 +446,12 @@ void tessi_flow_trim(struct tessi_flow *flow)
         trim_pool(&flow->ties);
         trim_pool(&flow->tasks);
         flow->page = FLOW_NONE;
+        trim_map(&flow->page_of);
+        trim_map(&flow->tie_of);
+    }
+    if (flow->layer_of.count == 0) {
+        trim_pool(&flow->layers);
+        trim_map(&flow->layer_of);
     }
 }
 
