@@ -553,10 +553,11 @@ TESS_API tess_status tess_persist_all(tess_array *const *arrays, size_t count);
  *
  * An array that is lost with its worker is computed again from what it was made from. This is done without for one that
  * is held, complete, and made from 64 arrays or more one after the other, when it cannot be lost with one worker:
- * in a cluster inside the process, at once (not where devices made it); else when it is small (a sixteenth of the smallest
- * worker's memory, 4096 blocks) and a second worker has got a copy of each block, which it keeps as its own and which
- * is made anew when one of the two is lost. With this function that is done whatever the array's past and size; while
- * there is but one worker, without a copy. From then on the array stays on the cluster as long as it or something that was
+ * in a cluster inside the process, at once (not where devices made it); else when it is small (4096 blocks; a sixteenth of
+ * the smallest worker's memory for each 64 arrays, a half at most) and a second worker has got a copy of each block,
+ * which it keeps as its own and which is made anew when one of the two is lost. With one worker it never is done unasked:
+ * the past grows with the loop, by some 2 KB for each operation, here and at the scheduler. With this function it is done
+ * whatever the array's past and size; while there is but one worker, without a copy. From then on the array stays on the cluster as long as it or something that was
  * made from it may be needed. When all that have a block are lost, as never with one loss at a time, the array and what
  * waits for it fail with LOST, and it cannot be computed again. INVALID for an array that was not persisted. */
 TESS_API tess_status tess_detach(tess_array *array);

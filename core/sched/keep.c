@@ -19,7 +19,8 @@
 #include "core/sched/state.h"
 
 #define TASKS_MAX 4096           /* of a layer that is kept without being asked for */
-#define MEMORY_SHARE 16          /* of the smallest worker's memory that such a layer may take */
+#define MEMORY_SHARE 16          /* of the smallest worker's memory that such a layer may take for each `lineage_max` of its past */
+#define MEMORY_SHARE_MOST 2      /* and never more than this share */
 #define PENDING_BYTES (64 << 20) /* that are being copied at a time */
 #define PENDING_MAX 256          /* blocks, likewise */
 #define REFUSALS 3               /* in a row: then it is tried again later, or not at all */
@@ -124,7 +125,8 @@ static uint64_t smallest_memory(const struct tessi_sched *sched, size_t *staying
     return least;
 }
 
-/* Nobody has asked for it: its past is long, and a second copy cheap. */
+/* Nobody has asked for it: its past is long, and a second copy cheap beside it. So a larger array waits for a longer past,
+ * and what is copied for a step is bounded. */
 static bool is_worth_it(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
     size_t staying;
@@ -134,8 +136,10 @@ static bool is_worth_it(const struct tessi_sched *sched, const struct sched_laye
     if (sched->config.workers_last) {
         return layer->kind == 0; /* a device may be lost, and its blocks with it */
     }
-    uint64_t most = smallest_memory(sched, &staying) / MEMORY_SHARE;
-    return staying > 1 && layer->tasks <= TASKS_MAX && tessi_layer_bytes(layer->layer) <= most;
+    uint64_t memory = smallest_memory(sched, &staying), shares = layer->lineage / sched->config.lineage_max;
+    shares = shares < MEMORY_SHARE / MEMORY_SHARE_MOST ? shares : MEMORY_SHARE / MEMORY_SHARE_MOST;
+    return staying > 1 && layer->tasks <= TASKS_MAX &&
+           tessi_layer_bytes(layer->layer) <= memory / MEMORY_SHARE * shares;
 }
 
 void consider_keep(struct tessi_sched *sched, struct sched_layer *layer)

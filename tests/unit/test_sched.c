@@ -664,6 +664,33 @@ static void test_past_is_forgotten(void **state)
     stop(&world);
 }
 
+/* The larger an array beside a worker's memory, the longer the past that is worth a copy of it; of more than a half, none is. */
+static void test_large_arrays_keep_a_longer_past(void **state)
+{
+    (void)state;
+    const uint64_t bytes = 40 * 40 * sizeof(double);
+    const struct {
+        uint64_t memory_bytes;
+        uint32_t most;
+    } cases[] = {{16 * bytes, 64}, {8 * bytes, 2 * 64}, {3 * bytes, 6 * 64}, {bytes * 19 / 10, UINT32_MAX}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        const uint32_t steps = 500;
+        struct world world;
+        start(&world, 0);
+        join(&world, 1, cases[c].memory_bytes);
+        join(&world, 2, cases[c].memory_bytes);
+        iterate(&world, 2, steps);
+        if (cases[c].most == UINT32_MAX) {
+            assert_int_equal(world.detached, 0);
+            assert_int_equal(status_of(&world).layers, steps + 1);
+        } else {
+            assert_true(world.detached >= cases[c].most);
+            assert_true(status_of(&world).layers < 2 * cases[c].most + 3);
+        }
+        stop(&world);
+    }
+}
+
 /* One of two owners may go; then a third worker gets a copy. Both at once are a loss that is told as that. */
 static void test_both_owners_die(void **state)
 {
@@ -1087,6 +1114,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_is_refused),
         cmocka_unit_test(test_reads_without_workers_end),
         cmocka_unit_test(test_past_is_forgotten),
+        cmocka_unit_test(test_large_arrays_keep_a_longer_past),
         cmocka_unit_test(test_both_owners_die),
         cmocka_unit_test(test_refusing_owner_forgets),
         cmocka_unit_test(test_forged_failures_are_failures),
