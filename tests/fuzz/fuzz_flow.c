@@ -564,6 +564,12 @@ static void refuse_pull(uint32_t peer, struct tessi_task task)
     }
 }
 
+/* Others were named, but are not connected: they say nothing, and so are never lost either. */
+static bool is_peer(uint32_t peer)
+{
+    return (peer > SELF && peer <= SELF + PEERS) || (peer >= SESSION && peer < SESSION + GRAPHS);
+}
+
 static void peer_says(enum tessi_flow_event_kind kind)
 {
     struct input *input = &fuzz.input;
@@ -571,7 +577,7 @@ static void peer_says(enum tessi_flow_event_kind kind)
     if (input_chance(input, 200) && fuzz.said_count > 0) { /* one who was spoken to */
         const struct said *said = &fuzz.said[input_below(input, fuzz.said_count < RECENT ? fuzz.said_count : RECENT)];
         event.task = said->task;
-        event.peer = said->peer > SELF ? said->peer : event.peer;
+        event.peer = is_peer(said->peer) ? said->peer : event.peer;
     }
     event.epoch = some_epoch();
     event.worker = kind == TESSI_FLOW_MOVED ? some_worker() : 0;
