@@ -38,7 +38,7 @@ static void dump_records(const struct sim_world *world, const struct sched_layer
             uint32_t owner = task->owner == NO_WORKER ? 0 : world->sched->workers[task->owner]->id;
             (void)fprintf(stderr, "    %u:%" PRIu64 " %s at %u, epoch %u, %u refs, flags %u; reads", layer->layer->id,
                           i, record_states[task->state], owner, task->epoch, task->refs, task->flags);
-            for (uint32_t n = 0; n < layer->layer->ninputs; n++) {
+            for (uint32_t n = 0; n < layer->ninputs; n++) { /* none of what has been detached */
                 struct input_dump dump = {layer->inputs[n]};
                 tessi_task_inputs(layer->layer, n, i, dump_input, &dump);
             }
