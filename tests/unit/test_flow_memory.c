@@ -189,6 +189,35 @@ static void test_restart(void **state)
     tessi_layer_destroy(wide);
 }
 
+/* All memory but what one block costs beside its data is what the oldest task needs, and two blocks are in files: one of
+ * them has to go. */
+static void test_blocks_in_files_are_shed_last(void **state)
+{
+    (void)state;
+    enum { COST = 512 };
+    struct bench bench = {0};
+    bench.flow = tessi_flow_create(&(struct tessi_flow_config){.self = SELF, .slots = 1, .slot_depth = 2, .window = 2,
+                                                               .memory_bytes = LARGE + COST, .spill_bytes = LARGE,
+                                                               .block_cost = COST, .pull_bytes = LARGE});
+    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 2, SMALL);
+    bench.reader = layer_source(SESSION, 2, TESSI_OP_OPAQUE, 1, 1, LARGE);
+    layer(&bench, bench.source);
+    layer(&bench, bench.reader);
+    make(&bench, 1, 0, 0);
+    make(&bench, 1, 1, 1);
+    assign(&bench, span(2, 0, 1, 1, 2), (struct tessi_span){0});
+    assert_int_equal(count(&bench, TESSI_FLOW_SPILL), 2);
+    uint32_t blocks[2] = {nth(&bench, TESSI_FLOW_SPILL, 0).block, nth(&bench, TESSI_FLOW_SPILL, 1).block};
+    io_done(&bench, TESSI_FLOW_SPILLED, blocks[0], TESSI_OK);
+    io_done(&bench, TESSI_FLOW_SPILLED, blocks[1], TESSI_OK);
+    assert_int_equal(count(&bench, TESSI_FLOW_RUN), 0);
+    assert_int_equal(report(&bench)->short_bytes, COST);
+    assert_int_equal(bench.report.shed.count, 2);
+    scheduler(&bench, TESSI_FLOW_FREE, span(1, 0, 1, 1, 0)); /* somebody has taken it over */
+    assert_int_equal(count(&bench, TESSI_FLOW_RUN), 1);
+    destroy(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +229,7 @@ int main(void)
         cmocka_unit_test(test_reserve_for_the_oldest),
         cmocka_unit_test(test_younger_accumulator_stays_while_it_can),
         cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_blocks_in_files_are_shed_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,24 +61,40 @@ bool tessi_flow_short_untold(const struct tessi_flow *flow)
            (flow->short_bytes > 0 && flow->short_order != flow->told_short_order);
 }
 
-/* The held blocks that are needed last, if ever; those of the heap's top are needed first among them. */
-static void find_shed(const struct tessi_flow *flow, const struct flow_task *oldest, struct tessi_heap *found)
+/* What would be had if the block went: all of it where it stays in memory. Where it is in a file, or has no data, it is what it
+ * costs beside them, which is worth a thought only when nothing else is left. */
+static uint64_t shed_bytes(const struct tessi_flow *flow, const struct flow_block *block, bool in_memory)
 {
+    bool doubtful = block->state == FLOW_SPILLING && !block->regenerable;
+    bool sticks = (block->owned_sticky && block->state == FLOW_LOCAL) || doubtful;
+    if (!block->live || block->pins > 0 || block->revoking || in_memory != (sticks && block->bytes > 0)) {
+        return 0;
+    }
+    bool in_file = block->owned && block->residue && !block->regenerable;
+    return sticks ? flow_charge(flow, block) : in_file ? flow_charge(flow, block) - block->bytes : 0;
+}
+
+/* Those of the held blocks, in memory or not, that are needed last, if ever; those of the heap's top are needed first
+ * among them. Returns what would be had if they went. */
+static uint64_t find_shed(const struct tessi_flow *flow, const struct flow_task *oldest, bool in_memory,
+                          struct tessi_heap *found)
+{
+    uint64_t had = 0;
     for (uint32_t handle = 0; handle < flow->blocks.count; handle++) {
         const struct flow_block *block = flow_block(flow, handle);
-        bool doubtful = block->state == FLOW_SPILLING && !block->regenerable;
-        bool sticks = block->live && block->pins == 0 && !block->revoking && block->bytes > 0 &&
-                      ((block->owned_sticky && block->state == FLOW_LOCAL) || doubtful);
-        if (!sticks || reads_next(oldest, handle)) {
+        uint64_t bytes = shed_bytes(flow, block, in_memory);
+        if (bytes == 0 || reads_next(oldest, handle)) {
             continue;
         }
         struct flow_position at = {UINT64_MAX, UINT64_MAX};
         (void)tessi_flow_block_next_use(block, &at);
         tessi_heap_push(found, at.order, at.second, handle);
+        had += bytes;
         if (found->count > SHED_MAX) {
             (void)tessi_heap_pop(found);
         }
     }
+    return had;
 }
 
 void tessi_flow_report_short(struct tessi_flow *flow)
@@ -102,7 +118,9 @@ void tessi_flow_report_short(struct tessi_flow *flow)
     size_t count = 0;
     struct tessi_heap found;
     tessi_heap_init(&found);
-    find_shed(flow, oldest, &found);
+    if (find_shed(flow, oldest, true, &found) < flow->short_bytes) {
+        (void)find_shed(flow, oldest, false, &found);
+    }
     while (found.count > 0) {
         handles[count++] = tessi_heap_pop(&found).value;
     }
