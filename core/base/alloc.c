@@ -8,10 +8,29 @@
 
 #include "core/base/assert.h"
 
+#define RESERVE_GROWS ((size_t)64 << 20) /* by so much at most: it may be a good part of all addresses there are */
+
 static _Thread_local uint64_t fail_countdown;
 
-/* Address space that nobody uses: it is given back to the system when that has nothing more. */
-static _Atomic(void *) reserve;
+/* Address space that nobody uses: it is given back to the system when that has nothing more. It begins with its size. */
+static _Atomic(size_t *) reserve;
+
+/* Of all pieces so far. An array that is as large as that and grows needs less than twice as much. */
+static atomic_size_t largest;
+
+static size_t reserve_bytes(void)
+{
+    size_t twice = 2 * atomic_load_explicit(&largest, memory_order_relaxed);
+    return TESSI_RESERVE_BYTES + (twice < RESERVE_GROWS ? twice : RESERVE_GROWS);
+}
+
+static void note_size(size_t size)
+{
+    size_t before = atomic_load_explicit(&largest, memory_order_relaxed);
+    while (size > TESSI_SMALL_BYTES && size > before &&
+           !atomic_compare_exchange_weak_explicit(&largest, &before, size, memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
 
 /* A test's: calls are counted down to the one that finds no memory; from there on what the reserve gives is counted. */
 static atomic_bool is_ending;
@@ -39,10 +58,10 @@ static bool is_denied(void)
 static bool give_reserve(size_t size)
 {
     if (has_ended()) {
-        return atomic_fetch_add(&ending_taken, size) + size <= TESSI_RESERVE_BYTES;
+        return atomic_fetch_add(&ending_taken, size) + size <= reserve_bytes();
     }
-    void *memory = atomic_exchange(&reserve, NULL);
-    return memory != NULL && munmap(memory, TESSI_RESERVE_BYTES) == 0;
+    size_t *memory = atomic_exchange(&reserve, NULL);
+    return memory != NULL && munmap(memory, *memory) == 0;
 }
 
 static void *set_aside(size_t size)
@@ -51,19 +70,31 @@ static void *set_aside(size_t size)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
+/* There is a reserve, and it is as large as it is to be by now. */
+static bool renew_reserve(void)
+{
+    static atomic_size_t kept; /* bytes of what `reserve` was last, which may be gone */
+    size_t bytes = reserve_bytes();
+    if (atomic_load_explicit(&reserve, memory_order_relaxed) != NULL && atomic_load(&kept) >= bytes) {
+        return true;
+    }
+    size_t *memory = set_aside(bytes);
+    if (memory == NULL) {
+        return false;
+    }
+    *memory = bytes;
+    size_t *old = atomic_exchange(&reserve, memory);
+    atomic_store(&kept, bytes);
+    return old == NULL || munmap(old, *old) == 0;
+}
+
 bool tessi_memory_ready(size_t bytes)
 {
     if (has_ended()) {
         return false;
     }
-    if (atomic_load_explicit(&reserve, memory_order_relaxed) == NULL) {
-        void *memory = set_aside(TESSI_RESERVE_BYTES), *none = NULL;
-        if (memory == NULL) {
-            return false;
-        }
-        if (!atomic_compare_exchange_strong(&reserve, &none, memory)) {
-            (void)munmap(memory, TESSI_RESERVE_BYTES); /* Another thread was first. */
-        }
+    if (!renew_reserve()) {
+        return false;
     }
     if (bytes > TESSI_SMALL_BYTES) {
         void *probe = set_aside(bytes);
@@ -75,7 +106,11 @@ bool tessi_memory_ready(size_t bytes)
 static void *allocate(size_t size)
 {
     void *memory = is_denied() ? NULL : malloc(size > 0 ? size : 1);
-    return memory != NULL || !give_reserve(size) ? memory : malloc(size > 0 ? size : 1);
+    if (memory == NULL && give_reserve(size)) {
+        memory = malloc(size > 0 ? size : 1);
+    }
+    note_size(memory != NULL ? size : 0);
+    return memory;
 }
 
 void *tessi_alloc(size_t size)
@@ -96,6 +131,7 @@ void *tessi_zalloc(size_t size)
     if (memory == NULL) {
         out_of_memory(size);
     }
+    note_size(size);
     return memory;
 }
 
@@ -108,6 +144,7 @@ void *tessi_realloc(void *memory, size_t size)
     if (moved == NULL) {
         out_of_memory(size);
     }
+    note_size(size);
     return moved;
 }
 

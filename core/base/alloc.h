@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* And twice the largest piece so far, 64 MiB at most, so that every array may grow. */
 #define TESSI_RESERVE_BYTES ((size_t)4 << 20)
 #define TESSI_SMALL_BYTES ((size_t)64 << 10) /* up to there `tessi_try_alloc` takes from the reserve too */
 

@@ -251,6 +251,19 @@ static void test_memory_that_ends(void **state)
     tessi_free(third);
 }
 
+static void test_an_array_that_grows_when_memory_ends(void **state)
+{
+    (void)state;
+    char *large = tessi_alloc(TESSI_RESERVE_BYTES * 2);
+    assert_true(tessi_memory_ready(0));
+    (void)tessi_memory_ends_at(1);
+    large = tessi_realloc(large, TESSI_RESERVE_BYTES * 3); /* more than the reserve began with */
+    large[TESSI_RESERVE_BYTES * 3 - 1] = 1;
+    (void)tessi_memory_ends_at(0);
+    assert_true(tessi_memory_ready(0));
+    tessi_free(large);
+}
+
 static void show(const char *text, const char *expected)
 {
     char shown[256], again[256];
@@ -385,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_allocation_fails_on_demand),
         cmocka_unit_test(test_arrays_grow_and_keep_their_contents),
         cmocka_unit_test(test_memory_that_ends),
+        cmocka_unit_test(test_an_array_that_grows_when_memory_ends),
         cmocka_unit_test(test_texts_for_terminals),
         cmocka_unit_test(test_quotations_end_where_they_end),
         cmocka_unit_test(test_log_lines),

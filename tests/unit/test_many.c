@@ -333,7 +333,7 @@ static void test_readers_go_in_several_steps(void **state)
     (void)state;
     struct world world;
     start(&world, 0);
-    struct tessi_layer *layers[READERS + 1] = {source(1, 1 << 20, 1)};
+    struct tessi_layer *layers[READERS + 1] = {source(1, 1 << 14, 1)};
     uint32_t ids[READERS];
     for (uint32_t i = 0; i < READERS; i++) {
         ids[i] = i + 2;

@@ -240,9 +240,9 @@ static void test_very_many_are_needed_again(void **state)
     start(&world, 0);
     submit_fold(&world, MANY);
     world.longest_ns = 0;
+    uint64_t before = world.steps;
     leave(&world, 1);
     join(&world, 2); /* the results are to be made again here */
-    uint64_t before = world.steps;
     while (spreads(&world)) {
         tick(&world);
     }
