@@ -1,5 +1,6 @@
 /* Where pages of records lie: in rooms that all layers share, so that what is live lies together, each page within one
- * cache line. A page that is given back is the next to be taken. Rooms go when no page is left. */
+ * cache line. A page that is given back is the next to be taken. Rooms go when no page is left, but for one:
+ * small submissions one after the other need it each time. */
 #include <string.h>
 
 #include "core/base/alloc.h"
@@ -30,16 +31,13 @@ static void add_room(struct page_rooms *rooms)
     rooms->rooms[rooms->count++] = (struct task_record *)(((uintptr_t)memory + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
 }
 
-static void empty(struct page_rooms *rooms)
+/* Of rooms without pages, all but so many go. */
+static void leave_rooms(struct page_rooms *rooms, size_t left)
 {
-    for (size_t i = 0; i < rooms->count; i++) {
-        tessi_free(rooms->memory[i]);
+    TESS_ASSERT(rooms->used == 0);
+    while (rooms->count > left) {
+        tessi_free(rooms->memory[--rooms->count]);
     }
-    tessi_free(rooms->memory);
-    tessi_free(rooms->rooms);
-    rooms->memory = NULL;
-    rooms->rooms = NULL;
-    rooms->count = rooms->capacity = rooms->memory_capacity = 0;
     rooms->free = rooms->begun = 0;
 }
 
@@ -65,13 +63,16 @@ void page_give(struct page_rooms *rooms, uint32_t number)
     page_at(rooms, number)->epoch = rooms->free;
     rooms->free = number;
     if (--rooms->used == 0) {
-        empty(rooms);
+        leave_rooms(rooms, 1);
     }
 }
 
 void page_rooms_fini(struct page_rooms *rooms)
 {
-    empty(rooms);
+    rooms->used = 0;
+    leave_rooms(rooms, 0);
+    tessi_free(rooms->memory);
+    tessi_free(rooms->rooms);
     for (uint32_t kind = 0; kind < PAGE_LIVE; kind++) {
         tessi_free(rooms->blank[kind]);
     }
