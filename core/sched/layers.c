@@ -612,7 +612,7 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
     uint64_t i = next_of(layer, layer->prune_next, kinds);
     for (; i < layer->tasks && sched->lookups > spared; i = next_of(layer, i + 1, kinds)) {
         const struct task_record *task = record_peek(layer, i);
-        sched->lookups -= sched->lookups > 0;
+        sched->lookups--;
         if (task == NULL ? !has_reader(sched, layer, i) : task->state == TASK_UNASSIGNED && task->refs == 0) {
             consider_idle(sched, layer, i);
             found++;

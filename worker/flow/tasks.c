@@ -75,8 +75,8 @@ static uint64_t collect_refs(struct tessi_flow *flow, const struct flow_layer *o
             const struct tessi_input *input = &layer->input[step.ref[i].input];
             uint64_t size = of->input_bytes[step.ref[i].input];
             size = size > 0 ? size : tessi_input_block_bytes(input, step.ref[i].index);
-            flow->refs[flow->ref_count++] =
-                (struct flow_ref){.index = step.ref[i].index, .bytes = size, .layer = layer->reads[step.ref[i].input], .step = s};
+            flow->refs[flow->ref_count++] = (struct flow_ref){
+                .index = step.ref[i].index, .bytes = size, .layer = layer->reads[step.ref[i].input], .step = s};
             bytes += tessi_block_charge(size, flow->config.block_cost);
         }
         largest = before + bytes > largest ? before + bytes : largest;
