@@ -13,6 +13,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/sched/state.h"
+#include "tests/unit/sched_events.h"
 
 #define CLIENT 1000u
 #define WORKERS 3u
@@ -72,10 +73,7 @@ static void start(struct world *world, uint64_t memory_bytes)
     *world = (struct world){.sched = tessi_sched_create(&config)};
     step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_CLIENT_JOIN, .peer = CLIENT});
     for (uint32_t w = 1; w <= WORKERS; w++) {
-        struct tessi_sched_event event = {.kind = TESSI_SCHED_WORKER_JOIN, .peer = w};
-        event.worker = (struct tessi_worker_info){.slots = 1, .memory_bytes = UINT64_C(1) << 40};
-        (void)snprintf(event.worker.family, sizeof event.worker.family, "plain");
-        step(world, event);
+        step(world, joining(w, UINT64_C(1) << 40));
     }
 }
 
@@ -136,18 +134,7 @@ static struct tessi_layer *recut(uint32_t id, const struct tessi_layer *from, in
 
 static void send(struct world *world, struct tessi_layer **layers, size_t count, const uint32_t *wanted, size_t ids)
 {
-    struct tessi_error error = {0};
-    for (size_t i = 0; i < count; i++) {
-        if (tessi_layer_check(layers[i], &error) != TESSI_OK) {
-            fail_msg("%s", error.text);
-        }
-    }
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
-                                           .peer = CLIENT,
-                                           .layers = layers,
-                                           .layer_count = count,
-                                           .ids = wanted,
-                                           .id_count = ids});
+    step(world, submission(CLIENT, layers, count, wanted, ids));
 }
 
 /* A thousand million blocks, read across and by a few tasks: a step takes milliseconds, and memory is that of what has

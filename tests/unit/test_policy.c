@@ -10,6 +10,7 @@
 
 #include "core/base/alloc.h"
 #include "core/sched/sched.h"
+#include "tests/unit/sched_events.h"
 
 #define CLIENT 1000u
 #define GIVEN_MAX 4096
@@ -132,14 +133,9 @@ static void submit(struct world *world, struct tessi_layer **layers, size_t coun
 {
     uint32_t wanted[8] = {0};
     for (size_t i = 0; i < count; i++) {
-        struct tessi_error error = {0};
         wanted[i] = layers[i]->id;
-        if (tessi_layer_check(layers[i], &error) != TESSI_OK) {
-            fail_msg("%s", error.text);
-        }
     }
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT, .peer = CLIENT, .layers = layers,
-                                           .layer_count = count, .ids = wanted, .id_count = count});
+    step(world, submission(CLIENT, layers, count, wanted, count));
 }
 
 static void finish(struct world *world, size_t number, int64_t time_ns)

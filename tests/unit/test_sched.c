@@ -10,6 +10,7 @@
 
 #include "core/base/alloc.h"
 #include "core/sched/sched.h"
+#include "tests/unit/sched_events.h"
 
 #define CLIENT 1000u
 
@@ -144,18 +145,7 @@ static struct tessi_layer *product(uint32_t id, const struct tessi_layer *a, con
 
 static void submit(struct world *world, struct tessi_layer **layers, size_t count, uint32_t wanted)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct tessi_error error = {0};
-        if (tessi_layer_check(layers[i], &error) != TESSI_OK) {
-            fail_msg("%s", error.text);
-        }
-    }
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
-                                           .peer = CLIENT,
-                                           .layers = layers,
-                                           .layer_count = count,
-                                           .ids = &wanted,
-                                           .id_count = 1});
+    step(world, submission(CLIENT, layers, count, &wanted, 1));
 }
 
 static void submit_product(struct world *world)

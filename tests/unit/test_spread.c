@@ -10,6 +10,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/sched/state.h"
+#include "tests/unit/sched_events.h"
 
 #define CLIENT 1000u
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -67,10 +68,7 @@ static void tick(struct world *world)
 
 static void join(struct world *world, uint32_t id)
 {
-    struct tessi_sched_event event = {.kind = TESSI_SCHED_WORKER_JOIN, .peer = id};
-    event.worker = (struct tessi_worker_info){.slots = 1, .memory_bytes = UINT64_C(1) << 40};
-    (void)snprintf(event.worker.family, sizeof event.worker.family, "plain");
-    step(world, event);
+    step(world, joining(id, UINT64_C(1) << 40));
 }
 
 static void leave(struct world *world, uint32_t id)
@@ -114,18 +112,7 @@ static void reads(struct tessi_layer *layer, const struct tessi_layer *from, enu
 
 static void send(struct world *world, struct tessi_layer **layers, size_t count, uint32_t wanted)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct tessi_error error = {0};
-        if (tessi_layer_check(layers[i], &error) != TESSI_OK) {
-            fail_msg("%s", error.text);
-        }
-    }
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
-                                           .peer = CLIENT,
-                                           .layers = layers,
-                                           .layer_count = count,
-                                           .ids = &wanted,
-                                           .id_count = 1});
+    step(world, submission(CLIENT, layers, count, &wanted, 1));
 }
 
 static void release(struct world *world, uint32_t id)
@@ -274,8 +261,7 @@ static void start_failure(struct world *world)
     layers[3]->as.random.high = 1;
     start(world, 64);
     uint32_t wanted[] = {2, 3, 4};
-    step(world, (struct tessi_sched_event){
-                    .kind = TESSI_SCHED_SUBMIT, .peer = CLIENT, .layers = layers, .layer_count = 4, .ids = wanted, .id_count = 3});
+    step(world, submission(CLIENT, layers, 4, wanted, 3));
     until_given(world, 1);
     assert_int_equal(world->pending[1].items[0].layer, 1);
     fail_first(world, 1);
