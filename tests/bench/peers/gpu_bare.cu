@@ -81,27 +81,33 @@ static const types known[] = {
     {"i8", CUDA_R_8I, CUDA_R_32I, CUBLAS_COMPUTE_32I, 1, 4},
 };
 
+template <typename T>
+static void start_fill(T *data, size_t count, unsigned long long seed, float scale)
+{
+    void *arguments[] = {&data, &count, &seed, &scale};
+    CHECK(cudaLaunchKernel(fill<T>, 1024, 256, arguments, 0, nullptr));
+}
+
 static void *make_block(const types &t, size_t elements, unsigned long long seed)
 {
     void *block = nullptr;
     CHECK(cudaMalloc(&block, elements * t.from_bytes));
     switch (t.from) {
     case CUDA_R_64F:
-        fill<<<1024, 256>>>((double *)block, elements, seed, 1.0f);
+        start_fill((double *)block, elements, seed, 1.0f);
         break;
     case CUDA_R_32F:
-        fill<<<1024, 256>>>((float *)block, elements, seed, 1.0f);
+        start_fill((float *)block, elements, seed, 1.0f);
         break;
     case CUDA_R_16BF:
-        fill<<<1024, 256>>>((__nv_bfloat16 *)block, elements, seed, 1.0f);
+        start_fill((__nv_bfloat16 *)block, elements, seed, 1.0f);
         break;
     case CUDA_R_16F:
-        fill<<<1024, 256>>>((__half *)block, elements, seed, 1.0f);
+        start_fill((__half *)block, elements, seed, 1.0f);
         break;
     default:
-        fill<<<1024, 256>>>((signed char *)block, elements, seed, 9.0f);
+        start_fill((signed char *)block, elements, seed, 9.0f);
     }
-    CHECK(cudaGetLastError());
     return block;
 }
 

@@ -15,11 +15,37 @@ extern "C" {
 #define BATCH_NS 200000 /* short launches share events for so long */
 #define BATCH_MAX 16
 
-/* The device is gone for this process: only a new one can use it again. */
-static bool is_sticky(cudaError_t error)
+/* Errors that came with CUDA 12.8 and 13. */
+#define TESSI_CUDA_CONTAINED 226
+#define TESSI_CUDA_TENSOR_MEMORY_LEAK 721
+#define TESSI_CUDA_EXTERNAL_DEVICE 911
+
+/* After these, by CUDA's manual, every call fails the same way until the process is started again, or (the last four rows)
+ * what the device holds is in doubt. No other error says anything about the device. */
+bool tessi_cuda_is_lost(cudaError_t error)
 {
-    return error != cudaSuccess && error != cudaErrorMemoryAllocation && error != cudaErrorInvalidValue &&
-           error != cudaErrorNotSupported && error != cudaErrorNotReady && error != cudaErrorHostMemoryAlreadyRegistered;
+    switch ((int)error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorMpsClientTerminated:
+    case TESSI_CUDA_CONTAINED:
+    case TESSI_CUDA_TENSOR_MEMORY_LEAK:
+    case TESSI_CUDA_EXTERNAL_DEVICE:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorCudartUnloading:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static enum tessi_status fail_cuda(struct tessi_error *error, enum tessi_status status, const char *what, cudaError_t code)
@@ -455,7 +481,7 @@ static void batch_add(struct tessi_stream *stream, cudaError_t code, const std::
 {
     tessi_entry entry = {};
     if (code != cudaSuccess) {
-        entry.status = is_sticky(code) ? TESSI_LOST : code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_FAILED;
+        entry.status = tessi_cuda_is_lost(code) ? TESSI_LOST : code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_FAILED;
         entry.text = text.empty() ? cudaGetErrorString(code) : text;
         (void)cudaGetLastError();
     }
@@ -550,7 +576,7 @@ static cudaError_t forced_fault(struct tessi_stream *stream)
     struct tessi_device *device = stream->device;
     uint64_t number = device->launches.fetch_add(1) + 1;
     if (device->trap_at > 0 && number == device->trap_at) {
-        break_device<<<1, 1, 0, stream->stream>>>();
+        (void)tessi_cuda_run(stream->stream, 1, 1, break_device);
     }
     return device->starve_every > 0 && number % device->starve_every == 0 ? cudaErrorMemoryAllocation : cudaSuccess;
 }
@@ -570,7 +596,6 @@ static enum tessi_status cuda_launch(struct tessi_stream *stream, struct tessi_l
     step.layer = launch->call.layer;
     cudaError_t code = forced_fault(stream);
     code = code != cudaSuccess ? code : tessi_cuda_launch(&step);
-    code = code != cudaSuccess ? code : cudaPeekAtLastError();
     stream->batch.launches = true;
     batch_add(stream, code, step.text, launch->done, launch->context, launch);
     if (batch_full(stream)) {

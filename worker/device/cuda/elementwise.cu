@@ -231,8 +231,8 @@ cudaError_t tessi_cuda_elementwise(tessi_cuda_step *step)
     cudaKernel_t compiled = tessi_cuda_program(step->stream->device, &source);
     if (compiled != nullptr) {
         void *parameters[] = {&arguments};
-        return cudaLaunchKernel((const void *)compiled, dim3(blocks), dim3(TESSI_CUDA_THREADS), parameters, 0,
-                                step->stream->stream);
+        (void)cudaGetLastError();
+        return cudaLaunchKernel((const void *)compiled, blocks, TESSI_CUDA_THREADS, parameters, 0, step->stream->stream);
     }
     interpreter_code code = {};
     code.ninputs = source.ninputs;
@@ -248,6 +248,5 @@ cudaError_t tessi_cuda_elementwise(tessi_cuda_step *step)
         code.code[k].a = (unsigned char)from->a;
         code.code[k].b = (unsigned char)(tessi_ewise_arity(from->op) == 2 ? from->b : from->a);
     }
-    interpret<<<blocks, TESSI_CUDA_THREADS, 0, step->stream->stream>>>(arguments, code);
-    return cudaGetLastError();
+    return tessi_cuda_run(step->stream->stream, blocks, TESSI_CUDA_THREADS, interpret, arguments, code);
 }

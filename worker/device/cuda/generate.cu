@@ -116,9 +116,8 @@ struct run_fill {
     static cudaError_t run(const tessi_cuda_step *step, pattern value)
     {
         int64_t count = step->step.elements;
-        fill<T><<<tessi_cuda_blocks(count, 1024), TESSI_CUDA_THREADS, 0, step->stream->stream>>>((T *)step->call->out, count,
-                                                                                                value);
-        return cudaGetLastError();
+        return tessi_cuda_run(step->stream->stream, tessi_cuda_blocks(count, 1024), TESSI_CUDA_THREADS, fill<T>,
+                              (T *)step->call->out, count, value);
     }
 };
 template <typename T>
@@ -126,9 +125,8 @@ struct run_diagonal {
     static cudaError_t run(const tessi_cuda_step *step, long long offset, pattern one)
     {
         int64_t rows = step->step.shape.dim[0];
-        diagonal<T><<<tessi_cuda_blocks(rows, TESSI_CUDA_THREADS), TESSI_CUDA_THREADS, 0, step->stream->stream>>>(
-            (T *)step->call->out, rows, step->step.shape.dim[1], offset, one);
-        return cudaGetLastError();
+        return tessi_cuda_run(step->stream->stream, tessi_cuda_blocks(rows, TESSI_CUDA_THREADS), TESSI_CUDA_THREADS,
+                              diagonal<T>, (T *)step->call->out, rows, step->step.shape.dim[1], offset, one);
     }
 };
 
@@ -151,11 +149,10 @@ static cudaError_t run_range(const tessi_cuda_step *step)
     tessi_convert_scalar(wide, &start, &step->layer->as.arange.start);
     tessi_convert_scalar(wide, &stride, &step->layer->as.arange.step);
     switch (step->layer->dtype) {
-#define ROW(code, T)                                                                                                  \
-    case code:                                                                                                        \
-        range<T><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((T *)step->call->out, count, step->step.lo[0], kind,      \
-                                                            start, stride);                                           \
-        break;
+#define ROW(code, T)                                                                                                   \
+    case code:                                                                                                         \
+        return tessi_cuda_run(stream, blocks, TESSI_CUDA_THREADS, range<T>, (T *)step->call->out, count, step->step.lo[0], \
+                              kind, start, stride);
         ROW(TESSI_BOOL, tessi_bool)
         ROW(TESSI_I8, signed char)
         ROW(TESSI_I16, short)
@@ -173,7 +170,7 @@ static cudaError_t run_range(const tessi_cuda_step *step)
         ROW(TESSI_C128, tessi_complex64)
 #undef ROW
     }
-    return cudaGetLastError();
+    return cudaErrorNotSupported;
 }
 
 cudaError_t tessi_cuda_generate(tessi_cuda_step *step)
@@ -255,13 +252,19 @@ static __global__ void random_numbers(T *out, long long count, place p, draw d)
     }
 }
 
+template <typename T>
+static cudaError_t run_random(const tessi_cuda_step *step, const place &p, const draw &d)
+{
+    int64_t count = step->step.elements;
+    return tessi_cuda_run(step->stream->stream, tessi_cuda_blocks(count, 1024), TESSI_CUDA_THREADS, random_numbers<T>,
+                          (T *)step->call->out, count, p, d);
+}
+
 cudaError_t tessi_cuda_random(tessi_cuda_step *step)
 {
     const struct tessi_layer *layer = step->layer;
     struct tessi_random_range range_of;
     draw d = {};
-    int64_t count = step->step.elements;
-    unsigned blocks = tessi_cuda_blocks(count, 1024);
     place p = place_of(step);
     tessi_random_range_of(layer, &range_of);
     d.key0 = (unsigned int)layer->as.random.seed;
@@ -270,15 +273,8 @@ cudaError_t tessi_cuda_random(tessi_cuda_step *step)
     d.a = range_of.a;
     d.b = range_of.b;
     d.last = range_of.last;
-    cudaStream_t stream = step->stream->stream;
-    if (layer->dtype == TESSI_F64) {
-        random_numbers<double><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((double *)step->call->out, count, p, d);
-    } else if (layer->dtype == TESSI_F32) {
-        random_numbers<float><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((float *)step->call->out, count, p, d);
-    } else if (layer->dtype == TESSI_F16) {
-        random_numbers<tessi_f16><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((tessi_f16 *)step->call->out, count, p, d);
-    } else {
-        random_numbers<tessi_bf16><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((tessi_bf16 *)step->call->out, count, p, d);
-    }
-    return cudaGetLastError();
+    return layer->dtype == TESSI_F64   ? run_random<double>(step, p, d)
+           : layer->dtype == TESSI_F32 ? run_random<float>(step, p, d)
+           : layer->dtype == TESSI_F16 ? run_random<tessi_f16>(step, p, d)
+                                       : run_random<tessi_bf16>(step, p, d);
 }

@@ -1,7 +1,7 @@
 /* What the files of the CUDA plugin share.
  *
  *   device.cu       the table of functions: devices, memory, streams, events
- *   launch.cu       which operation goes to which kernels
+ *   launch.cu       which operation goes to which kernels, and the one way in which kernels are started
  *   matmul.cu       products: cuBLAS, and f32 by three TF32 products
  *   elementwise.cu  programs: the interpreter, and how arguments are made
  *   compile.cu      programs compiled by NVRTC, where it is found
@@ -25,6 +25,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 extern "C" {
@@ -102,11 +103,39 @@ struct tessi_cuda_step {
         }                                    \
     } while (0)
 
-static inline unsigned tessi_cuda_blocks(int64_t count, int64_t each)
+/* What a launch may be, by the table of compute capabilities in CUDA's programming guide (8.0 and newer). */
+#define TESSI_CUDA_GRID_X INT32_MAX
+#define TESSI_CUDA_GRID_YZ 65535
+#define TESSI_CUDA_BLOCK 1024     /* threads */
+#define TESSI_CUDA_BLOCK_Z 64
+#define TESSI_CUDA_PARAMETERS 4096 /* bytes of a kernel's arguments, with any driver */
+#define TESSI_CUDA_PITCH INT32_MAX /* bytes between the rows of a 2D copy */
+
+/* So many blocks as are needed for `count` things, `each` of them a block, at most `most`: a kernel with fewer walks. */
+static inline unsigned tessi_cuda_blocks(int64_t count, int64_t each, int64_t most = TESSI_CUDA_GRID_X)
 {
-    int64_t blocks = (count + each - 1) / each;
-    return (unsigned)(blocks < 1 ? 1 : blocks > 0x3fffffff ? 0x3fffffff : blocks);
+    int64_t blocks = count / each + (count % each != 0 ? 1 : 0);
+    return (unsigned)(blocks < 1 ? 1 : blocks > most ? most : blocks);
 }
+
+/* launch.cu: cudaErrorInvalidConfiguration where no device could run that. */
+cudaError_t tessi_cuda_check_launch(dim3 grid, dim3 block);
+
+/* Starts a kernel, whose arguments are converted and checked as those of a call; the status is this launch's own, and no
+ * error of an earlier call. */
+template <typename... P>
+static inline cudaError_t tessi_cuda_run(cudaStream_t stream, dim3 grid, dim3 block, void (*kernel)(P...),
+                                         typename std::common_type<P>::type... arguments)
+{
+    static_assert((sizeof(P) + ... + 0) <= TESSI_CUDA_PARAMETERS, "a kernel takes so many bytes of arguments");
+    void *parameters[] = {&arguments..., nullptr};
+    TESSI_CUDA_TRY(tessi_cuda_check_launch(grid, block));
+    (void)cudaGetLastError();
+    return cudaLaunchKernel(kernel, grid, block, parameters, 0, stream);
+}
+
+/* device.cu: the device is gone for this process. */
+bool tessi_cuda_is_lost(cudaError_t error);
 
 /* launch.cu */
 bool tessi_cuda_supports(const struct tessi_layer *layer);

@@ -1,4 +1,4 @@
-/* Which operation goes to which kernels. */
+/* Which operation goes to which kernels, and what all launches have in common. */
 #include "worker/device/cuda/internal.h"
 
 bool tessi_cuda_supports(const struct tessi_layer *layer)
@@ -26,6 +26,14 @@ bool tessi_cuda_supports(const struct tessi_layer *layer)
         return false;
     }
     return false;
+}
+
+cudaError_t tessi_cuda_check_launch(dim3 grid, dim3 block)
+{
+    int64_t threads = (int64_t)block.x * block.y * block.z;
+    bool fits = grid.x >= 1 && grid.x <= TESSI_CUDA_GRID_X && grid.y >= 1 && grid.y <= TESSI_CUDA_GRID_YZ && grid.z >= 1 &&
+                grid.z <= TESSI_CUDA_GRID_YZ && threads >= 1 && threads <= TESSI_CUDA_BLOCK && block.z <= TESSI_CUDA_BLOCK_Z;
+    return fits ? cudaSuccess : cudaErrorInvalidConfiguration;
 }
 
 static cudaError_t run(tessi_cuda_step *step)

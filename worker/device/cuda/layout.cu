@@ -68,9 +68,8 @@ static __global__ void copy_planes(T *to, const T *from, long long rows, long lo
 template <typename T>
 static cudaError_t run_copy(const tessi_cuda_step *step, void *to, const void *from, const walk &w)
 {
-    unsigned blocks = tessi_cuda_blocks(w.count, 1024);
-    copy_strided<T><<<blocks, TESSI_CUDA_THREADS, 0, step->stream->stream>>>((T *)to, (const T *)from, w);
-    return cudaGetLastError();
+    return tessi_cuda_run(step->stream->stream, tessi_cuda_blocks(w.count, 1024), TESSI_CUDA_THREADS, copy_strided<T>,
+                          (T *)to, (const T *)from, w);
 }
 
 static cudaError_t copy_walk(const tessi_cuda_step *step, size_t size, void *to, const void *from, const walk &w)
@@ -98,9 +97,8 @@ template <typename T>
 static cudaError_t run_planes(const tessi_cuda_step *step, const planes &p)
 {
     dim3 grid(tessi_cuda_blocks(p.columns, TILE), tessi_cuda_blocks(p.rows, TILE), (unsigned)p.others.count);
-    copy_planes<T><<<grid, dim3(TILE, ROWS), 0, step->stream->stream>>>(
-        (T *)step->call->out, (const T *)step->call->in[0], p.rows, p.columns, p.to_stride, p.from_stride, p.others);
-    return cudaGetLastError();
+    return tessi_cuda_run(step->stream->stream, grid, dim3(TILE, ROWS), copy_planes<T>, (T *)step->call->out,
+                          (const T *)step->call->in[0], p.rows, p.columns, p.to_stride, p.from_stride, p.others);
 }
 
 static cudaError_t copy_in_planes(const tessi_cuda_step *step, size_t size, const planes &p)
@@ -154,7 +152,8 @@ cudaError_t tessi_cuda_transpose(tessi_cuda_step *step)
     p.columns = view.dim[last];
     p.to_stride = view.to[dense];
     p.from_stride = view.from[last];
-    bool fits = dense != last && p.others.count <= 65535 && p.rows / TILE < 65535;
+    bool fits = dense != last && p.others.count <= TESSI_CUDA_GRID_YZ && p.rows <= (int64_t)TILE * TESSI_CUDA_GRID_YZ &&
+                p.columns <= (int64_t)TILE * TESSI_CUDA_GRID_X;
     return fits ? copy_in_planes(step, size, p) : copy_walk(step, size, step->call->out, step->call->in[0], w);
 }
 
@@ -176,7 +175,8 @@ cudaError_t tessi_cuda_regrid(tessi_cuda_step *step)
     }
     void *to = (char *)step->call->out + (size_t)piece.to_offset * size;
     const void *from = (const char *)step->call->in[0] + (size_t)piece.from_offset * size;
-    bool rows = piece.ndim == 2 && piece.from[1] == 1 && piece.to[1] == 1;
+    int64_t pitch = piece.ndim != 2 ? 0 : piece.from[0] > piece.to[0] ? piece.from[0] : piece.to[0];
+    bool rows = piece.ndim == 2 && piece.from[1] == 1 && piece.to[1] == 1 && pitch <= TESSI_CUDA_PITCH / (int64_t)size;
     if (rows) { /* dense rows: the copy engine's own way */
         return cudaMemcpy2DAsync(to, (size_t)piece.to[0] * size, from, (size_t)piece.from[0] * size,
                                  (size_t)piece.count[1] * size, (size_t)piece.count[0], cudaMemcpyDeviceToDevice,

@@ -24,9 +24,10 @@ static cudaError_t blas_error(tessi_cuda_step *step, cublasStatus_t status)
         return cudaSuccess;
     }
     step->text = std::string("cuBLAS: ") + cublasGetStatusString(status);
-    cudaError_t last = cudaPeekAtLastError();
+    (void)cudaGetLastError();
+    cudaError_t state = cudaStreamQuery(step->stream->stream); /* what a broken device answers to everything */
     cudaError_t ours = status == CUBLAS_STATUS_ALLOC_FAILED ? cudaErrorMemoryAllocation : cudaErrorInvalidValue;
-    return last != cudaSuccess ? last : ours;
+    return tessi_cuda_is_lost(state) ? state : ours;
 }
 
 /* Which kernels cuBLAS takes, and so the bits, may depend on its workspace: without that there is no product. Another
@@ -116,22 +117,24 @@ static __global__ void whole_product(const signed char *a, long long a_row, long
 {
     __shared__ int left[TILE][TILE];
     __shared__ int right[TILE][TILE];
-    long long row = (long long)blockIdx.y * TILE + threadIdx.y;
     long long column = (long long)blockIdx.x * TILE + threadIdx.x;
-    unsigned int sum = add && row < m && column < n ? (unsigned int)c[row * n + column] : 0;
-    for (long long p = 0; p < k; p += TILE) {
-        long long ka = p + threadIdx.x;
-        long long kb = p + threadIdx.y;
-        left[threadIdx.y][threadIdx.x] = row < m && ka < k ? a[row * a_row + ka * a_k] : 0;
-        right[threadIdx.y][threadIdx.x] = column < n && kb < k ? b[kb * b_k + column * b_column] : 0;
-        __syncthreads();
-        for (int i = 0; i < TILE; i++) {
-            sum += (unsigned int)(left[threadIdx.y][i] * right[i][threadIdx.x]);
+    for (long long tile = (long long)blockIdx.y * TILE; tile < m; tile += (long long)gridDim.y * TILE) {
+        long long row = tile + threadIdx.y;
+        unsigned int sum = add && row < m && column < n ? (unsigned int)c[row * n + column] : 0;
+        for (long long p = 0; p < k; p += TILE) {
+            long long ka = p + threadIdx.x;
+            long long kb = p + threadIdx.y;
+            left[threadIdx.y][threadIdx.x] = row < m && ka < k ? a[row * a_row + ka * a_k] : 0;
+            right[threadIdx.y][threadIdx.x] = column < n && kb < k ? b[kb * b_k + column * b_column] : 0;
+            __syncthreads();
+            for (int i = 0; i < TILE; i++) {
+                sum += (unsigned int)(left[threadIdx.y][i] * right[i][threadIdx.x]);
+            }
+            __syncthreads();
         }
-        __syncthreads();
-    }
-    if (row < m && column < n) {
-        c[row * n + column] = (int)sum;
+        if (row < m && column < n) {
+            c[row * n + column] = (int)sum;
+        }
     }
 }
 
@@ -142,14 +145,10 @@ static cudaError_t multiply_whole(tessi_cuda_step *step, const product &p)
     if (aligned && gemm(step->stream->blas, p, CUBLAS_COMPUTE_32I) == CUBLAS_STATUS_SUCCESS) {
         return cudaSuccess;
     }
-    dim3 grid(tessi_cuda_blocks(p.n, TILE), tessi_cuda_blocks(p.m, TILE));
-    if (grid.y > 65535) {
-        return cudaErrorInvalidValue;
-    }
-    whole_product<<<grid, dim3(TILE, TILE), 0, step->stream->stream>>>(
-        (const signed char *)p.a, p.transpose_a ? 1 : p.lda, p.transpose_a ? p.lda : 1, (const signed char *)p.b,
-        p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1, (int *)p.c, p.m, p.n, p.k, p.add);
-    return cudaGetLastError();
+    dim3 grid(tessi_cuda_blocks(p.n, TILE), tessi_cuda_blocks(p.m, TILE, TESSI_CUDA_GRID_YZ));
+    return tessi_cuda_run(step->stream->stream, grid, dim3(TILE, TILE), whole_product, (const signed char *)p.a,
+                          p.transpose_a ? 1 : p.lda, p.transpose_a ? p.lda : 1, (const signed char *)p.b,
+                          p.transpose_b ? 1 : p.ldb, p.transpose_b ? p.ldb : 1, (int *)p.c, p.m, p.n, p.k, p.add);
 }
 
 /* ——— f32 by three TF32 products (tf32.h) ——— */
@@ -171,17 +170,18 @@ static __global__ void split(const float *from, long long ld, long long rows, lo
     }
 }
 
-/* `kept` by `k` elements of an operand, split so that k is three times as long; returns the length of its rows. */
-static int64_t split_operand(cudaStream_t stream, const float *from, int64_t ld, bool k_is_first, int64_t kept, int64_t k,
-                             float *to, int low_part)
+/* `kept` by `k` elements of an operand, split so that k is three times as long; tells the length of its rows. */
+static cudaError_t split_operand(cudaStream_t stream, const float *from, int64_t ld, bool k_is_first, int64_t kept,
+                                 int64_t k, float *to, int low_part, int64_t *row_length)
 {
     int64_t rows = k_is_first ? k : kept;
     int64_t columns = k_is_first ? kept : k;
     int64_t row_stride = k_is_first ? kept : TESSI_TF32_PARTS * k;
     int64_t part_stride = k_is_first ? k * kept : k;
-    dim3 grid(tessi_cuda_blocks(columns, TESSI_CUDA_THREADS), (unsigned)(rows < 65535 ? rows : 65535));
-    split<<<grid, TESSI_CUDA_THREADS, 0, stream>>>(from, ld, rows, columns, to, part_stride, row_stride, low_part);
-    return row_stride;
+    dim3 grid(tessi_cuda_blocks(columns, TESSI_CUDA_THREADS), tessi_cuda_blocks(rows, 1, TESSI_CUDA_GRID_YZ));
+    *row_length = row_stride;
+    return tessi_cuda_run(stream, grid, TESSI_CUDA_THREADS, split, from, ld, rows, columns, to, part_stride, row_stride,
+                          low_part);
 }
 
 static cudaError_t multiply_tf32x3(tessi_cuda_step *step, const product &p)
@@ -203,11 +203,11 @@ static cudaError_t multiply_tf32x3(tessi_cuda_step *step, const product &p)
         one.b = b;
         one.k = TESSI_TF32_PARTS * k;
         one.add = p.add || at > 0;
-        one.lda = split_operand(stream, a_from + (p.transpose_a ? at * p.lda : at), p.lda, p.transpose_a, p.m, k, a,
-                                TESSI_TF32_LOW_A);
-        one.ldb = split_operand(stream, b_from + (p.transpose_b ? at : at * p.ldb), p.ldb, !p.transpose_b, p.n, k, b,
-                                TESSI_TF32_LOW_B);
-        code = cudaGetLastError();
+        code = split_operand(stream, a_from + (p.transpose_a ? at * p.lda : at), p.lda, p.transpose_a, p.m, k, a,
+                             TESSI_TF32_LOW_A, &one.lda);
+        code = code != cudaSuccess ? code
+                                   : split_operand(stream, b_from + (p.transpose_b ? at : at * p.ldb), p.ldb, !p.transpose_b,
+                                                   p.n, k, b, TESSI_TF32_LOW_B, &one.ldb);
         code = code != cudaSuccess ? code : blas_error(step, gemm(step->stream->blas, one, CUBLAS_COMPUTE_32F_FAST_TF32));
     }
     tessi_cuda_scratch_free(step->stream, parts);
@@ -216,10 +216,19 @@ static cudaError_t multiply_tf32x3(tessi_cuda_step *step, const product &p)
 
 /* ——— the step ——— */
 
+/* cuBLAS takes sides and rows as `int`. */
+static bool has_int_sides(const struct tessi_grid *grid)
+{
+    return tessi_axis_longest(&grid->axis[0]) <= INT32_MAX && tessi_axis_longest(&grid->axis[1]) <= INT32_MAX;
+}
+
 bool tessi_cuda_matmul_supports(const struct tessi_layer *layer)
 {
     enum tessi_dtype from = layer->input[0].dtype;
     bool same = layer->dtype == from;
+    if (!has_int_sides(&layer->grid) || !has_int_sides(&layer->input[0].grid) || !has_int_sides(&layer->input[1].grid)) {
+        return false;
+    }
     switch (from) {
     case TESSI_F64:
     case TESSI_F32:

@@ -189,16 +189,16 @@ static cudaError_t run(tessi_cuda_step *step, const geometry &g)
     O *out = (O *)step->call->out;
     unsigned blocks = tessi_cuda_blocks(g.outputs, TESSI_CUDA_THREADS);
     if (g.run == 0) {
-        fold_rows<C, I, O><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>(in, out, g);
-        return cudaGetLastError();
+        return tessi_cuda_run(stream, blocks, TESSI_CUDA_THREADS, fold_rows<C, I, O>, in, out, g);
     }
     long long leaves_each = (g.run + LEAF - 1) / LEAF;
     void *leaves = nullptr;
     TESSI_CUDA_TRY(tessi_cuda_scratch(step->stream, (size_t)(g.outputs * leaves_each) * sizeof(C), &leaves));
     unsigned warps = tessi_cuda_blocks(g.outputs * leaves_each, TESSI_CUDA_THREADS / LANES);
-    fold_leaves<C, I><<<warps, TESSI_CUDA_THREADS, 0, stream>>>(in, (C *)leaves, leaves_each, g);
-    join_leaves<C, O><<<blocks, TESSI_CUDA_THREADS, 0, stream>>>((const C *)leaves, leaves_each, out, g);
-    cudaError_t code = cudaGetLastError();
+    cudaError_t code = tessi_cuda_run(stream, warps, TESSI_CUDA_THREADS, fold_leaves<C, I>, in, (C *)leaves, leaves_each, g);
+    code = code != cudaSuccess ? code
+                               : tessi_cuda_run(stream, blocks, TESSI_CUDA_THREADS, join_leaves<C, O>, (const C *)leaves,
+                                                leaves_each, out, g);
     tessi_cuda_scratch_free(step->stream, leaves);
     return code;
 }
