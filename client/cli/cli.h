@@ -48,39 +48,39 @@ struct cli_command {
 
 /* Parse the arguments after the subcommand's name. Returns −1 to go on, or the exit code (help was printed,
  * or what is wrong). `*positional` is set when the command has one. */
-int cli_parse(const struct cli_command *command, int argc, char **argv, const char **positional);
+int tessi_cli_parse(const struct cli_command *command, int argc, char **argv, const char **positional);
 
 /* "tessera: text" on standard error; returns CLI_FAILED. */
-int cli_fail(const struct tessi_error *error);
+int tessi_cli_fail(const struct tessi_error *error);
 
 /* The name of the list nearest to `word` by edits; NULL when nothing is near. */
-const char *cli_nearest(const char *word, const char *const *names, size_t count);
+const char *tessi_cli_nearest(const char *word, const char *const *names, size_t count);
 
-bool cli_parse_bytes(const char *text, uint64_t *bytes);
-bool cli_parse_duration(const char *text, int64_t *ns);
+bool tessi_cli_parse_bytes(const char *text, uint64_t *bytes);
+bool tessi_cli_parse_duration(const char *text, int64_t *ns);
 /* "8.0 GiB" into text; returns text. */
-const char *cli_format_bytes(double bytes, char *text, size_t size);
+const char *tessi_cli_format_bytes(double bytes, char *text, size_t size);
 
 /* Texts of a document that came over the wire are changed to what a terminal may get (tessi_text_show). */
 struct cJSON;
-void cli_make_showable(struct cJSON *root);
+void tessi_cli_make_showable(struct cJSON *root);
 /* A document as it is, and a line's end: what a terminal must not get is written with escapes, which is the same JSON. */
-void cli_print_json(const char *json);
+void tessi_cli_print_json(const char *json);
 
 /* Let the first SIGINT or SIGTERM call `stop(context)`, on whatever thread gets it, and a second end the
  * process at once with 128 + its number. `stop` must be safe in a signal handler. */
-void cli_on_signal(void (*stop)(void *context), void *context);
+void tessi_cli_on_signal(void (*stop)(void *context), void *context);
 /* Signals act as before; call it before `context` goes. */
-void cli_signals_default(void);
+void tessi_cli_signals_default(void);
 
 /* Read --log and open the log for people at that level; false and a message when there is no such level. */
-bool cli_log(const char *level);
+bool tessi_cli_log(const char *level);
 
-int cli_scheduler(int argc, char **argv);
-int cli_worker(int argc, char **argv);
-int cli_status(int argc, char **argv);
-int cli_trace(int argc, char **argv);
-int cli_keygen(int argc, char **argv);
-int cli_replay(int argc, char **argv);
+int tessi_cli_scheduler(int argc, char **argv);
+int tessi_cli_worker(int argc, char **argv);
+int tessi_cli_status(int argc, char **argv);
+int tessi_cli_trace(int argc, char **argv);
+int tessi_cli_keygen(int argc, char **argv);
+int tessi_cli_replay(int argc, char **argv);
 
 #endif

@@ -4,7 +4,7 @@
 #include "client/cli/cli.h"
 #include "core/net/keys.h"
 
-int cli_keygen(int argc, char **argv)
+int tessi_cli_keygen(int argc, char **argv)
 {
     const char *dir = NULL;
     struct tessi_error error = {0};
@@ -16,12 +16,12 @@ int cli_keygen(int argc, char **argv)
                     "  tessera scheduler --listen 'tcp://*:8786' --keys keys\n",
         .positional = "DIR",
     };
-    int code = cli_parse(&command, argc, argv, &dir);
+    int code = tessi_cli_parse(&command, argc, argv, &dir);
     if (code >= 0) {
         return code;
     }
     if (tessi_keys_generate(dir, &error) != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
     printf("%s/cluster.public\n%s/cluster.secret\n", dir, dir);
     fprintf(stderr, "Copy the folder to every machine of the cluster and give --keys %s everywhere.\n", dir);

@@ -13,12 +13,12 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
-    {"scheduler", "run the scheduler of a cluster", cli_scheduler},
-    {"worker", "run a worker that joins a scheduler", cli_worker},
-    {"status", "show what a cluster is doing, and why a task waits", cli_status},
-    {"trace", "write what a cluster has done as a file for Perfetto", cli_trace},
-    {"keygen", "make the keys of a cluster", cli_keygen},
-    {"replay", "feed a recorded run to the scheduler again and compare", cli_replay},
+    {"scheduler", "run the scheduler of a cluster", tessi_cli_scheduler},
+    {"worker", "run a worker that joins a scheduler", tessi_cli_worker},
+    {"status", "show what a cluster is doing, and why a task waits", tessi_cli_status},
+    {"trace", "write what a cluster has done as a file for Perfetto", tessi_cli_trace},
+    {"keygen", "make the keys of a cluster", tessi_cli_keygen},
+    {"replay", "feed a recorded run to the scheduler again and compare", tessi_cli_replay},
 };
 #define SUBCOMMANDS (sizeof subcommands / sizeof subcommands[0])
 
@@ -51,7 +51,7 @@ static int unknown(const char *word)
     for (size_t i = 0; i < SUBCOMMANDS; i++) {
         names[i] = subcommands[i].name;
     }
-    const char *nearest = cli_nearest(word, names, SUBCOMMANDS);
+    const char *nearest = tessi_cli_nearest(word, names, SUBCOMMANDS);
     if (nearest != NULL) {
         fprintf(stderr, "tessera: there is no command '%s'; did you mean 'tessera %s'?\n", word, nearest);
     } else {

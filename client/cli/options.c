@@ -46,7 +46,7 @@ static bool parse_with_unit(const char *text, const struct unit *units, size_t c
     return false;
 }
 
-bool cli_parse_bytes(const char *text, uint64_t *bytes)
+bool tessi_cli_parse_bytes(const char *text, uint64_t *bytes)
 {
     double value;
     if (!parse_with_unit(text, byte_units, sizeof byte_units / sizeof byte_units[0], &value)) {
@@ -56,7 +56,7 @@ bool cli_parse_bytes(const char *text, uint64_t *bytes)
     return true;
 }
 
-bool cli_parse_duration(const char *text, int64_t *ns)
+bool tessi_cli_parse_duration(const char *text, int64_t *ns)
 {
     double value;
     if (!parse_with_unit(text, duration_units, sizeof duration_units / sizeof duration_units[0], &value)) {
@@ -66,7 +66,7 @@ bool cli_parse_duration(const char *text, int64_t *ns)
     return true;
 }
 
-const char *cli_format_bytes(double bytes, char *text, size_t size)
+const char *tessi_cli_format_bytes(double bytes, char *text, size_t size)
 {
     static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     size_t unit = 0;
@@ -121,7 +121,7 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-const char *cli_nearest(const char *word, const char *const *names, size_t count)
+const char *tessi_cli_nearest(const char *word, const char *const *names, size_t count)
 {
     const char *best = NULL;
     size_t best_distance = strlen(word) / 2 + 1; /* more edits than that are another word */
@@ -163,9 +163,9 @@ static bool store(const struct cli_option *option, const char *value)
     case CLI_POSITIVE:
         return parse_count(value, option->target) && *(uint32_t *)option->target > 0;
     case CLI_BYTES:
-        return cli_parse_bytes(value, option->target) && *(uint64_t *)option->target > 0;
+        return tessi_cli_parse_bytes(value, option->target) && *(uint64_t *)option->target > 0;
     case CLI_DURATION:
-        return cli_parse_duration(value, option->target);
+        return tessi_cli_parse_duration(value, option->target);
     }
     return false;
 }
@@ -205,7 +205,7 @@ static int unknown_option(const struct cli_command *command, const char *word)
         names[count++] = command->options[i].name;
     }
     names[count++] = "help";
-    const char *nearest = cli_nearest(name, names, count);
+    const char *nearest = tessi_cli_nearest(name, names, count);
     if (nearest != NULL) {
         fprintf(stderr, "tessera %s: there is no option --%s; did you mean --%s?\n", command->name, name, nearest);
     } else {
@@ -317,7 +317,7 @@ static int read_arguments(const struct cli_command *command, int argc, char **ar
     return -1;
 }
 
-int cli_parse(const struct cli_command *command, int argc, char **argv, const char **positional)
+int tessi_cli_parse(const struct cli_command *command, int argc, char **argv, const char **positional)
 {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -336,13 +336,13 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, const ch
     return code;
 }
 
-int cli_fail(const struct tessi_error *error)
+int tessi_cli_fail(const struct tessi_error *error)
 {
     fprintf(stderr, "tessera: %s\n", error->text[0] != 0 ? error->text : tessi_status_text(error->status));
     return CLI_FAILED;
 }
 
-bool cli_log(const char *level)
+bool tessi_cli_log(const char *level)
 {
     enum tessi_log_level parsed;
     if (!tessi_log_parse_level(level, &parsed)) {

@@ -5,7 +5,7 @@
 #include "client/cli/cli.h"
 #include "core/server/replay.h"
 
-int cli_replay(int argc, char **argv)
+int tessi_cli_replay(int argc, char **argv)
 {
     const char *path = NULL;
     struct tessi_error error = {0};
@@ -18,12 +18,12 @@ int cli_replay(int argc, char **argv)
                     "  tessera replay run.rec\n",
         .positional = "FILE",
     };
-    int code = cli_parse(&command, argc, argv, &path);
+    int code = tessi_cli_parse(&command, argc, argv, &path);
     if (code >= 0) {
         return code;
     }
     if (tessi_replay(path, &counts, &error) != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
     printf("%" PRIu64 " steps over %.3f s gave the same %" PRIu64 " actions (%" PRIu64 " messages received)\n",
            counts.steps, (double)counts.covered_ns / 1e9, counts.actions, counts.messages);

@@ -23,13 +23,13 @@ static int serve(const struct tessi_scheduler_config *config)
     struct tessi_error error = {0};
     tessi_descriptors_raise();
     if (tessi_scheduler_create(config, &scheduler, &error) != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
-    cli_on_signal(stop, scheduler);
+    tessi_cli_on_signal(stop, scheduler);
     printf("listening on %s\n", tessi_scheduler_endpoint(scheduler));
     fflush(stdout);
     tessi_scheduler_run(scheduler);
-    cli_signals_default();
+    tessi_cli_signals_default();
     tessi_scheduler_destroy(scheduler);
     return CLI_OK;
 }
@@ -43,7 +43,7 @@ static bool long_enough(const char *option, int64_t span_ns)
     return span_ns >= TIMEOUT_LEAST_NS;
 }
 
-int cli_scheduler(int argc, char **argv)
+int tessi_cli_scheduler(int argc, char **argv)
 {
     const char *log = "info", *family = "";
     char history[PATH_MAX];
@@ -77,11 +77,11 @@ int cli_scheduler(int argc, char **argv)
         .options = options,
         .option_count = sizeof options / sizeof options[0],
     };
-    int code = cli_parse(&command, argc, argv, NULL);
+    int code = tessi_cli_parse(&command, argc, argv, NULL);
     if (code >= 0) {
         return code;
     }
-    if (!cli_log(log)) {
+    if (!tessi_cli_log(log)) {
         return CLI_USAGE;
     }
     if (!long_enough("worker-timeout", config.sched.worker_silence_ns) ||

@@ -18,17 +18,17 @@ static void make_showable(cJSON *item)
 }
 
 /* cJSON bounds how deep a document is. */
-void cli_make_showable(cJSON *item)
+void tessi_cli_make_showable(cJSON *item)
 {
     if (cJSON_IsString(item)) {
         make_showable(item);
     }
     for (cJSON *child = item != NULL ? item->child : NULL; child != NULL; child = child->next) {
-        cli_make_showable(child);
+        tessi_cli_make_showable(child);
     }
 }
 
-void cli_print_json(const char *json)
+void tessi_cli_print_json(const char *json)
 {
     bool showable;
     for (size_t count; *json != 0; json += count) {

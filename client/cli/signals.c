@@ -27,14 +27,14 @@ static void set_handlers(void (*handler)(int))
     sigaction(SIGTERM, &action, NULL);
 }
 
-void cli_on_signal(void (*stop)(void *context), void *context)
+void tessi_cli_on_signal(void (*stop)(void *context), void *context)
 {
     atomic_store(&stop_context, context);
     atomic_store(&stop_function, stop);
     set_handlers(handle);
 }
 
-void cli_signals_default(void)
+void tessi_cli_signals_default(void)
 {
     /* From here on the next signal ends the process at once: the orderly end is under way. */
     atomic_store(&stop_function, NULL);

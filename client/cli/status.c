@@ -59,12 +59,12 @@ static void print_device(const cJSON *device)
     printf("%6s  gpu %.0f  %-24.40s busy %s  memory %s of %s  power %s  energy %s  %.0f steps  in %s  out %s%s\n", "",
            number(device, "number"), text(device, "name"),
            figure(device, "utilisation", "%.0f %%", 100, busy, sizeof busy),
-           cli_format_bytes(number(device, "memory_used_bytes"), used, sizeof used),
-           cli_format_bytes(number(device, "memory_bytes"), memory, sizeof memory),
+           tessi_cli_format_bytes(number(device, "memory_used_bytes"), used, sizeof used),
+           tessi_cli_format_bytes(number(device, "memory_bytes"), memory, sizeof memory),
            figure(device, "watts", "%.0f W", 1, watts, sizeof watts),
            figure(device, "joules", "%.1f kJ", 1e-3, joules, sizeof joules), number(device, "steps"),
-           cli_format_bytes(number(device, "copied_in_bytes"), in, sizeof in),
-           cli_format_bytes(number(device, "copied_out_bytes"), out, sizeof out),
+           tessi_cli_format_bytes(number(device, "copied_in_bytes"), in, sizeof in),
+           tessi_cli_format_bytes(number(device, "copied_out_bytes"), out, sizeof out),
            cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(device, "lost")) ? "  lost" : "");
 }
 
@@ -73,11 +73,11 @@ static void print_worker(const cJSON *worker)
     char used[32], memory[32], peak[32], spilled[32];
     printf("%6.0f  %-20.20s %-28.28s %5.0f  %10s of %-10s %10s %10s %9.1f %9.0f %7.1f%s\n", number(worker, "id"),
            text(worker, "name"), text(worker, "address"), number(worker, "slots"),
-           cli_format_bytes(number(worker, "memory_used_bytes"), used, sizeof used),
-           cli_format_bytes(number(worker, "memory_bytes"), memory, sizeof memory),
-           cli_format_bytes(number(worker, "memory_peak_bytes"), peak, sizeof peak),
-           cli_format_bytes(number(worker, "spilled_bytes"), spilled, sizeof spilled), number(worker, "queue_seconds"),
-           number(worker, "tasks_done"), number(worker, "heard_seconds_ago"),
+           tessi_cli_format_bytes(number(worker, "memory_used_bytes"), used, sizeof used),
+           tessi_cli_format_bytes(number(worker, "memory_bytes"), memory, sizeof memory),
+           tessi_cli_format_bytes(number(worker, "memory_peak_bytes"), peak, sizeof peak),
+           tessi_cli_format_bytes(number(worker, "spilled_bytes"), spilled, sizeof spilled),
+           number(worker, "queue_seconds"), number(worker, "tasks_done"), number(worker, "heard_seconds_ago"),
            cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(worker, "leaving")) ? "  leaving" : "");
     if (text(worker, "resources")[0] != 0) {
         printf("%6s  resources %s, in use %s\n", "", text(worker, "resources"), text(worker, "resources_used"));
@@ -139,9 +139,9 @@ static void print_arrays(const cJSON *root)
         if (printed++ >= ARRAYS_PRINTED) {
             break;
         }
-        printf("array      %s  %s  %.0f.%.0f  %s  %.0f of %.0f tasks done\n", text(array, "name"), text(array, "operation"),
-               number(array, "session"), number(array, "layer"),
-               cli_format_bytes(number(array, "bytes"), bytes, sizeof bytes), number(array, "tasks_done"),
+        printf("array      %s  %s  %.0f.%.0f  %s  %.0f of %.0f tasks done\n", text(array, "name"),
+               text(array, "operation"), number(array, "session"), number(array, "layer"),
+               tessi_cli_format_bytes(number(array, "bytes"), bytes, sizeof bytes), number(array, "tasks_done"),
                number(array, "tasks"));
     }
 }
@@ -154,7 +154,7 @@ static int print_tables(const char *json)
         fprintf(stderr, "tessera: the scheduler's answer is not JSON; see it with --json\n");
         return CLI_FAILED;
     }
-    cli_make_showable(root);
+    tessi_cli_make_showable(root);
     const cJSON *worker;
     printf("scheduler  %s  version %s  up %.0f s  %s\n", text(root, "endpoint"), text(root, "version"),
            number(root, "uptime_seconds"),
@@ -162,19 +162,19 @@ static int print_tables(const char *json)
     printf("tasks      %.0f done, %.0f waiting, %.0f failed, %.0f run again\n", number(root, "tasks_done"),
            number(root, "tasks_waiting"), number(root, "tasks_failed"), number(root, "tasks_rerun"));
     printf("graphs     %.0f layers, %s of %s for what is known of them\n", number(root, "layers"),
-           cli_format_bytes(number(root, "graph_memory_used_bytes"), used, sizeof used),
-           cli_format_bytes(number(root, "graph_memory_bytes"), most, sizeof most));
+           tessi_cli_format_bytes(number(root, "graph_memory_used_bytes"), used, sizeof used),
+           tessi_cli_format_bytes(number(root, "graph_memory_bytes"), most, sizeof most));
     printf("cluster    %.0f sessions, %.0f steals, %.0f workers lost, %.0f left, %s moved\n", number(root, "sessions"),
            number(root, "steals"), number(root, "workers_lost"), number(root, "workers_left"),
-           cli_format_bytes(number(root, "bytes_moved"), moved, sizeof moved));
+           tessi_cli_format_bytes(number(root, "bytes_moved"), moved, sizeof moved));
     printf("dropped    %.0f in all: %.0f malformed, %.0f stale, %.0f misplaced, %.0f handshakes, %.0f keys\n",
            number(root, "dropped_messages"), number(root, "messages_malformed"), number(root, "messages_stale"),
            number(root, "messages_misplaced"), number(root, "handshakes_refused"), number(root, "keys_refused"));
     char held[32], unread[32];
     printf("held       %s of unfinished messages, %s not read; %.0f connections cut for it, %.0f silent\n",
-           cli_format_bytes(number(root, "received_bytes_held"), held, sizeof held),
-           cli_format_bytes(number(root, "unread_bytes_held"), unread, sizeof unread), number(root, "connections_cut"),
-           number(root, "connections_silent"));
+           tessi_cli_format_bytes(number(root, "received_bytes_held"), held, sizeof held),
+           tessi_cli_format_bytes(number(root, "unread_bytes_held"), unread, sizeof unread),
+           number(root, "connections_cut"), number(root, "connections_silent"));
     print_arrays(root);
     print_steals(root);
     const cJSON *workers = cJSON_GetObjectItemCaseSensitive(root, "workers");
@@ -191,7 +191,7 @@ static int print_tables(const char *json)
     return CLI_OK;
 }
 
-int cli_status(int argc, char **argv)
+int tessi_cli_status(int argc, char **argv)
 {
     const char *address = NULL, *keys_dir = NULL, *why = NULL;
     bool as_json = false;
@@ -216,18 +216,18 @@ int cli_status(int argc, char **argv)
         .options = options,
         .option_count = sizeof options / sizeof options[0],
     };
-    int code = cli_parse(&command, argc, argv, &address);
+    int code = tessi_cli_parse(&command, argc, argv, &address);
     if (code >= 0) {
         return code;
     }
     if (why != NULL) {
-        return cli_why(address, keys_dir, why, as_json);
+        return tessi_cli_why(address, keys_dir, why, as_json);
     }
     if (fetch(address, keys_dir, &json, &error) != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
     if (as_json) {
-        cli_print_json(json);
+        tessi_cli_print_json(json);
     } else {
         code = print_tables(json);
     }

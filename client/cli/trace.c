@@ -20,12 +20,12 @@ static int write_trace(const char *address, const char *keys_dir, const char *pa
     struct tessi_trace_counts counts;
     const struct tessi_trace_options options = {.queues = queues, .said = said};
     if (tessi_net_create(keys_dir, &net, &error) != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
     enum tessi_status status = tessi_trace_write(net, address, path, &options, &counts, &error);
     tessi_net_destroy(net);
     if (status != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
     fprintf(stderr, "tessera trace: %s: %" PRIu64 " events of %" PRIu32 " workers", path, counts.events,
             counts.workers);
@@ -40,7 +40,7 @@ static int write_trace(const char *address, const char *keys_dir, const char *pa
     return CLI_OK;
 }
 
-int cli_trace(int argc, char **argv)
+int tessi_cli_trace(int argc, char **argv)
 {
     const char *address = NULL, *keys_dir = NULL, *path = NULL;
     bool queues = false;
@@ -64,7 +64,7 @@ int cli_trace(int argc, char **argv)
         .letter = 'o',
         .letter_name = "out",
     };
-    int code = cli_parse(&command, argc, argv, &address);
+    int code = tessi_cli_parse(&command, argc, argv, &address);
     if (code >= 0) {
         return code;
     }

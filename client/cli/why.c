@@ -109,7 +109,7 @@ static int tell(cJSON *document, const char *chosen, bool as_json)
 {
     if (as_json) {
         char *text = cJSON_PrintUnformatted(document);
-        cli_print_json(text != NULL ? text : "{}");
+        tessi_cli_print_json(text != NULL ? text : "{}");
         cJSON_free(text);
         return CLI_OK;
     }
@@ -118,12 +118,12 @@ static int tell(cJSON *document, const char *chosen, bool as_json)
                 chosen);
         return CLI_FAILED;
     }
-    cli_make_showable(document);
+    tessi_cli_make_showable(document);
     print_tasks(document);
     return CLI_OK;
 }
 
-int cli_why(const char *address, const char *keys_dir, const char *chosen, bool as_json)
+int tessi_cli_why(const char *address, const char *keys_dir, const char *chosen, bool as_json)
 {
     struct tessi_net *net = NULL;
     struct tessi_ask *ask = NULL;
@@ -141,7 +141,7 @@ int cli_why(const char *address, const char *keys_dir, const char *chosen, bool 
 cleanup:
     tessi_ask_close(ask);
     tessi_net_destroy(net);
-    int code = status == TESSI_OK ? tell(document, chosen, as_json) : cli_fail(&error);
+    int code = status == TESSI_OK ? tell(document, chosen, as_json) : tessi_cli_fail(&error);
     cJSON_Delete(document);
     return code;
 }

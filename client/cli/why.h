@@ -5,6 +5,6 @@
 #include <stdbool.h>
 
 /* `task`: "LAYER:INDEX" or "SESSION.LAYER:INDEX"; "": the first that waits in each session. Returns the exit code. */
-int cli_why(const char *address, const char *keys_dir, const char *task, bool as_json);
+int tessi_cli_why(const char *address, const char *keys_dir, const char *task, bool as_json);
 
 #endif

@@ -28,16 +28,16 @@ static int work(const struct tessi_worker_config *config)
     struct tessi_error error = {0};
     tessi_descriptors_raise();
     if (tessi_worker_create(config, &worker, &error) != TESSI_OK) {
-        return cli_fail(&error);
+        return tessi_cli_fail(&error);
     }
-    cli_on_signal(stop, worker);
+    tessi_cli_on_signal(stop, worker);
     enum tessi_status status = tessi_worker_run(worker, &error);
-    cli_signals_default();
+    tessi_cli_signals_default();
     tessi_worker_destroy(worker);
-    return status == TESSI_OK ? CLI_OK : cli_fail(&error);
+    return status == TESSI_OK ? CLI_OK : tessi_cli_fail(&error);
 }
 
-int cli_worker(int argc, char **argv)
+int tessi_cli_worker(int argc, char **argv)
 {
     const char *log = "info";
     uint32_t trace_events = TESSI_TRACE_EVENTS;
@@ -82,7 +82,7 @@ int cli_worker(int argc, char **argv)
         .options = options,
         .option_count = sizeof options / sizeof options[0],
     };
-    int code = cli_parse(&command, argc, argv, &config.scheduler);
+    int code = tessi_cli_parse(&command, argc, argv, &config.scheduler);
     if (code >= 0) {
         return code;
     }
@@ -97,5 +97,5 @@ int cli_worker(int argc, char **argv)
         return CLI_USAGE;
     }
     config.drain_timeout_ms = (uint32_t)((drain_ns + TESSI_NS_PER_MS - 1) / TESSI_NS_PER_MS);
-    return cli_log(log) ? work(&config) : CLI_USAGE;
+    return tessi_cli_log(log) ? work(&config) : CLI_USAGE;
 }

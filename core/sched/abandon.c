@@ -21,7 +21,7 @@ static void let_go_one(void *context, uint64_t index)
 {
     struct walk *walk = context;
     if (record_peek(walk->input, index) != NULL) {
-        drop_ref(walk->sched, walk->input, index);
+        tessi_refs_drop(walk->sched, walk->input, index);
     }
 }
 
@@ -43,7 +43,7 @@ static void drop_refs(struct tessi_sched *sched, struct sched_layer *input, uint
     TESS_ASSERT(task->refs >= count);
     task->refs -= (uint32_t)count;
     if (count > 0 && task->refs == 0 && !input->wanted) {
-        consider_idle(sched, input, index);
+        tessi_refs_consider_idle(sched, input, index);
     }
 }
 
@@ -60,7 +60,8 @@ static void let_go_by_all(struct tessi_sched *sched, struct sched_layer *layer, 
 {
     struct sched_layer *input = layer->inputs[number];
     struct walk walk = {.sched = sched, .layer = layer, .input = input};
-    for (uint64_t t = next_of(layer, 0, PAGES_TOUCHED); t < layer->tasks; t = next_of(layer, t + 1, PAGES_TOUCHED)) {
+    for (uint64_t t = tessi_table_next(layer, 0, PAGES_TOUCHED); t < layer->tasks;
+         t = tessi_table_next(layer, t + 1, PAGES_TOUCHED)) {
         tessi_task_inputs(layer->layer, number, t, count_one, &walk);
     }
     for (uint64_t i = next_live(input, 0); i < input->tasks; i = next_live(input, i + 1)) {
@@ -100,8 +101,8 @@ static void let_go_of_untouched(struct tessi_sched *sched, struct sched_layer *l
     }
     sched->lookups -= fewer < sched->lookups ? fewer : sched->lookups;
     if (untouched <= live) {
-        for (uint64_t t = next_of(layer, 0, 1u << PAGE_PRISTINE); t < layer->tasks;
-             t = next_of(layer, t + 1, 1u << PAGE_PRISTINE)) {
+        for (uint64_t t = tessi_table_next(layer, 0, 1u << PAGE_PRISTINE); t < layer->tasks;
+             t = tessi_table_next(layer, t + 1, 1u << PAGE_PRISTINE)) {
             let_go_of(sched, layer, number, t);
         }
     } else if (layer->touched_pages > 0 && most_readers(layer, number) <= READERS_WALKED) {
@@ -111,7 +112,7 @@ static void let_go_of_untouched(struct tessi_sched *sched, struct sched_layer *l
     }
 }
 
-void stop_reading(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_abandon_reading(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t n = 0; n < layer->ninputs; n++) {
         let_go_of_untouched(sched, layer, n);
@@ -126,34 +127,34 @@ void stop_reading(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-void abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint64_t t = next_live(layer, 0); t < layer->tasks; t = next_live(layer, t + 1)) {
         struct task_record *task = record(layer, t);
         TESS_ASSERT(task->refs == 0 && !layer->wanted);
-        copies_free(sched, layer, t);
+        tessi_copies_free(sched, layer, t);
         if (task->state == TASK_HELD || task->state == TASK_ASSIGNED) {
-            consider_idle(sched, layer, t);
+            tessi_refs_consider_idle(sched, layer, t);
         } else if (task->state == TASK_UNASSIGNED) {
-            answer_parked(sched, layer, t, NO_WORKER, 0);
-            set_released(sched, layer, t, task);
+            tessi_parked_answer(sched, layer, t, NO_WORKER, 0);
+            tessi_table_set_released(sched, layer, t, task);
         } else if (task->state == TASK_RELEASED && sched->rerun.count > 0) { /* it may have been needed again */
-            answer_parked(sched, layer, t, NO_WORKER, 0);
+            tessi_parked_answer(sched, layer, t, NO_WORKER, 0);
         }
     }
 }
 
-void abandon_uncounted(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_abandon_uncounted(struct tessi_sched *sched, struct sched_layer *layer)
 {
     TESS_ASSERT(layer->session->closing);
     for (uint64_t t = next_live(layer, 0); t < layer->tasks; t = next_live(layer, t + 1)) {
         record(layer, t)->refs = 0;
-        consider_idle(sched, layer, t);
+        tessi_refs_consider_idle(sched, layer, t);
         if (sched->idle.count >= FREED_AT_ONCE) {
-            settle(sched);
-            collapse_pages(sched);
+            tessi_refs_settle(sched);
+            tessi_table_collapse_pages(sched);
         }
     }
-    settle(sched);
-    collapse_pages(sched);
+    tessi_refs_settle(sched);
+    tessi_table_collapse_pages(sched);
 }

@@ -36,7 +36,7 @@ static struct tessi_map_key id_key(uint32_t id)
  * those need them, so it cannot know whether they are there. */
 static struct sched_layer *layer_nameable(struct session *session, uint32_t id)
 {
-    struct sched_layer *layer = layer_find(session, id);
+    struct sched_layer *layer = tessi_find_layer(session, id);
     return layer != NULL && layer->handle ? layer : NULL;
 }
 
@@ -99,7 +99,7 @@ static enum tessi_status check_layer(struct incoming *in, uint32_t position, str
 {
     const struct tessi_layer *layer = in->event->layers[position];
     char text[512];
-    if (layer->session != in->session->id || layer_find(in->session, layer->id) != NULL) {
+    if (layer->session != in->session->id || tessi_find_layer(in->session, layer->id) != NULL) {
         return tessi_fail(error, TESSI_INVALID, "layer %u is not this session's, or was submitted before", layer->id);
     }
     if (tessi_map_get(&in->by_id, id_key(layer->id)) != TESSI_MAP_NONE) {
@@ -135,36 +135,37 @@ static uint64_t sum_of(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-uint64_t layer_needs(const struct tessi_layer *layer, bool held)
+uint64_t tessi_admit_needs(const struct tessi_layer *layer, bool held)
 {
     uint64_t tasks = tessi_layer_tasks(layer);
     bool placed = layer->op == TESSI_OP_OPAQUE && layer->as.opaque.pin > 0;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         placed = placed || layer->input[i].rules.table != NULL;
     }
-    uint64_t bytes = sizeof(struct sched_layer) + tessi_layer_memory(layer) + stretches_bytes(tasks);
+    uint64_t bytes = sizeof(struct sched_layer) + tessi_layer_memory(layer) + tessi_table_bytes(tasks);
     return bytes + (placed ? tasks * PLACED_BYTES : 0) + (held ? tasks * RECORD_BYTES : 0);
 }
 
-uint64_t memory_used(const struct tessi_sched *sched)
+uint64_t tessi_admit_memory_used(const struct tessi_sched *sched)
 {
-    return sched->layer_bytes + sched->backlog_bytes + page_rooms_bytes(&sched->page_rooms) +
-           task_lists_bytes(&sched->copies) + task_lists_bytes(&sched->parked) + task_lists_bytes(&sched->blocked);
+    return sched->layer_bytes + sched->backlog_bytes + tessi_pages_bytes(&sched->page_rooms) +
+           tessi_task_lists_bytes(&sched->copies) + tessi_task_lists_bytes(&sched->parked) +
+           tessi_task_lists_bytes(&sched->blocked);
 }
 
 /* The largest part is named: that is where a typo is. */
 static enum tessi_status check_memory(const struct incoming *in, struct tessi_error *error)
 {
-    uint64_t used = memory_used(in->sched), needed = 0, most = 0;
+    uint64_t used = tessi_admit_memory_used(in->sched), needed = 0, most = 0;
     const struct tessi_layer *largest = NULL;
     for (size_t i = 0; i < in->event->layer_count + in->event->id_count; i++) {
         bool given = i < in->event->layer_count;
         const struct sched_layer *known =
-            given ? NULL : layer_find(in->session, in->event->ids[i - in->event->layer_count]);
+            given ? NULL : tessi_find_layer(in->session, in->event->ids[i - in->event->layer_count]);
         const struct tessi_layer *layer = given ? in->event->layers[i] : known != NULL ? known->layer : NULL;
-        uint64_t bytes = given                            ? layer_needs(layer, in->wanted[i])
+        uint64_t bytes = given                             ? tessi_admit_needs(layer, in->wanted[i])
                          : known != NULL && !known->wanted ? known->tasks * RECORD_BYTES
-                                                          : 0;
+                                                           : 0;
         needed = sum_of(needed, bytes);
         largest = bytes > most ? layer : largest;
         most = bytes > most ? bytes : most;
@@ -184,7 +185,7 @@ static enum tessi_status check_memory(const struct incoming *in, struct tessi_er
 
 /* ——— whether workers can do it ——— */
 
-uint64_t largest_task(const struct tessi_layer *layer)
+uint64_t tessi_fit_largest_task(const struct tessi_layer *layer)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0};
     for (uint32_t d = 0; d < layer->grid.ndim; d++) {
@@ -224,7 +225,7 @@ static enum tessi_status check_fit(const struct incoming *in, struct tessi_error
     }
     for (size_t i = 0; i < event->layer_count; i++) {
         const struct tessi_layer *layer = event->layers[i];
-        uint64_t footprint = tessi_task_footprint(layer, largest_task(layer));
+        uint64_t footprint = tessi_task_footprint(layer, tessi_fit_largest_task(layer));
         if (footprint > largest) {
             char label[TESSI_LAYER_LABEL_MAX];
             return tessi_fail(error, TESSI_TOO_BIG,
@@ -238,7 +239,7 @@ static enum tessi_status check_fit(const struct incoming *in, struct tessi_error
         held = sum_of(held, in->wanted[i] ? tessi_layer_bytes(layer) : 0);
     }
     for (size_t w = 0; w < event->id_count; w++) {
-        struct sched_layer *known = layer_find(in->session, event->ids[w]);
+        struct sched_layer *known = tessi_find_layer(in->session, event->ids[w]);
         held = sum_of(held, known != NULL && !known->wanted ? tessi_layer_bytes(known->layer) : 0);
     }
     if (held > room) {
@@ -248,13 +249,13 @@ static enum tessi_status check_fit(const struct incoming *in, struct tessi_error
                           "tess_session_options) or a larger disk (--spill, or spill_dir)",
                           (double)held / 1e9, (double)room / 1e9);
     }
-    enum tessi_status status = check_small_blocks(sched, in->session, event, in->wanted, error);
+    enum tessi_status status = tessi_fit_check_small_blocks(sched, in->session, event, in->wanted, error);
     if (status != TESSI_OK) {
         return status;
     }
     bool ample = held <= room / 4 && most <= room / 4; /* seldom is it worth while to look closer */
     bool many = product(event->layer_count, event->id_count) > CLOSE_LOOKS_MAX;
-    return ample || many ? TESSI_OK : check_places(sched, in->session, event, error);
+    return ample || many ? TESSI_OK : tessi_fit_check_places(sched, in->session, event, error);
 }
 
 static enum tessi_status check(struct incoming *in, struct tessi_error *error)
@@ -282,8 +283,8 @@ static enum tessi_status check(struct incoming *in, struct tessi_error *error)
     return status == TESSI_OK ? check_fit(in, error) : status;
 }
 
-enum tessi_status admit(struct tessi_sched *sched, struct session *session, const struct tessi_sched_event *event,
-                        struct tessi_error *error)
+enum tessi_status tessi_admit(struct tessi_sched *sched, struct session *session, const struct tessi_sched_event *event,
+                              struct tessi_error *error)
 {
     struct incoming in = {.sched = sched, .session = session, .event = event};
     in.readers = tessi_zalloc(event->layer_count * sizeof *in.readers);

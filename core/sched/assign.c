@@ -8,14 +8,14 @@
 #define DEVICE_WINDOWS 4
 #define WHERE_MAX 65536 /* owners named to one worker in one step: a message is bounded */
 
-void make_hungry(struct tessi_sched *sched, struct worker *worker)
+void tessi_hungry_mark(struct tessi_sched *sched, struct worker *worker)
 {
     if (!worker->hungry && worker->alive) {
         worker->hungry = true;
         tessi_grow(&sched->hungry, &sched->hungry_capacity, sched->hungry_count + 1, sizeof *sched->hungry);
         sched->hungry[sched->hungry_count++] = worker->index;
     }
-    load_changed(sched, worker);
+    tessi_load_changed(sched, worker);
 }
 
 /* `share` of the window is not full. A device wants many tasks to choose from, so that what it has copied serves
@@ -31,15 +31,15 @@ static bool below(const struct tessi_sched *sched, const struct worker *worker, 
 
 /* Its window is filled again when a quarter of it is free: a few messages with many tasks cost less than many with one.
  * Whatever else may let it go on (new work, an input that has found an owner, a resource) makes it hungry at once. */
-void room_made(struct tessi_sched *sched, struct worker *worker)
+void tessi_hungry_room_made(struct tessi_sched *sched, struct worker *worker)
 {
     /* Then those for which nothing waits are always low. */
     bool both = sched->device_workers > 0 && worker->load[1].units > 0;
     bool low = ((!both || worker->load[0].backlog > 0) && below(sched, worker, 0, 0.75)) ||
                (both && worker->load[1].backlog > 0 && below(sched, worker, 1, 0.75));
-    load_changed(sched, worker);
+    tessi_load_changed(sched, worker);
     if (low || sched->demands) {
-        make_hungry(sched, worker);
+        tessi_hungry_mark(sched, worker);
     }
 }
 
@@ -78,7 +78,7 @@ static void name_owner(void *context, uint64_t index)
         touch(walk->layer, index); /* who waits for it is told when its layer goes */
         walk->failed = task != NULL && (task->state == TASK_FAILED || task->state == TASK_POISONED);
     } else if (task->owner != walk->worker->index) {
-        tessi_spans_push(&outbox_of(walk->worker)->where,
+        tessi_spans_push(&tessi_out_box(walk->worker)->where,
                          (struct tessi_span){.session = walk->layer->session->id,
                                              .layer = walk->layer->layer->id,
                                              .first = index,
@@ -94,7 +94,7 @@ static bool name_inputs(struct tessi_sched *sched, struct worker *worker, const 
                         uint64_t index)
 {
     struct input_walk walk = {.sched = sched, .worker = worker, .assigned = true};
-    struct tessi_spans *where = &outbox_of(worker)->where;
+    struct tessi_spans *where = &tessi_out_box(worker)->where;
     size_t before = where->count;
     struct tessi_span last = before > 0 ? where->items[before - 1] : (struct tessi_span){0};
     for (uint32_t i = 0; i < layer->ninputs && walk.assigned; i++) {
@@ -106,17 +106,18 @@ static bool name_inputs(struct tessi_sched *sched, struct worker *worker, const 
         if (before > 0) {
             where->items[before - 1] = last; /* it may have been made longer */
         }
-        worker->look_again = walk.failed || !wait_for(sched, worker, walk.layer, walk.missing) || worker->look_again;
+        worker->look_again =
+            walk.failed || !tessi_blocked_wait(sched, worker, walk.layer, walk.missing) || worker->look_again;
     }
     return walk.assigned;
 }
 
-void tell_layer(struct worker *worker, struct sched_layer *layer)
+void tessi_out_tell_layer(struct worker *worker, struct sched_layer *layer)
 {
     struct layer_on_worker *on = on_worker(layer, worker->index);
     if (!on->told) {
         on->told = true;
-        struct outbox *out = outbox_of(worker);
+        struct outbox *out = tessi_out_box(worker);
         tessi_grow(&out->layers, &out->layer_capacity, out->layer_count + 1, sizeof *out->layers);
         out->layers[out->layer_count++] = layer->layer;
     }
@@ -125,8 +126,8 @@ void tell_layer(struct worker *worker, struct sched_layer *layer)
 static void push_source(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
                         struct tessi_span span)
 {
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PUSH, layer->session->id);
-    struct tessi_span *copy = step_memory(sched, sizeof *copy);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_PUSH, layer->session->id);
+    struct tessi_span *copy = tessi_out_memory(sched, sizeof *copy);
     *copy = span;
     action->worker = worker->id;
     action->spans = copy;
@@ -135,7 +136,7 @@ static void push_source(struct tessi_sched *sched, struct worker *worker, const 
 
 static bool still_given(struct tessi_sched *sched, const struct worker *worker, struct given given)
 {
-    struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+    struct sched_layer *layer = tessi_find_named(sched, given.session, given.layer);
     for (uint64_t i = 0; layer != NULL && i < given.count; i++) {
         const struct task_record *task = record_peek(layer, given.first + i);
         if (task != NULL && task->state == TASK_ASSIGNED && task->owner == worker->index) {
@@ -189,13 +190,13 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     sched->step_assigned++;
     worker->load[kind_at(worker, layer->lane)].assigned++;
     worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
-    load_changed(sched, worker);
-    resources_take(worker, layer, order);
+    tessi_load_changed(sched, worker);
+    tessi_supply_take(worker, layer, order);
     if (task->flags != 0) {
         sched->tasks_rerun++;
         layer->session->stats.tasks_rerun++;
     }
-    tell_layer(worker, layer);
+    tessi_out_tell_layer(worker, layer);
     struct tessi_span span = {.session = layer->session->id,
                               .layer = layer->layer->id,
                               .first = index,
@@ -205,7 +206,7 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
                               .order = order,
                               .deaths = task->deaths};
     worker->youngest = order > worker->youngest ? order : worker->youngest;
-    tessi_spans_push(&outbox_of(worker)->assign, span);
+    tessi_spans_push(&tessi_out_box(worker)->assign, span);
     remember_given(sched, worker, layer, index);
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         on_worker(layer->inputs[i], worker->index)->reads = true;
@@ -213,10 +214,10 @@ static void assign_task(struct tessi_sched *sched, struct worker *worker, struct
     if (layer->layer->op == TESSI_OP_RECEIVE) {
         push_source(sched, worker, layer, span);
     }
-    answer_parked(sched, layer, index, worker->index, task->epoch);
+    tessi_parked_answer(sched, layer, index, worker->index, task->epoch);
 }
 
-void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task)
+void tessi_assign_undo(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task)
 {
     struct worker *worker = sched->workers[task->owner];
     struct layer_on_worker *on = on_worker(layer, worker->index);
@@ -228,17 +229,17 @@ void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_
     load->started -= (task->flags & TASK_STARTED) != 0;
     load->queue_ns = load->assigned == 0 ? 0 : load->queue_ns - layer->estimate_ns;
     if ((task->flags & TASK_ADOPTING) == 0) {
-        resources_give(worker, layer);
+        tessi_supply_give(worker, layer);
     }
     if (worker->assigned == 0) {
         worker->youngest = 0;
         worker->given_count = 0;
         worker->given_next = 0;
     }
-    end_asking(worker, layer, task);
+    tessi_ask_end(worker, layer, task);
     task->owner = NO_WORKER;
     task->state = TASK_UNASSIGNED;
-    room_made(sched, worker);
+    tessi_hungry_room_made(sched, worker);
 }
 
 /* The key of the span that comes after the one at the head; UINT64_MAX: there is none. */
@@ -267,20 +268,20 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         uint64_t index = span.first + done;
         if (sched->lookups == 0) {
             sched->cut_short = true;
-            order = done > 0 ? order_of(span.layer, index) : order;
+            order = done > 0 ? tessi_order_of(span.layer, index) : order;
             break;
         }
-        if (state_of(span.layer, index) != TASK_UNASSIGNED) {
+        if (tessi_table_state(span.layer, index) != TASK_UNASSIGNED) {
             sched->lookups--;
             continue; /* before a page is opened for it, which nobody would close */
         }
         const struct task_record *task = record(span.layer, index);
         if (task->refs == 0 && !span.layer->wanted) {
-            consider_idle(sched, span.layer, index);
+            tessi_refs_consider_idle(sched, span.layer, index);
             sched->lookups--;
             continue;
         }
-        order = done > 0 ? order_of(span.layer, index) : order;
+        order = done > 0 ? tessi_order_of(span.layer, index) : order;
         if (!may_take(sched, worker, kind, span.again, order) || (done > 0 && next < (order | fresh)) ||
             !resources_free(worker, span.layer, span.again, order) ||
             !name_inputs(sched, worker, span.layer, index)) {
@@ -288,7 +289,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         }
         assign_task(sched, worker, span.layer, index, order);
     }
-    backlog_advance(sched, backlog, worker->index, handle, done, order);
+    tessi_backlog_advance(sched, backlog, worker->index, handle, done, order);
     return done > 0;
 }
 
@@ -369,7 +370,7 @@ static void rotate(uint32_t *items, size_t count, size_t first) /* which becomes
 }
 
 /* What one worker was given may be an input that another's next task waits for: that one is then hungry too. */
-void feed_workers(struct tessi_sched *sched)
+void tessi_feed_workers(struct tessi_sched *sched)
 {
     size_t at = 0, kept = 0, reached = SIZE_MAX;
     do {
@@ -387,7 +388,7 @@ void feed_workers(struct tessi_sched *sched)
             }
             worker->hungry = false; /* not before: what it puts back does not make it hungry again */
         }
-        settle(sched);
+        tessi_refs_settle(sched);
     } while (at < sched->hungry_count);
     reached = reached < sched->hungry_count ? reached : 0;
     rotate(sched->hungry, sched->hungry_count, reached); /* those that were not reached come first in the next step */

@@ -3,17 +3,17 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
-void backlog_init(struct backlog *backlog)
+void tessi_backlog_init(struct backlog *backlog)
 {
     *backlog = (struct backlog){0};
 }
 
-uint64_t backlog_bytes(const struct backlog *backlog)
+uint64_t tessi_backlog_bytes(const struct backlog *backlog)
 {
     return backlog->capacity * (sizeof *backlog->entries + sizeof *backlog->spans + sizeof *backlog->places);
 }
 
-void backlog_fini(struct backlog *backlog)
+void tessi_backlog_fini(struct backlog *backlog)
 {
     tessi_free(backlog->entries);
     tessi_free(backlog->spans);
@@ -97,7 +97,7 @@ static uint32_t new_handle(struct backlog *backlog)
     return (uint32_t)backlog->begun++;
 }
 
-struct backlog *backlog_made(struct lane *lane, uint32_t worker)
+struct backlog *tessi_backlog_made(struct lane *lane, uint32_t worker)
 {
     if (worker == NO_WORKER) {
         return &lane->orphans;
@@ -105,7 +105,7 @@ struct backlog *backlog_made(struct lane *lane, uint32_t worker)
     size_t known = lane->capacity;
     tessi_grow(&lane->backlogs, &lane->capacity, (size_t)worker + 1, sizeof *lane->backlogs);
     for (size_t i = known; i < lane->capacity; i++) {
-        backlog_init(&lane->backlogs[i]);
+        tessi_backlog_init(&lane->backlogs[i]);
     }
     return &lane->backlogs[worker];
 }
@@ -117,7 +117,7 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
         return;
     }
     struct worker *worker = sched->workers[index];
-    load_changed(sched, worker);
+    tessi_load_changed(sched, worker);
     struct layer_on_worker *on = on_worker(layer, index);
     struct load *load = &worker->load[kind_at(worker, layer->lane)];
     double time_ns = (double)count * layer->estimate_ns;
@@ -152,7 +152,7 @@ static void insert(struct backlog *backlog, struct backlog_span span)
                                .again = span.again};
     span.layer->span_count++;
     span.layer->span_handle = handle;
-    backlog->entries[backlog->count] = entry_of(kept, handle, order_of(span.layer, span.first));
+    backlog->entries[backlog->count] = entry_of(kept, handle, tessi_order_of(span.layer, span.first));
     sift_up(backlog, backlog->count++);
 }
 
@@ -176,14 +176,14 @@ static void forget(struct backlog *backlog, uint32_t handle)
 static void trim(struct tessi_sched *sched, struct backlog *backlog)
 {
     if (backlog->count == 0 && backlog->capacity > BACKLOG_KEPT) {
-        sched->backlog_bytes -= backlog_bytes(backlog);
-        backlog_fini(backlog);
-        backlog_init(backlog);
+        sched->backlog_bytes -= tessi_backlog_bytes(backlog);
+        tessi_backlog_fini(backlog);
+        tessi_backlog_init(backlog);
     }
 }
 
-void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
-                     uint64_t count, uint64_t order)
+void tessi_backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
+                           uint64_t count, uint64_t order)
 {
     struct kept_span *span = &backlog->spans[handle];
     uint64_t left = span->count - count;
@@ -210,7 +210,7 @@ static uint64_t run_in_order(const struct sched_layer *layer, uint64_t first, ui
         return count;
     }
     for (uint64_t next = (first / row + 1) * row; next < first + count; next += row) {
-        if (order_of(layer, next) < order_of(layer, next - 1)) {
+        if (tessi_order_of(layer, next) < tessi_order_of(layer, next - 1)) {
             return next - first;
         }
     }
@@ -229,25 +229,26 @@ static void insert_in_order(struct backlog *backlog, struct backlog_span span)
     }
 }
 
-void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span)
+void tessi_backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span)
 {
     struct backlog *backlog = backlog_of(span.layer->lane, worker);
-    uint64_t before = backlog_bytes(backlog);
+    uint64_t before = tessi_backlog_bytes(backlog);
     insert_in_order(backlog, span);
-    sched->backlog_bytes += backlog_bytes(backlog) - before;
+    sched->backlog_bytes += tessi_backlog_bytes(backlog) - before;
     count_backlog(sched, worker, span.layer, span.count, true);
     if (worker != NO_WORKER) {
-        make_hungry(sched, sched->workers[worker]);
+        tessi_hungry_mark(sched, sched->workers[worker]);
     }
 }
 
-void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
-                  uint64_t count)
+void tessi_backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
+                        uint64_t count)
 {
-    backlog_put(sched, worker, (struct backlog_span){layer, first, count, false});
+    tessi_backlog_put(sched, worker, (struct backlog_span){layer, first, count, false});
 }
 
-struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle)
+struct backlog_span tessi_backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker,
+                                       uint32_t handle)
 {
     struct backlog_span span = backlog_span(backlog, handle);
     forget(backlog, handle);
@@ -262,7 +263,7 @@ static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t w
     uint32_t last = layer->span_handle;
     if (layer->span_count == 1 && last < backlog->begun && backlog->places[last] > 0 &&
         backlog->spans[last].layer == layer) { /* most layers have one */
-        (void)backlog_take(sched, backlog, worker, last);
+        (void)tessi_backlog_take(sched, backlog, worker, last);
     }
     if (layer->span_count == 0) {
         return;
@@ -275,24 +276,24 @@ static void purge(struct tessi_sched *sched, struct backlog *backlog, uint32_t w
         }
     }
     for (size_t i = 0; i < count; i++) {
-        (void)backlog_take(sched, backlog, worker, handles[i]);
+        (void)tessi_backlog_take(sched, backlog, worker, handles[i]);
     }
     tessi_free(handles);
 }
 
-void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)
+void tessi_backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer)
 {
     struct lane *lane = layer->lane;
     for (uint32_t w = 0; w < lane->capacity; w++) {
         if (w < layer->on_capacity && layer->on[w].backlog > 0) {
             purge(sched, &lane->backlogs[w], w, layer);
-            make_hungry(sched, sched->workers[w]); /* what stood behind it may be next */
+            tessi_hungry_mark(sched, sched->workers[w]); /* what stood behind it may be next */
         }
     }
     purge(sched, &lane->orphans, NO_WORKER, layer);
 }
 
-void backlog_purge_session(struct tessi_sched *sched, struct session *session)
+void tessi_backlog_purge_session(struct tessi_sched *sched, struct session *session)
 {
     for (size_t l = 0; l < session->lane_count; l++) {
         struct lane *lane = session->lanes[l];
@@ -300,10 +301,10 @@ void backlog_purge_session(struct tessi_sched *sched, struct session *session)
             uint32_t worker = w < lane->capacity ? w : NO_WORKER;
             struct backlog *backlog = backlog_of(lane, worker);
             if (backlog->count > 0 && worker != NO_WORKER) {
-                make_hungry(sched, sched->workers[worker]); /* what stands behind it may be next */
+                tessi_hungry_mark(sched, sched->workers[worker]); /* what stands behind it may be next */
             }
             while (backlog->count > 0) { /* from the end: nothing has to be moved */
-                (void)backlog_take(sched, backlog, worker, backlog->entries[backlog->count - 1].handle);
+                (void)tessi_backlog_take(sched, backlog, worker, backlog->entries[backlog->count - 1].handle);
             }
         }
     }
@@ -323,12 +324,12 @@ static void extract(struct tessi_sched *sched, struct sched_layer *layer, uint32
         }
     }
     for (size_t i = first; i < *count; i++) {
-        (*spans)[i] = backlog_take(sched, backlog, worker, (uint32_t)(*spans)[i].first);
+        (*spans)[i] = tessi_backlog_take(sched, backlog, worker, (uint32_t)(*spans)[i].first);
     }
 }
 
 /* What waits of the layer waits in another lane from now on, for the same workers. */
-void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane)
+void tessi_backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane)
 {
     struct lane *from = layer->lane;
     struct backlog_span *spans = NULL;
@@ -346,7 +347,7 @@ void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct l
         extract(sched, layer, worker, &spans, &count, &capacity);
         layer->lane = lane;
         for (size_t i = 0; i < count; i++) {
-            backlog_put(sched, worker, spans[i]);
+            tessi_backlog_put(sched, worker, spans[i]);
         }
     }
     layer->lane = lane;
@@ -354,29 +355,29 @@ void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct l
 }
 
 /* Give each span that waited for `worker` a new place, lowest order first. */
-void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker)
+void tessi_place_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker)
 {
     struct backlog *backlog = backlog_of(lane, worker);
     size_t count = backlog->count;
     struct backlog_span *spans = tessi_alloc((count + 1) * sizeof *spans);
     for (size_t i = 0; i < count; i++) {
-        spans[i] = backlog_take(sched, backlog, worker, backlog_first(backlog)->handle);
+        spans[i] = tessi_backlog_take(sched, backlog, worker, backlog_first(backlog)->handle);
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t to = least_loaded(sched, lane);
-        backlog_put(sched, to, spans[i]);
+        uint32_t to = tessi_place_least_loaded(sched, lane);
+        tessi_backlog_put(sched, to, spans[i]);
     }
     tessi_free(spans);
 }
 
-void adopt_orphans(struct tessi_sched *sched)
+void tessi_place_orphans(struct tessi_sched *sched)
 {
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             struct lane *lane = session->lanes[l];
-            if (lane->orphans.count > 0 && least_loaded(sched, lane) != NO_WORKER) {
-                backlog_hand_on(sched, lane, NO_WORKER);
+            if (lane->orphans.count > 0 && tessi_place_least_loaded(sched, lane) != NO_WORKER) {
+                tessi_place_hand_on(sched, lane, NO_WORKER);
             }
         }
     }

@@ -3,7 +3,8 @@
 #include "core/sched/state.h"
 
 /* False when the worker waits for too many things to keep account of: it has to be looked at in each step. */
-bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index)
+bool tessi_blocked_wait(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                        uint64_t index)
 {
     struct tessi_map_key key = tessi_task_key(layer->session->id, layer->layer->id, index);
     for (uint32_t i = 0; i < worker->waits_count; i++) {
@@ -15,21 +16,21 @@ bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sch
         return false;
     }
     worker->waits[worker->waits_count++] = key;
-    task_lists_put(&sched->blocked, key, worker->index);
+    tessi_task_lists_put(&sched->blocked, key, worker->index);
     return true;
 }
 
-void end_waits(struct tessi_sched *sched, struct worker *worker)
+void tessi_blocked_end_waits(struct tessi_sched *sched, struct worker *worker)
 {
     while (worker->waits_count > 0) {
         struct task_list *waiting = task_lists_find(&sched->blocked, worker->waits[--worker->waits_count]);
         if (waiting != NULL) {
-            task_lists_remove(&sched->blocked, waiting, worker->index);
+            tessi_task_lists_remove(&sched->blocked, waiting, worker->index);
         }
     }
 }
 
-void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
+void tessi_blocked_wake(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
 {
     struct tessi_map_key key = tessi_task_key(layer->session->id, layer->layer->id, index);
     struct task_list *waiting = task_lists_find(&sched->blocked, key);
@@ -44,7 +45,7 @@ void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, ui
                 break;
             }
         }
-        make_hungry(sched, worker);
+        tessi_hungry_mark(sched, worker);
     }
-    task_lists_end(&sched->blocked, waiting);
+    tessi_task_lists_end(&sched->blocked, waiting);
 }

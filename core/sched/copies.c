@@ -6,20 +6,20 @@ static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t ind
     return tessi_task_key(layer->session->id, layer->layer->id, index);
 }
 
-void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
+void tessi_copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
 {
-    task_lists_put_once(&sched->copies, key_of(layer, index), worker);
+    tessi_task_lists_put_once(&sched->copies, key_of(layer, index), worker);
 }
 
-void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
+void tessi_copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
 {
     struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     if (copies != NULL) {
-        task_lists_remove(&sched->copies, copies, worker);
+        tessi_task_lists_remove(&sched->copies, copies, worker);
     }
 }
 
-bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
+bool tessi_copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
 {
     const struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     bool found = false;
@@ -29,7 +29,7 @@ bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     return found;
 }
 
-uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+uint32_t tessi_copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     const struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     uint32_t best = NO_WORKER;
@@ -43,7 +43,7 @@ uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint6
     return best;
 }
 
-void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     if (copies == NULL) {
@@ -51,15 +51,14 @@ void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     }
     for (size_t i = 0; i < copies->count; i++) {
         struct worker *worker = sched->workers[task_list_items(copies)[i]];
-        tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
-                                                                       .layer = layer->layer->id,
-                                                                       .first = index,
-                                                                       .count = 1});
+        tessi_spans_push(
+            &tessi_out_box(worker)->free,
+            (struct tessi_span){.session = layer->session->id, .layer = layer->layer->id, .first = index, .count = 1});
     }
-    task_lists_end(&sched->copies, copies);
+    tessi_task_lists_end(&sched->copies, copies);
 }
 
-void copies_forget_worker(struct tessi_sched *sched, uint32_t worker)
+void tessi_copies_forget_worker(struct tessi_sched *sched, uint32_t worker)
 {
-    task_lists_remove_everywhere(&sched->copies, worker);
+    tessi_task_lists_remove_everywhere(&sched->copies, worker);
 }

@@ -4,7 +4,7 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
-void work_push(struct work_list *list, struct sched_layer *layer, uint64_t index)
+void tessi_work_push(struct work_list *list, struct sched_layer *layer, uint64_t index)
 {
     tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
     list->items[list->count++] = (struct task_ref){layer, index};
@@ -23,38 +23,38 @@ static void walk_inputs(struct tessi_sched *sched, struct sched_layer *layer, ui
     }
 }
 
-void consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_refs_consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
-    work_push(&sched->idle, layer, index);
+    tessi_work_push(&sched->idle, layer, index);
 }
 
-void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_refs_drop(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
     TESS_ASSERT(task->refs > 0);
     task->refs--;
     if (task->refs == 0 && !layer->wanted) {
-        consider_idle(sched, layer, index);
+        tessi_refs_consider_idle(sched, layer, index);
     }
 }
 
 static void drop_one(void *context, uint64_t index)
 {
     struct input_walk *walk = context;
-    drop_ref(walk->sched, walk->layer, index);
+    tessi_refs_drop(walk->sched, walk->layer, index);
 }
 
-void drop_input_refs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_refs_drop_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     walk_inputs(sched, layer, index, drop_one);
 }
 
-void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index)
+void tessi_out_free(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index)
 {
     struct worker *holder = sched->workers[worker];
     if (holder->alive) {
         /* A FREE that went before the ASSIGN of the same task would leave it running. */
-        struct outbox *out = outbox_of(holder);
+        struct outbox *out = tessi_out_box(holder);
         struct tessi_spans *spans = out->assign.count > 0 ? &out->unassign : &out->free;
         tessi_spans_push(spans, (struct tessi_span){.session = layer->session->id,
                                                     .layer = layer->layer->id,
@@ -74,14 +74,14 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     switch ((enum task_state)task->state) {
     case TASK_HELD:
         layer->held--;
-        hand_over_forget(sched, layer, index);
-        keep_forget(sched, layer, index);
-        free_at(sched, task->owner, layer, index);
+        tessi_hand_over_forget(sched, layer, index);
+        tessi_keep_forget(sched, layer, index);
+        tessi_out_free(sched, task->owner, layer, index);
         break;
     case TASK_ASSIGNED:
         unfinished = (task->flags & TASK_ADOPTING) == 0;
-        free_at(sched, task->owner, layer, index);
-        unassign(sched, layer, task);
+        tessi_out_free(sched, task->owner, layer, index);
+        tessi_assign_undo(sched, layer, task);
         break;
     case TASK_UNASSIGNED:
         unfinished = true;
@@ -91,18 +91,18 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     case TASK_POISONED:
         return;
     }
-    copies_free(sched, layer, index);
-    answer_parked(sched, layer, index, NO_WORKER, 0);
+    tessi_copies_free(sched, layer, index);
+    tessi_parked_answer(sched, layer, index, NO_WORKER, 0);
     if (unfinished && (task->flags & TASK_DONE_ONCE) == 0) {
-        count_first_done(sched, layer);
+        tessi_news_count_done(sched, layer);
     }
-    set_released(sched, layer, index, task);
+    tessi_table_set_released(sched, layer, index, task);
     if (unfinished && !layer->session->closing) { /* else nothing of what it reads counts its readers any more */
-        drop_input_refs(sched, layer, index);
+        tessi_refs_drop_inputs(sched, layer, index);
     }
 }
 
-void settle(struct tessi_sched *sched)
+void tessi_refs_settle(struct tessi_sched *sched)
 {
     while (sched->idle.count > 0) {
         struct task_ref ref = sched->idle.items[--sched->idle.count];
@@ -116,18 +116,18 @@ static void require_one(void *context, uint64_t index)
     struct task_record *task = record(walk->layer, index);
     task->refs++;
     if (task->state == TASK_RELEASED) {
-        need_again(walk->sched, walk->layer, index);
+        tessi_spread_need(walk->sched, walk->layer, index);
     } else if (task->state == TASK_FAILED || task->state == TASK_POISONED) {
-        spread_failure(walk->sched, walk->layer, index);
+        tessi_spread_failure(walk->sched, walk->layer, index);
     }
 }
 
-void require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_refs_require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     walk_inputs(sched, layer, index, require_one);
 }
 
-void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_refs_run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
     TESS_ASSERT(!layer->detached);
@@ -135,11 +135,11 @@ void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
         layer->held--;
         task->state = TASK_UNASSIGNED;
     } else if (task->state == TASK_RELEASED) {
-        set_needed(index, task);
+        tessi_table_set_needed(index, task);
     } else {
         TESS_ASSERT(task->state == TASK_UNASSIGNED);
     }
     task->owner = NO_WORKER;
-    require_inputs(sched, layer, index);
-    place_task(sched, layer, index);
+    tessi_refs_require_inputs(sched, layer, index);
+    tessi_place_task(sched, layer, index);
 }

@@ -22,7 +22,7 @@ void tessi_sched_expect(struct tessi_sched *sched, uint32_t peer)
     *expected_before(sched, 0) = (struct expected){.peer = peer};
     tessi_map_prefetch(&sched->worker_by_id, (struct tessi_map_key){0, peer});
     struct expected *known = expected_before(sched, LOOK_UP), *fetched = expected_before(sched, FOLLOW);
-    known->worker = worker_find(sched, known->peer);
+    known->worker = tessi_find_worker(sched, known->peer);
     for (size_t at = 0; known->worker != NULL && at < offsetof(struct worker, load[1]); at += LINE) {
         __builtin_prefetch((const char *)known->worker + at, 1);
     }
@@ -47,7 +47,7 @@ static const struct task_record *next_given(struct worker *worker, const struct 
         if (++worker->given_next == worker->given_count) {
             return NULL;
         }
-        layer = layer_named(worker->sched, given[1].session, given[1].layer);
+        layer = tessi_find_named(worker->sched, given[1].session, given[1].layer);
         return layer == NULL ? NULL : record_peek(layer, given[1].first);
     }
     worker->given_next = worker->given_next > LOOKS_AHEAD ? worker->given_next - LOOKS_AHEAD : 0;
@@ -55,7 +55,8 @@ static const struct task_record *next_given(struct worker *worker, const struct 
 }
 
 /* Where they lie now; it does no harm when that has changed until then. */
-void expect_task(struct worker *worker, const struct sched_layer *layer, uint64_t index, const struct task_record *task)
+void tessi_expect_task(struct worker *worker, const struct sched_layer *layer, uint64_t index,
+                       const struct task_record *task)
 {
     worker->soon[1] = worker->soon[0]; /* what it has ended is what it reads, as like as not */
     worker->soon[0] = task;

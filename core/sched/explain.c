@@ -43,7 +43,7 @@ static void tell_input(void *context, uint64_t index)
     struct inputs_walk *walk = context;
     const struct sched_layer *layer = walk->input;
     const struct task_record *task = record_peek(layer, index);
-    enum task_state state = state_of(layer, index);
+    enum task_state state = tessi_table_state(layer, index);
     char worker[128];
     if (state == TASK_HELD || ++walk->count > INPUTS_TOLD) {
         return;
@@ -78,7 +78,7 @@ static void tell_inputs(const struct tessi_sched *sched, const struct sched_laye
 /* The backlog that holds the task: how many tasks come before it there. False: it is not in this one. */
 static bool place_in(const struct backlog *backlog, const struct sched_layer *layer, uint64_t index, uint64_t *before)
 {
-    uint64_t order = order_of(layer, index);
+    uint64_t order = tessi_order_of(layer, index);
     bool found = false;
     *before = 0;
     for (size_t e = 0; e < backlog->count; e++) {
@@ -143,7 +143,7 @@ static void tell_unassigned(const struct tessi_sched *sched, const struct sched_
                         "that worker has been given %" PRIu64
                         " tasks, about %.3f s for each slot; it gets more below %.3f s",
                         worker->assigned, queue_seconds(worker, lane), (double)sched->config.window_ns / 1e9);
-        if (!resources_fit(worker, &layer->lane->demand)) {
+        if (!tessi_supply_fits(worker, &layer->lane->demand)) {
             tessi_lines_say(lines, "it demands %s, which tasks given to that worker hold",
                             tessi_resources_text(&lane->demand, demand, sizeof demand));
         }
@@ -197,7 +197,7 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
     why->operation = tessi_op_row(layer->layer->op)->name;
     why->name = layer->layer->name != NULL ? layer->layer->name : "";
     const struct task_record *task = record_peek(layer, name.index);
-    switch (state_of(layer, name.index)) {
+    switch (tessi_table_state(layer, name.index)) {
     case TASK_UNASSIGNED:
         why->state = "unassigned";
         tell_unassigned(sched, layer, name.index, &lines);
@@ -215,8 +215,8 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
                         worker_name(sched, task->owner, worker, sizeof worker));
         break;
     case TASK_RELEASED:
-        why->state = needed_again(layer, name.index) ? "unassigned" : "done";
-        tessi_lines_say(&lines, needed_again(layer, name.index)
+        why->state = tessi_spread_is_needed(layer, name.index) ? "unassigned" : "done";
+        tessi_lines_say(&lines, tessi_spread_is_needed(layer, name.index)
                                     ? "its block is needed again: it is about to be placed"
                                     : "it is done, or was not needed, and its block is not kept");
         break;
@@ -238,7 +238,7 @@ bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task name
 static bool waits(const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
-    switch (state_of(layer, index)) {
+    switch (tessi_table_state(layer, index)) {
     case TASK_UNASSIGNED:
         return layer->wanted || task == NULL || task->refs > 0;
     case TASK_ASSIGNED:
@@ -256,7 +256,7 @@ static bool waits(const struct sched_layer *layer, uint64_t index)
 static bool is_begun(const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
-    bool begun = state_of(layer, index) == TASK_ASSIGNED && (task->flags & TASK_STARTED) != 0;
+    bool begun = tessi_table_state(layer, index) == TASK_ASSIGNED && (task->flags & TASK_STARTED) != 0;
     return begun && (layer->wanted || task->refs > 0);
 }
 
@@ -264,7 +264,7 @@ static bool first_of_layer(const struct sched_layer *layer, bool (*fits)(const s
                            uint64_t *index)
 {
     unsigned kinds = 1u << PAGE_PRISTINE | 1u << PAGE_LIVE;
-    for (uint64_t i = next_of(layer, 0, kinds); i < layer->tasks; i = next_of(layer, i + 1, kinds)) {
+    for (uint64_t i = tessi_table_next(layer, 0, kinds); i < layer->tasks; i = tessi_table_next(layer, i + 1, kinds)) {
         if (fits(layer, i)) {
             *index = i;
             return true;
@@ -285,7 +285,7 @@ static bool first_of_session(const struct session *session, bool (*fits)(const s
             !first_of_layer(layer, fits, &index)) {
             continue;
         }
-        uint64_t order = order_of(layer, index);
+        uint64_t order = tessi_order_of(layer, index);
         if (!any || order < best) {
             best = order;
             any = true;

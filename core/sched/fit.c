@@ -25,14 +25,14 @@ static uint64_t small_blocks(const struct tessi_layer *layer)
     return largest_block(layer) < TESSI_BLOCK_SMALL ? tessi_layer_tasks(layer) : 0;
 }
 
-void fit_add(struct session *session, const struct tessi_layer *layer)
+void tessi_fit_add(struct session *session, const struct tessi_layer *layer)
 {
     session->small_blocks += small_blocks(layer);
     session->solid_bytes += solid_bytes(layer);
     session->solid_weight += (double)solid_bytes(layer) * (double)largest_block(layer);
 }
 
-void fit_remove(struct session *session, const struct tessi_layer *layer)
+void tessi_fit_remove(struct session *session, const struct tessi_layer *layer)
 {
     session->small_blocks -= small_blocks(layer);
     session->solid_bytes -= solid_bytes(layer);
@@ -83,12 +83,12 @@ static double room_for(const struct tessi_sched *sched, double block)
 static double need_of(const struct tessi_sched_event *event, const struct session *session,
                       const struct tessi_layer *layer, bool alone)
 {
-    double least = (double)tessi_task_least(layer, largest_task(layer));
+    double least = (double)tessi_task_least(layer, tessi_fit_largest_task(layer));
     bool counted = wants(event, layer->id) && !tessi_layer_regenerable(layer);
     double need = least - (counted ? (double)largest_block(layer) : 0);
     for (uint32_t i = 0; i < layer->ninputs && alone; i++) { /* what is held there already */
         uint32_t id = layer->reads[i];
-        const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, id);
+        const struct sched_layer *known = tessi_find_layer((struct session *)(uintptr_t)session, id);
         if ((known == NULL && wants_solid(event, id)) || (known != NULL && known->wanted && !tessi_layer_regenerable(known->layer))) {
             double block = (double)tessi_dtype_size(layer->input[i].dtype);
             for (uint32_t d = 0; d < layer->input[i].grid.ndim; d++) {
@@ -101,9 +101,9 @@ static double need_of(const struct tessi_sched_event *event, const struct sessio
 }
 
 /* What blocks cost beside their data is memory that no file can take. */
-enum tessi_status check_small_blocks(const struct tessi_sched *sched, const struct session *session,
-                                     const struct tessi_sched_event *event, const bool *wanted,
-                                     struct tessi_error *error)
+enum tessi_status tessi_fit_check_small_blocks(const struct tessi_sched *sched, const struct session *session,
+                                               const struct tessi_sched_event *event, const bool *wanted,
+                                               struct tessi_error *error)
 {
     double blocks = 0, memory = 0;
     const struct tessi_layer *most = NULL;
@@ -111,7 +111,7 @@ enum tessi_status check_small_blocks(const struct tessi_sched *sched, const stru
         blocks += sched->sessions[s] != NULL ? (double)sched->sessions[s]->small_blocks : 0;
     }
     for (size_t w = 0; w < event->id_count; w++) {
-        const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, event->ids[w]);
+        const struct sched_layer *known = tessi_find_layer((struct session *)(uintptr_t)session, event->ids[w]);
         if (known != NULL && !known->wanted) {
             blocks += (double)small_blocks(known->layer);
             most = most == NULL || small_blocks(known->layer) > small_blocks(most) ? known->layer : most;
@@ -138,8 +138,8 @@ enum tessi_status check_small_blocks(const struct tessi_sched *sched, const stru
     return TESSI_OK;
 }
 
-enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
-                               const struct tessi_sched_event *event, struct tessi_error *error)
+enum tessi_status tessi_fit_check_places(const struct tessi_sched *sched, const struct session *session,
+                                         const struct tessi_sched_event *event, struct tessi_error *error)
 {
     double weight = 0, held = 0;
     size_t staying = 0;
@@ -148,7 +148,7 @@ enum tessi_status check_places(const struct tessi_sched *sched, const struct ses
         held += sched->sessions[s] != NULL ? (double)sched->sessions[s]->solid_bytes : 0;
     }
     for (size_t w = 0; w < event->id_count; w++) {
-        const struct sched_layer *known = layer_find((struct session *)(uintptr_t)session, event->ids[w]);
+        const struct sched_layer *known = tessi_find_layer((struct session *)(uintptr_t)session, event->ids[w]);
         if (known != NULL && !known->wanted) {
             held += (double)solid_bytes(known->layer);
             weight += (double)solid_bytes(known->layer) * (double)largest_block(known->layer);

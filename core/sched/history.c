@@ -42,7 +42,7 @@ static struct tessi_map_key on_processor(struct tessi_map_key kind, uint32_t pro
     return (struct tessi_map_key){kind.high | (uint64_t)processor << 32, kind.low};
 }
 
-double history_guess(const struct tessi_layer *layer, uint64_t index)
+double tessi_history_guess(const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
     double flops_per_ns = layer->op == TESSI_OP_MATMUL ? GUESS_GFLOPS : 1;
@@ -69,7 +69,7 @@ static double median(const struct history_entry *entry)
     return quantile(entry, 0.5);
 }
 
-uint32_t history_processor(struct tessi_sched *sched, const char *name)
+uint32_t tessi_history_processor(struct tessi_sched *sched, const char *name)
 {
     uint32_t known = 0;
     while (known < sched->processor_count && strcmp(sched->processors[known].name, name) != 0) {
@@ -104,17 +104,17 @@ static uint32_t reference(const struct tessi_sched *sched, struct tessi_map_key 
     return TESSI_MAP_NONE;
 }
 
-double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
+double tessi_history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
 {
     uint32_t handle = reference(sched, kind_of(layer, index), kind);
-    double guess_ns = history_guess(layer, index);
+    double guess_ns = tessi_history_guess(layer, index);
     if (kind > 0 && sched->device_gflops > 0) {
         guess_ns = DEVICE_LAUNCH_NS + guess_ns * GUESS_GFLOPS / sched->device_gflops;
     }
     return handle == TESSI_MAP_NONE ? guess_ns : median(&sched->history[handle]);
 }
 
-double history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer)
+double tessi_history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
     uint32_t handle = reference(sched, kind_of(layer->layer, 0), layer->kind);
     const struct history_entry *entry = handle == TESSI_MAP_NONE ? NULL : &sched->history[handle];
@@ -124,23 +124,23 @@ double history_scatter(const struct tessi_sched *sched, const struct sched_layer
     return (quantile(entry, 0.75) - quantile(entry, 0.25)) / median(entry);
 }
 
-bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind)
+bool tessi_history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind)
 {
     return reference(sched, kind_of(layer, 0), kind) != TESSI_MAP_NONE;
 }
 
 /* The estimate of a layer is one number for all its tasks; queues are kept in step with it. */
-void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
+void tessi_history_set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
 {
     double change = estimate_ns - layer->estimate_ns;
     if (estimate_ns >= LONG_NS && layer->estimate_ns < LONG_NS) {
-        work_push(&sched->long_layers, layer, 0);
+        tessi_work_push(&sched->long_layers, layer, 0);
     }
     layer->estimate_ns = estimate_ns;
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
         if (layer->on[w].assigned + layer->on[w].backlog > 0) {
-            make_hungry(sched, worker); /* its window may have room now */
+            tessi_hungry_mark(sched, worker); /* its window may have room now */
         }
         struct load *load = &worker->load[kind_at(worker, layer->lane)];
         load->queue_ns += change * (double)layer->on[w].assigned;
@@ -190,13 +190,13 @@ static void tell_alike(struct tessi_sched *sched, const struct sched_layer *laye
         if (other != NULL && other != layer && other->first_done == 0 && other->layer->op == layer->layer->op &&
             differs(estimate_ns, other->estimate_ns, 1.1) &&
             reference(sched, kind_of(other->layer, 0), other->kind) == handle) {
-            set_estimate(sched, other, estimate_ns);
+            tessi_history_set_estimate(sched, other, estimate_ns);
         }
     }
 }
 
-void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
-                    double mean_ns)
+void tessi_history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
+                          double mean_ns)
 {
     struct tessi_map_key task = kind_of(layer->layer, index), kind = on_processor(task, processor);
     uint32_t handle = tessi_map_get(&sched->history_by_kind, kind);
@@ -214,7 +214,7 @@ void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64
     double estimate = median(entry) + 500; /* what a task costs besides its kernel */
     if (worth_changing(sched, layer, estimate)) {
         layer->estimated_ns = sched->now_ns;
-        set_estimate(sched, layer, estimate);
+        tessi_history_set_estimate(sched, layer, estimate);
         struct session *session = layer->session;
         /* That looks at all layers of the session: of very many, not oftener than so many tasks are done. */
         if (session->layer_count <= LAYERS_FEW || sched->tasks_done - session->told_tasks >= session->layer_count) {
@@ -325,7 +325,7 @@ enum tessi_status tessi_sched_history_load(struct tessi_sched *sched, const void
     memcpy(&header, at, sizeof header);
     at += sizeof header;
     for (uint32_t p = 0; p < header.processors; p++, at += TESSI_NAME_MAX) {
-        renumbered[p] = history_processor(sched, (const char *)at);
+        renumbered[p] = tessi_history_processor(sched, (const char *)at);
     }
     for (uint32_t k = 0; k < header.kinds; k++, at += sizeof(struct saved_kind)) {
         struct saved_kind kind;

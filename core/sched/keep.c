@@ -89,7 +89,7 @@ static bool is_failed(const struct sched_layer *layer)
     return layer->failure != TESSI_OK;
 }
 
-void keep_due(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_keep_due(struct tessi_sched *sched, struct sched_layer *layer)
 {
     layer->keep_next = 0;
     if (layer->kept && !layer->keep_listed && !(layer->detached && sched->config.workers_last)) {
@@ -142,26 +142,26 @@ static bool is_worth_it(const struct tessi_sched *sched, const struct sched_laye
            tessi_layer_bytes(layer->layer) <= memory / MEMORY_SHARE * shares;
 }
 
-void consider_keep(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_keep_consider(struct tessi_sched *sched, struct sched_layer *layer)
 {
     bool done = layer->kept || tessi_layer_regenerable(layer->layer); /* those have no past */
     if (!done && (layer->detach_asked || is_worth_it(sched, layer))) {
         layer->kept = true;
-        keep_due(sched, layer);
+        tessi_keep_due(sched, layer);
     }
 }
 
-void ask_detach(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
+void tessi_keep_ask_detach(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct sched_layer *layer = layer_find(session, ids[i]);
+        struct sched_layer *layer = tessi_find_layer(session, ids[i]);
         if (layer == NULL || !layer->wanted) {
             sched->stale_reports++;
             continue;
         }
         layer->detach_asked = true;
         if (layer->held == layer->tasks) {
-            consider_keep(sched, layer);
+            tessi_keep_consider(sched, layer);
         }
     }
 }
@@ -188,9 +188,9 @@ static bool offer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
 {
     const struct task_record *task = record(layer, index);
     TESS_ASSERT(task->state == TASK_HELD);
-    bool handed = sched->workers[task->owner]->leaving || is_handed_to(sched, layer, index, NO_WORKER);
+    bool handed = sched->workers[task->owner]->leaving || tessi_hand_over_is_to(sched, layer, index, NO_WORKER);
     struct second second = {layer, task->owner, tessi_layer_block_bytes(layer->layer, index)};
-    uint32_t to = handed ? NO_WORKER : choose_receiver(sched, layer, index, may_receive, &second);
+    uint32_t to = handed ? NO_WORKER : tessi_receiver_choose(sched, layer, index, may_receive, &second);
     if (to == NO_WORKER) {
         return false;
     }
@@ -198,9 +198,9 @@ static bool offer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     one->to = to;
     layer->keep_epoch = (layer->keep_epoch > task->epoch ? layer->keep_epoch : task->epoch) + 1;
     one->epoch = layer->keep_epoch;
-    copies_add(sched, layer, index, to); /* so that it hears when the block is not wanted any more */
-    tell_layer(sched->workers[to], layer);
-    tessi_spans_push(&outbox_of(sched->workers[to])->take_over,
+    tessi_copies_add(sched, layer, index, to); /* so that it hears when the block is not wanted any more */
+    tessi_out_tell_layer(sched->workers[to], layer);
+    tessi_spans_push(&tessi_out_box(sched->workers[to])->take_over,
                      (struct tessi_span){.session = layer->session->id,
                                          .layer = layer->layer->id,
                                          .first = index,
@@ -210,8 +210,8 @@ static bool offer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     return true;
 }
 
-bool take_second(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
-                 const struct tessi_span *span, bool adopted)
+bool tessi_keep_take_second(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                            const struct tessi_span *span, bool adopted)
 {
     struct keep *one = find(sched, layer, index);
     if (one == NULL || one->to != worker->index || one->epoch != span->epoch) {
@@ -220,22 +220,23 @@ bool take_second(struct tessi_sched *sched, struct worker *worker, struct sched_
     if (!adopted) { /* it has no room, or has lost the block */
         layer->keep_refused = worker->index + 1;
         layer->keep_refusals++;
-        copies_remove(sched, layer, index, worker->index);
-        free_at(sched, worker->index, layer, index); /* it may own the block under the epoch of an earlier order */
+        tessi_copies_remove(sched, layer, index, worker->index);
+        tessi_out_free(sched, worker->index, layer,
+                       index); /* it may own the block under the epoch of an earlier order */
         destroy(sched, one);
-        keep_due(sched, layer);
+        tessi_keep_due(sched, layer);
     } else if (!one->arrived) {
         one->arrived = true;
         settle_pending(sched, one);
         layer->keep_refused = layer->keep_refusals = 0;
         if (++layer->keeps == layer->tasks) {
-            keep_due(sched, layer);
+            tessi_keep_due(sched, layer);
         }
     }
     return true;
 }
 
-bool keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+bool tessi_keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct keep *one = find(sched, layer, index);
     struct task_record *task = one == NULL ? NULL : record(layer, index);
@@ -246,20 +247,21 @@ bool keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint6
     bool owns = one->arrived && task->state == TASK_HELD && worker->alive && !worker->left;
     uint32_t epoch = one->epoch;
     destroy(sched, one);
-    keep_due(sched, layer);
+    tessi_keep_due(sched, layer);
     if (!owns) {
         return false; /* it counts as one that has a copy, perhaps */
     }
-    copies_remove(sched, layer, index, worker->index);
+    tessi_copies_remove(sched, layer, index, worker->index);
     task->owner = worker->index;
     task->epoch = epoch;
     if (worker->leaving) {
-        hand_over(sched, layer, index);
+        tessi_hand_over(sched, layer, index);
     }
     return true;
 }
 
-bool keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t *to, uint32_t *epoch)
+bool tessi_keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t *to,
+                        uint32_t *epoch)
 {
     struct keep *one = find(sched, layer, index);
     if (one == NULL || one->arrived) {
@@ -268,11 +270,11 @@ bool keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     *to = one->to;
     *epoch = one->epoch;
     destroy(sched, one);
-    keep_due(sched, layer);
+    tessi_keep_due(sched, layer);
     return true;
 }
 
-void keep_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_keep_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct keep *one = find(sched, layer, index);
     if (one != NULL) {
@@ -283,8 +285,8 @@ void keep_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
     }
 }
 
-bool keep_at(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker,
-             uint32_t *epoch)
+bool tessi_keep_at(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker,
+                   uint32_t *epoch)
 {
     const struct keep *one = find(sched, layer, index);
     if (one == NULL || one->to != worker) {
@@ -306,27 +308,27 @@ static void forget_seconds(struct tessi_sched *sched, const struct worker *worke
             continue;
         }
         if (sched->workers[to]->alive) {
-            copies_remove(sched, layer, index, to);
-            free_at(sched, to, layer, index);
+            tessi_copies_remove(sched, layer, index, to);
+            tessi_out_free(sched, to, layer, index);
         }
         destroy(sched, one);
-        keep_due(sched, layer);
+        tessi_keep_due(sched, layer);
     }
 }
 
-void keep_forget_worker(struct tessi_sched *sched, struct worker *worker)
+void tessi_keep_forget_worker(struct tessi_sched *sched, struct worker *worker)
 {
     forget_seconds(sched, worker);
 }
 
-void keep_end(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_keep_end(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint64_t i = 0; layer->kept && i < layer->tasks; i++) {
         struct keep *one = find(sched, layer, i);
         if (one != NULL) {
             uint32_t to = one->to;
-            copies_remove(sched, layer, i, to);
-            free_at(sched, to, layer, i);
+            tessi_copies_remove(sched, layer, i, to);
+            tessi_out_free(sched, to, layer, i);
             destroy(sched, one);
         }
     }
@@ -341,12 +343,12 @@ static void detach(struct tessi_sched *sched, struct sched_layer *layer)
     TESS_ASSERT(layer->wanted && layer->held == layer->tasks && !layer->detached);
     layer->detached = true;
     layer->lineage = 0;
-    cut_inputs(sched, layer);
+    tessi_life_cut_inputs(sched, layer);
     /* Its name is given to the client once more, which may have released it meanwhile. */
     layer->grants += layer->handle;
     layer->handle = true;
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DETACHED, layer->session->id);
-    uint32_t *id = step_memory(sched, sizeof *id);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_DETACHED, layer->session->id);
+    uint32_t *id = tessi_out_memory(sched, sizeof *id);
     *id = layer->layer->id;
     action->ids = id;
     action->id_count = 1;
@@ -355,14 +357,14 @@ static void detach(struct tessi_sched *sched, struct sched_layer *layer)
 /* Not to be had: it goes on as it was. */
 static void give_up_keeping(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    keep_end(sched, layer);
+    tessi_keep_end(sched, layer);
     if (!layer->handle) { /* it was only held for this */
-        unwant(sched, layer);
-        note_loose(sched, layer);
+        tessi_life_unwant(sched, layer);
+        tessi_life_note_loose(sched, layer);
     }
 }
 
-void keep_make_room(struct tessi_sched *sched)
+void tessi_keep_make_room(struct tessi_sched *sched)
 {
     forget_seconds(sched, NULL);
     for (size_t i = 0; i < sched->keeping_count;) {
@@ -374,7 +376,7 @@ void keep_make_room(struct tessi_sched *sched)
     }
 }
 
-/* True: nothing is left to do for now, and what changes that says so (keep_due). */
+/* True: nothing is left to do for now, and what changes that says so (tessi_keep_due). */
 static bool go_on(struct tessi_sched *sched, struct sched_layer *layer)
 {
     size_t staying;
@@ -409,7 +411,7 @@ static bool go_on(struct tessi_sched *sched, struct sched_layer *layer)
     return !stuck;
 }
 
-void continue_keeps(struct tessi_sched *sched)
+void tessi_keep_continue(struct tessi_sched *sched)
 {
     for (size_t i = 0; i < sched->keeping_count;) {
         struct sched_layer *layer = sched->keeping[i];
@@ -422,7 +424,7 @@ void continue_keeps(struct tessi_sched *sched)
 }
 
 /* The last of its owners is gone, and nothing says how it was made. */
-void lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_keep_lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     char text[512];
     struct task_record *task = record(layer, index);
@@ -436,13 +438,13 @@ void lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_
                             "since the layer was detached from what it was made of: compute it anew from arrays that are "
                             "left, and have two workers or more",
                             (unsigned long long)index, layer->layer->id, tessi_op_row(layer->layer->op)->name);
-    fail_task(sched, layer, index, TESSI_LOST, text);
+    tessi_spread_fail_task(sched, layer, index, TESSI_LOST, text);
     if (layer->handle) {
-        watch(sched, layer);
+        tessi_news_watch(sched, layer);
     }
 }
 
-void keeps_verify(const struct tessi_sched *sched)
+void tessi_keep_verify(const struct tessi_sched *sched)
 {
     size_t records = 0, pending = 0;
     uint64_t bytes = 0;
@@ -462,7 +464,7 @@ void keeps_verify(const struct tessi_sched *sched)
 }
 
 /* A block that cannot be made again has a second owner, or one is being looked for. */
-void keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer)
+void tessi_keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
     TESS_ASSERT(!layer->detached || (layer->kept && layer->wanted && layer->ninputs == 0));
     uint64_t missing = 0, arrived = 0;

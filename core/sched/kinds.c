@@ -15,12 +15,12 @@
 #define DOUBT_TASKS 16     /* on processors before any has run at a device: the guess was wrong */
 #define GIVEN_UP_TASKS 1024 /* on processors since the last one at a device: they have been given up for it */
 
-uint32_t kind_guess(const struct tessi_sched *sched, const struct tessi_layer *layer)
+uint32_t tessi_kinds_guess(const struct tessi_sched *sched, const struct tessi_layer *layer)
 {
     if (sched->device_workers == 0 || !tessi_op_is_for_devices(layer->op) || tessi_layer_tasks(layer) == 0) {
         return 0;
     }
-    if (history_knows(sched, layer, 1)) {
+    if (tessi_history_knows(sched, layer, 1)) {
         return 1;
     }
     bool large = layer->op == TESSI_OP_MATMUL ? tessi_task_cost(layer, 0).flops >= sched->device_flops_min
@@ -69,24 +69,24 @@ static void move_marks(struct tessi_sched *sched, const struct sched_layer *laye
 
 static void set_kind(struct tessi_sched *sched, struct sched_layer *layer, uint32_t kind)
 {
-    struct lane *lane = lane_get(layer->session, layer->lane->rank, kind, &layer->lane->demand);
+    struct lane *lane = tessi_policy_lane(layer->session, layer->lane->rank, kind, &layer->lane->demand);
     move_marks(sched, layer, lane);
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
         struct worker *worker = sched->workers[w];
         if (layer->on[w].assigned > 0) {
             move(&worker->load[kind_at(worker, layer->lane)], &worker->load[kind_at(worker, lane)], layer->on[w].assigned,
                  layer->estimate_ns);
-            make_hungry(sched, worker);
-            load_changed(sched, worker);
+            tessi_hungry_mark(sched, worker);
+            tessi_load_changed(sched, worker);
         }
     }
-    backlog_move(sched, layer, lane);
+    tessi_backlog_move(sched, layer, lane);
     layer->kind = kind;
-    set_estimate(sched, layer, history_estimate(sched, layer->layer, 0, kind));
+    tessi_history_set_estimate(sched, layer, tessi_history_estimate(sched, layer->layer, 0, kind));
 }
 
-void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks,
-              bool device)
+void tessi_kinds_note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
+                          uint64_t tasks, bool device)
 {
     if (sched->device_workers == 0 || worker->load[1].units == 0) {
         return;
@@ -107,7 +107,8 @@ static void guess_again(struct tessi_sched *sched)
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
             struct sched_layer *layer = session->layers[l];
-            if (layer != NULL && layer->kind == 0 && layer->first_done == 0 && kind_guess(sched, layer->layer) == 1) {
+            if (layer != NULL && layer->kind == 0 && layer->first_done == 0 &&
+                tessi_kinds_guess(sched, layer->layer) == 1) {
                 set_kind(sched, layer, 1);
             }
         }
@@ -119,13 +120,13 @@ static uint32_t device_kind(struct tessi_sched *sched, const char *name)
 {
     char full[TESSI_NAME_MAX];
     (void)tessi_text_format(full, sizeof full, HISTORY_DEVICE "%.50s", name);
-    return history_processor(sched, full);
+    return tessi_history_processor(sched, full);
 }
 
-void join_kinds(struct tessi_sched *sched, struct worker *worker)
+void tessi_kinds_join(struct tessi_sched *sched, struct worker *worker)
 {
     const struct tessi_worker_info *info = &worker->info;
-    worker->processor = history_processor(sched, info->processor);
+    worker->processor = tessi_history_processor(sched, info->processor);
     sched->processors[worker->processor].workers++;
     worker->load[0].units = info->slots;
     worker->load[0].slowness = worker->load[1].slowness = worker->load[0].pace = worker->load[1].pace = 1;
@@ -154,7 +155,7 @@ void join_kinds(struct tessi_sched *sched, struct worker *worker)
     }
 }
 
-void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost)
+void tessi_kinds_lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost)
 {
     struct load *load = &worker->load[0], *devices = &worker->load[1];
     if (sched->device_workers == 0) {
@@ -180,11 +181,11 @@ void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t los
         load->idle = load->idle && devices->started == 0;
         *devices = (struct load){.slowness = 1, .pace = 1};
     }
-    make_hungry(sched, worker);
-    load_changed(sched, worker);
+    tessi_hungry_mark(sched, worker);
+    tessi_load_changed(sched, worker);
 }
 
-void leave_kinds(struct tessi_sched *sched, struct worker *worker)
+void tessi_kinds_leave(struct tessi_sched *sched, struct worker *worker)
 {
     sched->processors[worker->processor].workers--;
     if (worker->info.devices > 0) {

@@ -12,21 +12,21 @@ static struct tessi_map_key id_key(uint32_t id)
     return (struct tessi_map_key){0, id};
 }
 
-struct sched_layer *layer_find(struct session *session, uint32_t id)
+struct sched_layer *tessi_find_layer(struct session *session, uint32_t id)
 {
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(id));
     return position == TESSI_MAP_NONE ? NULL : session->layers[position];
 }
 
 /* Spans of few layers come in turns, so recent answers are kept. */
-struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session_id, uint32_t id)
+struct sched_layer *tessi_find_named(struct tessi_sched *sched, uint32_t session_id, uint32_t id)
 {
     struct sched_layer **named = &sched->named[id % NAMED_LAYERS];
     if (*named != NULL && (*named)->layer->id == id && (*named)->session->id == session_id) {
         return *named;
     }
-    struct session *session = session_find(sched, session_id);
-    struct sched_layer *layer = session == NULL ? NULL : layer_find(session, id);
+    struct session *session = tessi_find_session(sched, session_id);
+    struct sched_layer *layer = session == NULL ? NULL : tessi_find_layer(session, id);
     *named = layer != NULL ? layer : *named;
     return layer;
 }
@@ -59,20 +59,20 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
 {
     struct sched_layer *added = tessi_zalloc(sizeof *added);
     added->layer = layer;
-    added->bytes = layer_needs(layer, false);
+    added->bytes = tessi_admit_needs(layer, false);
     sched->layer_bytes += added->bytes;
     added->session = session;
     added->tasks = tessi_layer_tasks(layer);
     added->ninputs = layer->ninputs;
     added->rooms = &sched->page_rooms;
-    stretches_init(added);
+    tessi_table_init(added);
     added->submitted_ns = sched->now_ns;
     added->submission = submission;
     session->submissions[submission].layers++;
     session->submissions[submission].total += added->tasks;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         bool itself = layer->reads[i] == layer->id;
-        struct sched_layer *input = itself ? added : layer_find(session, layer->reads[i]);
+        struct sched_layer *input = itself ? added : tessi_find_layer(session, layer->reads[i]);
         added->inputs[i] = input;
         if (!itself && added->lineage <= input->lineage) {
             added->lineage = input->lineage + 1;
@@ -98,9 +98,9 @@ static void add_readers(struct tessi_sched *sched, struct sched_layer *input, ui
     struct task_record *task = record(input, index);
     task->refs += (uint32_t)readers;
     if (task->state == TASK_RELEASED) {
-        need_again(sched, input, index);
+        tessi_spread_need(sched, input, index);
     } else if (task->state == TASK_FAILED || task->state == TASK_POISONED) {
-        spread_failure(sched, input, index);
+        tessi_spread_failure(sched, input, index);
     }
 }
 
@@ -140,7 +140,8 @@ static void join_reader(struct tessi_sched *sched, struct sched_layer *input, co
         }
         return;
     }
-    for (uint64_t i = next_of(input, 0, PAGES_TOUCHED); i < input->tasks; i = next_of(input, i + 1, PAGES_TOUCHED)) {
+    for (uint64_t i = tessi_table_next(input, 0, PAGES_TOUCHED); i < input->tasks;
+         i = tessi_table_next(input, i + 1, PAGES_TOUCHED)) {
         uint64_t readers = tessi_block_dependent_count(reader->layer, number, i);
         if (readers > 0) {
             add_readers(sched, input, i, readers);
@@ -148,7 +149,7 @@ static void join_reader(struct tessi_sched *sched, struct sched_layer *input, co
     }
 }
 
-void watch(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_news_watch(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (layer->watched_at == 0) {
         tessi_grow(&sched->watched, &sched->watched_capacity, sched->watched_count + 1, sizeof *sched->watched);
@@ -156,10 +157,10 @@ void watch(struct tessi_sched *sched, struct sched_layer *layer)
         layer->watched_at = (uint32_t)sched->watched_count;
         layer->session->submissions[layer->submission].watched += !layer->layer->push;
     }
-    note_news(sched, layer);
+    tessi_news_note(sched, layer);
 }
 
-void unwatch(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_news_unwatch(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (layer->watched_at > 0) { /* the last one takes its place */
         struct sched_layer *last = sched->watched[--sched->watched_count];
@@ -170,7 +171,7 @@ void unwatch(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-void note_news(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_news_note(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (layer->watched_at > 0 && !layer->news) {
         layer->news = true;
@@ -179,7 +180,7 @@ void note_news(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-void count_first_done(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_news_count_done(struct tessi_sched *sched, struct sched_layer *layer)
 {
     struct submission *submission = &layer->session->submissions[layer->submission];
     layer->first_done++;
@@ -194,41 +195,42 @@ void count_first_done(struct tessi_sched *sched, struct sched_layer *layer)
 
 static void want(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    watch(sched, layer);
+    tessi_news_watch(sched, layer);
     layer->handle = true;
     if (layer->wanted) {
         return;
     }
     layer->wanted = true;
     layer->session->wanted_bytes += tessi_layer_bytes(layer->layer);
-    fit_add(layer->session, layer->layer);
-    for (uint64_t i = next_of(layer, 0, PAGES_TOUCHED); i < layer->tasks; i = next_of(layer, i + 1, PAGES_TOUCHED)) {
-        if (state_of(layer, i) == TASK_RELEASED) {
-            need_again(sched, layer, i);
+    tessi_fit_add(layer->session, layer->layer);
+    for (uint64_t i = tessi_table_next(layer, 0, PAGES_TOUCHED); i < layer->tasks;
+         i = tessi_table_next(layer, i + 1, PAGES_TOUCHED)) {
+        if (tessi_table_state(layer, i) == TASK_RELEASED) {
+            tessi_spread_need(sched, layer, i);
         }
     }
 }
 
-void unwant(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_life_unwant(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (!layer->wanted) {
         return;
     }
     layer->wanted = false;
     layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
-    fit_remove(layer->session, layer->layer);
-    note_news(sched, layer); /* nobody waits for it any more */
+    tessi_fit_remove(layer->session, layer->layer);
+    tessi_news_note(sched, layer); /* nobody waits for it any more */
     for (uint64_t i = next_live(layer, 0); i < layer->tasks && !layer->session->closing; i = next_live(layer, i + 1)) {
         if (record(layer, i)->refs == 0) {
-            consider_idle(sched, layer, i);
+            tessi_refs_consider_idle(sched, layer, i);
         }
     }
 }
 
 static void refuse(struct tessi_sched *sched, const struct tessi_sched_event *event, const struct tessi_error *error)
 {
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REFUSED, event->peer);
-    char *text = step_memory(sched, sizeof error->text);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_REFUSED, event->peer);
+    char *text = tessi_out_memory(sched, sizeof error->text);
     (void)tessi_text_format(text, sizeof error->text, "%s", error->text);
     action->request = event->request;
     action->status = error->status;
@@ -262,7 +264,7 @@ static bool read_wholly(const struct sched_layer *layer)
 }
 
 /* Somebody needs the layer less than before: at the end of the step it is seen who still does. */
-void note_loose(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_life_note_loose(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if ((!layer->wanted || !layer->handle) && !layer->loose) {
         layer->loose = true;
@@ -271,11 +273,11 @@ void note_loose(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
+void tessi_submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
-    struct session *session = session_find(sched, event->peer);
+    struct session *session = tessi_find_session(sched, event->peer);
     struct tessi_error error = {.status = TESSI_CLOSED, .text = "this session is not known to the scheduler"};
-    if (session == NULL || admit(sched, session, event, &error) != TESSI_OK) {
+    if (session == NULL || tessi_admit(sched, session, event, &error) != TESSI_OK) {
         refuse(sched, event, &error);
         return;
     }
@@ -285,17 +287,17 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
     for (size_t i = 0; i < event->layer_count; i++) {
         added[i] = add_layer(sched, session, event->layers[i], submission);
         pushed = pushed || added[i]->layer->push;
-        added[i]->kind = kind_guess(sched, added[i]->layer);
-        added[i]->estimate_ns = history_estimate(sched, added[i]->layer, 0, added[i]->kind);
+        added[i]->kind = tessi_kinds_guess(sched, added[i]->layer);
+        added[i]->estimate_ns = tessi_history_estimate(sched, added[i]->layer, 0, added[i]->kind);
         const char *name = added[i]->layer->name;
         for (size_t from = 0; name != NULL && from < strlen(name); from += TESSI_TRACE_NAME_BYTES) {
-            note(sched, tessi_trace_name_put(session->id, added[i]->layer->id, name, from));
+            tessi_out_note(sched, tessi_trace_name_put(session->id, added[i]->layer->id, name, from));
         }
-        note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LAYER,
-                                                .session = session->id,
-                                                .layer = added[i]->layer->id,
-                                                .amount = added[i]->tasks,
-                                                .peer = (uint32_t)added[i]->layer->op});
+        tessi_out_note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LAYER,
+                                                          .session = session->id,
+                                                          .layer = added[i]->layer->id,
+                                                          .amount = added[i]->tasks,
+                                                          .peer = (uint32_t)added[i]->layer->op});
         sched->tasks_total += added[i]->tasks;
     }
     for (size_t i = 0; i < event->layer_count; i++) {
@@ -306,34 +308,34 @@ void submit(struct tessi_sched *sched, const struct tessi_sched_event *event)
         }
     }
     for (size_t w = 0; w < event->id_count; w++) {
-        want(sched, layer_find(session, event->ids[w]));
+        want(sched, tessi_find_layer(session, event->ids[w]));
     }
     for (size_t i = 0; i < event->layer_count; i++) {
         if (!read_by_others(added[i])) { /* nobody has asked for it */
-            note_loose(sched, added[i]);
+            tessi_life_note_loose(sched, added[i]);
         }
         for (uint32_t n = 0; n < added[i]->layer->ninputs; n++) {
             if (added[i]->inputs[n]->pruned) { /* and of what reads it now, nobody may read all */
                 added[i]->inputs[n]->pruned = false;
-                note_loose(sched, added[i]->inputs[n]);
+                tessi_life_note_loose(sched, added[i]->inputs[n]);
             }
         }
     }
     if (!pushed) { /* else the blocks say it */
-        emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
+        tessi_out_emit(sched, TESSI_SCHED_ACCEPTED, event->peer)->request = event->request;
     }
-    choose_lanes(sched, added, event->layer_count);
-    order_layers(sched, added, event->layer_count);
-    place_layers(sched, added, event->layer_count);
-    finish_spread(sched);
+    tessi_policy_choose_lanes(sched, added, event->layer_count);
+    tessi_order_layers(sched, added, event->layer_count);
+    tessi_place_layers(sched, added, event->layer_count);
+    tessi_spread_finish(sched);
     tessi_free(added);
     end_submission(session, submission); /* it may only want layers that are here already */
 }
 
-void release_handles(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
+void tessi_life_release(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct sched_layer *layer = layer_find(session, ids[i]);
+        struct sched_layer *layer = tessi_find_layer(session, ids[i]);
         if (layer == NULL || !layer->handle) {
             sched->stale_reports++;
             continue;
@@ -344,33 +346,33 @@ void release_handles(struct tessi_sched *sched, struct session *session, const u
         }
         layer->handle = false;
         if (!layer->kept || !read_by_others(layer)) { /* else later layers are made again from it, if need be */
-            unwant(sched, layer);
+            tessi_life_unwant(sched, layer);
         }
-        note_loose(sched, layer);
+        tessi_life_note_loose(sched, layer);
     }
 }
 
-void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text)
+void tessi_life_abort(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text)
 {
     TESS_ASSERT(!layer->detached);
-    keep_end(sched, layer);
-    unwant(sched, layer);
+    tessi_keep_end(sched, layer);
+    tessi_life_unwant(sched, layer);
     if (layer->failure == TESSI_OK) {
         layer->failure = status;
         layer->failure_text = tessi_strdup(text);
     }
-    note_news(sched, layer);
-    note_loose(sched, layer);
+    tessi_news_note(sched, layer);
+    tessi_life_note_loose(sched, layer);
 }
 
-void cancel_layers(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
+void tessi_life_cancel(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct sched_layer *layer = layer_find(session, ids[i]);
+        struct sched_layer *layer = tessi_find_layer(session, ids[i]);
         if (layer == NULL || !layer->wanted || layer->held == layer->tasks || layer->detached) {
             continue;
         }
-        abort_layer(sched, layer, TESSI_CANCELLED, "cancelled by its client");
+        tessi_life_abort(sched, layer, TESSI_CANCELLED, "cancelled by its client");
     }
 }
 
@@ -402,13 +404,13 @@ static void take_back_description(struct outbox *out, const struct tessi_layer *
     out->layer_count = kept;
 }
 
-void drop_at_workers(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_out_drop_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t w = 0; w < sched->worker_count && w < layer->on_capacity; w++) {
         bool known = layer->on[w].told || layer->on[w].reads;
         layer->on[w].told = layer->on[w].reads = false;
         if (known && sched->workers[w]->alive) {
-            struct outbox *out = outbox_of(sched->workers[w]);
+            struct outbox *out = tessi_out_box(sched->workers[w]);
             take_back_description(out, layer->layer);
             tessi_grow(&out->drops, &out->drop_capacity, out->drop_count + 1, sizeof *out->drops);
             out->drops[out->drop_count++] = (struct drop_notice){layer->session->id, layer->layer->id};
@@ -434,7 +436,7 @@ static void free_description(struct sched_layer *layer)
     }
 }
 
-void end_pending(struct sched_layer *layer)
+void tessi_life_end_pending(struct sched_layer *layer)
 {
     TESS_ASSERT(layer->pending > 0);
     layer->pending--;
@@ -443,7 +445,7 @@ void end_pending(struct sched_layer *layer)
 
 static void free_layer(struct sched_layer *layer)
 {
-    stretches_fini(layer);
+    tessi_table_fini(layer);
     tessi_free(layer->consumers);
     tessi_free(layer->failure_text);
     tessi_free(layer->regions);
@@ -476,8 +478,8 @@ static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
     }
     session->dropped[session->dropped_count++] = layer->layer->id;
     if (session->dropped_count == CLIENT_DROPS) {
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DROP_LAYERS, session->id);
-        uint32_t *ids = step_memory(sched, sizeof session->dropped);
+        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_DROP_LAYERS, session->id);
+        uint32_t *ids = tessi_out_memory(sched, sizeof session->dropped);
         memcpy(ids, session->dropped, sizeof session->dropped);
         action->session = session->id;
         action->ids = ids;
@@ -486,19 +488,19 @@ static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
     }
 }
 
-void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_life_cut_inputs(struct tessi_sched *sched, struct sched_layer *layer)
 {
     for (uint32_t i = 0; i < layer->ninputs; i++) { /* before a page is opened and counts its readers */
         struct sched_layer *input = layer->inputs[i];
         unlink_input(layer, i);
-        spread_again(sched, input);
+        tessi_spread_anew(sched, input);
         if (input != layer && !(input->pruned && read_wholly(input))) { /* else what nobody reads of it has gone */
-            note_loose(sched, input);
+            tessi_life_note_loose(sched, input);
         }
     }
     layer->ninputs = 0;
-    settle(sched);
-    collapse_pages(sched);
+    tessi_refs_settle(sched);
+    tessi_table_collapse_pages(sched);
     if (layer->placement == PLACE_WITH_INPUT) {
         layer->placement = PLACE_REGIONS;
     }
@@ -518,14 +520,14 @@ static void leave_pruning(struct tessi_sched *sched, struct sched_layer *layer)
 static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (!layer->session->closing) { /* else what it reads has gone already */
-        stop_reading(sched, layer);
+        tessi_abandon_reading(sched, layer);
     }
-    cut_inputs(sched, layer);
+    tessi_life_cut_inputs(sched, layer);
     leave_pruning(sched, layer);
-    abandon_tasks(sched, layer);
-    settle(sched);
-    collapse_pages(sched);
-    backlog_purge(sched, layer);
+    tessi_abandon_tasks(sched, layer);
+    tessi_refs_settle(sched);
+    tessi_table_collapse_pages(sched);
+    tessi_backlog_purge(sched, layer);
     uint64_t left = layer->tasks > layer->first_done ? layer->tasks - layer->first_done : 0;
     layer->session->submissions[layer->submission].total -= left; /* never to be done: not part of the bar any more */
     layer->first_done += left;
@@ -536,19 +538,19 @@ static void abandon_layer(struct tessi_sched *sched, struct sched_layer *layer)
 static void give_up(struct tessi_sched *sched, struct sched_layer *layer)
 {
     abandon_layer(sched, layer);
-    forget_untouched(layer);
+    tessi_table_forget_untouched(layer);
     layer->given_up = true;
 }
 
 static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
     struct session *session = layer->session;
-    keep_end(sched, layer);
-    unwant(sched, layer);
+    tessi_keep_end(sched, layer);
+    tessi_life_unwant(sched, layer);
     abandon_layer(sched, layer);
-    unwatch(sched, layer);
+    tessi_news_unwatch(sched, layer);
     forget_news(sched, layer);
-    drop_at_workers(sched, layer);
+    tessi_out_drop_layer(sched, layer);
     notify_client(sched, layer);
     session->submissions[layer->submission].layers--;
     end_submission(session, layer->submission);
@@ -576,12 +578,12 @@ static void prune_around(struct tessi_sched *sched, struct sched_layer *layer)
     layer->pruned = true;
     for (size_t c = 0; c < layer->consumer_count; c++) {
         if (!layer->consumers[c].layer->pruned) {
-            note_loose(sched, layer->consumers[c].layer);
+            tessi_life_note_loose(sched, layer->consumers[c].layer);
         }
     }
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         if (!layer->inputs[i]->pruned) {
-            note_loose(sched, layer->inputs[i]);
+            tessi_life_note_loose(sched, layer->inputs[i]);
         }
     }
 }
@@ -609,28 +611,28 @@ static void prune(struct tessi_sched *sched, struct sched_layer *layer)
     if (layer->first_done >= layer->tasks || read_wholly(layer)) {
         return; /* each of its tasks has a record while it waits, or a reader, and goes with its last one */
     }
-    uint64_t i = next_of(layer, layer->prune_next, kinds);
-    for (; i < layer->tasks && sched->lookups > spared; i = next_of(layer, i + 1, kinds)) {
+    uint64_t i = tessi_table_next(layer, layer->prune_next, kinds);
+    for (; i < layer->tasks && sched->lookups > spared; i = tessi_table_next(layer, i + 1, kinds)) {
         const struct task_record *task = record_peek(layer, i);
         sched->lookups--;
         if (task == NULL ? !has_reader(sched, layer, i) : task->state == TASK_UNASSIGNED && task->refs == 0) {
-            consider_idle(sched, layer, i);
+            tessi_refs_consider_idle(sched, layer, i);
             found++;
         }
         if (sched->idle.count >= FREED_AT_ONCE) {
-            settle(sched);
-            collapse_pages(sched);
+            tessi_refs_settle(sched);
+            tessi_table_collapse_pages(sched);
         }
     }
-    settle(sched);
-    collapse_pages(sched);
+    tessi_refs_settle(sched);
+    tessi_table_collapse_pages(sched);
     layer->prune_next = i;
     if (i < layer->tasks) {
         prune_later(sched, layer);
     }
     for (uint32_t w = 0; found > 0 && w < layer->on_capacity; w++) {
         if (layer->on[w].backlog > 0) {
-            make_hungry(sched, sched->workers[w]); /* what stood behind it may be next */
+            tessi_hungry_mark(sched, sched->workers[w]); /* what stood behind it may be next */
         }
     }
 }
@@ -688,7 +690,7 @@ static void sweep_one(struct tessi_sched *sched)
 /* Layers that are needed less than before: one that nobody names or reads goes, and then perhaps what it read; one that
  * was cancelled is given up; of one that has readers left goes what they do not read. So nothing starts any more for a
  * result that was released or cancelled, except in the steps that very many of them need. */
-void sweep_layers(struct tessi_sched *sched)
+void tessi_life_sweep(struct tessi_sched *sched)
 {
     continue_pruning(sched);
     while (sched->loose_count > 0 && sched->lookups > sched->config.lookups_per_step / 2) {
@@ -697,27 +699,27 @@ void sweep_layers(struct tessi_sched *sched)
     sched->more = sched->more || sched->loose_count > 0;
 }
 
-void session_close(struct tessi_sched *sched, struct session *session)
+void tessi_life_close_session(struct tessi_sched *sched, struct session *session)
 {
     session->closing = true;
-    backlog_purge_session(sched, session);
+    tessi_backlog_purge_session(sched, session);
     for (size_t i = 0; i < session->layer_count; i++) {
         if (session->layers[i] != NULL) {
-            unwant(sched, session->layers[i]);
+            tessi_life_unwant(sched, session->layers[i]);
             session->layers[i]->handle = false;
-            note_loose(sched, session->layers[i]);
+            tessi_life_note_loose(sched, session->layers[i]);
         }
     }
     for (size_t i = 0; i < session->layer_count; i++) {
         if (session->layers[i] != NULL) {
-            abandon_uncounted(sched, session->layers[i]);
+            tessi_abandon_uncounted(sched, session->layers[i]);
         }
     }
     while (sched->loose_count > 0) {
         sweep_one(sched);
     }
     TESS_ASSERT(session->layer_count == 0);
-    lanes_fini(sched, session);
+    tessi_policy_lanes_fini(sched, session);
     tessi_map_fini(&session->layers_by_id);
     tessi_free(session->layers);
     tessi_free(session->submissions);

@@ -103,7 +103,7 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     if (one->to != NO_WORKER) {
         sched->workers[one->to]->promised_bytes -= one->bytes;
     }
-    one->to = choose_receiver(sched, one->layer, one->index, may_receive, one);
+    one->to = tessi_receiver_choose(sched, one->layer, one->index, may_receive, one);
     if (one->to == NO_WORKER) {
         layer->keep_epoch = one->epoch > layer->keep_epoch ? one->epoch : layer->keep_epoch;
         destroy(sched, one);
@@ -112,15 +112,15 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     struct worker *to = sched->workers[one->to];
     one->epoch++;
     to->promised_bytes += one->bytes;
-    copies_add(sched, layer, one->index, to->index); /* so that it hears when the block is not wanted any more */
-    tell_layer(to, layer);
-    tessi_spans_push(&outbox_of(to)->take_over, (struct tessi_span){.session = layer->session->id,
-                                                                    .layer = layer->layer->id,
-                                                                    .first = one->index,
-                                                                    .count = 1,
-                                                                    .epoch = one->epoch,
-                                                                    .order = one->order == LEAVING ? 0 : one->order,
-                                                                    .worker = sched->workers[task->owner]->id});
+    tessi_copies_add(sched, layer, one->index, to->index); /* so that it hears when the block is not wanted any more */
+    tessi_out_tell_layer(to, layer);
+    tessi_spans_push(&tessi_out_box(to)->take_over, (struct tessi_span){.session = layer->session->id,
+                                                                        .layer = layer->layer->id,
+                                                                        .first = one->index,
+                                                                        .count = 1,
+                                                                        .epoch = one->epoch,
+                                                                        .order = one->order == LEAVING ? 0 : one->order,
+                                                                        .worker = sched->workers[task->owner]->id});
 }
 
 /* Whoever has been asked to own the block too, or does already, is the one to have it. */
@@ -131,29 +131,29 @@ static void begin(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     if (find(sched, layer, index) != NULL) {
         return;
     }
-    if (keep_hand_on(sched, layer, index, &to, &epoch)) {
+    if (tessi_keep_hand_on(sched, layer, index, &to, &epoch)) {
         struct hand_over *one = create(sched, layer, index, order);
         one->to = to;
         one->epoch = epoch;
         sched->workers[to]->promised_bytes += one->bytes;
-    } else if (keep_takes_over(sched, layer, index)) {
+    } else if (tessi_keep_takes_over(sched, layer, index)) {
         if (order == LEAVING) {
             owner->leave.handed_blocks++;
             owner->leave.handed_bytes += tessi_layer_block_bytes(layer->layer, index);
             sched->blocks_handed++;
         }
-        free_at(sched, owner->index, layer, index);
+        tessi_out_free(sched, owner->index, layer, index);
     } else {
         offer(sched, create(sched, layer, index, order));
     }
 }
 
-void hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
+void tessi_hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order)
 {
     begin(sched, layer, index, order);
 }
 
-void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
     TESS_ASSERT(task != NULL && task->state == TASK_HELD);
@@ -163,13 +163,13 @@ void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t in
     }
 }
 
-bool is_handed_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker)
+bool tessi_hand_over_is_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker)
 {
     const struct hand_over *one = find(sched, layer, index);
     return one != NULL && (worker == NO_WORKER || one->to == worker);
 }
 
-void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct hand_over *one = find(sched, layer, index);
     if (one != NULL) {
@@ -179,14 +179,14 @@ void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint
     }
 }
 
-bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
-                 const struct tessi_span *span, bool adopted)
+bool tessi_hand_over_take(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                          const struct tessi_span *span, bool adopted)
 {
     struct hand_over *one = find(sched, layer, index);
     if (one == NULL || one->to != worker->index || one->epoch != span->epoch) {
         return false;
     }
-    copies_remove(sched, layer, index, worker->index);
+    tessi_copies_remove(sched, layer, index, worker->index);
     if (!adopted) {
         uint64_t *first = is_for_first(sched, one) ? &worker->refused_first_bytes : &worker->refused_bytes;
         *first = *first == 0 || one->bytes < *first ? one->bytes : *first;
@@ -207,23 +207,23 @@ bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_
         sched->blocks_handed++;
     }
     destroy(sched, one);
-    free_at(sched, from->index, layer, index);
+    tessi_out_free(sched, from->index, layer, index);
     task->owner = worker->index;
     task->epoch = epoch;
-    keep_due(sched, layer);
+    tessi_keep_due(sched, layer);
     return true;
 }
 
-void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker)
+void tessi_hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker)
 {
     for (size_t h = 0; h < sched->hand_over_count && worker->promised_bytes > 0; h++) {
         struct hand_over *one = &sched->hand_overs[h];
         if (one->layer == NULL || one->to != worker->index) {
             continue;
         }
-        copies_remove(sched, one->layer, one->index, worker->index);
+        tessi_copies_remove(sched, one->layer, one->index, worker->index);
         if (worker->alive) {
-            free_at(sched, worker->index, one->layer, one->index);
+            tessi_out_free(sched, worker->index, one->layer, one->index);
         }
         offer(sched, one);
     }
@@ -254,66 +254,66 @@ static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sc
 {
     struct task_record *task = record(layer, index);
     if (task->state == TASK_HELD) {
-        hand_over(sched, layer, index);
+        tessi_hand_over(sched, layer, index);
     } else if ((task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
                layer->layer->op != TESSI_OP_RECEIVE) {
-        ask_for(worker, layer, task);
-        note_ask(sched, NULL, worker, layer, index);
-        tessi_spans_push(&outbox_of(worker)->steal, (struct tessi_span){.session = layer->session->id,
-                                                                        .layer = layer->layer->id,
-                                                                        .first = index,
-                                                                        .count = 1,
-                                                                        .epoch = task->epoch});
+        tessi_ask_mark(worker, layer, task);
+        tessi_ask_note(sched, NULL, worker, layer, index);
+        tessi_spans_push(&tessi_out_box(worker)->steal, (struct tessi_span){.session = layer->session->id,
+                                                                            .layer = layer->layer->id,
+                                                                            .first = index,
+                                                                            .count = 1,
+                                                                            .epoch = task->epoch});
     }
 }
 
-void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns)
+void tessi_leave_begin(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns)
 {
     if (worker->leaving) {
         sched->stale_reports++;
         return;
     }
     worker->leaving = true;
-    load_changed(sched, worker);
+    tessi_load_changed(sched, worker);
     sched->leaving_count++;
     worker->leave_limit_ns =
         wait_ns < INT64_MAX - sched->attended_ns ? sched->attended_ns + (wait_ns > 0 ? wait_ns : 0) : INT64_MAX;
     for (size_t w = 0; w < sched->worker_count; w++) {
         sched->workers[w]->refused_bytes = sched->workers[w]->refused_first_bytes = 0; /* there may be room by now */
     }
-    hand_over_elsewhere(sched, worker);
-    keep_forget_worker(sched, worker);
+    tessi_hand_over_elsewhere(sched, worker);
+    tessi_keep_forget_worker(sched, worker);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
-            backlog_hand_on(sched, session->lanes[l], worker->index);
+            tessi_place_hand_on(sched, session->lanes[l], worker->index);
         }
     }
     each_owned(sched, worker, ask_back);
-    mark_dirty(worker);
+    tessi_out_mark_dirty(worker);
 }
 
 /* What it still has goes elsewhere without it: from a copy, or it is made again. Nobody is blamed. */
 static void take_away(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
-    free_at(sched, worker->index, layer, index);
+    tessi_out_free(sched, worker->index, layer, index);
     if (task->state == TASK_HELD) {
         bool handing = find(sched, layer, index) != NULL; /* whether it has arrived there is not known */
-        bool copied = !handing && copies_pick(sched, layer, index) != NO_WORKER;
+        bool copied = !handing && tessi_copies_pick(sched, layer, index) != NO_WORKER;
         bool remade = !copied && tessi_layer_regenerable(layer->layer);
         worker->leave.remade_blocks += remade;
         worker->leave.lost_blocks += !copied && !remade;
-        recover_block(sched, layer, index);
+        tessi_loss_of_block(sched, layer, index);
     } else if ((task->flags & TASK_ADOPTING) != 0) {
-        unassign(sched, layer, task);
+        tessi_assign_undo(sched, layer, task);
         task->flags = TASK_DONE_ONCE;
-        recover_block(sched, layer, index);
+        tessi_loss_of_block(sched, layer, index);
     } else {
         uint8_t begun = (task->flags & TASK_STARTED) != 0 ? TASK_BEGUN : 0;
-        unassign(sched, layer, task);
+        tessi_assign_undo(sched, layer, task);
         task->flags = (uint8_t)((task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) | begun);
-        place_task(sched, layer, index);
+        tessi_place_task(sched, layer, index);
     }
 }
 
@@ -323,7 +323,7 @@ static bool leave_is_over(const struct tessi_sched *sched, const struct worker *
     return done || sched->attended_ns >= worker->leave_limit_ns;
 }
 
-void continue_leaves(struct tessi_sched *sched)
+void tessi_leave_continue(struct tessi_sched *sched)
 {
     for (size_t w = 0; w < sched->worker_count && sched->leaving_count > 0; w++) {
         struct worker *worker = sched->workers[w];
@@ -332,15 +332,15 @@ void continue_leaves(struct tessi_sched *sched)
         }
         worker->left = true;
         sched->leaving_count--;
-        copies_forget_worker(sched, worker->index);
+        tessi_copies_forget_worker(sched, worker->index);
         each_owned(sched, worker, take_away);
-        finish_spread(sched);
+        tessi_spread_finish(sched);
         TESS_ASSERT(worker->assigned == 0 && worker->handing == 0);
-        mark_dirty(worker);
+        tessi_out_mark_dirty(worker);
     }
 }
 
-int64_t next_leave_ns(const struct tessi_sched *sched)
+int64_t tessi_leave_next_ns(const struct tessi_sched *sched)
 {
     int64_t next_ns = INT64_MAX;
     for (size_t w = 0; w < sched->worker_count && sched->leaving_count > 0; w++) {

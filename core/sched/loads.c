@@ -64,23 +64,23 @@ static uint32_t tree_winner(const struct load_tree *tree)
     return (uint32_t)(i - tree->leaves);
 }
 
-void load_changed(struct tessi_sched *sched, struct worker *worker)
+void tessi_load_changed(struct tessi_sched *sched, struct worker *worker)
 {
     if (!worker->load_changed) {
         worker->load_changed = true;
-        worker_list_push(&sched->loads.changed, worker->index);
+        tessi_worker_list_push(&sched->loads.changed, worker->index);
     }
 }
 
 static double load_key(const struct worker *worker, uint32_t kind)
 {
-    double load_ns = load_of(worker, kind);
+    double load_ns = tessi_load_of(worker, kind);
     return load_ns > 0 ? load_ns : 0;
 }
 
 static double dry_key(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind)
 {
-    return runs_dry(sched, worker, kind) ? 1 / (1 + load_key(worker, kind)) : OUT; /* least load wins */
+    return tessi_load_runs_dry(sched, worker, kind) ? 1 / (1 + load_key(worker, kind)) : OUT; /* least load wins */
 }
 
 static double kept_key(const struct worker *worker, uint32_t kind)
@@ -116,7 +116,7 @@ static void play_dry(struct tessi_sched *sched)
         }
         if (!worker->load_stale) {
             worker->load_stale = true;
-            worker_list_push(&loads->stale, worker->index);
+            tessi_worker_list_push(&loads->stale, worker->index);
         }
     }
     loads->changed.count = 0;
@@ -141,14 +141,14 @@ static void play_all(struct tessi_sched *sched)
     loads->stale.count = 0;
 }
 
-struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only)
+struct worker *tessi_load_most(struct tessi_sched *sched, uint32_t kind, bool backlog_only)
 {
     play_all(sched);
     uint32_t winner = tree_winner(backlog_only ? &sched->loads.kept[kind] : &sched->loads.given[kind]);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
 }
 
-struct worker *driest(struct tessi_sched *sched, uint32_t kind)
+struct worker *tessi_load_driest(struct tessi_sched *sched, uint32_t kind)
 {
     play_dry(sched);
     uint32_t winner = tree_winner(&sched->loads.dry[kind]);
@@ -161,7 +161,7 @@ static bool stands(const struct load_tree *tree, uint32_t worker, double key)
     return !(known < key || known > key);
 }
 
-void loads_verify(const struct tessi_sched *sched)
+void tessi_load_verify(const struct tessi_sched *sched)
 {
     const struct loads *loads = &sched->loads;
     for (size_t w = 0; w < sched->worker_count; w++) {
@@ -175,7 +175,7 @@ void loads_verify(const struct tessi_sched *sched)
     }
 }
 
-void loads_fini(struct loads *loads)
+void tessi_load_fini(struct loads *loads)
 {
     for (uint32_t k = 0; k < 2; k++) {
         tessi_free(loads->kept[k].keys);

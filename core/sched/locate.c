@@ -11,8 +11,8 @@
 /* How many tasks it waits to be told of; NULL: it is not known. */
 static uint32_t *parked_of(struct tessi_sched *sched, uint32_t peer)
 {
-    struct worker *worker = worker_find(sched, peer);
-    struct session *session = worker == NULL ? session_find(sched, peer) : NULL;
+    struct worker *worker = tessi_find_worker(sched, peer);
+    struct session *session = worker == NULL ? tessi_find_session(sched, peer) : NULL;
     return worker != NULL ? &worker->parked : session != NULL ? &session->parked : NULL;
 }
 
@@ -34,13 +34,13 @@ static bool goes_on(const struct client_location *last, uint32_t peer, const str
 
 static void send_location(struct tessi_sched *sched, uint32_t peer, struct tessi_span span)
 {
-    struct worker *worker = worker_find(sched, peer);
+    struct worker *worker = tessi_find_worker(sched, peer);
     size_t count = sched->client_location_count;
     if (worker != NULL) {
-        tessi_spans_push(&outbox_of(worker)->location, span);
+        tessi_spans_push(&tessi_out_box(worker)->location, span);
     } else if (count > 0 && goes_on(&sched->client_locations[count - 1], peer, &span)) {
         sched->client_locations[count - 1].span.count += span.count;
-    } else if (session_find(sched, peer) != NULL) {
+    } else if (tessi_find_session(sched, peer) != NULL) {
         tessi_grow(&sched->client_locations, &sched->client_location_capacity, sched->client_location_count + 1,
                    sizeof *sched->client_locations);
         sched->client_locations[sched->client_location_count++] = (struct client_location){peer, span};
@@ -53,17 +53,18 @@ static void tell_why(struct tessi_sched *sched, uint32_t peer, const struct sche
 {
     if (status != TESSI_OK && sched->why_told != layer && peer == layer->session->id) {
         sched->why_told = layer;
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_FAILED, peer);
+        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_FAILED, peer);
         action->layer_id = layer->layer->id;
         action->status = status;
-        action->text = step_text(sched, text);
+        action->text = tessi_out_text(sched, text);
     }
 }
 
-void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch)
+void tessi_parked_answer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner,
+                         uint32_t epoch)
 {
     if (sched->blocked.used > 0) {
-        wake_blocked(sched, layer, index);
+        tessi_blocked_wake(sched, layer, index);
     }
     struct tessi_map_key task = tessi_task_key(layer->session->id, layer->layer->id, index);
     struct task_list *asking = task_lists_find(&sched->parked, task);
@@ -80,20 +81,20 @@ void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_
         unpark(sched, task_list_items(asking)[i]);
         send_location(sched, task_list_items(asking)[i], span);
     }
-    task_lists_end(&sched->parked, asking);
+    tessi_task_lists_end(&sched->parked, asking);
 }
 
 /* Nothing is known to be wrong with the blocks: whoever reads them when there is a worker again will have them. */
-void starve_reads(struct tessi_sched *sched)
+void tessi_locate_starve_reads(struct tessi_sched *sched)
 {
     struct task_list *asking;
-    for (size_t position = 0; (asking = task_lists_next(&sched->parked, &position)) != NULL;) {
+    for (size_t position = 0; (asking = tessi_task_lists_next(&sched->parked, &position)) != NULL;) {
         struct tessi_map_key task = asking->task;
-        struct sched_layer *layer = layer_named(sched, (uint32_t)(task.high >> 32), (uint32_t)task.high);
+        struct sched_layer *layer = tessi_find_named(sched, (uint32_t)(task.high >> 32), (uint32_t)task.high);
         for (size_t i = asking->count; i-- > 0;) {
             uint32_t peer = task_list_items(asking)[i];
-            struct session *session = session_find(sched, peer);
-            if (session == NULL || layer == NULL || !starves(sched, session)) {
+            struct session *session = tessi_find_session(sched, peer);
+            if (session == NULL || layer == NULL || !tessi_locate_starves(sched, session)) {
                 continue;
             }
             unpark(sched, peer);
@@ -102,21 +103,21 @@ void starve_reads(struct tessi_sched *sched)
                                                            .layer = layer->layer->id,
                                                            .first = task.low,
                                                            .count = 1});
-            task_lists_remove(&sched->parked, asking, peer);
+            tessi_task_lists_remove(&sched->parked, asking, peer);
         }
     }
 }
 
-void parked_forget_peer(struct tessi_sched *sched, uint32_t peer)
+void tessi_parked_forget_peer(struct tessi_sched *sched, uint32_t peer)
 {
     uint32_t *parked = parked_of(sched, peer);
-    task_lists_remove_everywhere(&sched->parked, peer);
+    tessi_task_lists_remove_everywhere(&sched->parked, peer);
     if (parked != NULL) {
         *parked = 0;
     }
 }
 
-void parked_verify(const struct tessi_sched *sched)
+void tessi_parked_verify(const struct tessi_sched *sched)
 {
     uint64_t listed = 0, counted = 0;
     for (size_t i = 0; i < sched->parked.count; i++) {
@@ -135,14 +136,15 @@ void parked_verify(const struct tessi_sched *sched)
  * on; false: a worker was given up. */
 static bool park(struct tessi_sched *sched, uint32_t peer, struct sched_layer *layer, struct tessi_span span)
 {
-    struct worker *worker = worker_find(sched, peer);
+    struct worker *worker = tessi_find_worker(sched, peer);
     uint32_t *parked = parked_of(sched, peer);
     if (parked != NULL && *parked < (worker != NULL ? WORKER_PARKED_MAX : CLIENT_PARKED_MAX)) {
         touch(layer, span.first); /* whoever asks is told when the layer goes */
-        *parked += task_lists_put_once(&sched->parked, tessi_task_key(span.session, span.layer, span.first), peer);
+        *parked +=
+            tessi_task_lists_put_once(&sched->parked, tessi_task_key(span.session, span.layer, span.first), peer);
     } else if (worker != NULL) {
-        emit(sched, TESSI_SCHED_BYE, peer)->text = "it waits to be told of too many blocks: join again";
-        lose_worker(sched, worker);
+        tessi_out_emit(sched, TESSI_SCHED_BYE, peer)->text = "it waits to be told of too many blocks: join again";
+        tessi_loss_of_worker(sched, worker);
         return false;
     } else if (parked != NULL) {
         tell_why(sched, peer, layer, TESSI_TOO_BIG,
@@ -157,8 +159,8 @@ static bool locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
 {
     struct tessi_span span = {.session = layer->session->id, .layer = layer->layer->id, .first = index, .count = 1};
     const struct task_record *task = record_peek(layer, index);
-    enum task_state state = state_of(layer, index);
-    if (state == TASK_UNASSIGNED || needed_again(layer, index)) {
+    enum task_state state = tessi_table_state(layer, index);
+    if (state == TASK_UNASSIGNED || tessi_spread_is_needed(layer, index)) {
         return park(sched, peer, layer, span);
     }
     if (state == TASK_ASSIGNED || state == TASK_HELD) {
@@ -171,10 +173,10 @@ static bool locate_one(struct tessi_sched *sched, uint32_t peer, struct sched_la
     return true;
 }
 
-void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count)
+void tessi_locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count)
 {
     for (size_t s = 0; s < count; s++) {
-        struct sched_layer *layer = layer_named(sched, spans[s].session, spans[s].layer);
+        struct sched_layer *layer = tessi_find_named(sched, spans[s].session, spans[s].layer);
         if (layer == NULL || spans[s].first >= layer->tasks || spans[s].count > layer->tasks - spans[s].first) {
             sched->stale_reports++; /* it is gone: the asker has been or will be told to drop it */
             continue;

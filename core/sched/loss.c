@@ -7,28 +7,28 @@
 #include "core/sched/state.h"
 
 /* The block of an UNASSIGNED or HELD record that was done before has no owner any more. */
-void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_loss_of_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
-    hand_over_forget(sched, layer, index);
-    if (keep_takes_over(sched, layer, index)) {
+    tessi_hand_over_forget(sched, layer, index);
+    if (tessi_keep_takes_over(sched, layer, index)) {
         return;
     }
-    keep_forget(sched, layer, index);
-    uint32_t holder = copies_pick(sched, layer, index);
+    tessi_keep_forget(sched, layer, index);
+    uint32_t holder = tessi_copies_pick(sched, layer, index);
     if (holder == NO_WORKER && layer->detached) {
-        lose_for_good(sched, layer, index);
+        tessi_keep_lose_for_good(sched, layer, index);
         return;
     }
     if (holder == NO_WORKER) {
-        run_again(sched, layer, index);
+        tessi_refs_run_again(sched, layer, index);
         return;
     }
     struct worker *worker = sched->workers[holder];
     if (task->state == TASK_HELD) {
         layer->held--;
     }
-    copies_remove(sched, layer, index, holder);
+    tessi_copies_remove(sched, layer, index, holder);
     task->state = TASK_ASSIGNED;
     task->owner = holder;
     task->epoch++;
@@ -37,14 +37,14 @@ void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_
     worker->assigned++;
     worker->load[kind_at(worker, layer->lane)].assigned++;
     worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
-    load_changed(sched, worker);
-    tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
-    tessi_spans_push(&outbox_of(worker)->adopt, (struct tessi_span){.session = layer->session->id,
-                                                                    .layer = layer->layer->id,
-                                                                    .first = index,
-                                                                    .count = 1,
-                                                                    .epoch = task->epoch});
-    answer_parked(sched, layer, index, holder, task->epoch);
+    tessi_load_changed(sched, worker);
+    tessi_out_tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
+    tessi_spans_push(&tessi_out_box(worker)->adopt, (struct tessi_span){.session = layer->session->id,
+                                                                        .layer = layer->layer->id,
+                                                                        .first = index,
+                                                                        .count = 1,
+                                                                        .epoch = task->epoch});
+    tessi_parked_answer(sched, layer, index, holder, task->epoch);
 }
 
 static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
@@ -53,9 +53,9 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
     bool adopting = (task->flags & TASK_ADOPTING) != 0;
     bool blamed = (task->flags & TASK_STARTED) != 0;
     if (adopting) {
-        unassign(sched, layer, task);
+        tessi_assign_undo(sched, layer, task);
         task->flags = TASK_DONE_ONCE;
-        recover_block(sched, layer, index);
+        tessi_loss_of_block(sched, layer, index);
         return;
     }
     task->deaths = (uint8_t)(task->deaths + (blamed && task->deaths < UINT8_MAX));
@@ -65,12 +65,12 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
                        "task %u:%llu (%s) was running in %u workers when they died: it may be what kills them",
                        layer->layer->id, (unsigned long long)index, tessi_layer_label(layer->layer, label, sizeof label),
                        (unsigned)task->deaths);
-        fail_task(sched, layer, index, TESSI_LOST, text);
+        tessi_spread_fail_task(sched, layer, index, TESSI_LOST, text);
         return;
     }
-    unassign(sched, layer, task);
+    tessi_assign_undo(sched, layer, task);
     task->flags = (uint8_t)((task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) | (blamed ? TASK_BEGUN : 0));
-    place_task(sched, layer, index);
+    tessi_place_task(sched, layer, index);
 }
 
 static void lose_from_layer(struct tessi_sched *sched, struct sched_layer *layer, uint32_t worker)
@@ -83,7 +83,7 @@ static void lose_from_layer(struct tessi_sched *sched, struct sched_layer *layer
         if (task->state == TASK_ASSIGNED) {
             lose_assigned(sched, layer, i, task);
         } else if (task->state == TASK_HELD) {
-            recover_block(sched, layer, i);
+            tessi_loss_of_block(sched, layer, i);
         }
     }
 }
@@ -93,12 +93,12 @@ static void tell_everyone(struct tessi_sched *sched, uint32_t lost, bool in_orde
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
         if (sched->workers[w]->alive) {
-            emit(sched, TESSI_SCHED_PEER_LOST, sched->workers[w]->id)->worker = lost;
+            tessi_out_emit(sched, TESSI_SCHED_PEER_LOST, sched->workers[w]->id)->worker = lost;
         }
     }
     for (size_t s = 0; s < sched->session_count; s++) {
         if (sched->sessions[s] != NULL) {
-            emit(sched, TESSI_SCHED_PEER_LOST, sched->sessions[s]->id)->worker = lost;
+            tessi_out_emit(sched, TESSI_SCHED_PEER_LOST, sched->sessions[s]->id)->worker = lost;
             sched->sessions[s]->stats.workers_lost += !in_order;
         }
     }
@@ -107,7 +107,7 @@ static void tell_everyone(struct tessi_sched *sched, uint32_t lost, bool in_orde
 /* Whoever comes to have its place later is to find nothing there that was its. */
 static void leave_place(struct tessi_sched *sched, struct worker *worker)
 {
-    end_waits(sched, worker);
+    tessi_blocked_end_waits(sched, worker);
     for (uint32_t kind = 0; kind < 2; kind++) {
         (void)tessi_heap_remove(&sched->resting, 2 * worker->index + kind);
     }
@@ -129,25 +129,25 @@ static void leave_place(struct tessi_sched *sched, struct worker *worker)
             (--sched->joined.count - at) * sizeof *sched->joined.items);
 }
 
-void lose_worker(struct tessi_sched *sched, struct worker *worker)
+void tessi_loss_of_worker(struct tessi_sched *sched, struct worker *worker)
 {
     TESS_ASSERT(worker->alive);
-    note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LEAVE,
-                                            .peer = worker->id,
-                                            .amount = worker->assigned,
-                                            .index = worker->memory_used_bytes});
+    tessi_out_note(sched, (struct tessi_trace_record){.kind = TESSI_TRACE_LEAVE,
+                                                      .peer = worker->id,
+                                                      .amount = worker->assigned,
+                                                      .index = worker->memory_used_bytes});
     worker->alive = false;
     sched->alive_count--;
     sched->workers_lost += !worker->left;
     sched->workers_left += worker->left;
     sched->leaving_count -= worker->leaving && !worker->left;
-    leave_kinds(sched, worker);
-    end_starving(sched, worker);
+    tessi_kinds_leave(sched, worker);
+    tessi_relief_end_starving(sched, worker);
     (void)tessi_map_remove(&sched->worker_by_id, (struct tessi_map_key){0, worker->id});
     tell_everyone(sched, worker->id, worker->left);
-    copies_forget_worker(sched, worker->index);
-    keep_forget_worker(sched, worker);
-    parked_forget_peer(sched, worker->id);
+    tessi_copies_forget_worker(sched, worker->index);
+    tessi_keep_forget_worker(sched, worker);
+    tessi_parked_forget_peer(sched, worker->id);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
@@ -156,12 +156,12 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
             }
         }
     }
-    hand_over_elsewhere(sched, worker);
-    finish_spread(sched);
+    tessi_hand_over_elsewhere(sched, worker);
+    tessi_spread_finish(sched);
     for (size_t s = 0; s < sched->session_count; s++) {
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
-            backlog_hand_on(sched, session->lanes[l], worker->index);
+            tessi_place_hand_on(sched, session->lanes[l], worker->index);
         }
     }
     TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);
@@ -170,15 +170,15 @@ void lose_worker(struct tessi_sched *sched, struct worker *worker)
     worker->given = NULL;
     worker->given_count = worker->given_capacity = 0;
     worker->given_next = 0;
-    mark_dirty(worker); /* what was gathered for it goes */
+    tessi_out_mark_dirty(worker); /* what was gathered for it goes */
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *thief = sched->workers[w];
         if (thief == worker || thief->stealing_from == worker->index) {
             thief->stealing_from = NO_WORKER; /* the dead answer no more */
             thief->stealing = thief->stole = thief->missed = 0;
             thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
-            load_changed(sched, thief);
-            make_hungry(sched, thief);
+            tessi_load_changed(sched, thief);
+            tessi_hungry_mark(sched, thief);
         }
     }
 }

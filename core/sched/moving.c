@@ -94,7 +94,7 @@ static bool read_there(const struct sched_layer *layer, uint32_t number, uint64_
 static bool is_there(struct tessi_sched *sched, struct sched_layer *input, uint64_t block, const struct worker *thief)
 {
     const struct task_record *task = record_peek(input, block);
-    return (task != NULL && task->owner == thief->index) || copies_has(sched, input, block, thief->index);
+    return (task != NULL && task->owner == thief->index) || tessi_copies_has(sched, input, block, thief->index);
 }
 
 static uint64_t input_bytes(struct tessi_sched *sched, const struct sched_layer *layer, uint32_t number, uint64_t index,
@@ -113,8 +113,8 @@ static uint64_t input_bytes(struct tessi_sched *sched, const struct sched_layer 
     return missing != UINT64_MAX && read_there(layer, number, missing, index, thief, along) ? 0 : bytes;
 }
 
-uint64_t moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, const struct worker *thief,
-                      const struct company *along)
+uint64_t tessi_moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                            const struct worker *thief, const struct company *along)
 {
     uint64_t bytes = tessi_layer_block_bytes(layer->layer, index) * (is_source(layer) ? SOURCE_READERS : 1);
     for (uint32_t i = 0; i < layer->ninputs; i++) {
@@ -123,14 +123,16 @@ uint64_t moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint
     return bytes;
 }
 
-double moving_ns(const struct tessi_sched *sched, const struct worker *thief, const struct worker *victim, double bytes)
+double tessi_moving_ns(const struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+                       double bytes)
 {
-    double there_ns = transfer_ns(sched, victim->index, thief->index, bytes < 1e18 ? (uint64_t)bytes : (uint64_t)1e18);
+    double there_ns =
+        tessi_network_ns(sched, victim->index, thief->index, bytes < 1e18 ? (uint64_t)bytes : (uint64_t)1e18);
     double least_ns = bytes / MEMORY_BYTES_PER_NS;
     return there_ns > least_ns ? there_ns : least_ns;
 }
 
-bool moving_matters(const struct sched_layer *layer, uint64_t index)
+bool tessi_moving_matters(const struct sched_layer *layer, uint64_t index)
 {
     double bytes = (double)tessi_layer_block_bytes(layer->layer, index);
     for (uint32_t i = 0; i < layer->ninputs; i++) {

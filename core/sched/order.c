@@ -79,7 +79,7 @@ static bool jump(const struct sched_layer *layer, const uint64_t coords[TESSI_ND
     return jump->any;
 }
 
-uint64_t order_of(const struct sched_layer *layer, uint64_t index)
+uint64_t tessi_order_of(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
     const struct sched_layer *at = layer->order_at;
@@ -106,7 +106,7 @@ uint64_t order_of(const struct sched_layer *layer, uint64_t index)
     return layer->order_base + place * layer->order_levels + (layer->order_levels - 1 - layer->order_depth);
 }
 
-bool reads_alike(const struct sched_layer *layer, uint32_t number)
+bool tessi_order_reads_alike(const struct sched_layer *layer, uint32_t number)
 {
     const struct tessi_input *input = &layer->layer->input[number];
     bool alike = input->rules.table == NULL && tessi_grid_equal(&input->grid, &layer->layer->grid);
@@ -116,7 +116,8 @@ bool reads_alike(const struct sched_layer *layer, uint32_t number)
     return alike;
 }
 
-bool exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts, const struct tessi_layer *joins)
+bool tessi_order_exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts,
+                               const struct tessi_layer *joins)
 {
     double bytes = tessi_rechunk_exchange(&cuts->input[0].grid, &joins->grid, tessi_dtype_size(cuts->dtype)).bytes;
     double room = 0, needed = bytes * (double)sched->config.exchange_room;
@@ -133,7 +134,7 @@ static struct order_split *make_split(const struct tessi_sched *sched, const str
     const struct tessi_layer *joins = layer->consumer_count == 1 ? layer->consumers[0].layer->layer : NULL;
     bool others = joins != NULL && (joins->op != TESSI_OP_REGRID || tessi_layer_joins(joins));
     if (others || !tessi_layer_splits(layer->layer, split.most) ||
-        (joins != NULL && exchange_fits(sched, layer->layer, joins))) {
+        (joins != NULL && tessi_order_exchange_fits(sched, layer->layer, joins))) {
         return NULL;
     }
     for (uint32_t d = 0; d < layer->layer->grid.ndim; d++) {
@@ -227,7 +228,7 @@ static enum in_order in_order(const struct trees *trees, const struct sched_laye
     if (order == ON_STEM && via->layer->ninputs == 1 && folds(via, number)) {
         return ON_STEM;
     }
-    return order != SCATTERED && reads_alike(via, number) ? AS_STEM : SCATTERED;
+    return order != SCATTERED && tessi_order_reads_alike(via, number) ? AS_STEM : SCATTERED;
 }
 
 /* Where rows may be scattered over the global order, each is looked at and kept by itself. A layer of too many rows for
@@ -307,7 +308,7 @@ static bool folds(const struct sched_layer *layer, uint32_t number)
         enum tessi_rule_kind kind = rules->rule[d].kind;
         simple = kind == TESSI_RULE_SAME || kind == TESSI_RULE_ALL || kind == TESSI_RULE_GROUP;
     }
-    return simple || (layer->layer->op == TESSI_OP_ELEMENTWISE && reads_alike(layer, number));
+    return simple || (layer->layer->op == TESSI_OP_ELEMENTWISE && tessi_order_reads_alike(layer, number));
 }
 
 /* The layer that the stem goes on to, the one above which most work lies; NULL: it ends here. */
@@ -436,7 +437,7 @@ static void grow_stems(struct tessi_sched *sched, const struct trees *trees)
         if (layer->order_via == NULL) {
             grow_stem(layer, width);
         }
-        bool alike = !layer->order_stem && reads_alike(layer->order_via, layer->order_input);
+        bool alike = !layer->order_stem && tessi_order_reads_alike(layer->order_via, layer->order_input);
         layer->order_at = alike ? layer->order_via->order_at : layer;
         if (layer->order_at == layer && !layer->order_stem) {
             layer->order_way = layer->order_via->order_at->order_way + 1;
@@ -474,7 +475,7 @@ static void find_edges(struct trees *trees)
  * policy, that of its last layer. */
 static void lay_out(struct tessi_sched *sched, struct trees *trees)
 {
-    const struct policy *policy = policy_of(trees->layers[trees->count - 1]);
+    const struct policy *policy = tessi_policy_of(trees->layers[trees->count - 1]);
     struct tessi_heap ready;
     tessi_heap_init(&ready);
     for (uint32_t r = 0; r < trees->count; r++) {
@@ -496,7 +497,7 @@ static void lay_out(struct tessi_sched *sched, struct trees *trees)
     tessi_heap_fini(&ready);
 }
 
-void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
+void tessi_order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
     if (count == 0) {
         return;

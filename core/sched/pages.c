@@ -11,7 +11,7 @@
 
 _Static_assert(PAGE_BYTES == 64, "a page is a cache line");
 
-void page_rooms_init(struct page_rooms *rooms)
+void tessi_pages_init(struct page_rooms *rooms)
 {
     *rooms = (struct page_rooms){0};
     for (uint32_t kind = 0; kind < PAGE_LIVE; kind++) {
@@ -41,7 +41,7 @@ static void leave_rooms(struct page_rooms *rooms, size_t left)
     rooms->free = rooms->begun = 0;
 }
 
-uint32_t page_take(struct page_rooms *rooms)
+uint32_t tessi_pages_take(struct page_rooms *rooms)
 {
     uint32_t number = rooms->free;
     if (number != 0) {
@@ -58,7 +58,7 @@ uint32_t page_take(struct page_rooms *rooms)
     return number;
 }
 
-void page_give(struct page_rooms *rooms, uint32_t number)
+void tessi_pages_give(struct page_rooms *rooms, uint32_t number)
 {
     page_at(rooms, number)->epoch = rooms->free;
     rooms->free = number;
@@ -67,7 +67,7 @@ void page_give(struct page_rooms *rooms, uint32_t number)
     }
 }
 
-void page_rooms_fini(struct page_rooms *rooms)
+void tessi_pages_fini(struct page_rooms *rooms)
 {
     rooms->used = 0;
     leave_rooms(rooms, 0);
@@ -78,7 +78,7 @@ void page_rooms_fini(struct page_rooms *rooms)
     }
 }
 
-uint64_t page_rooms_bytes(const struct page_rooms *rooms)
+uint64_t tessi_pages_bytes(const struct page_rooms *rooms)
 {
     return rooms->stretch_bytes + rooms->count * ROOM_PAGES * PAGE_BYTES;
 }

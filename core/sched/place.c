@@ -85,17 +85,17 @@ static uint32_t nth_worker(const struct tessi_sched *sched, uint64_t number)
     return NO_WORKER;
 }
 
-bool is_pinned(const struct sched_layer *layer)
+bool tessi_place_is_pinned(const struct sched_layer *layer)
 {
     return layer->layer->op == TESSI_OP_OPAQUE && layer->layer->as.opaque.pin > 0;
 }
 
-uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+uint32_t tessi_place_home(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     uint32_t home = NO_WORKER;
     switch (layer->placement) {
     case PLACE_REGIONS:
-        home = region_of(layer, index);
+        home = tessi_regions_of(layer, index);
         break;
     case PLACE_WITH_INPUT: {
         struct sched_layer *input = layer->inputs[layer->place_input];
@@ -103,7 +103,7 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
         if (block != UINT64_MAX) {
             const struct task_record *task = record_peek(input, block);
             bool placed = task != NULL && task->owner != NO_WORKER;
-            home = placed ? task->owner : home_of(sched, input, block);
+            home = placed ? task->owner : tessi_place_home(sched, input, block);
         }
         break;
     }
@@ -115,7 +115,7 @@ uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t 
         break;
     case PLACE_WITH_CONSUMER: {
         uint64_t task = spread_dependent(layer->place_consumer->layer, layer->place_input, index);
-        home = task == UINT64_MAX ? NO_WORKER : home_of(sched, layer->place_consumer, task);
+        home = task == UINT64_MAX ? NO_WORKER : tessi_place_home(sched, layer->place_consumer, task);
         break;
     }
     }
@@ -227,7 +227,7 @@ static const struct load *load_for(const struct worker *worker, const struct sch
 
 static double queue_for(const struct worker *worker, const struct sched_layer *layer)
 {
-    return load_of(worker, kind_at(worker, layer->lane));
+    return tessi_load_of(worker, kind_at(worker, layer->lane));
 }
 
 /* When the task would end at `to`, whose queue lasts for `queue_ns`. */
@@ -236,7 +236,7 @@ static double finish_ns(const struct tessi_sched *sched, const struct candidates
 {
     double begin_ns = queue_ns;
     for (uint32_t i = 0; i < found->count; i++) {
-        double here_ns = found->there_ns[i] + transfer_ns(sched, found->worker[i], to, found->bytes[i]);
+        double here_ns = found->there_ns[i] + tessi_network_ns(sched, found->worker[i], to, found->bytes[i]);
         begin_ns = here_ns > begin_ns ? here_ns : begin_ns;
     }
     return begin_ns + layer->estimate_ns * load_for(sched->workers[to], layer)->slowness;
@@ -244,7 +244,7 @@ static double finish_ns(const struct tessi_sched *sched, const struct candidates
 
 /* The shortest queue of a few workers: each call goes on where the last one ended, so that none is left out, and with
  * few workers all are looked at. */
-uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane)
+uint32_t tessi_place_least_loaded(struct tessi_sched *sched, const struct lane *lane)
 {
     const struct tessi_resources *demand = &lane->demand;
     uint32_t best = NO_WORKER;
@@ -253,11 +253,11 @@ uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane)
     for (size_t i = 0; i < sched->worker_count && looked_at < LOADS_LOOKED_AT; i++) {
         sched->placed = sched->placed + 1 < sched->worker_count ? sched->placed + 1 : 0;
         const struct worker *worker = sched->workers[sched->placed];
-        if (!can_run(worker, demand)) {
+        if (!tessi_supply_can_run(worker, demand)) {
             continue;
         }
         uint32_t kind = kind_at(worker, lane);
-        double load_ns = load_of(worker, kind) + (demand->count > 0 ? worker->load[kind].demanding_ns : 0);
+        double load_ns = tessi_load_of(worker, kind) + (demand->count > 0 ? worker->load[kind].demanding_ns : 0);
         looked_at++;
         if (best == NO_WORKER || load_ns < least || (load_ns <= least && worker->index < best)) {
             best = worker->index;
@@ -267,18 +267,18 @@ uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane)
     return best;
 }
 
-void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     struct backlog_span span = {layer, index, 1, record(layer, index)->epoch > 0};
-    uint32_t best = least_loaded(sched, layer->lane);
+    uint32_t best = tessi_place_least_loaded(sched, layer->lane);
     if (best == NO_WORKER) {
-        backlog_put(sched, NO_WORKER, span);
+        tessi_backlog_put(sched, NO_WORKER, span);
         return;
     }
-    uint32_t pinned = is_pinned(layer) ? home_of(sched, layer, index) : NO_WORKER;
-    if (pinned != NO_WORKER && can_run(sched->workers[pinned], demand)) {
-        backlog_put(sched, pinned, span);
+    uint32_t pinned = tessi_place_is_pinned(layer) ? tessi_place_home(sched, layer, index) : NO_WORKER;
+    if (pinned != NO_WORKER && tessi_supply_can_run(sched->workers[pinned], demand)) {
+        tessi_backlog_put(sched, pinned, span);
         return;
     }
     struct candidates found;
@@ -286,7 +286,7 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
     double soonest_ns = finish_ns(sched, &found, best, layer, queue_for(sched->workers[best], layer));
     for (uint32_t i = 0; i < found.count; i++) {
         const struct worker *holder = sched->workers[found.worker[i]];
-        double end_ns = can_run(holder, demand)
+        double end_ns = tessi_supply_can_run(holder, demand)
                             ? finish_ns(sched, &found, holder->index, layer, queue_for(holder, layer))
                             : soonest_ns;
         if (end_ns < soonest_ns) {
@@ -294,7 +294,7 @@ void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t i
             soonest_ns = end_ns;
         }
     }
-    backlog_put(sched, best, span);
+    tessi_backlog_put(sched, best, span);
 }
 
 /* Whether tasks are placed one by one: those of explicit tables, and those along one dimension that read each other.
@@ -306,14 +306,14 @@ static bool is_irregular(const struct sched_layer *layer)
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         table = table || layer->layer->input[i].rules.table != NULL;
     }
-    return itself ? layer->layer->grid.ndim == 1 && history_guess(layer->layer, 0) >= TOGETHER_NS : table;
+    return itself ? layer->layer->grid.ndim == 1 && tessi_history_guess(layer->layer, 0) >= TOGETHER_NS : table;
 }
 
 static bool to_place(const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
     bool given = task != NULL && task->state == TASK_ASSIGNED && (task->flags & (TASK_STARTED | TASK_ADOPTING)) == 0;
-    return given || state_of(layer, index) == TASK_UNASSIGNED;
+    return given || tessi_table_state(layer, index) == TASK_UNASSIGNED;
 }
 
 struct queues { /* when each worker would have done all that it has been given so far */
@@ -346,7 +346,7 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
     tessi_heap_init(&queues.heap);
     for (uint32_t w = 0; w < sched->worker_count; w++) {
         const struct worker *worker = sched->workers[w];
-        if (can_run(worker, &layer->lane->demand)) {
+        if (tessi_supply_can_run(worker, &layer->lane->demand)) {
             lengthen(&queues, w, busy_ns(layer, worker) + load_for(worker, layer)->promised_ns);
         }
     }
@@ -394,40 +394,40 @@ static void send_home(struct tessi_sched *sched, struct sched_layer *layer, uint
     struct worker *victim = sched->workers[record(layer, index)->owner];
     struct worker *home = layer->homes[index] == NO_WORKER ? victim : sched->workers[layer->homes[index]];
     bool free = home->stealing == 0 || home->stealing_from == victim->index;
-    if (home != victim && free && may_steal(layer, victim, index) && fits(home, victim, layer, index)) {
-        ask(sched, home, victim, (struct task_ref){layer, index});
+    if (home != victim && free && tessi_ask_may(layer, victim, index) && tessi_ask_fits(home, victim, layer, index)) {
+        tessi_ask_back(sched, home, victim, (struct task_ref){layer, index});
     }
 }
 
-bool begins_together(const struct sched_layer *layer)
+bool tessi_place_begins_together(const struct sched_layer *layer)
 {
     return layer->placement == PLACE_REGIONS && layer->layer->grid.ndim == 1 && tessi_layer_reads_itself(layer->layer);
 }
 
 static void scatter(struct tessi_sched *sched, struct sched_layer *layer)
 {
-    if (layer->gone || !begins_together(layer) || sched->alive_count < 2 || !look_up(sched, layer->tasks)) {
+    if (layer->gone || !tessi_place_begins_together(layer) || sched->alive_count < 2 || !look_up(sched, layer->tasks)) {
         return;
     }
     for (size_t w = 0; w < sched->worker_count; w++) {
         sched->workers[w]->load[0].promised_ns = sched->workers[w]->load[1].promised_ns = 0;
     }
     place_each(sched, layer);
-    backlog_purge(sched, layer);
+    tessi_backlog_purge(sched, layer);
     for (uint64_t t = 0; t < layer->tasks; t++) {
         const struct task_record *task = record_peek(layer, t);
         if (task != NULL && task->state == TASK_ASSIGNED) {
             send_home(sched, layer, t);
-        } else if (state_of(layer, t) == TASK_UNASSIGNED) {
+        } else if (tessi_table_state(layer, t) == TASK_UNASSIGNED) {
             bool again = task != NULL && task->epoch > 0;
-            backlog_put(sched, layer->homes[t], (struct backlog_span){layer, t, 1, again});
+            tessi_backlog_put(sched, layer->homes[t], (struct backlog_span){layer, t, 1, again});
         }
     }
     tessi_free(layer->ends_ns);
     layer->ends_ns = NULL;
 }
 
-void scatter_long_layers(struct tessi_sched *sched)
+void tessi_place_scatter_long(struct tessi_sched *sched)
 {
     while (sched->long_layers.count > 0) {
         scatter(sched, sched->long_layers.items[--sched->long_layers.count].layer);
@@ -448,7 +448,7 @@ static bool joins_from_everywhere(const struct tessi_sched *sched, const struct 
 
 static bool placed_together(const struct sched_layer *layer, uint32_t input)
 {
-    return reads_alike(layer, input) && layer->inputs[input]->submission == layer->submission;
+    return tessi_order_reads_alike(layer, input) && layer->inputs[input]->submission == layer->submission;
 }
 
 /* The layer whose regions are those of this one too, as far as can be told from the layers alone. */
@@ -466,13 +466,13 @@ static void place_with_input(struct tessi_sched *sched, struct sched_layer *laye
     const struct sched_layer *source = region_source(layer->inputs[number]);
     bool runs = placed_together(layer, number) && source->placement == PLACE_REGIONS;
     if (depth > REGION_DEPTH_MAX) {
-        make_regions(sched, layer);
-    } else if (look_up(sched, runs ? region_runs(source) : layer->tasks)) {
+        tessi_regions_make(sched, layer);
+    } else if (look_up(sched, runs ? tessi_regions_runs(source) : layer->tasks)) {
         layer->placement = PLACE_WITH_INPUT;
         layer->place_input = number;
         layer->place_depth = depth;
-    } else if (source->placement != PLACE_REGIONS || !follow_regions(sched, layer, number, source)) {
-        make_regions(sched, layer);
+    } else if (source->placement != PLACE_REGIONS || !tessi_regions_follow(sched, layer, number, source)) {
+        tessi_regions_make(sched, layer);
     }
 }
 
@@ -480,10 +480,10 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
 {
     uint32_t input = largest_input(layer);
     bool joins = joins_from_everywhere(sched, layer);
-    if (is_pinned(layer)) {
+    if (tessi_place_is_pinned(layer)) {
         layer->placement = PLACE_PINNED;
     } else if (layer->layer->op == TESSI_OP_MATMUL || joins || layer->lane->demand.count > 0) {
-        make_regions(sched, layer);
+        tessi_regions_make(sched, layer);
     } else if (is_irregular(layer) && sched->alive_count > 0 && look_up(sched, layer->tasks)) {
         place_each(sched, layer);
     } else if (input < TESSI_INPUTS_MAX) {
@@ -494,7 +494,7 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
         layer->place_consumer = layer->consumers[0].layer;
         layer->place_input = layer->consumers[0].input;
     } else {
-        make_regions(sched, layer);
+        tessi_regions_make(sched, layer);
     }
 }
 
@@ -505,10 +505,10 @@ static uint64_t home_run(const struct sched_layer *layer, uint64_t index)
     if (layer->placement != PLACE_REGIONS) {
         return 1;
     }
-    return region_run(layer, index);
+    return tessi_regions_run(layer, index);
 }
 
-void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
+void tessi_place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
     for (size_t w = 0; w < sched->worker_count; w++) {
         sched->workers[w]->load[0].promised_ns = sched->workers[w]->load[1].promised_ns = 0;
@@ -520,14 +520,15 @@ void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t
         struct sched_layer *layer = layers[i];
         const struct tessi_resources *demand = &layer->lane->demand;
         uint64_t first = 0;
-        uint32_t home = home_of(sched, layer, 0);
+        uint32_t home = tessi_place_home(sched, layer, 0);
         for (uint64_t t = home_run(layer, 0); t <= layer->tasks; t += t < layer->tasks ? home_run(layer, t) : 1) {
-            uint32_t next = t < layer->tasks ? home_of(sched, layer, t) : NO_WORKER;
+            uint32_t next = t < layer->tasks ? tessi_place_home(sched, layer, t) : NO_WORKER;
             if (t < layer->tasks && next == home) {
                 continue;
             }
-            bool good = home != NO_WORKER && can_run(sched->workers[home], demand);
-            backlog_push(sched, good ? home : least_loaded(sched, layer->lane), layer, first, t - first);
+            bool good = home != NO_WORKER && tessi_supply_can_run(sched->workers[home], demand);
+            tessi_backlog_push(sched, good ? home : tessi_place_least_loaded(sched, layer->lane), layer, first,
+                               t - first);
             first = t;
             home = next;
         }

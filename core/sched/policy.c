@@ -49,7 +49,7 @@ static const struct policy policies[TESSI_POLICIES] = {
     [TESSI_POLICY_SHORTEST_FIRST] = {"shortest-first", key_by_time, lane_by_time},
 };
 
-const struct policy *policy_of(const struct sched_layer *layer)
+const struct policy *tessi_policy_of(const struct sched_layer *layer)
 {
     return &policies[layer->layer->wishes->policy];
 }
@@ -58,12 +58,13 @@ const struct policy *policy_of(const struct sched_layer *layer)
 
 static uint64_t rank_of(const struct sched_layer *layer)
 {
-    uint32_t lane = policy_of(layer)->lane(layer);
+    uint32_t lane = tessi_policy_of(layer)->lane(layer);
     TESS_ASSERT(lane < 1u << LANE_BITS);
     return (uint64_t)(TESSI_PRIORITY_MAX - layer->layer->wishes->priority) << LANE_BITS | lane;
 }
 
-struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, const struct tessi_resources *demand)
+struct lane *tessi_policy_lane(struct session *session, uint64_t rank, uint32_t kind,
+                               const struct tessi_resources *demand)
 {
     size_t at = session->lane_count;
     for (size_t i = 0; i < session->lane_count; i++) {
@@ -78,7 +79,7 @@ struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, con
     lane->kind = kind;
     lane->demand = *demand;
     lane->starving_since_ns = -1;
-    backlog_init(&lane->orphans);
+    tessi_backlog_init(&lane->orphans);
     tessi_grow(&session->lanes, &session->lane_capacity, session->lane_count + 1, sizeof(struct lane *));
     for (size_t i = session->lane_count++; i > at; i--) {
         session->lanes[i] = session->lanes[i - 1];
@@ -86,16 +87,16 @@ struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, con
     return session->lanes[at] = lane;
 }
 
-void lanes_fini(struct tessi_sched *sched, struct session *session)
+void tessi_policy_lanes_fini(struct tessi_sched *sched, struct session *session)
 {
     for (size_t i = 0; i < session->lane_count; i++) {
         struct lane *lane = session->lanes[i];
         for (size_t w = 0; w < lane->capacity; w++) {
-            sched->backlog_bytes -= backlog_bytes(&lane->backlogs[w]);
-            backlog_fini(&lane->backlogs[w]);
+            sched->backlog_bytes -= tessi_backlog_bytes(&lane->backlogs[w]);
+            tessi_backlog_fini(&lane->backlogs[w]);
         }
-        sched->backlog_bytes -= backlog_bytes(&lane->orphans);
-        backlog_fini(&lane->orphans);
+        sched->backlog_bytes -= tessi_backlog_bytes(&lane->orphans);
+        tessi_backlog_fini(&lane->orphans);
         tessi_free(lane->backlogs);
         tessi_free(lane);
     }
@@ -116,7 +117,8 @@ static void hurry(struct tessi_sched *sched, struct sched_layer *layer, int32_t 
             continue;
         }
         tessi_layer_own_wishes(at->layer)->priority = priority;
-        backlog_move(sched, at, lane_get(at->session, rank_of(at), at->kind, &at->layer->wishes->demand));
+        tessi_backlog_move(sched, at,
+                           tessi_policy_lane(at->session, rank_of(at), at->kind, &at->layer->wishes->demand));
         for (uint32_t i = 0; i < at->ninputs; i++) {
             tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
             stack[count++] = at->inputs[i];
@@ -125,7 +127,7 @@ static void hurry(struct tessi_sched *sched, struct sched_layer *layer, int32_t 
     tessi_free(stack);
 }
 
-void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
+void tessi_policy_choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t count)
 {
     for (size_t i = count; i-- > 0;) { /* readers stand after what they read */
         struct sched_layer *layer = layers[i];
@@ -140,7 +142,7 @@ void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t
         }
         bool sequence = tessi_layer_reads_itself(layer->layer); /* its tasks may follow each other */
         layer->path_ns = layer->estimate_ns * (sequence ? (double)layer->tasks : 1) + behind_ns;
-        layer->lane = lane_get(layer->session, rank_of(layer), layer->kind, &layer->layer->wishes->demand);
+        layer->lane = tessi_policy_lane(layer->session, rank_of(layer), layer->kind, &layer->layer->wishes->demand);
         sched->demands = sched->demands || layer->lane->demand.count > 0;
     }
     for (size_t i = 0; i < count; i++) {

@@ -33,14 +33,15 @@ struct policy {
     uint32_t (*lane)(const struct sched_layer *layer);
 };
 
-const struct policy *policy_of(const struct sched_layer *layer);
+const struct policy *tessi_policy_of(const struct sched_layer *layer);
 
 /* Give each layer of a submission the priority of its most urgent reader, its path, and its lane; layers submitted
  * earlier that they wait for are moved to an earlier lane where theirs is a later one. */
-void choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
+void tessi_policy_choose_lanes(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
 
 /* The session's lane for a priority, a lane number of a policy, a kind and a demand; made when it is not there. */
-struct lane *lane_get(struct session *session, uint64_t rank, uint32_t kind, const struct tessi_resources *demand);
-void lanes_fini(struct tessi_sched *sched, struct session *session);
+struct lane *tessi_policy_lane(struct session *session, uint64_t rank, uint32_t kind,
+                               const struct tessi_resources *demand);
+void tessi_policy_lanes_fini(struct tessi_sched *sched, struct session *session);
 
 #endif

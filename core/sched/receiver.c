@@ -9,10 +9,10 @@ static double room_of(const struct worker *worker)
     return (double)worker->info.memory_bytes - (double)worker->memory_used_bytes - (double)worker->promised_bytes;
 }
 
-uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, may_receive_fn *may,
-                         const void *what)
+uint32_t tessi_receiver_choose(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                               may_receive_fn *may, const void *what)
 {
-    uint32_t best = copies_pick(sched, layer, index);
+    uint32_t best = tessi_copies_pick(sched, layer, index);
     if (best != NO_WORKER && may(sched, sched->workers[best], what)) {
         return best;
     }

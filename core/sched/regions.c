@@ -153,13 +153,13 @@ static uint64_t runs_below(const struct sched_layer *layer, uint32_t node, const
     return runs_below(layer, cut->left, &low) + runs_below(layer, cut->right, &high);
 }
 
-uint64_t region_runs(const struct sched_layer *layer)
+uint64_t tessi_regions_runs(const struct sched_layer *layer)
 {
     struct tessi_box box = whole(&layer->layer->grid);
     return layer->region_count == 0 ? 1 : runs_below(layer, 0, &box);
 }
 
-void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
+void tessi_regions_make(struct tessi_sched *sched, struct sched_layer *layer)
 {
     layer->placement = PLACE_REGIONS;
     layer->place_depth = 0;
@@ -169,7 +169,7 @@ void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
     struct worker **alive = tessi_alloc(sched->alive_count * sizeof *alive);
     size_t count = 0;
     for (size_t i = 0; i < sched->worker_count; i++) {
-        if (can_run(sched->workers[i], &layer->lane->demand)) {
+        if (tessi_supply_can_run(sched->workers[i], &layer->lane->demand)) {
             alive[count++] = sched->workers[i];
         }
     }
@@ -180,17 +180,17 @@ void make_regions(struct tessi_sched *sched, struct sched_layer *layer)
     struct tessi_box box = whole(&layer->layer->grid);
     enum cut cut = alike_in_speed(layer, alive, count) ? CUT_ALIKE : CUT_BY_SPEED;
     (void)cut_regions(layer, &box, alive, count, cut);
-    uint64_t runs = region_runs(layer);
+    uint64_t runs = tessi_regions_runs(layer);
     if (runs > sched->lookups) {
         layer->region_count = 0;
         (void)cut_regions(layer, &box, alive, count, cut | CUT_COARSE);
-        runs = region_runs(layer);
+        runs = tessi_regions_runs(layer);
     }
     sched->lookups -= runs < sched->lookups ? runs : sched->lookups;
     tessi_free(alive);
 }
 
-uint32_t region_of(const struct sched_layer *layer, uint64_t index)
+uint32_t tessi_regions_of(const struct sched_layer *layer, uint64_t index)
 {
     if (layer->region_count == 0) {
         return NO_WORKER;
@@ -205,7 +205,7 @@ uint32_t region_of(const struct sched_layer *layer, uint64_t index)
     return layer->regions[node].worker;
 }
 
-uint64_t region_run(const struct sched_layer *layer, uint64_t index)
+uint64_t tessi_regions_run(const struct sched_layer *layer, uint64_t index)
 {
     const struct tessi_grid *grid = &layer->layer->grid;
     if (layer->region_count == 0) {
@@ -282,8 +282,8 @@ static uint32_t follow_node(const struct following *follow, uint32_t node)
     return made;
 }
 
-bool follow_regions(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number,
-                    const struct sched_layer *from)
+bool tessi_regions_follow(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number,
+                          const struct sched_layer *from)
 {
     const struct tessi_input *input = &layer->layer->input[number];
     bool can = input->rules.table == NULL && from->region_count > 0 && layer->layer->grid.ndim > 0 &&
@@ -297,7 +297,7 @@ bool follow_regions(struct tessi_sched *sched, struct sched_layer *layer, uint32
     }
     struct following follow = {from, layer, input};
     (void)follow_node(&follow, 0);
-    uint64_t runs = region_runs(layer);
+    uint64_t runs = tessi_regions_runs(layer);
     if (runs > sched->lookups) {
         layer->region_count = 0;
         return false;

@@ -28,7 +28,7 @@ static void find_first(struct tessi_sched *sched)
     }
 }
 
-void end_starving(struct tessi_sched *sched, struct worker *worker)
+void tessi_relief_end_starving(struct tessi_sched *sched, struct worker *worker)
 {
     if (!worker->starving) {
         return;
@@ -61,16 +61,16 @@ static void begin_starving(struct tessi_sched *sched, struct worker *worker, con
     worker->spill_error = report->spill_error != NULL ? tessi_strdup(report->spill_error) : NULL;
     find_first(sched);
     sched->relief_due = true;
-    keep_make_room(sched); /* second copies are for when there is room */
+    tessi_keep_make_room(sched); /* second copies are for when there is room */
 }
 
 /* Before the gauges are taken. */
-void take_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
+void tessi_relief_take_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
     if (report->starved.count > 0 && report->short_bytes > 0) {
         begin_starving(sched, worker, report);
     } else {
-        end_starving(sched, worker);
+        tessi_relief_end_starving(sched, worker);
     }
     bool moved = report->started.count + report->done.count + report->adopted.count + report->stolen.count +
                      report->failure_count > 0;
@@ -86,19 +86,19 @@ static void relieve_worker(struct tessi_sched *sched, const struct worker *worke
 {
     for (size_t s = 0; s < worker->shed.count && worker->handing_bytes < worker->short_bytes; s++) {
         const struct tessi_span *span = &worker->shed.items[s];
-        struct sched_layer *layer = layer_named(sched, span->session, span->layer);
+        struct sched_layer *layer = tessi_find_named(sched, span->session, span->layer);
         for (uint64_t i = span->first; layer != NULL && i < span->first + span->count && i < layer->tasks &&
                                        worker->handing_bytes < worker->short_bytes; i++) {
             const struct task_record *task = record_peek(layer, i);
             if (task != NULL && task->state == TASK_HELD && task->owner == worker->index && task->epoch == span->epoch) {
-                hand_over_for(sched, layer, i, worker->short_order);
+                tessi_hand_over_for(sched, layer, i, worker->short_order);
             }
         }
     }
 }
 
 /* The first of all before the others: it may have what these would take. */
-void relieve(struct tessi_sched *sched)
+void tessi_relief_give(struct tessi_sched *sched)
 {
     if (!sched->relief_due) {
         return;
@@ -148,19 +148,19 @@ static void say_why(const struct tessi_sched *sched, const struct worker *worker
 static void give_up(struct tessi_sched *sched, const struct worker *worker)
 {
     char text[1024];
-    const struct session *session = session_find(sched, worker->short_task.session);
+    const struct session *session = tessi_find_session(sched, worker->short_task.session);
     say_why(sched, worker, text, sizeof text);
     for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
         struct sched_layer *layer = session->layers[l];
         if (layer != NULL && layer->wanted && layer->held < layer->tasks && !layer->detached) {
-            watch(sched, layer);
-            abort_layer(sched, layer, TESSI_TOO_BIG, text);
+            tessi_news_watch(sched, layer);
+            tessi_life_abort(sched, layer, TESSI_TOO_BIG, text);
         }
     }
     sched->moved_ns = sched->attended_ns;
 }
 
-void relieve_again(struct tessi_sched *sched)
+void tessi_relief_again(struct tessi_sched *sched)
 {
     if (sched->starving_count == 0) {
         return;

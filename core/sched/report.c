@@ -14,7 +14,7 @@ typedef void report_fn(struct tessi_sched *sched, struct worker *worker, struct 
 
 static struct sched_layer *layer_of(struct tessi_sched *sched, const struct tessi_span *span)
 {
-    struct sched_layer *layer = layer_named(sched, span->session, span->layer);
+    struct sched_layer *layer = tessi_find_named(sched, span->session, span->layer);
     bool fits = layer != NULL && span->first < layer->tasks && span->count <= layer->tasks - span->first;
     return fits ? layer : NULL;
 }
@@ -43,12 +43,12 @@ static void free_stale(struct tessi_sched *sched, struct worker *worker, const s
 {
     const struct task_record *task = record_peek(layer, index);
     uint32_t epoch;
-    bool asked = is_handed_to(sched, layer, index, worker->index) || keep_at(sched, layer, index, worker->index, &epoch);
+    bool asked = tessi_hand_over_is_to(sched, layer, index, worker->index) ||
+                 tessi_keep_at(sched, layer, index, worker->index, &epoch);
     if (!asked && (task == NULL || task->owner != worker->index)) {
-        tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = layer->session->id,
-                                                                       .layer = layer->layer->id,
-                                                                       .first = index,
-                                                                       .count = 1});
+        tessi_spans_push(
+            &tessi_out_box(worker)->free,
+            (struct tessi_span){.session = layer->session->id, .layer = layer->layer->id, .first = index, .count = 1});
     }
 }
 
@@ -61,7 +61,7 @@ static void take_started(struct tessi_sched *sched, struct worker *worker, struc
         struct load *load = &worker->load[kind_at(worker, layer->lane)];
         load->started++;
         load->idle = false;
-        expect_task(worker, layer, index, task);
+        tessi_expect_task(worker, layer, index, task);
     }
 }
 
@@ -73,28 +73,28 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
         free_stale(sched, worker, layer, index);
         return;
     }
-    unassign(sched, layer, task);
+    tessi_assign_undo(sched, layer, task);
     task->state = TASK_HELD;
     task->owner = worker->index;
     if (++layer->held == layer->tasks) {
-        note_news(sched, layer);
+        tessi_news_note(sched, layer);
     }
     worker->done++;
     sched->tasks_done++;
     layer->session->stats.tasks_done++;
     if ((task->flags & TASK_DONE_ONCE) == 0) {
-        count_first_done(sched, layer);
+        tessi_news_count_done(sched, layer);
     }
     task->flags = TASK_DONE_ONCE;
-    copies_remove(sched, layer, index, worker->index);
-    drop_input_refs(sched, layer, index);
+    tessi_copies_remove(sched, layer, index, worker->index);
+    tessi_refs_drop_inputs(sched, layer, index);
     if (layer->kept) {
-        keep_due(sched, layer);
+        tessi_keep_due(sched, layer);
     }
     if (task->refs == 0 && !layer->wanted) {
-        consider_idle(sched, layer, index);
+        tessi_refs_consider_idle(sched, layer, index);
     } else if (worker->leaving) {
-        hand_over(sched, layer, index);
+        tessi_hand_over(sched, layer, index);
     }
 }
 
@@ -105,12 +105,12 @@ static void take_copied(struct tessi_sched *sched, struct worker *worker, struct
     const struct task_record *task = record_peek(layer, index);
     if (task != NULL && (task->state == TASK_HELD || task->state == TASK_ASSIGNED)) {
         if (task->owner != worker->index) {
-            copies_add(sched, layer, index, worker->index);
+            tessi_copies_add(sched, layer, index, worker->index);
         }
-    } else if (state_of(layer, index) != TASK_UNASSIGNED) {
+    } else if (tessi_table_state(layer, index) != TASK_UNASSIGNED) {
         free_stale(sched, worker, layer, index);
     } else {
-        copies_add(sched, layer, index, worker->index);
+        tessi_copies_add(sched, layer, index, worker->index);
     }
 }
 
@@ -118,13 +118,14 @@ static void take_dropped(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     (void)span;
-    copies_remove(sched, layer, index, worker->index);
+    tessi_copies_remove(sched, layer, index, worker->index);
 }
 
 static void take_adopted(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                          const struct tessi_span *span)
 {
-    if (take_handed(sched, worker, layer, index, span, true) || take_second(sched, worker, layer, index, span, true)) {
+    if (tessi_hand_over_take(sched, worker, layer, index, span, true) ||
+        tessi_keep_take_second(sched, worker, layer, index, span, true)) {
         return;
     }
     struct task_record *task = asked(sched, worker, layer, index, span->epoch, TASK_ADOPTING);
@@ -132,18 +133,18 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
         free_stale(sched, worker, layer, index);
         return;
     }
-    unassign(sched, layer, task);
+    tessi_assign_undo(sched, layer, task);
     task->state = TASK_HELD;
     task->owner = worker->index;
     task->flags = TASK_DONE_ONCE;
     if (++layer->held == layer->tasks) {
-        note_news(sched, layer);
+        tessi_news_note(sched, layer);
     }
-    keep_due(sched, layer);
+    tessi_keep_due(sched, layer);
     if (task->refs == 0 && !layer->wanted) {
-        consider_idle(sched, layer, index);
+        tessi_refs_consider_idle(sched, layer, index);
     } else if (worker->leaving) {
-        hand_over(sched, layer, index);
+        tessi_hand_over(sched, layer, index);
     }
 }
 
@@ -152,17 +153,18 @@ static void take_missing(struct tessi_sched *sched, struct worker *worker, struc
                          const struct tessi_span *span)
 {
     struct task_record *task = record_peek(layer, index);
-    if (take_handed(sched, worker, layer, index, span, false) || take_second(sched, worker, layer, index, span, false)) {
+    if (tessi_hand_over_take(sched, worker, layer, index, span, false) ||
+        tessi_keep_take_second(sched, worker, layer, index, span, false)) {
         return;
     }
     if (task == NULL || task->owner != worker->index || task->epoch != span->epoch) {
         sched->stale_reports++;
     } else if (task->state == TASK_HELD) {
-        recover_block(sched, layer, index);
+        tessi_loss_of_block(sched, layer, index);
     } else if (task->flags & TASK_ADOPTING) {
-        unassign(sched, layer, task);
+        tessi_assign_undo(sched, layer, task);
         task->flags = TASK_DONE_ONCE;
-        recover_block(sched, layer, index);
+        tessi_loss_of_block(sched, layer, index);
     }
 }
 
@@ -178,20 +180,21 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
     struct worker *larger = NULL;
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *other = sched->workers[w];
-        if (other != worker && can_run(other, &layer->lane->demand) && other->info.memory_bytes >= need &&
-            (larger == NULL || other->load[kind_at(other, layer->lane)].queue_ns <
-                                   larger->load[kind_at(larger, layer->lane)].queue_ns)) {
+        if (other != worker && tessi_supply_can_run(other, &layer->lane->demand) && other->info.memory_bytes >= need &&
+            (larger == NULL ||
+             other->load[kind_at(other, layer->lane)].queue_ns < larger->load[kind_at(larger, layer->lane)].queue_ns)) {
             larger = other;
         }
     }
     if (larger == NULL) {
-        fail_task(sched, layer, index, TESSI_TOO_BIG,
-                  "a task needs more memory at once than any worker has: use smaller chunks or give a worker more memory "
-                  "(tessera worker --memory, or memory_bytes of tess_session_options)");
+        tessi_spread_fail_task(
+            sched, layer, index, TESSI_TOO_BIG,
+            "a task needs more memory at once than any worker has: use smaller chunks or give a worker more memory "
+            "(tessera worker --memory, or memory_bytes of tess_session_options)");
         return;
     }
-    unassign(sched, layer, task);
-    backlog_put(sched, larger->index, (struct backlog_span){layer, index, 1, true});
+    tessi_assign_undo(sched, layer, task);
+    tessi_backlog_put(sched, larger->index, (struct backlog_span){layer, index, 1, true});
 }
 
 /* A worker speaks of what its tasks came to: that nothing failed, a code that nobody knows, and what the scheduler
@@ -218,7 +221,7 @@ static void take_failures(struct tessi_sched *sched, struct worker *worker, cons
         }
         struct task_record *task = current(sched, worker, layer, failure->task.index, failure->epoch);
         if (task != NULL) {
-            fail_task(sched, layer, failure->task.index, failure_status(failure->status), failure->text);
+            tessi_spread_fail_task(sched, layer, failure->task.index, failure_status(failure->status), failure->text);
         }
     }
 }
@@ -241,8 +244,8 @@ static void take_time(struct tessi_sched *sched, struct worker *worker, const st
     double mean_ns = time_ns / (double)sum->count;
     mean_ns = mean_ns < TASK_NS_MAX ? mean_ns : TASK_NS_MAX;
     bool device = sum->span->device > 0 && worker->load[1].units > 0;
-    note_ran(sched, worker, layer, sum->count, device);
-    history_record(sched, layer, sum->span->first, device ? worker->device : worker->processor, mean_ns);
+    tessi_kinds_note_ran(sched, worker, layer, sum->count, device);
+    tessi_history_record(sched, layer, sum->span->first, device ? worker->device : worker->processor, mean_ns);
     struct load *load = &worker->load[device ? 1 : 0];
     if (load != &worker->load[kind_at(worker, layer->lane)]) {
         return; /* the estimate is not for those */
@@ -306,8 +309,8 @@ static void take_gauges(struct tessi_sched *sched, struct worker *worker, const 
     worker->mapped_bytes = report->mapped_bytes;
     worker->dropped_messages = report->dropped_messages;
     worker->busy = report->busy > 0;
-    lose_devices(sched, worker, report->devices_lost);
-    transfer_measure(worker, report);
+    tessi_kinds_lose_devices(sched, worker, report->devices_lost);
+    tessi_network_measure(worker, report);
 }
 
 /* Tasks without a record: all that can be said of them is past, or was never so, however many they are. */
@@ -318,7 +321,7 @@ static void pass_over(struct tessi_sched *sched, struct worker *worker, const st
     if (holds) {
         span.session = layer->session->id;
         span.layer = layer->layer->id;
-        tessi_spans_push(&outbox_of(worker)->free, span);
+        tessi_spans_push(&tessi_out_box(worker)->free, span);
     }
 }
 
@@ -332,10 +335,10 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
         if (layer == NULL) {
             sched->stale_reports++;
             if (holds) { /* a copy that was under way when the layer went: the worker may never have known the layer */
-                tessi_spans_push(&outbox_of(worker)->free, (struct tessi_span){.session = span->session,
-                                                                               .layer = span->layer,
-                                                                               .first = span->first,
-                                                                               .count = span->count});
+                tessi_spans_push(&tessi_out_box(worker)->free, (struct tessi_span){.session = span->session,
+                                                                                   .layer = span->layer,
+                                                                                   .first = span->first,
+                                                                                   .count = span->count});
             }
             continue;
         }
@@ -353,14 +356,14 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
     }
 }
 
-void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
+void tessi_take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
     worker->load[0].bare = false;
     if (sched->device_workers > 0) {
         worker->load[1].bare = false;
     }
     if (sched->starving_count + report->starved.count > 0) {
-        take_starving(sched, worker, report);
+        tessi_relief_take_starving(sched, worker, report);
     }
     take_gauges(sched, worker, report);
     take_times(sched, worker, report);
@@ -370,11 +373,11 @@ void take_report(struct tessi_sched *sched, struct worker *worker, const struct 
     each(sched, worker, &report->done, true, take_done);
     each(sched, worker, &report->adopted, true, take_adopted);
     each(sched, worker, &report->missing, false, take_missing);
-    take_stolen(sched, worker, report);
+    tessi_steal_take_answer(sched, worker, report);
     each(sched, worker, &report->refused, false, take_refused);
     take_failures(sched, worker, report);
-    finish_spread(sched);
-    scatter_long_layers(sched);
-    room_made(sched, worker);
-    watch_idle(sched, worker);
+    tessi_spread_finish(sched);
+    tessi_place_scatter_long(sched);
+    tessi_hungry_room_made(sched, worker);
+    tessi_steal_watch_idle(sched, worker);
 }

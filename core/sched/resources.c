@@ -8,13 +8,13 @@
 #include "core/sched/policy.h"
 #include "core/sched/state.h"
 
-bool can_run(const struct worker *worker, const struct tessi_resources *demand)
+bool tessi_supply_can_run(const struct worker *worker, const struct tessi_resources *demand)
 {
     return stays(worker) && worker->slots > 0 &&
            (demand->count == 0 || tessi_resources_cover(&worker->resources, demand));
 }
 
-bool resources_fit(const struct worker *worker, const struct tessi_resources *demand)
+bool tessi_supply_fits(const struct worker *worker, const struct tessi_resources *demand)
 {
     for (uint32_t r = 0; r < worker->resources.count; r++) {
         uint32_t wanted = tessi_resources_amount(demand, worker->resources.item[r].name);
@@ -25,16 +25,16 @@ bool resources_fit(const struct worker *worker, const struct tessi_resources *de
     return true;
 }
 
-bool demand_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
+bool tessi_supply_is_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
-    if (demand->count == 0 || resources_fit(worker, demand)) {
+    if (demand->count == 0 || tessi_supply_fits(worker, demand)) {
         return true;
     }
     return again && order < worker->demanding_youngest;
 }
 
-void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)
+void tessi_supply_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0) {
@@ -47,7 +47,7 @@ void resources_take(struct worker *worker, const struct sched_layer *layer, uint
     worker->demanding_youngest = order > worker->demanding_youngest ? order : worker->demanding_youngest;
 }
 
-void resources_give(struct worker *worker, const struct sched_layer *layer)
+void tessi_supply_give(struct worker *worker, const struct sched_layer *layer)
 {
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0) {
@@ -83,7 +83,7 @@ static struct worker *longest_lane(struct tessi_sched *sched, const struct worke
 }
 
 /* A worker whose resources lie idle takes half of what waits for the same elsewhere. */
-void balance_demanding(struct tessi_sched *sched, struct worker *thief)
+void tessi_steal_demanding(struct tessi_sched *sched, struct worker *thief)
 {
     if (!stays(thief) || thief->resources.count == 0 || thief->demanding_backlog > 0) {
         return;
@@ -92,12 +92,13 @@ void balance_demanding(struct tessi_sched *sched, struct worker *thief)
         struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->lane_count; l++) {
             struct lane *lane = session->lanes[l];
-            if (lane->demand.count == 0 || !can_run(thief, &lane->demand) || !resources_fit(thief, &lane->demand)) {
+            if (lane->demand.count == 0 || !tessi_supply_can_run(thief, &lane->demand) ||
+                !tessi_supply_fits(thief, &lane->demand)) {
                 continue;
             }
             struct worker *victim = longest_lane(sched, thief, lane);
             if (victim != NULL) {
-                (void)take_from_lane(sched, thief, victim, lane, (demanding_ns(victim, lane) + 2) / 2);
+                (void)tessi_steal_from_lane(sched, thief, victim, lane, (demanding_ns(victim, lane) + 2) / 2);
                 return;
             }
         }
@@ -115,23 +116,23 @@ static void fail_orphans(struct tessi_sched *sched, struct lane *lane)
                             demand, demand);
     while (lane->orphans.count > 0) {
         uint32_t handle = backlog_first(&lane->orphans)->handle;
-        struct backlog_span span = backlog_take(sched, &lane->orphans, NO_WORKER, handle);
+        struct backlog_span span = tessi_backlog_take(sched, &lane->orphans, NO_WORKER, handle);
         for (uint64_t i = span.first; i < span.first + span.count; i++) {
             const struct task_record *task = record(span.layer, i);
             if (task->state != TASK_UNASSIGNED) {
                 continue;
             }
             if (task->refs == 0 && !span.layer->wanted) {
-                consider_idle(sched, span.layer, i);
+                tessi_refs_consider_idle(sched, span.layer, i);
             } else {
-                fail_task(sched, span.layer, i, TESSI_NO_WORKERS, text);
+                tessi_spread_fail_task(sched, span.layer, i, TESSI_NO_WORKERS, text);
             }
         }
     }
-    finish_spread(sched);
+    tessi_spread_finish(sched);
 }
 
-void check_demands(struct tessi_sched *sched)
+void tessi_unmet_check(struct tessi_sched *sched)
 {
     for (size_t s = 0; s < sched->session_count && sched->demands; s++) {
         struct session *session = sched->sessions[s];

@@ -43,7 +43,7 @@ struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
     struct tessi_sched *sched = tessi_zalloc(sizeof *sched);
     sched->config = *config;
     sched->next_check_ns = sched->wake_ns = INT64_MAX;
-    page_rooms_init(&sched->page_rooms);
+    tessi_pages_init(&sched->page_rooms);
     tessi_heap_init(&sched->resting);
     sched->order_next = 1;
     (void)tessi_text_format(sched->family, sizeof sched->family, "%s", config->family);
@@ -89,9 +89,9 @@ void tessi_sched_destroy(struct tessi_sched *sched)
         return;
     }
     while (sched->session_count > 0) {
-        session_close(sched, sched->sessions[sched->session_count - 1]);
+        tessi_life_close_session(sched, sched->sessions[sched->session_count - 1]);
     }
-    spread_fini(sched);
+    tessi_spread_fini(sched);
     for (size_t w = 0; w < sched->worker_count; w++) {
         worker_destroy(sched->workers[w]);
     }
@@ -102,11 +102,11 @@ void tessi_sched_destroy(struct tessi_sched *sched)
         outbox_destroy(sched->outboxes[i]);
     }
     free_step_memory(sched);
-    page_rooms_fini(&sched->page_rooms);
-    loads_fini(&sched->loads);
-    task_lists_fini(&sched->copies);
-    task_lists_fini(&sched->parked);
-    task_lists_fini(&sched->blocked);
+    tessi_pages_fini(&sched->page_rooms);
+    tessi_load_fini(&sched->loads);
+    tessi_task_lists_fini(&sched->copies);
+    tessi_task_lists_fini(&sched->parked);
+    tessi_task_lists_fini(&sched->blocked);
     tessi_heap_fini(&sched->resting);
     tessi_free(sched->dirty.items);
     tessi_map_fini(&sched->worker_by_id);
@@ -128,7 +128,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     tessi_free(sched);
 }
 
-struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer)
+struct tessi_sched_action *tessi_out_emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer)
 {
     tessi_grow(&sched->actions, &sched->action_capacity, sched->action_count + 1, sizeof *sched->actions);
     struct tessi_sched_action *action = &sched->actions[sched->action_count++];
@@ -136,59 +136,59 @@ struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_acti
     return action;
 }
 
-void note(struct tessi_sched *sched, struct tessi_trace_record record)
+void tessi_out_note(struct tessi_sched *sched, struct tessi_trace_record record)
 {
     record.start_ns = sched->now_ns;
     tessi_grow(&sched->notes, &sched->note_capacity, sched->note_count + 1, sizeof *sched->notes);
     sched->notes[sched->note_count++] = record;
 }
 
-void *step_memory(struct tessi_sched *sched, size_t size)
+void *tessi_out_memory(struct tessi_sched *sched, size_t size)
 {
     tessi_grow(&sched->scratch, &sched->scratch_capacity, sched->scratch_count + 1, sizeof *sched->scratch);
     return sched->scratch[sched->scratch_count++] = tessi_zalloc(size);
 }
 
-const char *step_text(struct tessi_sched *sched, const char *text)
+const char *tessi_out_text(struct tessi_sched *sched, const char *text)
 {
-    char *copy = step_memory(sched, strlen(text) + 1);
+    char *copy = tessi_out_memory(sched, strlen(text) + 1);
     memcpy(copy, text, strlen(text) + 1);
     return copy;
 }
 
-struct worker *worker_find(struct tessi_sched *sched, uint32_t id)
+struct worker *tessi_find_worker(struct tessi_sched *sched, uint32_t id)
 {
     uint32_t index = tessi_map_get(&sched->worker_by_id, id_key(id));
     return index == TESSI_MAP_NONE ? NULL : sched->workers[index];
 }
 
-struct session *session_find(struct tessi_sched *sched, uint32_t id)
+struct session *tessi_find_session(struct tessi_sched *sched, uint32_t id)
 {
     uint32_t index = tessi_map_get(&sched->session_by_id, id_key(id));
     return index == TESSI_MAP_NONE ? NULL : sched->sessions[index];
 }
 
-void worker_list_push(struct worker_list *list, uint32_t index)
+void tessi_worker_list_push(struct worker_list *list, uint32_t index)
 {
     tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
     list->items[list->count++] = index;
 }
 
-void mark_dirty(struct worker *worker)
+void tessi_out_mark_dirty(struct worker *worker)
 {
     if (!worker->dirty) {
         worker->dirty = true;
-        worker_list_push(&worker->sched->dirty, worker->index);
+        tessi_worker_list_push(&worker->sched->dirty, worker->index);
     }
 }
 
-struct outbox *outbox_of(struct worker *worker)
+struct outbox *tessi_out_box(struct worker *worker)
 {
     struct tessi_sched *sched = worker->sched;
     if (worker->out == NULL) {
         worker->out =
             sched->outbox_count > 0 ? sched->outboxes[--sched->outbox_count] : tessi_zalloc(sizeof *worker->out);
-        mark_dirty(worker);
+        tessi_out_mark_dirty(worker);
     }
     return worker->out;
 }
@@ -222,15 +222,15 @@ static bool agree_on_family(struct tessi_sched *sched, const struct tessi_worker
                    "this cluster computes with the '%s' kernels and this worker can run only '%s': start the scheduler "
                    "with a family that every worker has (--blas-core)",
                    sched->family, info->family);
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REJECT, peer);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_REJECT, peer);
     action->status = TESSI_UNSUPPORTED;
-    action->text = step_text(sched, text);
+    action->text = tessi_out_text(sched, text);
     return false;
 }
 
 static void announce_peer(struct tessi_sched *sched, uint32_t to, const struct worker *worker)
 {
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PEER_UP, to);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_PEER_UP, to);
     action->worker = worker->id;
     action->info = &worker->info;
 }
@@ -242,9 +242,9 @@ static bool read_resources(struct tessi_sched *sched, const struct tessi_sched_e
     if (tessi_resources_parse(event->worker.resources, resources, &error) == TESSI_OK) {
         return true;
     }
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_REJECT, event->peer);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_REJECT, event->peer);
     action->status = TESSI_INVALID;
-    action->text = step_text(sched, error.text);
+    action->text = tessi_out_text(sched, error.text);
     return false;
 }
 
@@ -284,7 +284,7 @@ static struct worker *worker_made(struct tessi_sched *sched)
 
 static void worker_join(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
-    if (worker_find(sched, event->peer) != NULL || session_find(sched, event->peer) != NULL) {
+    if (tessi_find_worker(sched, event->peer) != NULL || tessi_find_session(sched, event->peer) != NULL) {
         sched->stale_reports++;
         return;
     }
@@ -304,15 +304,15 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
     worker->heard_ns = sched->attended_ns;
     worker->stealing_from = NO_WORKER;
     worker->sched = sched;
-    worker_list_push(&sched->joined, worker->index);
+    tessi_worker_list_push(&sched->joined, worker->index);
     sched->alive_count++;
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
-    join_kinds(sched, worker);
-    scatter_long_layers(sched);
-    emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
-    note(sched,
-         (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
+    tessi_kinds_join(sched, worker);
+    tessi_place_scatter_long(sched);
+    tessi_out_emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
+    tessi_out_note(
+        sched, (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
     for (size_t w = 0; w + 1 < sched->joined.count; w++) {
         const struct worker *other = sched->workers[sched->joined.items[w]];
         announce_peer(sched, worker->id, other);
@@ -324,14 +324,14 @@ static void worker_join(struct tessi_sched *sched, const struct tessi_sched_even
             sched->sessions[s]->starving_since_ns = -1;
         }
     }
-    make_hungry(sched, worker);
-    adopt_orphans(sched);
+    tessi_hungry_mark(sched, worker);
+    tessi_place_orphans(sched);
     sched->relief_due = true;
 }
 
 static void client_join(struct tessi_sched *sched, uint32_t peer)
 {
-    if (worker_find(sched, peer) != NULL || session_find(sched, peer) != NULL) {
+    if (tessi_find_worker(sched, peer) != NULL || tessi_find_session(sched, peer) != NULL) {
         sched->stale_reports++;
         return;
     }
@@ -347,7 +347,7 @@ static void client_join(struct tessi_sched *sched, uint32_t peer)
         const struct worker *worker = sched->workers[w];
         least = worker->alive && worker->info.memory_bytes < least ? worker->info.memory_bytes : least;
     }
-    struct tessi_sched_action *welcome = emit(sched, TESSI_SCHED_WELCOME, peer);
+    struct tessi_sched_action *welcome = tessi_out_emit(sched, TESSI_SCHED_WELCOME, peer);
     welcome->text = sched->family;
     welcome->total = least == UINT64_MAX ? 0 : least;
     for (size_t w = 0; w < sched->worker_count; w++) {
@@ -359,18 +359,18 @@ static void client_join(struct tessi_sched *sched, uint32_t peer)
 
 static void client_leave(struct tessi_sched *sched, struct session *session)
 {
-    parked_forget_peer(sched, session->id);
+    tessi_parked_forget_peer(sched, session->id);
     for (size_t w = 0; w < sched->worker_count; w++) {
         if (sched->workers[w]->alive) { /* one may wait for data of a client that has never connected to it */
-            emit(sched, TESSI_SCHED_PEER_LOST, sched->workers[w]->id)->worker = session->id;
+            tessi_out_emit(sched, TESSI_SCHED_PEER_LOST, sched->workers[w]->id)->worker = session->id;
         }
     }
-    session_close(sched, session);
+    tessi_life_close_session(sched, session);
 }
 
 static void say_bye(struct tessi_sched *sched, uint32_t peer, const char *text)
 {
-    emit(sched, TESSI_SCHED_BYE, peer)->text = text;
+    tessi_out_emit(sched, TESSI_SCHED_BYE, peer)->text = text;
 }
 
 static void check_silence(struct tessi_sched *sched)
@@ -379,7 +379,7 @@ static void check_silence(struct tessi_sched *sched)
         struct worker *worker = sched->workers[w];
         if (worker->alive && sched->attended_ns - worker->heard_ns > sched->config.worker_silence_ns) {
             say_bye(sched, worker->id, "silent for too long: taken for lost");
-            lose_worker(sched, worker);
+            tessi_loss_of_worker(sched, worker);
         }
     }
     for (size_t s = sched->session_count; s-- > 0;) { /* the last takes the place of one that goes */
@@ -391,7 +391,7 @@ static void check_silence(struct tessi_sched *sched)
     }
 }
 
-bool starves(struct tessi_sched *sched, struct session *session)
+bool tessi_locate_starves(struct tessi_sched *sched, struct session *session)
 {
     if (session->starving_since_ns < 0) {
         session->starving_since_ns = sched->attended_ns;
@@ -404,21 +404,21 @@ static void check_starving(struct tessi_sched *sched)
 {
     for (size_t i = 0; i < sched->watched_count && sched->alive_count == 0; i++) {
         struct sched_layer *layer = sched->watched[i];
-        if (starves(sched, layer->session) && layer->failure == TESSI_OK) {
+        if (tessi_locate_starves(sched, layer->session) && layer->failure == TESSI_OK) {
             layer->failure = TESSI_NO_WORKERS;
             layer->failure_text = tessi_strdup(NO_WORKERS_TEXT);
-            note_news(sched, layer);
+            tessi_news_note(sched, layer);
         }
     }
     if (sched->alive_count == 0) {
-        starve_reads(sched);
+        tessi_locate_starve_reads(sched);
     }
 }
 
 static void take_event(struct tessi_sched *sched, const struct tessi_sched_event *event)
 {
-    struct worker *worker = worker_find(sched, event->peer);
-    struct session *session = session_find(sched, event->peer);
+    struct worker *worker = tessi_find_worker(sched, event->peer);
+    struct session *session = tessi_find_session(sched, event->peer);
     if (worker != NULL) {
         worker->heard_ns = sched->attended_ns;
     }
@@ -439,24 +439,24 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
         break;
     case TESSI_SCHED_WORKER_LEAVE:
         if (worker != NULL) {
-            lose_worker(sched, worker);
+            tessi_loss_of_worker(sched, worker);
         }
         break;
     case TESSI_SCHED_WORKER_LEAVING:
         if (worker != NULL) {
-            begin_leave(sched, worker, event->wait_ns);
+            tessi_leave_begin(sched, worker, event->wait_ns);
         }
         break;
     case TESSI_SCHED_REPORT:
         if (worker != NULL) {
-            take_report(sched, worker, event->report);
+            tessi_take_report(sched, worker, event->report);
         } else {
             sched->stale_reports++;
             say_bye(sched, event->peer, "not known to this scheduler: join again");
         }
         break;
     case TESSI_SCHED_LOCATE:
-        locate(sched, event->peer, event->spans, event->span_count);
+        tessi_locate(sched, event->peer, event->spans, event->span_count);
         break;
     case TESSI_SCHED_CLIENT_JOIN:
         client_join(sched, event->peer);
@@ -467,21 +467,21 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
         }
         break;
     case TESSI_SCHED_SUBMIT:
-        submit(sched, event);
+        tessi_submit(sched, event);
         break;
     case TESSI_SCHED_RELEASE:
         if (session != NULL) {
-            release_handles(sched, session, event->ids, event->id_count);
+            tessi_life_release(sched, session, event->ids, event->id_count);
         }
         break;
     case TESSI_SCHED_CANCEL:
         if (session != NULL) {
-            cancel_layers(sched, session, event->ids, event->id_count);
+            tessi_life_cancel(sched, session, event->ids, event->id_count);
         }
         break;
     case TESSI_SCHED_DETACH:
         if (session != NULL) {
-            ask_detach(sched, session, event->ids, event->id_count);
+            tessi_keep_ask_detach(sched, session, event->ids, event->id_count);
         }
         break;
     }
@@ -489,7 +489,7 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
 
 static void say_progress(struct tessi_sched *sched, const struct session *session, struct submission *submission)
 {
-    struct tessi_sched_action *action = emit(sched, TESSI_SCHED_PROGRESS, session->id);
+    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_PROGRESS, session->id);
     submission->told = submission->done;
     submission->told_ns = sched->now_ns;
     action->request = submission->request;
@@ -503,7 +503,7 @@ static void report_progress(struct tessi_sched *sched)
 {
     for (; sched->moved_first < sched->moved_count; sched->moved_first++) {
         struct moved moved = sched->moved[sched->moved_first];
-        struct session *session = session_find(sched, moved.session);
+        struct session *session = tessi_find_session(sched, moved.session);
         struct submission *submission = session == NULL ? NULL : &session->submissions[moved.submission];
         if (submission == NULL || submission->serial != moved.serial) {
             continue; /* it has ended */
@@ -530,7 +530,7 @@ static void announce_layer(struct tessi_sched *sched, struct sched_layer *layer)
     bool complete = layer->wanted && layer->held == layer->tasks;
     if (layer->failure == TESSI_OK && !complete) {
         if (!layer->wanted) {
-            unwatch(sched, layer);
+            tessi_news_unwatch(sched, layer);
         }
         return;
     }
@@ -538,15 +538,15 @@ static void announce_layer(struct tessi_sched *sched, struct sched_layer *layer)
         say_progress(sched, layer->session, submission); /* who is sent the blocks looks at nothing else */
     }
     enum tessi_sched_action_kind kind = layer->failure == TESSI_OK ? TESSI_SCHED_DONE : TESSI_SCHED_FAILED;
-    struct tessi_sched_action *action = emit(sched, kind, layer->session->id);
+    struct tessi_sched_action *action = tessi_out_emit(sched, kind, layer->session->id);
     action->layer_id = layer->layer->id;
     action->elapsed_ns = sched->now_ns - layer->submitted_ns;
     action->stats = layer->session->stats;
     action->status = layer->failure;
-    action->text = layer->failure == TESSI_OK ? "" : step_text(sched, layer->failure_text);
-    unwatch(sched, layer);
+    action->text = layer->failure == TESSI_OK ? "" : tessi_out_text(sched, layer->failure_text);
+    tessi_news_unwatch(sched, layer);
     if (layer->failure == TESSI_OK) {
-        consider_keep(sched, layer);
+        tessi_keep_consider(sched, layer);
     }
 }
 
@@ -565,7 +565,7 @@ static void announce(struct tessi_sched *sched)
 
 static const void *take_copy(struct tessi_sched *sched, const void *items, size_t bytes)
 {
-    void *copy = step_memory(sched, bytes);
+    void *copy = tessi_out_memory(sched, bytes);
     memcpy(copy, items, bytes);
     return copy;
 }
@@ -602,7 +602,7 @@ static void send_spans(struct tessi_sched *sched, struct worker *worker, enum te
                        const struct tessi_spans *spans)
 {
     if (spans->count > 0) {
-        struct tessi_sched_action *action = emit(sched, kind, worker->id);
+        struct tessi_sched_action *action = tessi_out_emit(sched, kind, worker->id);
         action->spans = take_copy(sched, spans->items, spans->count * sizeof *spans->items);
         action->span_count = spans->count;
     }
@@ -616,11 +616,11 @@ static void send_drops(struct tessi_sched *sched, const struct worker *worker, c
                           out->drops[end].session == out->drops[i].session;) {
             end++;
         }
-        uint32_t *ids = step_memory(sched, (end - i) * sizeof *ids);
+        uint32_t *ids = tessi_out_memory(sched, (end - i) * sizeof *ids);
         for (size_t d = i; d < end; d++) {
             ids[d - i] = out->drops[d].layer;
         }
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_DROP_LAYERS, worker->id);
+        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_DROP_LAYERS, worker->id);
         action->session = out->drops[i].session;
         action->ids = ids;
         action->id_count = end - i;
@@ -632,7 +632,7 @@ static void send_drops(struct tessi_sched *sched, const struct worker *worker, c
 static void send_outbox(struct tessi_sched *sched, struct worker *worker, const struct outbox *out)
 {
     if (out->layer_count > 0) {
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LAYERS, worker->id);
+        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_LAYERS, worker->id);
         action->layers = take_copy(sched, out->layers, out->layer_count * sizeof *out->layers);
         action->layer_count = out->layer_count;
     }
@@ -664,11 +664,11 @@ static void flush_worker(struct tessi_sched *sched, struct worker *worker)
     }
     if (!worker->alive && !worker->vacant) {
         worker->vacant = true;
-        worker_list_push(&sched->vacant, worker->index);
+        tessi_worker_list_push(&sched->vacant, worker->index);
     }
     if (worker->alive && worker->left && !worker->left_told) {
         worker->left_told = true;
-        emit(sched, TESSI_SCHED_LEFT, worker->id)->leave = worker->leave;
+        tessi_out_emit(sched, TESSI_SCHED_LEFT, worker->id)->leave = worker->leave;
     }
 }
 
@@ -686,11 +686,11 @@ static void flush_client_locations(struct tessi_sched *sched)
         for (end = i + 1; end < sched->client_location_count && locations[end].peer == locations[i].peer;) {
             end++;
         }
-        struct tessi_span *spans = step_memory(sched, (end - i) * sizeof *spans);
+        struct tessi_span *spans = tessi_out_memory(sched, (end - i) * sizeof *spans);
         for (size_t l = i; l < end; l++) {
             spans[l - i] = locations[l].span;
         }
-        struct tessi_sched_action *action = emit(sched, TESSI_SCHED_LOCATION, locations[i].peer);
+        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_LOCATION, locations[i].peer);
         action->spans = spans;
         action->span_count = end - i;
     }
@@ -716,7 +716,7 @@ static int64_t next_wake(struct tessi_sched *sched)
     } else if (sched->next_check_ns == INT64_MAX) {
         sched->next_check_ns = sched->now_ns + CHECK_INTERVAL_NS;
     }
-    int64_t leave_ns = next_leave_ns(sched);
+    int64_t leave_ns = tessi_leave_next_ns(sched);
     int64_t wake_ns = leave_ns < sched->next_check_ns ? leave_ns : sched->next_check_ns;
     return sched->more ? sched->now_ns : wake_ns;
 }
@@ -747,24 +747,24 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     sched->why_told = NULL;
     take_event(sched, event);
     sched->lookups = sched->config.lookups_per_step;
-    finish_spread(sched);
+    tessi_spread_finish(sched);
     if (event->kind == TESSI_SCHED_TICK && sched->now_ns >= sched->next_check_ns) {
         check_silence(sched); /* by then what had come before was taken */
-        relieve_again(sched);
+        tessi_relief_again(sched);
         sched->next_check_ns = INT64_MAX;
     }
     check_starving(sched);
-    check_demands(sched);
-    settle(sched);
-    continue_keeps(sched);
-    sweep_layers(sched);
-    continue_leaves(sched);
-    relieve(sched);
-    feed_workers(sched);
-    balance(sched);
-    feed_workers(sched);
-    settle(sched);
-    end_pages(sched);
+    tessi_unmet_check(sched);
+    tessi_refs_settle(sched);
+    tessi_keep_continue(sched);
+    tessi_life_sweep(sched);
+    tessi_leave_continue(sched);
+    tessi_relief_give(sched);
+    tessi_feed_workers(sched);
+    tessi_steal_balance(sched);
+    tessi_feed_workers(sched);
+    tessi_refs_settle(sched);
+    tessi_table_end_pages(sched);
     announce(sched);
     flush(sched);
     actions->items = sched->actions;

@@ -15,7 +15,7 @@
 
 static void list(struct work_list *to, struct sched_layer *layer, uint64_t index)
 {
-    work_push(to, layer, index);
+    tessi_work_push(to, layer, index);
     layer->pending++;
 }
 
@@ -25,19 +25,19 @@ static struct task_ref unlist(struct work_list *from)
     return from->items[--from->count];
 }
 
-void need_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_spread_need(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     list(&sched->rerun, layer, index);
 }
 
-void spread_failure(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_spread_failure(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     list(&sched->poison, layer, index);
 }
 
-bool needed_again(const struct sched_layer *layer, uint64_t index)
+bool tessi_spread_is_needed(const struct sched_layer *layer, uint64_t index)
 {
-    if (layer->gone || state_of(layer, index) != TASK_RELEASED) {
+    if (layer->gone || tessi_table_state(layer, index) != TASK_RELEASED) {
         return false;
     }
     const struct task_record *task = record_peek(layer, index);
@@ -63,26 +63,26 @@ static void set_failure(struct tessi_sched *sched, struct sched_layer *layer, ui
     layer->failure = status;
     layer->failure_index = index;
     layer->failure_text = copy;
-    note_news(sched, layer);
+    tessi_news_note(sched, layer);
 }
 
-void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, enum tessi_status status,
-               const char *text)
+void tessi_spread_fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                            enum tessi_status status, const char *text)
 {
     struct task_record *task = record(layer, index);
     TESS_ASSERT(task->state == TASK_UNASSIGNED || task->state == TASK_ASSIGNED);
     TESS_ASSERT((task->flags & TASK_ADOPTING) == 0); /* it runs nothing, and counts as no reader of its inputs */
     if (task->state == TASK_ASSIGNED) {
-        unassign(sched, layer, task);
+        tessi_assign_undo(sched, layer, task);
     }
     task->state = TASK_FAILED;
     sched->tasks_failed++;
     if (!task_failed(layer) || index < layer->failure_index) {
         set_failure(sched, layer, index, status, text);
     }
-    answer_parked(sched, layer, index, NO_WORKER, 0);
-    drop_input_refs(sched, layer, index);
-    spread_failure(sched, layer, index);
+    tessi_parked_answer(sched, layer, index, NO_WORKER, 0);
+    tessi_refs_drop_inputs(sched, layer, index);
+    tessi_spread_failure(sched, layer, index);
 }
 
 struct spread {
@@ -101,16 +101,16 @@ static void poison_one(void *context, uint64_t index)
         return;
     }
     if (task->state == TASK_ASSIGNED) {
-        free_at(spread->sched, task->owner, layer, index);
-        unassign(spread->sched, layer, task);
+        tessi_out_free(spread->sched, task->owner, layer, index);
+        tessi_assign_undo(spread->sched, layer, task);
     }
     task->state = TASK_POISONED;
     if (!task_failed(layer)) {
         set_failure(spread->sched, layer, index, spread->from->failure, spread->from->failure_text);
     }
-    answer_parked(spread->sched, layer, index, NO_WORKER, 0);
-    drop_input_refs(spread->sched, layer, index);
-    spread_failure(spread->sched, layer, index);
+    tessi_parked_answer(spread->sched, layer, index, NO_WORKER, 0);
+    tessi_refs_drop_inputs(spread->sched, layer, index);
+    tessi_spread_failure(spread->sched, layer, index);
 }
 
 /* Half of what a step may look at is left to what is assigned in it. */
@@ -126,7 +126,7 @@ static void spend(struct tessi_sched *sched, uint64_t tasks)
     sched->lookups -= lookups < sched->lookups ? lookups : sched->lookups;
 }
 
-void spread_again(struct tessi_sched *sched, const struct sched_layer *layer)
+void tessi_spread_anew(struct tessi_sched *sched, const struct sched_layer *layer)
 {
     if (sched->spreading.layer == layer) {
         sched->spreading.consumer = 0;
@@ -156,18 +156,18 @@ static void spread_on(struct tessi_sched *sched)
     }
     struct sched_layer *layer = at->layer;
     *at = (struct spreading){.layer = NULL};
-    end_pending(layer);
+    tessi_life_end_pending(layer);
 }
 
 /* ——— re-runs ——— */
 
 static void make_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
-    if (needed_again(layer, index)) {
-        run_again(sched, layer, index);
-    } else if (!layer->gone && record_peek(layer, index) != NULL && state_of(layer, index) == TASK_RELEASED) {
-        answer_parked(sched, layer, index, NO_WORKER, 0);
-        page_may_close(sched, layer, index);
+    if (tessi_spread_is_needed(layer, index)) {
+        tessi_refs_run_again(sched, layer, index);
+    } else if (!layer->gone && record_peek(layer, index) != NULL && tessi_table_state(layer, index) == TASK_RELEASED) {
+        tessi_parked_answer(sched, layer, index, NO_WORKER, 0);
+        tessi_table_page_may_close(sched, layer, index);
     }
 }
 
@@ -185,13 +185,13 @@ static void trim(struct work_list *list)
     }
 }
 
-void finish_spread(struct tessi_sched *sched)
+void tessi_spread_finish(struct tessi_sched *sched)
 {
     while (is_left(sched) && time_left(sched) > 0) {
         if (sched->rerun.count > 0) {
             struct task_ref ref = unlist(&sched->rerun);
             make_again(sched, ref.layer, ref.index);
-            end_pending(ref.layer);
+            tessi_life_end_pending(ref.layer);
             spend(sched, 1);
         } else if (sched->spreading.layer != NULL) {
             spread_on(sched);
@@ -205,16 +205,16 @@ void finish_spread(struct tessi_sched *sched)
     trim(&sched->poison);
 }
 
-void spread_fini(struct tessi_sched *sched)
+void tessi_spread_fini(struct tessi_sched *sched)
 {
     while (sched->rerun.count > 0) {
-        end_pending(unlist(&sched->rerun).layer);
+        tessi_life_end_pending(unlist(&sched->rerun).layer);
     }
     while (sched->poison.count > 0) {
-        end_pending(unlist(&sched->poison).layer);
+        tessi_life_end_pending(unlist(&sched->poison).layer);
     }
     if (sched->spreading.layer != NULL) {
-        end_pending(sched->spreading.layer);
+        tessi_life_end_pending(sched->spreading.layer);
     }
     tessi_free(sched->rerun.items);
     tessi_free(sched->poison.items);
@@ -232,14 +232,14 @@ static bool stands_in(const struct work_list *in, const struct sched_layer *laye
     return false;
 }
 
-bool spread_verify_listed(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
+bool tessi_spread_verify_listed(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index)
 {
     bool at_hand = sched->spreading.layer == layer && sched->spreading.index == index;
-    return state_of(layer, index) == TASK_RELEASED ? stands_in(&sched->rerun, layer, index)
-                                                   : at_hand || stands_in(&sched->poison, layer, index);
+    return tessi_table_state(layer, index) == TASK_RELEASED ? stands_in(&sched->rerun, layer, index)
+                                                            : at_hand || stands_in(&sched->poison, layer, index);
 }
 
-void spread_verify(const struct tessi_sched *sched)
+void tessi_spread_verify(const struct tessi_sched *sched)
 {
     const struct work_list *lists[] = {&sched->rerun, &sched->poison};
     for (int l = 0; l < 2; l++) {

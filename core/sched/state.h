@@ -552,7 +552,7 @@ struct tessi_sched {
     uint64_t step_assigned; /* tasks, in this step */
     const struct sched_layer *why_told; /* in this step: why nobody will have its blocks, to the client that reads it */
     uint32_t submissions;   /* that have come */
-    uint64_t layer_bytes, backlog_bytes; /* see memory_used */
+    uint64_t layer_bytes, backlog_bytes; /* see tessi_admit_memory_used */
     uint64_t lookups;       /* left to this step: see lookups_per_step */
     bool cut_short;         /* there were too few of them for what could have been given to the worker at hand */
     bool more;              /* it ended before all that could be assigned was */
@@ -565,8 +565,8 @@ struct tessi_sched {
     size_t client_location_count, client_location_capacity;
     void **scratch; /* memory that actions of this step point to */
     size_t scratch_count, scratch_capacity;
-    struct sched_layer *named[NAMED_LAYERS]; /* recent answers of layer_named, by id; NULL: none */
-    struct sched_layer **loose; /* that are needed less than before: see sweep_layers */
+    struct sched_layer *named[NAMED_LAYERS]; /* recent answers of tessi_find_named, by id; NULL: none */
+    struct sched_layer **loose;              /* that are needed less than before: see tessi_life_sweep */
     size_t loose_count, loose_capacity;
     struct sched_layer **pruning; /* that have tasks of which it is not known yet whether somebody reads them */
     size_t pruning_count, pruning_capacity;
@@ -595,30 +595,31 @@ static inline uint32_t kind_at(const struct worker *worker, const struct lane *l
 }
 
 /* sched.c */
-void note(struct tessi_sched *sched, struct tessi_trace_record record); /* its time is filled in */
-struct tessi_sched_action *emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer);
-void *step_memory(struct tessi_sched *sched, size_t size); /* zeroed; lives until the next step */
-const char *step_text(struct tessi_sched *sched, const char *text); /* a copy that lives as long */
+void tessi_out_note(struct tessi_sched *sched, struct tessi_trace_record record); /* its time is filled in */
+struct tessi_sched_action *tessi_out_emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer);
+void *tessi_out_memory(struct tessi_sched *sched, size_t size);          /* zeroed; lives until the next step */
+const char *tessi_out_text(struct tessi_sched *sched, const char *text); /* a copy that lives as long */
 #define NO_WORKERS_TEXT "no worker is there: start one with `tessera worker ADDRESS`"
-bool starves(struct tessi_sched *sched, struct session *session); /* no worker is there, for so long that it is told */
-struct worker *worker_find(struct tessi_sched *sched, uint32_t id); /* alive only; NULL */
-struct session *session_find(struct tessi_sched *sched, uint32_t id);
-struct sched_layer *layer_find(struct session *session, uint32_t id);
-struct sched_layer *layer_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
-void worker_list_push(struct worker_list *list, uint32_t index);
-void mark_dirty(struct worker *worker);
-struct outbox *outbox_of(struct worker *worker); /* to put something into; the worker is dirty from then on */
+bool tessi_locate_starves(struct tessi_sched *sched,
+                          struct session *session); /* no worker is there, for so long that it is told */
+struct worker *tessi_find_worker(struct tessi_sched *sched, uint32_t id); /* alive only; NULL */
+struct session *tessi_find_session(struct tessi_sched *sched, uint32_t id);
+struct sched_layer *tessi_find_layer(struct session *session, uint32_t id);
+struct sched_layer *tessi_find_named(struct tessi_sched *sched, uint32_t session, uint32_t id); /* NULL */
+void tessi_worker_list_push(struct worker_list *list, uint32_t index);
+void tessi_out_mark_dirty(struct worker *worker);
+struct outbox *tessi_out_box(struct worker *worker); /* to put something into; the worker is dirty from then on */
 static inline size_t where_count(const struct worker *worker)
 {
     return worker->out != NULL ? worker->out->where.count : 0;
 }
 
 /* pages.c */
-void page_rooms_init(struct page_rooms *rooms);
-uint32_t page_take(struct page_rooms *rooms); /* its records are zeroed */
-void page_give(struct page_rooms *rooms, uint32_t number);
-void page_rooms_fini(struct page_rooms *rooms);
-uint64_t page_rooms_bytes(const struct page_rooms *rooms);
+void tessi_pages_init(struct page_rooms *rooms);
+uint32_t tessi_pages_take(struct page_rooms *rooms); /* its records are zeroed */
+void tessi_pages_give(struct page_rooms *rooms, uint32_t number);
+void tessi_pages_fini(struct page_rooms *rooms);
+uint64_t tessi_pages_bytes(const struct page_rooms *rooms);
 static inline struct task_record *page_at(const struct page_rooms *rooms, uint32_t number)
 {
     number -= PAGE_LIVE;
@@ -626,11 +627,11 @@ static inline struct task_record *page_at(const struct page_rooms *rooms, uint32
 }
 
 /* table.c: records. These are looked up several times for each task. */
-void stretches_init(struct sched_layer *layer); /* all pristine; its tasks and rooms are known */
-void stretches_fini(struct sched_layer *layer); /* with all that is left of its pages */
-void forget_untouched(struct sched_layer *layer); /* what is pristine is UNUSED */
-uint64_t stretches_bytes(uint64_t tasks);       /* before any of them is touched */
-void open_page(struct sched_layer *layer, uint64_t number);
+void tessi_table_init(struct sched_layer *layer);             /* all pristine; its tasks and rooms are known */
+void tessi_table_fini(struct sched_layer *layer);             /* with all that is left of its pages */
+void tessi_table_forget_untouched(struct sched_layer *layer); /* what is pristine is UNUSED */
+uint64_t tessi_table_bytes(uint64_t tasks);                   /* before any of them is touched */
+void tessi_table_open_page(struct sched_layer *layer, uint64_t number);
 
 static inline uint32_t page_of(const struct sched_layer *layer, uint64_t index)
 {
@@ -639,11 +640,11 @@ static inline uint32_t page_of(const struct sched_layer *layer, uint64_t index)
 
 /* The first task from this one on whose page is of one of these kinds (a bit for each; PAGE_LIVE: it exists);
  * layer->tasks: there is none. Walks by these pass over what is all alike at once. */
-uint64_t next_of(const struct sched_layer *layer, uint64_t index, unsigned kinds);
+uint64_t tessi_table_next(const struct sched_layer *layer, uint64_t index, unsigned kinds);
 #define PAGES_TOUCHED (1u << PAGE_RELEASED | 1u << PAGE_UNUSED | 1u << PAGE_LIVE)
 static inline uint64_t next_live(const struct sched_layer *layer, uint64_t index)
 {
-    return layer->live_pages == 0 ? layer->tasks : next_of(layer, index, 1u << PAGE_LIVE);
+    return layer->live_pages == 0 ? layer->tasks : tessi_table_next(layer, index, 1u << PAGE_LIVE);
 }
 
 static inline struct task_record *record(struct sched_layer *layer, uint64_t index) /* made when it is not there */
@@ -651,7 +652,7 @@ static inline struct task_record *record(struct sched_layer *layer, uint64_t ind
     TESS_ASSERT(index < layer->tasks);
     uint32_t page = page_of(layer, index);
     if (page < PAGE_LIVE) {
-        open_page(layer, index / PAGE_TASKS);
+        tessi_table_open_page(layer, index / PAGE_TASKS);
         page = page_of(layer, index);
     }
     return page_at(layer->rooms, page) + index % PAGE_TASKS;
@@ -669,88 +670,98 @@ static inline struct task_record *record_peek(const struct sched_layer *layer, u
     return page >= PAGE_LIVE ? page_at(layer->rooms, page) + index % PAGE_TASKS : NULL;
 }
 
-uint64_t readers_of(const struct sched_layer *layer, uint64_t index); /* tasks that read the block, done or not */
-enum task_state state_of(const struct sched_layer *layer, uint64_t index);
-void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task);
-void set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
-void page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* none of it may be alive */
-void collapse_pages(struct tessi_sched *sched);
-void end_pages(struct tessi_sched *sched); /* the same at the end of a step, when no page opens any more */
-struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker);
+uint64_t tessi_table_readers(const struct sched_layer *layer,
+                             uint64_t index); /* tasks that read the block, done or not */
+enum task_state tessi_table_state(const struct sched_layer *layer, uint64_t index);
+void tessi_table_set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                              struct task_record *task);
+void tessi_table_set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
+void tessi_table_page_may_close(struct tessi_sched *sched, struct sched_layer *layer,
+                                uint64_t index); /* none of it may be alive */
+void tessi_table_collapse_pages(struct tessi_sched *sched);
+void tessi_table_end_pages(struct tessi_sched *sched); /* the same at the end of a step, when no page opens any more */
+struct layer_on_worker *tessi_table_on_worker(struct sched_layer *layer, uint32_t worker);
 static inline struct layer_on_worker *on_worker(struct sched_layer *layer, uint32_t worker)
 {
-    return worker < layer->on_capacity ? &layer->on[worker] : on_worker_made(layer, worker);
+    return worker < layer->on_capacity ? &layer->on[worker] : tessi_table_on_worker(layer, worker);
 }
 
 /* admit.c */
-enum tessi_status admit(struct tessi_sched *sched, struct session *session, const struct tessi_sched_event *event,
-                        struct tessi_error *error); /* what a client submits can be taken in */
-uint64_t layer_needs(const struct tessi_layer *layer, bool held); /* bytes; `held`: of all its blocks at once */
-uint64_t memory_used(const struct tessi_sched *sched);
+enum tessi_status tessi_admit(struct tessi_sched *sched, struct session *session, const struct tessi_sched_event *event,
+                              struct tessi_error *error);               /* what a client submits can be taken in */
+uint64_t tessi_admit_needs(const struct tessi_layer *layer, bool held); /* bytes; `held`: of all its blocks at once */
+uint64_t tessi_admit_memory_used(const struct tessi_sched *sched);
 
 /* layers.c: submission and the life of layers */
-void submit(struct tessi_sched *sched, const struct tessi_sched_event *event);
-void release_handles(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
-void cancel_layers(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+void tessi_submit(struct tessi_sched *sched, const struct tessi_sched_event *event);
+void tessi_life_release(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+void tessi_life_cancel(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
 /* Its blocks are not wanted any more, since this has happened. */
-void abort_layer(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text);
-void watch(struct tessi_sched *sched, struct sched_layer *layer); /* its client is told what becomes of it */
-void unwatch(struct tessi_sched *sched, struct sched_layer *layer);
-void note_news(struct tessi_sched *sched, struct sched_layer *layer); /* it may be complete, or have failed */
-void count_first_done(struct tessi_sched *sched, struct sched_layer *layer); /* a task more, for the progress */
-void drop_at_workers(struct tessi_sched *sched, struct sched_layer *layer); /* they forget it; it may be told again */
-void sweep_layers(struct tessi_sched *sched);
-void session_close(struct tessi_sched *sched, struct session *session);
-void cut_inputs(struct tessi_sched *sched, struct sched_layer *layer); /* none of its tasks will read anything */
-void end_pending(struct sched_layer *layer); /* it stands once less among what is left to later steps; it may be freed */
-void unwant(struct tessi_sched *sched, struct sched_layer *layer);
-void note_loose(struct tessi_sched *sched, struct sched_layer *layer); /* it is needed less than before */
+void tessi_life_abort(struct tessi_sched *sched, struct sched_layer *layer, enum tessi_status status, const char *text);
+void tessi_news_watch(struct tessi_sched *sched, struct sched_layer *layer); /* its client is told what becomes of it */
+void tessi_news_unwatch(struct tessi_sched *sched, struct sched_layer *layer);
+void tessi_news_note(struct tessi_sched *sched, struct sched_layer *layer); /* it may be complete, or have failed */
+void tessi_news_count_done(struct tessi_sched *sched, struct sched_layer *layer); /* a task more, for the progress */
+void tessi_out_drop_layer(struct tessi_sched *sched,
+                          struct sched_layer *layer); /* they forget it; it may be told again */
+void tessi_life_sweep(struct tessi_sched *sched);
+void tessi_life_close_session(struct tessi_sched *sched, struct session *session);
+void tessi_life_cut_inputs(struct tessi_sched *sched,
+                           struct sched_layer *layer); /* none of its tasks will read anything */
+void tessi_life_end_pending(
+    struct sched_layer *layer); /* it stands once less among what is left to later steps; it may be freed */
+void tessi_life_unwant(struct tessi_sched *sched, struct sched_layer *layer);
+void tessi_life_note_loose(struct tessi_sched *sched, struct sched_layer *layer); /* it is needed less than before */
 
-uint64_t largest_task(const struct tessi_layer *layer); /* index of one whose block is as large as any */
+uint64_t tessi_fit_largest_task(const struct tessi_layer *layer); /* index of one whose block is as large as any */
 
 /* fit.c: results and the tasks that make them in whole blocks */
-void fit_add(struct session *session, const struct tessi_layer *layer);    /* it is wanted from now on */
-void fit_remove(struct session *session, const struct tessi_layer *layer); /* it is not any more, nor are its bytes */
-enum tessi_status check_small_blocks(const struct tessi_sched *sched, const struct session *session,
-                                     const struct tessi_sched_event *event, const bool *wanted, /* by layer */
-                                     struct tessi_error *error);
-enum tessi_status check_places(const struct tessi_sched *sched, const struct session *session,
-                               const struct tessi_sched_event *event, struct tessi_error *error);
+void tessi_fit_add(struct session *session, const struct tessi_layer *layer); /* it is wanted from now on */
+void tessi_fit_remove(struct session *session,
+                      const struct tessi_layer *layer); /* it is not any more, nor are its bytes */
+enum tessi_status tessi_fit_check_small_blocks(const struct tessi_sched *sched, const struct session *session,
+                                               const struct tessi_sched_event *event, const bool *wanted, /* by layer */
+                                               struct tessi_error *error);
+enum tessi_status tessi_fit_check_places(const struct tessi_sched *sched, const struct session *session,
+                                         const struct tessi_sched_event *event, struct tessi_error *error);
 
 /* regions.c */
-void make_regions(struct tessi_sched *sched, struct sched_layer *layer);
+void tessi_regions_make(struct tessi_sched *sched, struct sched_layer *layer);
 /* The worker of each task is that of what it reads in the middle of the input, whose regions are those of `from`. False:
  * that cannot be told so, or would take too long to tell. */
-bool follow_regions(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number,
-                    const struct sched_layer *from);
-uint32_t region_of(const struct sched_layer *layer, uint64_t index);    /* NO_WORKER: it has no regions */
-uint64_t region_run(const struct sched_layer *layer, uint64_t index);   /* tasks from it on in the same region */
-uint64_t region_runs(const struct sched_layer *layer);                  /* of all regions together */
+bool tessi_regions_follow(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number,
+                          const struct sched_layer *from);
+uint32_t tessi_regions_of(const struct sched_layer *layer, uint64_t index);  /* NO_WORKER: it has no regions */
+uint64_t tessi_regions_run(const struct sched_layer *layer, uint64_t index); /* tasks from it on in the same region */
+uint64_t tessi_regions_runs(const struct sched_layer *layer);                /* of all regions together */
 
 /* order.c, place.c */
-void order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
-uint64_t order_of(const struct sched_layer *layer, uint64_t index);
+void tessi_order_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
+uint64_t tessi_order_of(const struct sched_layer *layer, uint64_t index);
 /* What a layer of pieces cuts and one that joins them exchange at a time surely fits into the workers' memory. */
-bool exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts, const struct tessi_layer *joins);
-bool reads_alike(const struct sched_layer *layer, uint32_t input); /* task i reads block i and no other of that input */
-void place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
-void place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* where it finishes earliest */
-uint32_t least_loaded(struct tessi_sched *sched, const struct lane *lane); /* NO_WORKER: nobody can */
+bool tessi_order_exchange_fits(const struct tessi_sched *sched, const struct tessi_layer *cuts,
+                               const struct tessi_layer *joins);
+bool tessi_order_reads_alike(const struct sched_layer *layer,
+                             uint32_t input); /* task i reads block i and no other of that input */
+void tessi_place_layers(struct tessi_sched *sched, struct sched_layer **layers, size_t count);
+void tessi_place_task(struct tessi_sched *sched, struct sched_layer *layer,
+                      uint64_t index);                                                 /* where it finishes earliest */
+uint32_t tessi_place_least_loaded(struct tessi_sched *sched, const struct lane *lane); /* NO_WORKER: nobody can */
 /* Its tasks, along one dimension, read each other, and are short as far as is known: whoever took the last of them
  * would wait for the rest. */
-bool begins_together(const struct sched_layer *layer);
+bool tessi_place_begins_together(const struct sched_layer *layer);
 /* Those that have turned out to take long: find each of their tasks its place. */
-void scatter_long_layers(struct tessi_sched *sched);
-uint32_t home_of(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
-bool is_pinned(const struct sched_layer *layer); /* its tasks stay where they were placed */
+void tessi_place_scatter_long(struct tessi_sched *sched);
+uint32_t tessi_place_home(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: nobody */
+bool tessi_place_is_pinned(const struct sched_layer *layer); /* its tasks stay where they were placed */
 
 /* backlog.c */
-void backlog_init(struct backlog *backlog);
-void backlog_fini(struct backlog *backlog);
-uint64_t backlog_bytes(const struct backlog *backlog);
-void backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
-                  uint64_t count); /* tasks that nobody has had yet; NO_WORKER: orphans */
-void backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span);
+void tessi_backlog_init(struct backlog *backlog);
+void tessi_backlog_fini(struct backlog *backlog);
+uint64_t tessi_backlog_bytes(const struct backlog *backlog);
+void tessi_backlog_push(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t first,
+                        uint64_t count); /* tasks that nobody has had yet; NO_WORKER: orphans */
+void tessi_backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span);
 #define BACKLOG_FRESH (UINT64_C(1) << 63) /* in the entries' keys, beside the order: nobody has had it yet */
 static inline uint64_t backlog_key(const struct backlog_entry *entry)
 {
@@ -765,82 +776,90 @@ static inline struct backlog_span backlog_span(const struct backlog *backlog, ui
     const struct kept_span *span = &backlog->spans[handle];
     return (struct backlog_span){span->layer, span->first, span->count, span->again};
 }
-struct backlog *backlog_made(struct lane *lane, uint32_t worker);
+struct backlog *tessi_backlog_made(struct lane *lane, uint32_t worker);
 static inline struct backlog *backlog_of(struct lane *lane, uint32_t worker)
 {
-    return worker < lane->capacity ? &lane->backlogs[worker] : backlog_made(lane, worker);
+    return worker < lane->capacity ? &lane->backlogs[worker] : tessi_backlog_made(lane, worker);
 }
-void backlog_purge_session(struct tessi_sched *sched, struct session *session); /* it closes */
-void backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
-void backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
-void backlog_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker); /* the worker is gone */
-void adopt_orphans(struct tessi_sched *sched);
+void tessi_backlog_purge_session(struct tessi_sched *sched, struct session *session); /* it closes */
+void tessi_backlog_purge(struct tessi_sched *sched, const struct sched_layer *layer);
+void tessi_backlog_move(struct tessi_sched *sched, struct sched_layer *layer, struct lane *lane);
+void tessi_place_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t worker); /* the worker is gone */
+void tessi_place_orphans(struct tessi_sched *sched);
 /* The first `count` tasks of a span are gone from it; `order`: of the next one, if any. */
-void backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
-                     uint64_t count, uint64_t order);
-struct backlog_span backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle);
+void tessi_backlog_advance(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker, uint32_t handle,
+                           uint64_t count, uint64_t order);
+struct backlog_span tessi_backlog_take(struct tessi_sched *sched, struct backlog *backlog, uint32_t worker,
+                                       uint32_t handle);
 
 /* assign.c */
-void make_hungry(struct tessi_sched *sched, struct worker *worker);
-void room_made(struct tessi_sched *sched, struct worker *worker); /* hungry if there is enough of it */
-double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
-                      double wanted_ns);
+void tessi_hungry_mark(struct tessi_sched *sched, struct worker *worker);
+void tessi_hungry_room_made(struct tessi_sched *sched, struct worker *worker); /* hungry if there is enough of it */
+double tessi_steal_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                             double wanted_ns);
 /* Nanoseconds until these have done all that is kept for it. */
-double load_of(const struct worker *worker, uint32_t kind);
-void feed_workers(struct tessi_sched *sched);
-void tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
-void unassign(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+double tessi_load_of(const struct worker *worker, uint32_t kind);
+void tessi_feed_workers(struct tessi_sched *sched);
+void tessi_out_tell_layer(struct worker *worker, struct sched_layer *layer); /* unless it has been told */
+void tessi_assign_undo(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
 
 /* expect.c: the worker's next report will need the task's record. */
-void expect_task(struct worker *worker, const struct sched_layer *layer, uint64_t index, const struct task_record *task);
+void tessi_expect_task(struct worker *worker, const struct sched_layer *layer, uint64_t index,
+                       const struct task_record *task);
 
 /* loads.c */
-void load_changed(struct tessi_sched *sched, struct worker *worker); /* or what it may run, or whether it is there */
+void tessi_load_changed(struct tessi_sched *sched,
+                        struct worker *worker); /* or what it may run, or whether it is there */
 /* NULL: nobody has work to give. */
-struct worker *most_loaded(struct tessi_sched *sched, uint32_t kind, bool backlog_only);
-struct worker *driest(struct tessi_sched *sched, uint32_t kind);                          /* NULL: nobody runs dry */
-void loads_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
-void loads_fini(struct loads *loads);
+struct worker *tessi_load_most(struct tessi_sched *sched, uint32_t kind, bool backlog_only);
+struct worker *tessi_load_driest(struct tessi_sched *sched, uint32_t kind); /* NULL: nobody runs dry */
+void tessi_load_verify(const struct tessi_sched *sched); /* asserts that every change has been told */
+void tessi_load_fini(struct loads *loads);
 /* steal.c: it could do with more. */
-bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind);
+bool tessi_load_runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind);
 
 /* surplus.c */
-bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index);
-void ask_for(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* to give it up */
-void end_asking(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* if it was asked */
-bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer, uint64_t index);
+bool tessi_ask_may(const struct sched_layer *layer, const struct worker *victim, uint64_t index);
+void tessi_ask_mark(struct worker *worker, const struct sched_layer *layer,
+                    struct task_record *task); /* to give it up */
+void tessi_ask_end(struct worker *worker, const struct sched_layer *layer,
+                   struct task_record *task); /* if it was asked */
+bool tessi_ask_fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
+                    uint64_t index);
 /* Its run time; 0: it has been asked for before. */
-double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref);
+double tessi_ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref);
 /* It could begin, were its inputs not on the way. */
-bool only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind);
+bool tessi_surplus_only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind);
 /* Ask the victim for tasks worth `wanted_ns` that the thief can begin; false: it has none to spare. */
-bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
-                 double wanted_ns);
+bool tessi_surplus_ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
+                       double wanted_ns);
 
 /* blocked.c */
-bool wait_for(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer, uint64_t index);
-void end_waits(struct tessi_sched *sched, struct worker *worker);
-void wake_blocked(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
+bool tessi_blocked_wait(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
+                        uint64_t index);
+void tessi_blocked_end_waits(struct tessi_sched *sched, struct worker *worker);
+void tessi_blocked_wake(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
 
 /* resources.c: what workers have and tasks demand */
-bool can_run(const struct worker *worker, const struct tessi_resources *demand); /* it is there and has all of it */
-bool resources_fit(const struct worker *worker, const struct tessi_resources *demand); /* so much is free */
+bool tessi_supply_can_run(const struct worker *worker,
+                          const struct tessi_resources *demand); /* it is there and has all of it */
+bool tessi_supply_fits(const struct worker *worker, const struct tessi_resources *demand); /* so much is free */
 /* Enough of what the layer's tasks demand is free. A task that was taken from its owner (`again`) may pass younger ones
  * that hold it: they may be waiting for it, and the worker lets the older one go first. */
-bool demand_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order);
+bool tessi_supply_is_free(const struct worker *worker, const struct sched_layer *layer, bool again, uint64_t order);
 static inline bool resources_free(const struct worker *worker, const struct sched_layer *layer, bool again,
                                   uint64_t order)
 {
-    return layer->lane->demand.count == 0 || demand_free(worker, layer, again, order);
+    return layer->lane->demand.count == 0 || tessi_supply_is_free(worker, layer, again, order);
 }
-void resources_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);
-void resources_give(struct worker *worker, const struct sched_layer *layer);
-void balance_demanding(struct tessi_sched *sched, struct worker *thief);
-void check_demands(struct tessi_sched *sched); /* fail what has waited too long for a worker that may run it */
+void tessi_supply_take(struct worker *worker, const struct sched_layer *layer, uint64_t order);
+void tessi_supply_give(struct worker *worker, const struct sched_layer *layer);
+void tessi_steal_demanding(struct tessi_sched *sched, struct worker *thief);
+void tessi_unmet_check(struct tessi_sched *sched); /* fail what has waited too long for a worker that may run it */
 
 /* transfer.c: what moving bytes takes */
-void transfer_measure(struct worker *worker, const struct tessi_report *report);
-double transfer_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes);
+void tessi_network_measure(struct worker *worker, const struct tessi_report *report);
+double tessi_network_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes);
 
 /* moving.c: what moving a task takes */
 #define LOOKS 32 /* tasks, or runs of them, that are compared by that */
@@ -849,137 +868,154 @@ struct company { /* tasks of the same layer that go along */
     uint32_t count;
 };
 /* What the task reads and is not at the thief yet, and what it makes. */
-uint64_t moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, const struct worker *thief,
-                      const struct company *along);
-double moving_ns(const struct tessi_sched *sched, const struct worker *thief, const struct worker *victim, double bytes);
+uint64_t tessi_moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                            const struct worker *thief, const struct company *along);
+double tessi_moving_ns(const struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+                       double bytes);
 /* A generator, a file or a client: all that comes later expects its blocks where they were to be. */
 static inline bool is_source(const struct sched_layer *layer)
 {
     return layer->layer->ninputs == 0;
 }
-bool moving_matters(const struct sched_layer *layer, uint64_t index); /* beside the task's run time, at the best */
+bool tessi_moving_matters(const struct sched_layer *layer,
+                          uint64_t index); /* beside the task's run time, at the best */
 
 /* abandon.c: a layer that nobody names or reads goes */
 #define FREED_AT_ONCE 4096 /* of many tasks: what goes needs a place in a list, and its page, for a moment */
-void stop_reading(struct tessi_sched *sched, struct sched_layer *layer); /* its unfinished tasks let go of their inputs */
-void abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer); /* after that */
+void tessi_abandon_reading(struct tessi_sched *sched,
+                           struct sched_layer *layer); /* its unfinished tasks let go of their inputs */
+void tessi_abandon_tasks(struct tessi_sched *sched, struct sched_layer *layer); /* after that */
 /* The same for each layer of a session that ends, without any count of readers, so that what is untouched costs nothing. */
-void abandon_uncounted(struct tessi_sched *sched, struct sched_layer *layer);
+void tessi_abandon_uncounted(struct tessi_sched *sched, struct sched_layer *layer);
 
 /* demand.c: references, release, re-runs, failures */
-void drop_ref(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
-void drop_input_refs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
-void settle(struct tessi_sched *sched); /* act on blocks that nobody needs any more */
-void consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
-void run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
-void free_at(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index); /* FREE to it */
-void require_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* adds refs, re-runs */
-void fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, enum tessi_status status,
-               const char *text);
-void work_push(struct work_list *list, struct sched_layer *layer, uint64_t index);
+void tessi_refs_drop(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_refs_drop_inputs(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_refs_settle(struct tessi_sched *sched); /* act on blocks that nobody needs any more */
+void tessi_refs_consider_idle(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_refs_run_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_out_free(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer,
+                    uint64_t index); /* FREE to it */
+void tessi_refs_require_inputs(struct tessi_sched *sched, struct sched_layer *layer,
+                               uint64_t index); /* adds refs, re-runs */
+void tessi_spread_fail_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                            enum tessi_status status, const char *text);
+void tessi_work_push(struct work_list *list, struct sched_layer *layer, uint64_t index);
 
 /* spread.c: re-runs and failures go from layer to layer, over several steps where there are very many */
-void need_again(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);   /* it is RELEASED */
-void spread_failure(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FAILED or POISONED */
-bool needed_again(const struct sched_layer *layer, uint64_t index); /* it is RELEASED, and that will change */
-void finish_spread(struct tessi_sched *sched); /* as much as the step has time for */
-void spread_again(struct tessi_sched *sched, const struct sched_layer *layer); /* its consumers have changed places */
-void spread_verify(const struct tessi_sched *sched);
-bool spread_verify_listed(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
-void spread_fini(struct tessi_sched *sched); /* when no session is left */
+void tessi_spread_need(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* it is RELEASED */
+void tessi_spread_failure(struct tessi_sched *sched, struct sched_layer *layer,
+                          uint64_t index);                                    /* FAILED or POISONED */
+bool tessi_spread_is_needed(const struct sched_layer *layer, uint64_t index); /* it is RELEASED, and that will change */
+void tessi_spread_finish(struct tessi_sched *sched);                          /* as much as the step has time for */
+void tessi_spread_anew(struct tessi_sched *sched,
+                       const struct sched_layer *layer); /* its consumers have changed places */
+void tessi_spread_verify(const struct tessi_sched *sched);
+bool tessi_spread_verify_listed(const struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index);
+void tessi_spread_fini(struct tessi_sched *sched); /* when no session is left */
 
 /* report.c, loss.c, steal.c, locate.c, copies.c, history.c */
-void take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);
-void lose_worker(struct tessi_sched *sched, struct worker *worker);
-void recover_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
-void balance(struct tessi_sched *sched);
-void watch_idle(struct tessi_sched *sched, struct worker *worker); /* nothing runs there: it may be waiting for others */
-void note_ask(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
-              const struct sched_layer *layer, uint64_t index);
-void take_stolen(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report);
-void locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count);
-void answer_parked(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner, uint32_t epoch);
-void starve_reads(struct tessi_sched *sched); /* of blocks that are held and were lost with the last worker */
-void parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
-void parked_verify(const struct tessi_sched *sched);
-void copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
-void copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
-bool copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
-uint32_t copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: none */
-void copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
-void copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
-uint32_t history_processor(struct tessi_sched *sched, const char *name); /* found or made */
-void history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
-                    double mean_ns);
+void tessi_take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);
+void tessi_loss_of_worker(struct tessi_sched *sched, struct worker *worker);
+void tessi_loss_of_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_steal_balance(struct tessi_sched *sched);
+void tessi_steal_watch_idle(struct tessi_sched *sched,
+                            struct worker *worker); /* nothing runs there: it may be waiting for others */
+void tessi_ask_note(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+                    const struct sched_layer *layer, uint64_t index);
+void tessi_steal_take_answer(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report);
+void tessi_locate(struct tessi_sched *sched, uint32_t peer, const struct tessi_span *spans, size_t count);
+void tessi_parked_answer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner,
+                         uint32_t epoch);
+void tessi_locate_starve_reads(
+    struct tessi_sched *sched); /* of blocks that are held and were lost with the last worker */
+void tessi_parked_forget_peer(struct tessi_sched *sched, uint32_t peer);
+void tessi_parked_verify(const struct tessi_sched *sched);
+void tessi_copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+void tessi_copies_remove(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+bool tessi_copies_has(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker);
+uint32_t tessi_copies_pick(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* NO_WORKER: none */
+void tessi_copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* FREE to each holder */
+void tessi_copies_forget_worker(struct tessi_sched *sched, uint32_t worker);
+uint32_t tessi_history_processor(struct tessi_sched *sched, const char *name); /* found or made */
+void tessi_history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
+                          double mean_ns);
 
 /* kinds.c: processors and devices */
 #define HISTORY_DEVICE "device " /* before its name, among the kinds of processor */
-uint32_t kind_guess(const struct tessi_sched *sched, const struct tessi_layer *layer); /* of a new layer */
-void note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer, uint64_t tasks,
-              bool device);
-void join_kinds(struct tessi_sched *sched, struct worker *worker); /* its loads, as its info says */
-void lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost); /* so many in all */
-void leave_kinds(struct tessi_sched *sched, struct worker *worker);
+uint32_t tessi_kinds_guess(const struct tessi_sched *sched, const struct tessi_layer *layer); /* of a new layer */
+void tessi_kinds_note_ran(struct tessi_sched *sched, const struct worker *worker, struct sched_layer *layer,
+                          uint64_t tasks, bool device);
+void tessi_kinds_join(struct tessi_sched *sched, struct worker *worker); /* its loads, as its info says */
+void tessi_kinds_lose_devices(struct tessi_sched *sched, struct worker *worker, uint64_t lost); /* so many in all */
+void tessi_kinds_leave(struct tessi_sched *sched, struct worker *worker);
 
 /* keep.c: layers whose past is forgotten, since each of their blocks has two owners */
-void consider_keep(struct tessi_sched *sched, struct sched_layer *layer); /* wanted, and complete now */
-void ask_detach(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
-void continue_keeps(struct tessi_sched *sched); /* before layers are swept */
-void keep_due(struct tessi_sched *sched, struct sched_layer *layer); /* something may be missing there, if it is kept */
-void keep_end(struct tessi_sched *sched, struct sched_layer *layer); /* no second owners any more */
+void tessi_keep_consider(struct tessi_sched *sched, struct sched_layer *layer); /* wanted, and complete now */
+void tessi_keep_ask_detach(struct tessi_sched *sched, struct session *session, const uint32_t *ids, size_t count);
+void tessi_keep_continue(struct tessi_sched *sched); /* before layers are swept */
+void tessi_keep_due(struct tessi_sched *sched,
+                    struct sched_layer *layer); /* something may be missing there, if it is kept */
+void tessi_keep_end(struct tessi_sched *sched, struct sched_layer *layer); /* no second owners any more */
 /* The block's owner is gone, or goes: the second one owns it now. False: there is none. */
-bool keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+bool tessi_keep_takes_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 /* Somebody has been asked to own it too, and has not said so: he is asked to be its only owner, in the same words. */
-bool keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t *to, uint32_t *epoch);
-void keep_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index); /* the block is not HELD, or soon */
-void keep_make_room(struct tessi_sched *sched); /* somebody starves */
-void keep_forget_worker(struct tessi_sched *sched, struct worker *worker); /* lost, or about to leave */
+bool tessi_keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t *to,
+                        uint32_t *epoch);
+void tessi_keep_forget(struct tessi_sched *sched, struct sched_layer *layer,
+                       uint64_t index);                                          /* the block is not HELD, or soon */
+void tessi_keep_make_room(struct tessi_sched *sched);                            /* somebody starves */
+void tessi_keep_forget_worker(struct tessi_sched *sched, struct worker *worker); /* lost, or about to leave */
 /* A report of a block taken over, or not, or lost by its second owner; false: it is not about that. */
-bool take_second(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
-                 const struct tessi_span *span, bool adopted);
+bool tessi_keep_take_second(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                            const struct tessi_span *span, bool adopted);
 /* It has been asked to own the block too, under that epoch. */
-bool keep_at(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker,
-             uint32_t *epoch);
-void lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
-void keeps_verify(const struct tessi_sched *sched);
-void keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer);
+bool tessi_keep_at(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker,
+                   uint32_t *epoch);
+void tessi_keep_lose_for_good(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_keep_verify(const struct tessi_sched *sched);
+void tessi_keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer);
 
 /* receiver.c: a worker that is to own a block which others have: one with a copy, else the one with most room of a few, in
  * turns. NO_WORKER: none may. */
 typedef bool may_receive_fn(const struct tessi_sched *sched, const struct worker *worker, const void *what);
-uint32_t choose_receiver(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, may_receive_fn *may,
-                         const void *what);
+uint32_t tessi_receiver_choose(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                               may_receive_fn *may, const void *what);
 
 /* leave.c: workers that leave in good order */
 /* The block is being handed over to that worker, or (NO_WORKER) to anybody. */
-bool is_handed_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker);
-void begin_leave(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns);
-void continue_leaves(struct tessi_sched *sched); /* those that have nothing left, or no time */
-int64_t next_leave_ns(const struct tessi_sched *sched); /* when continue_leaves has something to do; INT64_MAX: never */
+bool tessi_hand_over_is_to(struct tessi_sched *sched, const struct sched_layer *layer, uint64_t index, uint32_t worker);
+void tessi_leave_begin(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns);
+void tessi_leave_continue(struct tessi_sched *sched); /* those that have nothing left, or no time */
+int64_t tessi_leave_next_ns(
+    const struct tessi_sched *sched); /* when tessi_leave_continue has something to do; INT64_MAX: never */
 /* A HELD block, if its owner leaves. */
-void hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_hand_over(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 /* The block is not HELD by who hands it over any more, or is about not to be. */
-void hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
+void tessi_hand_over_forget(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 /* A report of a block taken over, or not; false: it is not about that. */
-bool take_handed(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
-                 const struct tessi_span *span, bool adopted);
-void hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
+bool tessi_hand_over_take(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
+                          const struct tessi_span *span, bool adopted);
+void tessi_hand_over_elsewhere(struct tessi_sched *sched, struct worker *worker); /* what `worker` was to take over */
 /* A HELD block, for the task of this order, which has no room where the block is; nothing if nobody may take it. */
-void hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order);
+void tessi_hand_over_for(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint64_t order);
 
 /* relief.c: workers that are full */
-void take_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);
-void end_starving(struct tessi_sched *sched, struct worker *worker);
-void relieve(struct tessi_sched *sched);
-void relieve_again(struct tessi_sched *sched); /* now and then: who had no room may have some, or nobody ever will */
+void tessi_relief_take_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report);
+void tessi_relief_end_starving(struct tessi_sched *sched, struct worker *worker);
+void tessi_relief_give(struct tessi_sched *sched);
+void tessi_relief_again(
+    struct tessi_sched *sched); /* now and then: who had no room may have some, or nobody ever will */
 /* Of a task on a processor, or (kind 1) at a device. */
-double history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind);
+double tessi_history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index,
+                              uint32_t kind);
 /* How far the run times of the layer's tasks lie apart, those in the middle, as a part of their median; 1: not
  * known. */
-double history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer);
+double tessi_history_scatter(const struct tessi_sched *sched, const struct sched_layer *layer);
 /* Such tasks have run there. */
-bool history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind);
-void set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns); /* and queues with it */
-double history_guess(const struct tessi_layer *layer, uint64_t index); /* from flops and bytes alone */
+bool tessi_history_knows(const struct tessi_sched *sched, const struct tessi_layer *layer, uint32_t kind);
+void tessi_history_set_estimate(struct tessi_sched *sched, struct sched_layer *layer,
+                                double estimate_ns);                         /* and queues with it */
+double tessi_history_guess(const struct tessi_layer *layer, uint64_t index); /* from flops and bytes alone */
 
 #endif

@@ -21,7 +21,7 @@ void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_stat
         .workers_left = sched->workers_left,
         .blocks_handed = sched->blocks_handed,
         .bytes_moved = sched->bytes_moved,
-        .memory_used_bytes = memory_used(sched),
+        .memory_used_bytes = tessi_admit_memory_used(sched),
         .memory_bytes = sched->config.memory_bytes,
     };
     memcpy(status->steals_refused, sched->steals_refused, sizeof status->steals_refused);

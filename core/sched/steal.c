@@ -33,7 +33,7 @@ static double units_of(const struct worker *worker, uint32_t kind)
     return worker->load[kind].units > 0 ? worker->load[kind].units : 1e-3;
 }
 
-double load_of(const struct worker *worker, uint32_t kind)
+double tessi_load_of(const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
     /* What demands a resource runs beside the rest when its turn comes; what somebody has asked for is as good as
@@ -43,7 +43,7 @@ double load_of(const struct worker *worker, uint32_t kind)
 }
 
 /* What it has may end before stolen work would arrive, or none of it can begin. */
-bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind)
+bool tessi_load_runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
     if (!stays(worker) || load->units == 0 || worker->stealing > 0 || load->resting) {
@@ -51,15 +51,15 @@ bool runs_dry(const struct tessi_sched *sched, const struct worker *worker, uint
     }
     return load->idle ||
            (load->backlog == load->demanding_backlog &&
-            (load->assigned < load->units || load_of(worker, kind) < 0.25 * (double)sched->config.window_ns));
+            (load->assigned < load->units || tessi_load_of(worker, kind) < 0.25 * (double)sched->config.window_ns));
 }
 
 /* Queues that differ by less than a factor of two are in balance: evening them out costs more than
  * it gains, and would go on for ever. */
 static bool worth_it(const struct worker *thief, const struct worker *victim, uint32_t kind)
 {
-    double gain_ns = load_of(victim, kind) - load_of(thief, kind);
-    return load_of(thief, kind) < 0.499 * load_of(victim, kind) &&
+    double gain_ns = tessi_load_of(victim, kind) - tessi_load_of(thief, kind);
+    return tessi_load_of(thief, kind) < 0.499 * tessi_load_of(victim, kind) &&
            (gain_ns > STEAL_GAIN_NS || thief->load[kind].assigned == 0);
 }
 
@@ -72,7 +72,7 @@ static double time_at(const struct worker *worker, uint32_t kind, double run_ns)
  * task or so, and on a shared machine who ends early leaves its processor to who is late. */
 static double even_part(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
-    double part = EVEN + history_scatter(sched, layer);
+    double part = EVEN + tessi_history_scatter(sched, layer);
     return is_source(layer) ? EVEN_SOURCE : part < EVEN_SCATTERED ? part : EVEN_SCATTERED;
 }
 
@@ -80,7 +80,7 @@ static double even_part(const struct tessi_sched *sched, const struct sched_laye
 static double others_ns(const struct worker *worker, uint32_t kind, double each_ns)
 {
     const struct load *load = &worker->load[kind];
-    double more_ns = load_of(worker, kind) - (double)(load->assigned - load->asked + load->backlog) * each_ns;
+    double more_ns = tessi_load_of(worker, kind) - (double)(load->assigned - load->asked + load->backlog) * each_ns;
     return more_ns > 0 ? more_ns : 0;
 }
 
@@ -91,15 +91,15 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
                              const struct worker *thief, const struct worker *victim, uint64_t first, uint64_t next,
                              uint64_t most)
 {
-    double next_ns = moving_ns(sched, thief, victim, (double)next);
+    double next_ns = tessi_moving_ns(sched, thief, victim, (double)next);
     uint32_t kind = kind_at(victim, layer->lane);
     bool idle = thief->load[kind].assigned == 0;
     double gives_ns = time_at(victim, kind, layer->estimate_ns);
     double takes_ns = time_at(thief, kind, layer->estimate_ns) + next_ns;
-    double first_ns = moving_ns(sched, thief, victim, (double)first);
+    double first_ns = tessi_moving_ns(sched, thief, victim, (double)first);
     double soon_ns = 2 * time_at(thief, kind, layer->estimate_ns);
     soon_ns = soon_ns > SOON_NS ? soon_ns : SOON_NS;
-    double ahead_ns = load_of(victim, kind) - load_of(thief, kind) - (idle ? 0.5 * gives_ns : 0);
+    double ahead_ns = tessi_load_of(victim, kind) - tessi_load_of(thief, kind) - (idle ? 0.5 * gives_ns : 0);
     ahead_ns -= first_ns - next_ns;
     double even = ahead_ns / (gives_ns + takes_ns);
     uint64_t count = even < 0 ? 0 : even < (double)most ? (uint64_t)even : most;
@@ -118,8 +118,8 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
     double least_ns = even_ns < worth_ns ? even_ns : worth_ns;
     double messages_ns = idle ? 0.1 * STEAL_GAIN_NS : STEAL_GAIN_NS;
     least_ns = least_ns > messages_ns ? least_ns : messages_ns;
-    bool soon = load_of(thief, kind) < soon_ns + first_ns; /* the later, the less has to be guessed */
-    bool pays = soon && saved_ns > least_ns && saved_ns > MOVING_PRICE * moving_ns(sched, thief, victim, bytes);
+    bool soon = tessi_load_of(thief, kind) < soon_ns + first_ns; /* the later, the less has to be guessed */
+    bool pays = soon && saved_ns > least_ns && saved_ns > MOVING_PRICE * tessi_moving_ns(sched, thief, victim, bytes);
     return pays ? count : 0;
 }
 
@@ -127,7 +127,8 @@ static uint64_t worth_moving(const struct tessi_sched *sched, const struct sched
  * the victim's time for it, and lengthens the thief's by the thief's. */
 static double fair_ns(const struct worker *thief, const struct worker *victim, uint32_t kind)
 {
-    return (load_of(victim, kind) - load_of(thief, kind)) / (time_at(victim, kind, 1) + time_at(thief, kind, 1));
+    return (tessi_load_of(victim, kind) - tessi_load_of(thief, kind)) /
+           (time_at(victim, kind, 1) + time_at(thief, kind, 1));
 }
 
 static uint8_t reason(const struct worker *thief, uint32_t kind)
@@ -157,7 +158,7 @@ static void note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind, ui
         last->amount += count;
         return;
     }
-    note(sched, record);
+    tessi_out_note(sched, record);
 }
 
 static uint32_t largest_span(const struct backlog *backlog, const struct sched_layer *but)
@@ -166,7 +167,7 @@ static uint32_t largest_span(const struct backlog *backlog, const struct sched_l
     size_t look = backlog->count < 64 ? backlog->count : 64;
     for (size_t i = backlog->count - look; i < backlog->count; i++) {
         uint32_t handle = backlog->entries[i].handle;
-        if (is_pinned(backlog->spans[handle].layer) || backlog->spans[handle].layer == but) {
+        if (tessi_place_is_pinned(backlog->spans[handle].layer) || backlog->spans[handle].layer == but) {
             continue;
         }
         if (best == TESSI_MAP_NONE || backlog->spans[handle].count > backlog->spans[best].count) {
@@ -188,7 +189,7 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
         }
         uint64_t last = span->first + span->count - 1;
         bool goes = along->count > 0 && along->tasks[along->count - 1] == last;
-        uint64_t here = moving_bytes(sched, span->layer, goes && span->count > 1 ? last - 1 : last, thief, along);
+        uint64_t here = tessi_moving_bytes(sched, span->layer, goes && span->count > 1 ? last - 1 : last, thief, along);
         looks++;
         if (best == TESSI_MAP_NONE || here < *least) {
             best = backlog->entries[i].handle;
@@ -198,8 +199,8 @@ static uint32_t nearest_span(struct tessi_sched *sched, const struct backlog *ba
     return best;
 }
 
-void note_ask(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
-              const struct sched_layer *layer, uint64_t index)
+void tessi_ask_note(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
+                    const struct sched_layer *layer, uint64_t index)
 {
     if (thief == NULL) {
         note_steal(sched, TESSI_TRACE_ASK, 0, victim, layer, index, 1, TESSI_TRACE_WHY_LEAVING);
@@ -213,15 +214,15 @@ void note_ask(struct tessi_sched *sched, const struct worker *thief, const struc
 static void take_last(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct backlog *backlog,
                       uint32_t handle, uint64_t count)
 {
-    struct backlog_span span = backlog_take(sched, backlog, victim->index, handle);
+    struct backlog_span span = tessi_backlog_take(sched, backlog, victim->index, handle);
     if (count < span.count) {
-        backlog_put(sched, victim->index,
-                    (struct backlog_span){span.layer, span.first, span.count - count, span.again});
+        tessi_backlog_put(sched, victim->index,
+                          (struct backlog_span){span.layer, span.first, span.count - count, span.again});
     } else {
-        make_hungry(sched, victim); /* what stood behind it may be next */
+        tessi_hungry_mark(sched, victim); /* what stood behind it may be next */
     }
     uint64_t first = span.first + span.count - count;
-    backlog_put(sched, thief->index, (struct backlog_span){span.layer, first, count, span.again});
+    tessi_backlog_put(sched, thief->index, (struct backlog_span){span.layer, first, count, span.again});
     note_steal(sched, TESSI_TRACE_TAKE, thief->id, victim, span.layer, first, count,
                reason(thief, kind_at(thief, span.layer->lane)));
     sched->steals += count;
@@ -256,7 +257,7 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
             wanted = worth_moving(sched, layer, thief, victim, first, next,
                                   victim->load[kind_at(victim, lane)].backlog);
         }
-        if (wanted == 0 || !fits(thief, victim, layer, span.first)) {
+        if (wanted == 0 || !tessi_ask_fits(thief, victim, layer, span.first)) {
             break;
         }
         uint64_t count = wanted <= LOOKS ? 1 : wanted - taken < span.count ? wanted - taken : span.count;
@@ -267,19 +268,19 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
 }
 
 /* Move unassigned tasks worth `wanted_ns` off the ends of the largest spans of a lane; returns what is still wanted. */
-double take_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
-                      double wanted_ns)
+double tessi_steal_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
+                             double wanted_ns)
 {
     const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
     while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].count > 0) {
         struct backlog *backlog = &lane->backlogs[victim->index];
         uint32_t handle = largest_span(backlog, stays_there);
         if (handle == TESSI_MAP_NONE ||
-            !fits(thief, victim, backlog->spans[handle].layer, backlog->spans[handle].first)) {
+            !tessi_ask_fits(thief, victim, backlog->spans[handle].layer, backlog->spans[handle].first)) {
             break;
         }
         struct sched_layer *layer = backlog->spans[handle].layer;
-        if (lane->demand.count == 0 && moving_matters(layer, backlog->spans[handle].first)) {
+        if (lane->demand.count == 0 && tessi_moving_matters(layer, backlog->spans[handle].first)) {
             if (take_nearest(sched, thief, victim, lane, layer) > 0 || stays_there != NULL) {
                 return 0;
             }
@@ -317,8 +318,8 @@ static void take_share(struct tessi_sched *sched, struct worker *thief, struct w
     for (size_t i = 0; i < count; i++) {
         backlog = backlog_of(lane, victim->index); /* the thief's may be new, and all have moved */
         struct backlog_span span = backlog_span(backlog, handles[i]);
-        if (is_pinned(span.layer) || begins_together(span.layer) || moving_matters(span.layer, span.first) ||
-            !fits(thief, victim, span.layer, span.first)) {
+        if (tessi_place_is_pinned(span.layer) || tessi_place_begins_together(span.layer) ||
+            tessi_moving_matters(span.layer, span.first) || !tessi_ask_fits(thief, victim, span.layer, span.first)) {
             continue;
         }
         uint64_t part;
@@ -339,7 +340,7 @@ static void take_share(struct tessi_sched *sched, struct worker *thief, struct w
             take_last(sched, thief, victim, backlog, handles[i], part);
         }
     }
-    make_hungry(sched, victim); /* what stood before what was taken may be next */
+    tessi_hungry_mark(sched, victim); /* what stood before what was taken may be next */
     tessi_free(handles);
 }
 
@@ -358,8 +359,8 @@ static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct
             uint32_t largest = largest_span(&lane->backlogs[victim->index], NULL);
             const struct kept_span *span =
                 largest == TESSI_MAP_NONE ? NULL : &lane->backlogs[victim->index].spans[largest];
-            if (span != NULL && moving_matters(span->layer, span->first)) {
-                (void)take_from_lane(sched, thief, victim, lane, fair_ns(thief, victim, kind));
+            if (span != NULL && tessi_moving_matters(span->layer, span->first)) {
+                (void)tessi_steal_from_lane(sched, thief, victim, lane, fair_ns(thief, victim, kind));
             } else if (span != NULL) {
                 take_share(sched, thief, victim, lane, share < 1 ? share : 1);
             }
@@ -370,7 +371,8 @@ static void take_backlog(struct tessi_sched *sched, struct worker *thief, struct
 static bool may_ask(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
                     uint64_t index)
 {
-    return can_run(thief, &layer->lane->demand) && may_steal(layer, victim, index) && fits(thief, victim, layer, index);
+    return tessi_supply_can_run(thief, &layer->lane->demand) && tessi_ask_may(layer, victim, index) &&
+           tessi_ask_fits(thief, victim, layer, index);
 }
 
 /* Of the last of the layer's tasks that were given, as many as may be asked for. */
@@ -394,7 +396,7 @@ static uint32_t nearest_given(struct tessi_sched *sched, const struct worker *th
 {
     uint32_t best = 0;
     for (uint32_t i = 0; i < found->count; i++) {
-        uint64_t here = moving_bytes(sched, layer, found->tasks[i], thief, along);
+        uint64_t here = tessi_moving_bytes(sched, layer, found->tasks[i], thief, along);
         if (i == 0 || here < *least) {
             best = i;
             *least = here;
@@ -423,7 +425,7 @@ static bool ask_for_nearest(struct tessi_sched *sched, struct worker *thief, str
     best = nearest_given(sched, thief, layer, &found, &along, &next);
     uint64_t wanted = worth_moving(sched, layer, thief, victim, first, next, most);
     for (uint64_t asked = 0; asked < wanted; asked++) {
-        (void)ask(sched, thief, victim, (struct task_ref){layer, task});
+        (void)tessi_ask_back(sched, thief, victim, (struct task_ref){layer, task});
         if (asked + 1 < wanted) {
             task = found.tasks[best];
             found.tasks[best] = found.tasks[--found.count];
@@ -444,13 +446,13 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
     const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
     for (size_t g = victim->given_count; g-- > 0 && left > 0 && wanted_ns > 0;) {
         struct given given = victim->given[g];
-        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        struct sched_layer *layer = tessi_find_named(sched, given.session, given.layer);
         bool asked = layer != NULL && layer != stays_there && kind_at(victim, layer->lane) == kind;
         for (uint64_t i = given.count; asked && i-- > 0 && left > 0;) {
             if (!may_ask(thief, victim, layer, given.first + i)) {
                 continue;
             }
-            if (moving_matters(layer, given.first + i)) {
+            if (tessi_moving_matters(layer, given.first + i)) {
                 if (ask_for_nearest(sched, thief, victim, layer, left) || stays_there != NULL) {
                     return;
                 }
@@ -460,7 +462,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *thief, struct wor
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return;
             }
-            (void)ask(sched, thief, victim, (struct task_ref){layer, given.first + i});
+            (void)tessi_ask_back(sched, thief, victim, (struct task_ref){layer, given.first + i});
             wanted_ns -= layer->estimate_ns;
             left--;
         }
@@ -473,11 +475,11 @@ static bool gives_heavy(struct tessi_sched *sched, const struct worker *victim, 
     uint32_t looks = 0;
     for (size_t g = victim->given_count; g-- > 0;) {
         struct given given = victim->given[g];
-        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        struct sched_layer *layer = tessi_find_named(sched, given.session, given.layer);
         bool alike = layer != NULL && kind_at(victim, layer->lane) == kind;
         for (uint64_t i = given.count; alike && i-- > 0;) {
-            if (may_steal(layer, victim, given.first + i) || ++looks == LOOKS) {
-                return moving_matters(layer, given.first + i);
+            if (tessi_ask_may(layer, victim, given.first + i) || ++looks == LOOKS) {
+                return tessi_moving_matters(layer, given.first + i);
             }
         }
     }
@@ -495,7 +497,7 @@ static bool keeps_heavy(const struct tessi_sched *sched, const struct worker *vi
                 lane->backlogs[victim->index].count > 0) {
                 const struct backlog *backlog = &lane->backlogs[victim->index];
                 const struct kept_span *span = &backlog->spans[backlog_first(backlog)->handle];
-                return moving_matters(span->layer, span->first);
+                return tessi_moving_matters(span->layer, span->first);
             }
         }
     }
@@ -509,15 +511,15 @@ static struct worker *neighbour_of(struct tessi_sched *sched, const struct worke
                                    uint32_t kind, bool backlog_only)
 {
     struct worker *best = most;
-    double least_ns = 0.5 * (load_of(most, kind) + load_of(thief, kind));
+    double least_ns = 0.5 * (tessi_load_of(most, kind) + tessi_load_of(thief, kind));
     for (uint32_t bit = 1; bit < sched->worker_count && bit != 0; bit <<= 1) {
         struct worker *worker = (thief->index ^ bit) < sched->worker_count ? sched->workers[thief->index ^ bit] : most;
         const struct load *load = &worker->load[kind];
         bool has = backlog_only ? load->backlog > load->demanding_backlog
                                 : load->assigned - load->asked > load->units && !load->bare;
-        if (stays(worker) && has && worth_it(thief, worker, kind) && load_of(worker, kind) > least_ns) {
+        if (stays(worker) && has && worth_it(thief, worker, kind) && tessi_load_of(worker, kind) > least_ns) {
             best = worker;
-            least_ns = load_of(worker, kind);
+            least_ns = tessi_load_of(worker, kind);
         }
     }
     return best;
@@ -531,10 +533,11 @@ static bool take_kept(struct tessi_sched *sched, struct worker *thief, uint32_t 
 {
     struct load *load = &thief->load[kind];
     uint64_t backlog = load->backlog;
-    struct worker *victim = most_loaded(sched, kind, true);
+    struct worker *victim = tessi_load_most(sched, kind, true);
     bool blocked = load->backlog > load->demanding_backlog;
     if (victim == NULL || victim == thief || !worth_it(thief, victim, kind) ||
-        (blocked && (sched->now_ns < load->take_ns || load_of(thief, kind) > 0.4 * load_of(victim, kind)))) {
+        (blocked &&
+         (sched->now_ns < load->take_ns || tessi_load_of(thief, kind) > 0.4 * tessi_load_of(victim, kind)))) {
         return false;
     }
     if (!blocked && keeps_heavy(sched, victim, kind)) {
@@ -548,14 +551,14 @@ static bool take_kept(struct tessi_sched *sched, struct worker *thief, uint32_t 
 static enum find steal_for(struct tessi_sched *sched, struct worker *thief, uint32_t kind)
 {
     struct load *load = &thief->load[kind];
-    if (load->idle && only_fetches(sched, thief, kind)) {
+    if (load->idle && tessi_surplus_only_fetches(sched, thief, kind)) {
         load->idle = false;
         return FIND_NOTHING_FOR_IT;
     }
     if (take_kept(sched, thief, kind)) {
         return FIND_WORK;
     }
-    struct worker *victim = most_loaded(sched, kind, false);
+    struct worker *victim = tessi_load_most(sched, kind, false);
     if (victim == NULL || (!worth_it(thief, victim, kind) && !load->idle)) {
         return FIND_NOTHING;
     }
@@ -566,11 +569,11 @@ static enum find steal_for(struct tessi_sched *sched, struct worker *thief, uint
             ask_back(sched, thief, victim, kind);
         }
     } else if (victim != thief) {
-        (void)ask_surplus(sched, thief, victim, kind, fair_ns(thief, victim, kind));
+        (void)tessi_surplus_ask(sched, thief, victim, kind, fair_ns(thief, victim, kind));
     }
     if (thief->stealing == before) {
         victim->load[kind].bare = true; /* until it reports again */
-        load_changed(sched, victim);
+        tessi_load_changed(sched, victim);
         return FIND_NOTHING_FOR_IT;
     }
     return FIND_WORK;
@@ -580,7 +583,7 @@ static void rest(struct tessi_sched *sched, struct worker *worker, uint32_t kind
 {
     uint32_t load = 2 * worker->index + kind;
     worker->load[kind].resting = true;
-    load_changed(sched, worker);
+    tessi_load_changed(sched, worker);
     (void)tessi_heap_remove(&sched->resting, load);
     tessi_heap_push(&sched->resting, (uint64_t)(sched->now_ns + for_ns), load, load);
 }
@@ -598,7 +601,7 @@ static bool nothing_runs(const struct load *load)
     return load->started == 0 && load->assigned > 0;
 }
 
-void watch_idle(struct tessi_sched *sched, struct worker *worker)
+void tessi_steal_watch_idle(struct tessi_sched *sched, struct worker *worker)
 {
     for (uint32_t kind = 0; kind < 2; kind++) {
         const struct load *load = &worker->load[kind];
@@ -617,7 +620,7 @@ static void end_rests(struct tessi_sched *sched)
         struct load *load = &worker->load[which % 2];
         load->resting = false;
         load->idle = nothing_runs(load);
-        load_changed(sched, worker);
+        tessi_load_changed(sched, worker);
     }
 }
 
@@ -628,7 +631,8 @@ static void balance_kind(struct tessi_sched *sched, uint32_t kind)
     struct worker *thief;
     uint32_t misses = 0;
     enum find found = FIND_WORK;
-    while (found != FIND_NOTHING && sched->now_ns >= sched->search_ns[kind] && (thief = driest(sched, kind)) != NULL) {
+    while (found != FIND_NOTHING && sched->now_ns >= sched->search_ns[kind] &&
+           (thief = tessi_load_driest(sched, kind)) != NULL) {
         struct load *load = &thief->load[kind];
         found = steal_for(sched, thief, kind);
         if (found == FIND_NOTHING_FOR_IT) {
@@ -643,11 +647,11 @@ static void balance_kind(struct tessi_sched *sched, uint32_t kind)
     }
 }
 
-void balance(struct tessi_sched *sched)
+void tessi_steal_balance(struct tessi_sched *sched)
 {
     end_rests(sched);
     for (size_t w = 0; sched->demanding_backlog > 0 && w < sched->worker_count; w++) {
-        balance_demanding(sched, sched->workers[w]);
+        tessi_steal_demanding(sched, sched->workers[w]);
     }
     balance_kind(sched, 0);
     if (sched->device_workers > 0) {
@@ -658,11 +662,11 @@ void balance(struct tessi_sched *sched)
 static void count_answer(struct tessi_sched *sched, const struct worker *victim, const struct tessi_span *span,
                          const struct sched_layer *layer, bool given)
 {
-    struct worker *thief = worker_find(sched, span->worker);
+    struct worker *thief = tessi_find_worker(sched, span->worker);
     if (thief == NULL || thief->stealing_from != victim->index) {
         return;
     }
-    load_changed(sched, thief);
+    tessi_load_changed(sched, thief);
     thief->stealing -= span->count < thief->stealing ? span->count : thief->stealing;
     if (layer != NULL) {
         struct load *load = &thief->load[kind_at(thief, layer->lane)]; /* what it is for may have changed since */
@@ -680,7 +684,7 @@ static void count_answer(struct tessi_sched *sched, const struct worker *victim,
             thief->load[kind_at(thief, layer->lane)].misses = 0;
         }
         thief->stole = thief->missed = 0;
-        make_hungry(sched, thief);
+        tessi_hungry_mark(sched, thief);
     }
 }
 
@@ -689,7 +693,7 @@ static void refused(struct tessi_sched *sched, const struct worker *victim, cons
                     const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
-    enum task_state state = state_of(layer, index);
+    enum task_state state = tessi_table_state(layer, index);
     uint8_t why = TESSI_TRACE_WHY_ELSEWHERE;
     if (state == TASK_HELD || state == TASK_RELEASED) {
         why = TESSI_TRACE_WHY_DONE;
@@ -702,13 +706,13 @@ static void refused(struct tessi_sched *sched, const struct worker *victim, cons
 
 static void end_ask(struct tessi_sched *sched, struct worker *victim, const struct tessi_span *span, bool given)
 {
-    struct sched_layer *layer = layer_named(sched, span->session, span->layer);
+    struct sched_layer *layer = tessi_find_named(sched, span->session, span->layer);
     count_answer(sched, victim, span, layer, given);
     if (layer == NULL || span->first >= layer->tasks || span->count > layer->tasks - span->first) {
         sched->stale_reports++;
         return;
     }
-    struct worker *thief = worker_find(sched, span->worker);
+    struct worker *thief = tessi_find_worker(sched, span->worker);
     for (uint64_t i = span->first; i < span->first + span->count; i++) {
         struct task_record *task = record_peek(layer, i);
         if (task == NULL || task->state != TASK_ASSIGNED || task->owner != victim->index ||
@@ -718,27 +722,27 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
                 refused(sched, victim, span, layer, i);
             }
         } else if (!given) {
-            end_asking(victim, layer, task);
-            load_changed(sched, victim);
+            tessi_ask_end(victim, layer, task);
+            tessi_load_changed(sched, victim);
             refused(sched, victim, span, layer, i);
         } else {
             note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1,
                        span->worker != 0 ? TESSI_TRACE_WHY_NOTHING : TESSI_TRACE_WHY_LEAVING);
-            unassign(sched, layer, task);
+            tessi_assign_undo(sched, layer, task);
             if (span->worker != 0) { /* else it was given back by one that leaves */
                 sched->steals++;
                 layer->session->stats.steals++;
             }
             if (thief != NULL && stays(thief)) {
-                backlog_put(sched, thief->index, (struct backlog_span){layer, i, 1, true});
+                tessi_backlog_put(sched, thief->index, (struct backlog_span){layer, i, 1, true});
             } else {
-                place_task(sched, layer, i);
+                tessi_place_task(sched, layer, i);
             }
         }
     }
 }
 
-void take_stolen(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report)
+void tessi_steal_take_answer(struct tessi_sched *sched, struct worker *victim, const struct tessi_report *report)
 {
     for (size_t s = 0; s < report->stolen.count; s++) {
         end_ask(sched, victim, &report->stolen.items[s], true);

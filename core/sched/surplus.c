@@ -24,15 +24,15 @@ struct chain {
     bool good;
 };
 
-bool may_steal(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
+bool tessi_ask_may(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
     return task != NULL && task->state == TASK_ASSIGNED && task->owner == victim->index &&
            (task->flags & (TASK_STARTED | TASK_STEALING | TASK_ADOPTING)) == 0 &&
-           layer->layer->op != TESSI_OP_RECEIVE && !is_pinned(layer);
+           layer->layer->op != TESSI_OP_RECEIVE && !tessi_place_is_pinned(layer);
 }
 
-void ask_for(struct worker *worker, const struct sched_layer *layer, struct task_record *task)
+void tessi_ask_mark(struct worker *worker, const struct sched_layer *layer, struct task_record *task)
 {
     struct load *load = &worker->load[kind_at(worker, layer->lane)];
     task->flags |= TASK_STEALING;
@@ -40,7 +40,7 @@ void ask_for(struct worker *worker, const struct sched_layer *layer, struct task
     load->asked_ns += layer->estimate_ns;
 }
 
-void end_asking(struct worker *worker, const struct sched_layer *layer, struct task_record *task)
+void tessi_ask_end(struct worker *worker, const struct sched_layer *layer, struct task_record *task)
 {
     if ((task->flags & TASK_STEALING) != 0) {
         struct load *load = &worker->load[kind_at(worker, layer->lane)];
@@ -52,7 +52,8 @@ void end_asking(struct worker *worker, const struct sched_layer *layer, struct t
 }
 
 /* A worker that is too small would refuse the task, and steal it again at once. */
-bool fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer, uint64_t index)
+bool tessi_ask_fits(const struct worker *thief, const struct worker *victim, const struct sched_layer *layer,
+                    uint64_t index)
 {
     return thief->info.memory_bytes >= victim->info.memory_bytes ||
            thief->info.memory_bytes >= tessi_task_footprint(layer->layer, index);
@@ -60,9 +61,9 @@ bool fits(const struct worker *thief, const struct worker *victim, const struct 
 
 static bool may_move(const struct chain *chain, const struct sched_layer *layer, uint64_t index)
 {
-    return kind_at(chain->victim, layer->lane) == chain->kind && !moving_matters(layer, index) &&
-           may_steal(layer, chain->victim, index) && can_run(chain->thief, &layer->lane->demand) &&
-           fits(chain->thief, chain->victim, layer, index);
+    return kind_at(chain->victim, layer->lane) == chain->kind && !tessi_moving_matters(layer, index) &&
+           tessi_ask_may(layer, chain->victim, index) && tessi_supply_can_run(chain->thief, &layer->lane->demand) &&
+           tessi_ask_fits(chain->thief, chain->victim, layer, index);
 }
 
 static void look_at_input(void *context, uint64_t index)
@@ -113,33 +114,33 @@ static bool find_chain(struct chain *chain, struct sched_layer *layer, uint64_t 
     return chain->good;
 }
 
-double ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref)
+double tessi_ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref)
 {
     struct task_record *task = record(ref.layer, ref.index);
     if ((task->flags & TASK_STEALING) != 0) {
         return 0; /* it was given to the victim twice, and has just been asked for */
     }
-    ask_for(victim, ref.layer, task);
-    tessi_spans_push(&outbox_of(victim)->steal, (struct tessi_span){.session = ref.layer->session->id,
-                                                                    .layer = ref.layer->layer->id,
-                                                                    .first = ref.index,
-                                                                    .count = 1,
-                                                                    .epoch = task->epoch,
-                                                                    .worker = thief->id});
-    note_ask(sched, thief, victim, ref.layer, ref.index);
+    tessi_ask_mark(victim, ref.layer, task);
+    tessi_spans_push(&tessi_out_box(victim)->steal, (struct tessi_span){.session = ref.layer->session->id,
+                                                                        .layer = ref.layer->layer->id,
+                                                                        .first = ref.index,
+                                                                        .count = 1,
+                                                                        .epoch = task->epoch,
+                                                                        .worker = thief->id});
+    tessi_ask_note(sched, thief, victim, ref.layer, ref.index);
     thief->stealing++;
     thief->stealing_from = victim->index;
     thief->load[kind_at(thief, ref.layer->lane)].coming_ns += ref.layer->estimate_ns;
-    load_changed(sched, thief);
-    load_changed(sched, victim);
+    tessi_load_changed(sched, thief);
+    tessi_load_changed(sched, victim);
     return ref.layer->estimate_ns;
 }
 
 /* What it reads gets there before the victim would come to it. */
 static bool pays(const struct tessi_sched *sched, const struct chain *chain)
 {
-    return transfer_ns(sched, chain->victim->index, chain->thief->index, chain->bytes) <
-           load_of(chain->victim, chain->kind);
+    return tessi_network_ns(sched, chain->victim->index, chain->thief->index, chain->bytes) <
+           tessi_load_of(chain->victim, chain->kind);
 }
 
 /* Depth first, the last given go together with all that they wait for. */
@@ -149,13 +150,13 @@ static double ask_for_chains(struct tessi_sched *sched, struct chain *chain, str
     uint32_t misses = 0;
     for (size_t g = victim->given_count; g-- > 0 && left > 0 && misses < MISSES_MAX;) {
         struct given given = victim->given[g];
-        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        struct sched_layer *layer = tessi_find_named(sched, given.session, given.layer);
         bool alike = layer != NULL && kind_at(victim, layer->lane) == chain->kind;
         for (uint64_t i = given.count; alike && i-- > 0 && left > 0 && misses < MISSES_MAX;) {
             if (wanted_ns < 0.5 * layer->estimate_ns) {
                 return wanted_ns;
             }
-            if (!may_steal(layer, victim, given.first + i)) {
+            if (!tessi_ask_may(layer, victim, given.first + i)) {
                 continue;
             }
             if (!find_chain(chain, layer, given.first + i) || chain->count > left || !pays(sched, chain)) {
@@ -163,7 +164,7 @@ static double ask_for_chains(struct tessi_sched *sched, struct chain *chain, str
                 continue;
             }
             for (uint32_t c = 0; c < chain->count; c++) {
-                wanted_ns -= ask(sched, thief, victim, chain->items[c]);
+                wanted_ns -= tessi_ask_back(sched, thief, victim, chain->items[c]);
             }
             left -= chain->count;
             misses = 0;
@@ -184,7 +185,7 @@ static void trim(struct tessi_sched *sched, struct worker *worker)
     size_t gone = 0;
     while (gone < worker->given_count) {
         struct given *given = &worker->given[gone];
-        const struct sched_layer *layer = layer_named(sched, given->session, given->layer);
+        const struct sched_layer *layer = tessi_find_named(sched, given->session, given->layer);
         uint64_t first = given->first, count = layer == NULL ? 0 : given->count;
         while (count > 0 && !with(layer, worker, first)) {
             first++;
@@ -212,7 +213,7 @@ static uint32_t find_ready(struct tessi_sched *sched, struct chain *chain, struc
     chain->most = 1;
     for (size_t g = 0; g < victim->given_count && looked_at < LOOKED_AT_MAX; g++) {
         struct given given = victim->given[g];
-        struct sched_layer *layer = layer_named(sched, given.session, given.layer);
+        struct sched_layer *layer = tessi_find_named(sched, given.session, given.layer);
         bool alike = layer != NULL && kind_at(victim, layer->lane) == chain->kind;
         for (uint64_t i = 0; alike && i < given.count && looked_at < LOOKED_AT_MAX && count < most; i++) {
             looked_at++;
@@ -224,15 +225,15 @@ static uint32_t find_ready(struct tessi_sched *sched, struct chain *chain, struc
     return count;
 }
 
-bool only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind)
+bool tessi_surplus_only_fetches(struct tessi_sched *sched, struct worker *worker, uint32_t kind)
 {
     struct chain chain = {.thief = worker, .victim = worker, .kind = kind};
     struct task_ref ready[1];
     return find_ready(sched, &chain, worker, ready, 1) > 0;
 }
 
-bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
-                 double wanted_ns)
+bool tessi_surplus_ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
+                       double wanted_ns)
 {
     const struct load *load = &victim->load[kind];
     struct chain chain = {.thief = thief, .victim = victim, .kind = kind, .most = CHAIN_MAX};
@@ -256,7 +257,7 @@ bool ask_surplus(struct tessi_sched *sched, struct worker *thief, struct worker 
         if (wanted_ns < 0.5 * ref.layer->estimate_ns) {
             break;
         }
-        wanted_ns -= ask(sched, thief, victim, ref);
+        wanted_ns -= tessi_ask_back(sched, thief, victim, ref);
     }
     return thief->stealing > before;
 }

@@ -5,7 +5,7 @@
 #include "core/base/assert.h"
 #include "core/sched/state.h"
 
-uint64_t readers_of(const struct sched_layer *layer, uint64_t index)
+uint64_t tessi_table_readers(const struct sched_layer *layer, uint64_t index)
 {
     uint64_t readers = 0;
     for (size_t c = 0; c < layer->consumer_count; c++) {
@@ -47,7 +47,7 @@ static enum page blank_kind(const struct sched_layer *layer, uint64_t number) /*
     return (enum page)kind;
 }
 
-void stretches_init(struct sched_layer *layer)
+void tessi_table_init(struct sched_layer *layer)
 {
     uint64_t count = stretch_count(layer->tasks);
     layer->page_count = (layer->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
@@ -57,7 +57,7 @@ void stretches_init(struct sched_layer *layer)
     }
 }
 
-uint64_t stretches_bytes(uint64_t tasks)
+uint64_t tessi_table_bytes(uint64_t tasks)
 {
     return stretch_count(tasks) * sizeof(struct stretch *);
 }
@@ -68,7 +68,7 @@ static void give_stretch(struct sched_layer *layer, uint64_t number)
     tessi_free(layer->stretches[number]);
 }
 
-void stretches_fini(struct sched_layer *layer)
+void tessi_table_fini(struct sched_layer *layer)
 {
     uint64_t count = stretch_count(layer->tasks);
     for (uint64_t s = 0; s < count; s++) {
@@ -78,7 +78,7 @@ void stretches_fini(struct sched_layer *layer)
         struct stretch *stretch = layer->stretches[s];
         for (uint64_t p = 0; p < stretch_pages(layer, s) && stretch->live > 0; p++) {
             if (stretch->pages[p] >= PAGE_LIVE) {
-                page_give(layer->rooms, stretch->pages[p]);
+                tessi_pages_give(layer->rooms, stretch->pages[p]);
                 stretch->live--;
             }
         }
@@ -120,7 +120,7 @@ static bool has_any(const struct sched_layer *layer, uint64_t number, unsigned k
     return any;
 }
 
-void forget_untouched(struct sched_layer *layer)
+void tessi_table_forget_untouched(struct sched_layer *layer)
 {
     for (uint64_t s = 0; s < stretch_count(layer->tasks); s++) {
         struct stretch *stretch = layer->stretches[s];
@@ -143,7 +143,7 @@ static bool is_any(uint32_t page, unsigned kinds)
     return (kinds & 1u << (page < PAGE_LIVE ? page : PAGE_LIVE)) != 0;
 }
 
-uint64_t next_of(const struct sched_layer *layer, uint64_t index, unsigned kinds)
+uint64_t tessi_table_next(const struct sched_layer *layer, uint64_t index, unsigned kinds)
 {
     if (index >= layer->tasks || is_any(page_of(layer, index), kinds)) {
         return index < layer->tasks ? index : layer->tasks;
@@ -162,7 +162,7 @@ uint64_t next_of(const struct sched_layer *layer, uint64_t index, unsigned kinds
 }
 
 /* A page that was never touched starts with every task unassigned and all its readers to come. */
-void open_page(struct sched_layer *layer, uint64_t number)
+void tessi_table_open_page(struct sched_layer *layer, uint64_t number)
 {
     struct stretch *stretch = own_stretch(layer, number / STRETCH_PAGES);
     uint32_t *page = &stretch->pages[number % STRETCH_PAGES];
@@ -173,7 +173,7 @@ void open_page(struct sched_layer *layer, uint64_t number)
     stretch->live++;
     layer->live_pages++;
     layer->touched_pages += pristine;
-    *page = page_take(layer->rooms);
+    *page = tessi_pages_take(layer->rooms);
     struct task_record *records = page_at(layer->rooms, *page);
     for (uint64_t i = 0; i < count; i++) {
         struct task_record *task = &records[i];
@@ -181,12 +181,12 @@ void open_page(struct sched_layer *layer, uint64_t number)
         task->owner = NO_WORKER;
         task->state = pristine ? TASK_UNASSIGNED : TASK_RELEASED;
         task->flags = pristine ? 0 : TASK_DONE_ONCE;
-        task->refs = pristine ? (uint32_t)readers_of(layer, number * PAGE_TASKS + i) : 0;
+        task->refs = pristine ? (uint32_t)tessi_table_readers(layer, number * PAGE_TASKS + i) : 0;
     }
     records->page_alive = pristine ? (uint8_t)count : 0;
 }
 
-enum task_state state_of(const struct sched_layer *layer, uint64_t index)
+enum task_state tessi_table_state(const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
     if (task != NULL) {
@@ -195,13 +195,14 @@ enum task_state state_of(const struct sched_layer *layer, uint64_t index)
     return page_of(layer, index) == PAGE_PRISTINE ? TASK_UNASSIGNED : TASK_RELEASED;
 }
 
-void page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
+void tessi_table_page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     tessi_grow(&sched->empty_pages, &sched->empty_page_capacity, sched->empty_page_count + 1, sizeof *sched->empty_pages);
     sched->empty_pages[sched->empty_page_count++] = (struct page_ref){layer, index / PAGE_TASKS};
 }
 
-void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct task_record *task)
+void tessi_table_set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
+                              struct task_record *task)
 {
     TESS_ASSERT(task->state != TASK_RELEASED && task->refs == 0);
     struct task_record *first = task - index % PAGE_TASKS;
@@ -211,11 +212,11 @@ void set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t
     TESS_ASSERT(first->page_alive > 0);
     first->page_alive--;
     if (first->page_alive == 0) {
-        page_may_close(sched, layer, index);
+        tessi_table_page_may_close(sched, layer, index);
     }
 }
 
-void set_needed(uint64_t index, struct task_record *task)
+void tessi_table_set_needed(uint64_t index, struct task_record *task)
 {
     TESS_ASSERT(task->state == TASK_RELEASED);
     task->state = TASK_UNASSIGNED;
@@ -255,12 +256,12 @@ static void collapse_page(struct sched_layer *layer, uint64_t number)
         return; /* which of them are needed again, or had an owner, would be forgotten */
     }
     layer->epoch_floor = highest > layer->epoch_floor ? highest : layer->epoch_floor;
-    page_give(layer->rooms, page_of(layer, number * PAGE_TASKS));
+    tessi_pages_give(layer->rooms, page_of(layer, number * PAGE_TASKS));
     close_page(layer, number, had > 0 ? PAGE_RELEASED : PAGE_UNUSED);
 }
 
 /* Callers hold pointers to records within a step, so pages close at its end only. */
-void collapse_pages(struct tessi_sched *sched)
+void tessi_table_collapse_pages(struct tessi_sched *sched)
 {
     for (size_t p = 0; p < sched->empty_page_count; p++) {
         collapse_page(sched->empty_pages[p].layer, sched->empty_pages[p].page);
@@ -270,19 +271,19 @@ void collapse_pages(struct tessi_sched *sched)
 
 /* A layer all of whose tasks are done and forgotten is one that workers need not know: of a long expression they would
  * keep all of it else. */
-void end_pages(struct tessi_sched *sched)
+void tessi_table_end_pages(struct tessi_sched *sched)
 {
     for (size_t p = 0; p < sched->empty_page_count; p++) {
         struct sched_layer *layer = sched->empty_pages[p].layer;
         collapse_page(layer, sched->empty_pages[p].page);
         if (layer->live_pages == 0 && layer->touched_pages == layer->page_count) {
-            drop_at_workers(sched, layer);
+            tessi_out_drop_layer(sched, layer);
         }
     }
     sched->empty_page_count = 0;
 }
 
-struct layer_on_worker *on_worker_made(struct sched_layer *layer, uint32_t worker)
+struct layer_on_worker *tessi_table_on_worker(struct sched_layer *layer, uint32_t worker)
 {
     size_t known = layer->on_capacity;
     tessi_grow(&layer->on, &layer->on_capacity, (size_t)worker + 1, sizeof *layer->on);

@@ -22,7 +22,7 @@ static size_t slot_of(const struct task_lists *lists, struct tessi_map_key task)
     return i;
 }
 
-struct task_list *task_lists_look_up(const struct task_lists *lists, struct tessi_map_key task)
+struct task_list *tessi_task_lists_look_up(const struct task_lists *lists, struct tessi_map_key task)
 {
     uint32_t number = lists->slots[slot_of(lists, task)];
     return number == 0 ? NULL : &lists->lists[number - 1];
@@ -103,12 +103,12 @@ static void append(struct task_list *list, uint32_t item)
     items_of(list)[list->count++] = item;
 }
 
-void task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_t item)
+void tessi_task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_t item)
 {
     append(list_of(lists, task), item);
 }
 
-bool task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item)
+bool tessi_task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item)
 {
     struct task_list *list = list_of(lists, task);
     const uint32_t *items = task_list_items(list);
@@ -135,7 +135,7 @@ static void free_slot(struct task_lists *lists, size_t hole)
     lists->slots[hole] = 0;
 }
 
-void task_lists_end(struct task_lists *lists, struct task_list *list)
+void tessi_task_lists_end(struct task_lists *lists, struct task_list *list)
 {
     free_slot(lists, slot_of(lists, list->task));
     list->count = 0;
@@ -144,21 +144,21 @@ void task_lists_end(struct task_lists *lists, struct task_list *list)
     lists->used--;
 }
 
-void task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_t item)
+void tessi_task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_t item)
 {
     uint32_t *items = items_of(list);
     for (size_t i = 0; i < list->count; i++) {
         if (items[i] == item) {
             items[i] = items[--list->count];
             if (list->count == 0) {
-                task_lists_end(lists, list);
+                tessi_task_lists_end(lists, list);
             }
             return;
         }
     }
 }
 
-struct task_list *task_lists_next(struct task_lists *lists, size_t *position)
+struct task_list *tessi_task_lists_next(struct task_lists *lists, size_t *position)
 {
     while (*position < lists->count) {
         struct task_list *list = &lists->lists[(*position)++];
@@ -169,19 +169,19 @@ struct task_list *task_lists_next(struct task_lists *lists, size_t *position)
     return NULL;
 }
 
-void task_lists_remove_everywhere(struct task_lists *lists, uint32_t item)
+void tessi_task_lists_remove_everywhere(struct task_lists *lists, uint32_t item)
 {
     for (size_t i = 0; i < lists->count && lists->used > 0; i++) {
-        task_lists_remove(lists, &lists->lists[i], item);
+        tessi_task_lists_remove(lists, &lists->lists[i], item);
     }
 }
 
-uint64_t task_lists_bytes(const struct task_lists *lists)
+uint64_t tessi_task_lists_bytes(const struct task_lists *lists)
 {
     return lists->slot_count * sizeof *lists->slots + lists->capacity * sizeof *lists->lists;
 }
 
-void task_lists_fini(struct task_lists *lists)
+void tessi_task_lists_fini(struct task_lists *lists)
 {
     for (size_t i = 0; i < lists->count; i++) {
         if (lists->lists[i].capacity > 0) {

@@ -33,12 +33,12 @@ struct task_lists { /* zeroed, it is empty */
     uint64_t unused; /* the one that ended last + 1; 0: none */
 };
 
-struct task_list *task_lists_look_up(const struct task_lists *lists, struct tessi_map_key task); /* not empty */
+struct task_list *tessi_task_lists_look_up(const struct task_lists *lists, struct tessi_map_key task); /* not empty */
 
 /* NULL when there is nothing in it. Good until something is put into any of the lists. */
 static inline struct task_list *task_lists_find(const struct task_lists *lists, struct tessi_map_key task)
 {
-    return lists->used == 0 ? NULL : task_lists_look_up(lists, task);
+    return lists->used == 0 ? NULL : tessi_task_lists_look_up(lists, task);
 }
 
 static inline const uint32_t *task_list_items(const struct task_list *list)
@@ -48,17 +48,17 @@ static inline const uint32_t *task_list_items(const struct task_list *list)
 
 /* The next one with something in it, from `position` (0 at first) on, which moves past it; NULL: there are no more. It
  * may be changed or ended before the next one is asked for. */
-struct task_list *task_lists_next(struct task_lists *lists, size_t *position);
+struct task_list *tessi_task_lists_next(struct task_lists *lists, size_t *position);
 
 /* At the end; whether it is there already is looked at by `put_once` only: false, it was. */
-void task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
-bool task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
+void tessi_task_lists_put(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
+bool tessi_task_lists_put_once(struct task_lists *lists, struct tessi_map_key task, uint32_t item);
 
 /* The last one takes its place. */
-void task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_t item);
-void task_lists_remove_everywhere(struct task_lists *lists, uint32_t item);
-void task_lists_end(struct task_lists *lists, struct task_list *list);
-uint64_t task_lists_bytes(const struct task_lists *lists);
-void task_lists_fini(struct task_lists *lists);
+void tessi_task_lists_remove(struct task_lists *lists, struct task_list *list, uint32_t item);
+void tessi_task_lists_remove_everywhere(struct task_lists *lists, uint32_t item);
+void tessi_task_lists_end(struct task_lists *lists, struct task_list *list);
+uint64_t tessi_task_lists_bytes(const struct task_lists *lists);
+void tessi_task_lists_fini(struct task_lists *lists);
 
 #endif

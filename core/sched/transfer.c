@@ -9,7 +9,7 @@
 #define BYTES_PER_NS 1.0         /* until it has been measured */
 #define MEASURE_NS 1000000u /* shorter ones say more about waiting than about the link */
 
-void transfer_measure(struct worker *worker, const struct tessi_report *report)
+void tessi_network_measure(struct worker *worker, const struct tessi_report *report)
 {
     if (report->pulling_ns < worker->pulling_ns || report->pulled_bytes < worker->pulled_bytes) {
         return; /* an old report that came late */
@@ -26,7 +26,7 @@ void transfer_measure(struct worker *worker, const struct tessi_report *report)
     }
 }
 
-double transfer_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes)
+double tessi_network_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes)
 {
     if (from == to) {
         return 0;

@@ -8,7 +8,7 @@ static bool unfinished(const struct sched_layer *layer, uint64_t index)
     if (task != NULL && task->state == TASK_ASSIGNED) {
         return (task->flags & TASK_ADOPTING) == 0;
     }
-    return state_of(layer, index) == TASK_UNASSIGNED;
+    return tessi_table_state(layer, index) == TASK_UNASSIGNED;
 }
 
 struct count_walk {
@@ -41,9 +41,9 @@ static void verify_record(const struct tessi_sched *sched, const struct sched_la
     TESS_ASSERT(owned == (task->owner != NO_WORKER));
     TESS_ASSERT(!owned || sched->workers[task->owner]->alive);
     TESS_ASSERT(task->state != TASK_RELEASED || (task->refs == 0 && !layer->wanted) ||
-                spread_verify_listed(sched, layer, index));
+                tessi_spread_verify_listed(sched, layer, index));
     TESS_ASSERT((task->state != TASK_FAILED && task->state != TASK_POISONED) || task->refs == 0 ||
-                spread_verify_listed(sched, layer, index));
+                tessi_spread_verify_listed(sched, layer, index));
     TESS_ASSERT(!owned || task->refs > 0 || layer->wanted);
     TESS_ASSERT((task->flags & TASK_ADOPTING) == 0 || task->state == TASK_ASSIGNED);
     verify_refs(layer, index, task);
@@ -137,7 +137,7 @@ static void verify_waiting(const struct sched_layer *layer)
     for (uint64_t i = 0; i < layer->tasks; i++) {
         const struct task_record *task = record_peek(layer, i);
         bool needed = task != NULL ? task->refs > 0 || layer->wanted : layer->wanted;
-        if (state_of(layer, i) != TASK_UNASSIGNED || !needed) {
+        if (tessi_table_state(layer, i) != TASK_UNASSIGNED || !needed) {
             continue;
         }
         const struct lane *lane = layer->lane;
@@ -192,7 +192,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
     struct counts counts[1024][2] = {0};
     TESS_ASSERT(sched->worker_count <= sizeof counts / sizeof *counts);
     TESS_ASSERT(sched->idle.count == 0);
-    spread_verify(sched);
+    tessi_spread_verify(sched);
     for (size_t s = 0; s < sched->session_count; s++) {
         const struct session *session = sched->sessions[s];
         for (size_t l = 0; session != NULL && l < session->layer_count; l++) {
@@ -200,7 +200,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
                 verify_reach(session->layers[l]);
                 verify_layer(sched, session->layers[l], counts);
                 verify_waiting(session->layers[l]);
-                keep_verify_layer(sched, session->layers[l]);
+                tessi_keep_verify_layer(sched, session->layers[l]);
             }
         }
         if (session != NULL) {
@@ -227,7 +227,7 @@ void tessi_sched_verify(const struct tessi_sched *sched)
         TESS_ASSERT(worker->alive || worker->handing == 0);
     }
     verify_hand_overs(sched);
-    keeps_verify(sched);
-    parked_verify(sched);
-    loads_verify(sched);
+    tessi_keep_verify(sched);
+    tessi_parked_verify(sched);
+    tessi_load_verify(sched);
 }

@@ -20,8 +20,8 @@ static bool completed(const struct sim_task *task, uint32_t worker, uint32_t epo
 
 static struct sched_layer *scheduled(const struct sim_world *world, uint32_t session, uint32_t layer)
 {
-    struct session *found = session_find(world->sched, session);
-    return found == NULL ? NULL : layer_find(found, layer);
+    struct session *found = tessi_find_session(world->sched, session);
+    return found == NULL ? NULL : tessi_find_layer(found, layer);
 }
 
 /* A block counts as held only if its owner completed it under the very epoch that the scheduler knows. */
@@ -58,7 +58,7 @@ struct order_walk {
 static void check_before(void *context, uint64_t index)
 {
     const struct order_walk *walk = context;
-    if (order_of(walk->input, index) >= order_of(walk->layer, walk->index) && walk->input != walk->layer) {
+    if (tessi_order_of(walk->input, index) >= tessi_order_of(walk->layer, walk->index) && walk->input != walk->layer) {
         sim_fail(walk->world, "task %u:%llu comes before %u:%llu, which it reads", walk->layer->layer->id,
                  (unsigned long long)walk->index, walk->input->layer->id, (unsigned long long)index);
     }
@@ -77,7 +77,7 @@ static void check_pieces(const struct sim_world *world, const struct sched_layer
     bool cut = cuts->op == TESSI_OP_REGRID && layer->consumer_count == 1 &&
                layer->consumers[0].layer->layer->op == TESSI_OP_REGRID &&
                !tessi_layer_joins(layer->consumers[0].layer->layer) && layer->tasks >= 2 * layer->inputs[0]->tasks &&
-               !exchange_fits(world->sched, cuts, layer->consumers[0].layer->layer);
+               !tessi_order_exchange_fits(world->sched, cuts, layer->consumers[0].layer->layer);
     for (uint32_t d = 0; cut && d < cuts->grid.ndim; d++) {
         cut = cuts->as.regrid.step[d] == 1 && cuts->grid.axis[d].extent == cuts->input[0].grid.axis[d].extent;
     }
@@ -92,7 +92,7 @@ static void check_pieces(const struct sim_world *world, const struct sched_layer
         end[b] = 0;
     }
     for (uint64_t i = 0; i < layer->tasks && apart; i++) {
-        uint64_t block = 0, order = order_of(layer, i);
+        uint64_t block = 0, order = tessi_order_of(layer, i);
         apart = tessi_task_input_count(cuts, 0, i) == 1;
         tessi_task_inputs(cuts, 0, i, note_block, &block);
         first[block] = order < first[block] ? order : first[block];
@@ -112,7 +112,7 @@ static void check_pieces(const struct sim_world *world, const struct sched_layer
 void sim_check_order(const struct sim_world *world, uint32_t session, uint32_t first, uint32_t count)
 {
     for (uint32_t id = first; id < first + count; id++) {
-        struct order_walk walk = {world, layer_named(world->sched, session, id), NULL, 0};
+        struct order_walk walk = {world, tessi_find_named(world->sched, session, id), NULL, 0};
         if (walk.layer != NULL) {
             check_pieces(world, walk.layer);
         }
@@ -135,7 +135,7 @@ void sim_check_report(struct sim_world *world, uint32_t worker, const struct tes
 static void check_block_in_peace(struct sim_world *world, const struct sched_layer *layer, uint64_t index,
                                  struct sim_task *task)
 {
-    enum task_state state = state_of(layer, index);
+    enum task_state state = tessi_table_state(layer, index);
     const struct task_record *record = record_peek(layer, index);
     bool adopting = record != NULL && (record->flags & TASK_ADOPTING) != 0;
     bool again = state == TASK_UNASSIGNED || (state == TASK_ASSIGNED && !adopting);
@@ -211,7 +211,7 @@ void sim_check_scheduler(struct sim_world *world)
 static bool of_one_mind(const struct sim_world *world, const struct sim_node *node)
 {
     return node->alive && !node->paused && node->to_scheduler == 0 && node->from_scheduler == 0 &&
-           sim_worker_quiet(node) && worker_find(world->sched, node->id) != NULL;
+           sim_worker_quiet(node) && tessi_find_worker(world->sched, node->id) != NULL;
 }
 
 /* --- what is made for nobody --- */
@@ -231,7 +231,7 @@ static bool to_be_made(const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *record = record_peek(layer, index);
     bool adopting = record != NULL && (record->flags & TASK_ADOPTING) != 0;
-    enum task_state state = state_of(layer, index);
+    enum task_state state = tessi_table_state(layer, index);
     return state == TASK_UNASSIGNED || (state == TASK_ASSIGNED && !adopting);
 }
 
@@ -337,8 +337,8 @@ static void check_worker(struct sim_world *world, const struct sim_node *node)
         uint32_t epoch = block->owned ? block->epoch : flow_task(flow, block->task)->epoch;
         const struct task_record *record = known(world, node, name, state);
         struct sched_layer *layer = scheduled(world, name.session, name.layer);
-        uint32_t second = 0, index = worker_find(world->sched, node->id)->index;
-        bool kept = layer != NULL && keep_at(world->sched, layer, name.index, index, &second) && second == epoch;
+        uint32_t second = 0, index = tessi_find_worker(world->sched, node->id)->index;
+        bool kept = layer != NULL && tessi_keep_at(world->sched, layer, name.index, index, &second) && second == epoch;
         if ((record == NULL || record->epoch != epoch) && !kept) {
             sim_fail(world, "worker %u %s %u:%llu under epoch %u, and the scheduler knows nothing of it", node->id,
                      block->owned ? "owns" : "has yet to make", name.layer, (unsigned long long)name.index, epoch);
@@ -384,7 +384,7 @@ void sim_check_lost(struct sim_world *world)
             }
             for (uint64_t i = 0; layer != NULL && layer->detached && layer->failure != TESSI_OK && i < layer->tasks; i++) {
                 struct tessi_task name = {session->id, layer->layer->id, i};
-                for (size_t n = 0; n < world->node_count && state_of(layer, i) == TASK_FAILED; n++) {
+                for (size_t n = 0; n < world->node_count && tessi_table_state(layer, i) == TASK_FAILED; n++) {
                     if (owns(world, world->nodes[n], name)) {
                         sim_fail(world, "%u:%llu is given up as lost, and worker %u has it", name.layer,
                                  (unsigned long long)i, world->nodes[n]->id);
@@ -442,7 +442,7 @@ void sim_check_minds(struct sim_world *world)
 
 bool sim_scheduler_knows(const struct sim_world *world, uint32_t id)
 {
-    return session_find(world->sched, id) != NULL || worker_find(world->sched, id) != NULL;
+    return tessi_find_session(world->sched, id) != NULL || tessi_find_worker(world->sched, id) != NULL;
 }
 
 void sim_check_empty(struct sim_world *world)

@@ -21,7 +21,7 @@ static void dump_input(void *context, uint64_t index)
 {
     const struct input_dump *dump = context;
     (void)fprintf(stderr, " %u:%" PRIu64 " %s;", dump->layer->layer->id, index,
-                  record_states[state_of(dump->layer, index)]);
+                  record_states[tessi_table_state(dump->layer, index)]);
 }
 
 static void dump_records(const struct sim_world *world, const struct sched_layer *layer)
@@ -56,7 +56,7 @@ static void dump_backlogs(const struct sim_world *world, const struct lane *lane
             struct backlog_span span = backlog_span(backlog, entry->handle);
             (void)fprintf(stderr, "  backlog of %u: key %" PRIu64 " %u:%" PRIu64 "+%" PRIu64 ", order %" PRIu64 "\n",
                           world->sched->workers[w]->id, backlog_key(entry), span.layer->layer->id, span.first,
-                          span.count, order_of(span.layer, span.first));
+                          span.count, tessi_order_of(span.layer, span.first));
         }
     }
 }

@@ -22,12 +22,12 @@ static void test_sizes(void **state)
     static const char *const bad[] = {"", "-1", "8 bananas", "GiB", "nan", "inf", "1e300", "8GiBs"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         uint64_t bytes;
-        assert_true(cli_parse_bytes(good[i].text, &bytes));
+        assert_true(tessi_cli_parse_bytes(good[i].text, &bytes));
         assert_true(bytes == good[i].bytes);
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         uint64_t bytes;
-        assert_false(cli_parse_bytes(bad[i], &bytes));
+        assert_false(tessi_cli_parse_bytes(bad[i], &bytes));
     }
 }
 
@@ -41,22 +41,22 @@ static void test_durations(void **state)
         {"5", 5000000000}, {"500ms", 500000000}, {"10s", 10000000000}, {"2min", 120000000000}, {"0.5", 500000000}};
     int64_t ns;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-        assert_true(cli_parse_duration(good[i].text, &ns));
+        assert_true(tessi_cli_parse_duration(good[i].text, &ns));
         assert_true(ns == good[i].ns);
     }
-    assert_false(cli_parse_duration("soon", &ns));
-    assert_false(cli_parse_duration("5 weeks", &ns));
+    assert_false(tessi_cli_parse_duration("soon", &ns));
+    assert_false(tessi_cli_parse_duration("5 weeks", &ns));
 }
 
 static void test_nearest(void **state)
 {
     (void)state;
     static const char *const names[] = {"threads", "memory", "spill", "keys"};
-    assert_string_equal(cli_nearest("thread", names, 4), "threads");
-    assert_string_equal(cli_nearest("mem", names, 4), "memory");
-    assert_string_equal(cli_nearest("kyes", names, 4), "keys");
-    assert_null(cli_nearest("x", names, 4));
-    assert_null(cli_nearest("something-else", names, 4));
+    assert_string_equal(tessi_cli_nearest("thread", names, 4), "threads");
+    assert_string_equal(tessi_cli_nearest("mem", names, 4), "memory");
+    assert_string_equal(tessi_cli_nearest("kyes", names, 4), "keys");
+    assert_null(tessi_cli_nearest("x", names, 4));
+    assert_null(tessi_cli_nearest("something-else", names, 4));
 }
 
 struct values {
@@ -84,7 +84,7 @@ static int parse(struct values *values, int argc, const char **argv)
                                         .positional_default = "here",
                                         .options = options,
                                         .option_count = 4};
-    return cli_parse(&command, argc, (char **)(uintptr_t)argv, &values->address);
+    return tessi_cli_parse(&command, argc, (char **)(uintptr_t)argv, &values->address);
 }
 
 #define PARSE(values, ...)                                                                                             \

@@ -235,16 +235,16 @@ static void test_order_of_a_long_chain(void **state)
     }
     send(&world, layers, DEEP, (uint32_t[]){DEEP}, 1);
     assert_int_equal(world.refused, TESSI_OK);
-    struct session *session = session_find(world.sched, CLIENT);
+    struct session *session = tessi_find_session(world.sched, CLIENT);
     uint64_t jumps = 0;
     for (uint32_t i = 0; i < DEEP; i++) {
-        const struct sched_layer *layer = layer_find(session, i + 1);
+        const struct sched_layer *layer = tessi_find_layer(session, i + 1);
         jumps += layer->order_jump != NULL;
         for (uint64_t t = 0; t < layer->tasks; t++) {
             uint64_t place;
             if (slow_place(layer, t, &place)) {
-                assert_int_equal(order_of(layer, t), layer->order_base + place * layer->order_levels +
-                                                         (layer->order_levels - 1 - layer->order_depth));
+                assert_int_equal(tessi_order_of(layer, t), layer->order_base + place * layer->order_levels +
+                                                               (layer->order_levels - 1 - layer->order_depth));
             }
         }
     }
@@ -263,17 +263,17 @@ static void test_regions_follow_the_input(void **state)
     layers[1] = transposed(2, layers[0]);
     layers[2] = recut(3, layers[1], 3, 7);
     send(&world, layers, 3, (uint32_t[]){3}, 1);
-    struct session *session = session_find(world.sched, CLIENT);
+    struct session *session = tessi_find_session(world.sched, CLIENT);
     for (uint32_t id = 2; id <= 3; id++) {
-        struct sched_layer *layer = layer_find(session, id), *input = layer_find(session, id - 1);
+        struct sched_layer *layer = tessi_find_layer(session, id), *input = tessi_find_layer(session, id - 1);
         uint32_t homes[1200];
         for (uint64_t t = 0; t < layer->tasks; t++) {
-            homes[t] = home_of(world.sched, layer, t);
+            homes[t] = tessi_place_home(world.sched, layer, t);
         }
         world.sched->lookups = 100000;
-        assert_true(follow_regions(world.sched, layer, 0, input));
+        assert_true(tessi_regions_follow(world.sched, layer, 0, input));
         for (uint64_t t = 0; t < layer->tasks; t++) {
-            assert_int_equal(region_of(layer, t), homes[t]);
+            assert_int_equal(tessi_regions_of(layer, t), homes[t]);
         }
     }
     tessi_sched_destroy(world.sched);
@@ -304,7 +304,7 @@ static void test_questions_are_bounded(void **state)
     for (uint32_t w = 1; w <= WORKERS; w++) {
         assert_int_equal(world.located[w], world.sched->workers[w - 1]->assigned);
     }
-    struct session *session = session_find(world.sched, CLIENT);
+    struct session *session = tessi_find_session(world.sched, CLIENT);
     uint64_t parked = session->parked;
     assert_int_equal(world.located[0] + parked, 3 * part - assigned);
     assert_int_equal(world.failed, TESSI_TOO_BIG);
@@ -343,8 +343,8 @@ static void test_readers_go_in_several_steps(void **state)
     send(&world, layers, READERS + 1, ids, READERS);
     assert_int_equal(world.refused, TESSI_OK);
     struct tessi_sched *sched = world.sched;
-    struct session *session = session_find(sched, CLIENT);
-    assert_true(layer_find(session, 1)->live_pages > 0);
+    struct session *session = tessi_find_session(sched, CLIENT);
+    assert_true(tessi_find_layer(session, 1)->live_pages > 0);
     sched->config.lookups_per_step = 4 * PAGE_TASKS;
     step(&world, (struct tessi_sched_event){
                      .kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = ids, .id_count = READERS / 2});
@@ -356,7 +356,7 @@ static void test_readers_go_in_several_steps(void **state)
     }
     assert_true(steps > 4);
     for (uint32_t i = 0; i < READERS; i++) {
-        assert_true((layer_find(session, ids[i]) == NULL) == (i < READERS / 2));
+        assert_true((tessi_find_layer(session, ids[i]) == NULL) == (i < READERS / 2));
     }
     tessi_sched_verify(sched);
     step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_CLIENT_LEAVE, .peer = CLIENT});

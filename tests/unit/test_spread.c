@@ -187,9 +187,9 @@ static void test_a_failure_of_many_readers(void **state)
         tick(&world);
     }
     check(&world, "a failure", world.steps - before, MANY / 80000);
-    const struct sched_layer *layer = layer_named(world.sched, CLIENT, 2);
+    const struct sched_layer *layer = tessi_find_named(world.sched, CLIENT, 2);
     for (uint64_t i = 0; i < MANY; i++) {
-        assert_int_equal(state_of(layer, i), TASK_POISONED);
+        assert_int_equal(tessi_table_state(layer, i), TASK_POISONED);
     }
     stop(&world);
 }
@@ -214,7 +214,7 @@ static void submit_fold(struct world *world, int64_t blocks)
 
 static void end_fold(struct world *world)
 {
-    while (layer_named(world->sched, CLIENT, 2)->held < FOLDS) {
+    while (tessi_find_named(world->sched, CLIENT, 2)->held < FOLDS) {
         until_given(world, 2);
         work(world, 2);
     }
@@ -299,8 +299,8 @@ static void test_between_the_steps_of_a_failure(void **state)
             ticks(&world, 4 * FEW);
             assert_false(spreads(&world));
             if (what != 3) { /* what stood behind has been given to somebody, with nothing else to wake them */
-                const struct sched_layer *last = layer_named(world.sched, CLIENT, 4);
-                assert_int_equal(state_of(last, 0), TASK_ASSIGNED);
+                const struct sched_layer *last = tessi_find_named(world.sched, CLIENT, 4);
+                assert_int_equal(tessi_table_state(last, 0), TASK_ASSIGNED);
             }
             stop(&world);
         }

@@ -69,19 +69,19 @@ static void test_lists_against_arrays(void **state)
         uint32_t item = (uint32_t)sample_between(&sample, 0, ITEMS - 1);
         struct task_list *list = task_lists_find(&lists, key_of(t));
         if (sample_next(&sample) % 8 < (filling ? 6u : 2u)) {
-            task_lists_put_once(&lists, key_of(t), item);
+            tessi_task_lists_put_once(&lists, key_of(t), item);
             model_put_once(&model, t, item);
         } else if (sample_next(&sample) % 2000 == 0) {
-            task_lists_remove_everywhere(&lists, item);
+            tessi_task_lists_remove_everywhere(&lists, item);
             for (uint32_t other = 0; other < TASKS; other++) {
                 model_remove(&model, other, item);
             }
         } else if (list != NULL && sample_next(&sample) % 16 == 0) {
-            task_lists_end(&lists, list);
+            tessi_task_lists_end(&lists, list);
             model.count[t] = 0;
         } else if (list != NULL && model.count[t] > 0) {
             uint32_t there = model.items[t][item % model.count[t]];
-            task_lists_remove(&lists, list, there);
+            tessi_task_lists_remove(&lists, list, there);
             model_remove(&model, t, there);
         }
         if (round % 16 == 0) {
@@ -89,7 +89,7 @@ static void test_lists_against_arrays(void **state)
         }
     }
     compare(&lists, &model);
-    task_lists_fini(&lists);
+    tessi_task_lists_fini(&lists);
 }
 
 int main(void)
