@@ -1,9 +1,13 @@
 /* What a worker reports: taken when it is about the present assignment, dropped and counted when stale. */
 #include <string.h>
 
-#include "core/base/alloc.h"
-#include "core/base/assert.h"
-#include "core/sched/state.h"
+#include "core/sched/balance/balance.h"
+#include "core/sched/lineage/lineage.h"
+#include "core/sched/order/order.h"
+#include "core/sched/placement/placement.h"
+#include "core/sched/recovery/recovery.h"
+#include "core/sched/step.h"
+#include "core/sched/workers/workers.h"
 
 #define SLOWNESS_MEMORY_NS 2e8 /* run time over which a worker's slowness is smoothed */
 #define PACE_MEMORY_NS 5e9

@@ -1,25 +1,21 @@
 /* The step: one event in, actions out. */
-#include "core/sched/sched.h"
-
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/text.h"
-#include "core/sched/state.h"
+#include "core/sched/balance/balance.h"
+#include "core/sched/lineage/lineage.h"
+#include "core/sched/order/order.h"
+#include "core/sched/recovery/recovery.h"
+#include "core/sched/sched.h"
+#include "core/sched/step.h"
+#include "core/sched/submission/submission.h"
+#include "core/sched/workers/workers.h"
 
-#define SPANS_KEPT 256
-#define WORKERS_SIDE_BY_SIDE 8u
-#define DROPS_MAX 4096u /* in one message */
 #define CHECK_INTERVAL_NS INT64_C(1000000000)
 #define PROGRESS_INTERVAL_NS INT64_C(100000000)
 #define LATE_NS INT64_C(250000000) /* after the time at which it has asked for a tick, before that counts as absence */
-
-static struct tessi_map_key id_key(uint32_t id)
-{
-    return (struct tessi_map_key){0, id};
-}
 
 struct tessi_sched_config tessi_sched_config_default(void)
 {
@@ -50,39 +46,6 @@ struct tessi_sched *tessi_sched_create(const struct tessi_sched_config *config)
     return sched;
 }
 
-static void free_step_memory(struct tessi_sched *sched)
-{
-    for (size_t i = 0; i < sched->scratch_count; i++) {
-        tessi_free(sched->scratch[i]);
-    }
-    sched->scratch_count = 0;
-}
-
-static void outbox_destroy(struct outbox *out)
-{
-    tessi_spans_fini(&out->assign);
-    tessi_spans_fini(&out->where);
-    tessi_spans_fini(&out->free);
-    tessi_spans_fini(&out->unassign);
-    tessi_spans_fini(&out->steal);
-    tessi_spans_fini(&out->adopt);
-    tessi_spans_fini(&out->take_over);
-    tessi_spans_fini(&out->location);
-    tessi_free(out->layers);
-    tessi_free(out->drops);
-    tessi_free(out);
-}
-
-static void worker_destroy(struct worker *worker)
-{
-    if (worker->out != NULL) { /* sessions that end now have blocks freed that nobody will be told of */
-        outbox_destroy(worker->out);
-    }
-    tessi_free(worker->given);
-    tessi_spans_fini(&worker->shed);
-    tessi_free(worker->spill_error);
-}
-
 void tessi_sched_destroy(struct tessi_sched *sched)
 {
     if (sched == NULL) {
@@ -93,15 +56,15 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     }
     tessi_spread_fini(sched);
     for (size_t w = 0; w < sched->worker_count; w++) {
-        worker_destroy(sched->workers[w]);
+        tessi_arrive_fini_worker(sched->workers[w]);
     }
     for (size_t i = 0; i < sched->worker_room_count; i++) {
         tessi_free(sched->worker_rooms[i]);
     }
     for (size_t i = 0; i < sched->outbox_count; i++) {
-        outbox_destroy(sched->outboxes[i]);
+        tessi_out_destroy(sched->outboxes[i]);
     }
-    free_step_memory(sched);
+    tessi_out_forget(sched);
     tessi_pages_fini(&sched->page_rooms);
     tessi_load_fini(&sched->loads);
     tessi_task_lists_fini(&sched->copies);
@@ -126,235 +89,6 @@ void tessi_sched_destroy(struct tessi_sched *sched)
         tessi_free(owned[i]);
     }
     tessi_free(sched);
-}
-
-struct tessi_sched_action *tessi_out_emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer)
-{
-    tessi_grow(&sched->actions, &sched->action_capacity, sched->action_count + 1, sizeof *sched->actions);
-    struct tessi_sched_action *action = &sched->actions[sched->action_count++];
-    *action = (struct tessi_sched_action){.kind = kind, .peer = peer, .text = ""};
-    return action;
-}
-
-void tessi_out_note(struct tessi_sched *sched, struct tessi_trace_record record)
-{
-    record.start_ns = sched->now_ns;
-    tessi_grow(&sched->notes, &sched->note_capacity, sched->note_count + 1, sizeof *sched->notes);
-    sched->notes[sched->note_count++] = record;
-}
-
-void *tessi_out_memory(struct tessi_sched *sched, size_t size)
-{
-    tessi_grow(&sched->scratch, &sched->scratch_capacity, sched->scratch_count + 1, sizeof *sched->scratch);
-    return sched->scratch[sched->scratch_count++] = tessi_zalloc(size);
-}
-
-const char *tessi_out_text(struct tessi_sched *sched, const char *text)
-{
-    char *copy = tessi_out_memory(sched, strlen(text) + 1);
-    memcpy(copy, text, strlen(text) + 1);
-    return copy;
-}
-
-struct worker *tessi_find_worker(struct tessi_sched *sched, uint32_t id)
-{
-    uint32_t index = tessi_map_get(&sched->worker_by_id, id_key(id));
-    return index == TESSI_MAP_NONE ? NULL : sched->workers[index];
-}
-
-struct session *tessi_find_session(struct tessi_sched *sched, uint32_t id)
-{
-    uint32_t index = tessi_map_get(&sched->session_by_id, id_key(id));
-    return index == TESSI_MAP_NONE ? NULL : sched->sessions[index];
-}
-
-void tessi_worker_list_push(struct worker_list *list, uint32_t index)
-{
-    tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
-    list->items[list->count++] = index;
-}
-
-void tessi_out_mark_dirty(struct worker *worker)
-{
-    if (!worker->dirty) {
-        worker->dirty = true;
-        tessi_worker_list_push(&worker->sched->dirty, worker->index);
-    }
-}
-
-struct outbox *tessi_out_box(struct worker *worker)
-{
-    struct tessi_sched *sched = worker->sched;
-    if (worker->out == NULL) {
-        worker->out =
-            sched->outbox_count > 0 ? sched->outboxes[--sched->outbox_count] : tessi_zalloc(sizeof *worker->out);
-        tessi_out_mark_dirty(worker);
-    }
-    return worker->out;
-}
-
-/* True when `family` is one of the comma-separated names. */
-static bool names_family(const char *names, const char *family)
-{
-    size_t length = strlen(family);
-    for (const char *at = names; at != NULL && *at != 0;) {
-        const char *end = strchr(at, ',');
-        size_t n = end != NULL ? (size_t)(end - at) : strlen(at);
-        if (n == length && memcmp(at, family, n) == 0) {
-            return true;
-        }
-        at = end != NULL ? end + 1 : NULL;
-    }
-    return false;
-}
-
-static bool agree_on_family(struct tessi_sched *sched, const struct tessi_worker_info *info, uint32_t peer)
-{
-    if (sched->family[0] == 0) {
-        (void)tessi_text_format(sched->family, sizeof sched->family, "%.*s", (int)strcspn(info->family, ","),
-                                info->family);
-    }
-    if (names_family(info->family, sched->family)) {
-        return true;
-    }
-    char text[512];
-    (void)tessi_text_format(text, sizeof text,
-                   "this cluster computes with the '%s' kernels and this worker can run only '%s': start the scheduler "
-                   "with a family that every worker has (--blas-core)",
-                   sched->family, info->family);
-    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_REJECT, peer);
-    action->status = TESSI_UNSUPPORTED;
-    action->text = tessi_out_text(sched, text);
-    return false;
-}
-
-static void announce_peer(struct tessi_sched *sched, uint32_t to, const struct worker *worker)
-{
-    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_PEER_UP, to);
-    action->worker = worker->id;
-    action->info = &worker->info;
-}
-
-static bool read_resources(struct tessi_sched *sched, const struct tessi_sched_event *event,
-                           struct tessi_resources *resources)
-{
-    struct tessi_error error;
-    if (tessi_resources_parse(event->worker.resources, resources, &error) == TESSI_OK) {
-        return true;
-    }
-    struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_REJECT, event->peer);
-    action->status = TESSI_INVALID;
-    action->text = tessi_out_text(sched, error.text);
-    return false;
-}
-
-/* A few lie side by side, each from the start of a cache line. */
-static struct worker *worker_room(struct tessi_sched *sched)
-{
-    size_t at = sched->worker_count % WORKERS_SIDE_BY_SIDE, align = _Alignof(struct worker);
-    if (at == 0) {
-        tessi_grow(&sched->worker_rooms, &sched->worker_room_capacity, sched->worker_room_count + 1,
-                   sizeof *sched->worker_rooms);
-        sched->worker_rooms[sched->worker_room_count++] =
-            tessi_zalloc(WORKERS_SIDE_BY_SIDE * sizeof(struct worker) + align);
-    }
-    uintptr_t room = (uintptr_t)sched->worker_rooms[sched->worker_room_count - 1];
-    return (struct worker *)((room + align - 1) / align * align) + at;
-}
-
-/* In the place of one that has gone, so that neither walks over all workers nor tables of them grow with those that
- * have been here. Lists that it may still stand in, for its place, go on to hold it. */
-static struct worker *worker_made(struct tessi_sched *sched)
-{
-    if (sched->vacant.count == 0) {
-        struct worker *worker = worker_room(sched);
-        worker->index = (uint32_t)sched->worker_count;
-        tessi_grow(&sched->workers, &sched->worker_capacity, sched->worker_count + 1, sizeof *sched->workers);
-        return sched->workers[sched->worker_count++] = worker;
-    }
-    struct worker *worker = sched->workers[sched->vacant.items[--sched->vacant.count]];
-    TESS_ASSERT(!worker->alive && worker->out == NULL && !worker->dirty);
-    worker_destroy(worker);
-    *worker = (struct worker){.index = worker->index,
-                              .hungry = worker->hungry,
-                              .load_changed = worker->load_changed,
-                              .load_stale = worker->load_stale};
-    return worker;
-}
-
-static void worker_join(struct tessi_sched *sched, const struct tessi_sched_event *event)
-{
-    if (tessi_find_worker(sched, event->peer) != NULL || tessi_find_session(sched, event->peer) != NULL) {
-        sched->stale_reports++;
-        return;
-    }
-    if (!agree_on_family(sched, &event->worker, event->peer)) {
-        return;
-    }
-    struct tessi_resources resources;
-    if (!read_resources(sched, event, &resources)) {
-        return;
-    }
-    struct worker *worker = worker_made(sched);
-    worker->resources = resources;
-    worker->id = event->peer;
-    worker->alive = true;
-    worker->info = event->worker;
-    worker->slots = worker->info.slots;
-    worker->heard_ns = sched->attended_ns;
-    worker->stealing_from = NO_WORKER;
-    worker->sched = sched;
-    tessi_worker_list_push(&sched->joined, worker->index);
-    sched->alive_count++;
-    sched->workers_joined++;
-    tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
-    tessi_kinds_join(sched, worker);
-    tessi_place_scatter_long(sched);
-    tessi_out_emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;
-    tessi_out_note(
-        sched, (struct tessi_trace_record){.kind = TESSI_TRACE_JOIN, .peer = worker->id, .amount = worker->info.slots});
-    for (size_t w = 0; w + 1 < sched->joined.count; w++) {
-        const struct worker *other = sched->workers[sched->joined.items[w]];
-        announce_peer(sched, worker->id, other);
-        announce_peer(sched, other->id, worker);
-    }
-    for (size_t s = 0; s < sched->session_count; s++) {
-        if (sched->sessions[s] != NULL) {
-            announce_peer(sched, sched->sessions[s]->id, worker);
-            sched->sessions[s]->starving_since_ns = -1;
-        }
-    }
-    tessi_hungry_mark(sched, worker);
-    tessi_place_orphans(sched);
-    sched->relief_due = true;
-}
-
-static void client_join(struct tessi_sched *sched, uint32_t peer)
-{
-    if (tessi_find_worker(sched, peer) != NULL || tessi_find_session(sched, peer) != NULL) {
-        sched->stale_reports++;
-        return;
-    }
-    struct session *session = tessi_zalloc(sizeof *session);
-    session->id = peer;
-    session->heard_ns = sched->attended_ns;
-    session->starving_since_ns = -1;
-    tessi_grow(&sched->sessions, &sched->session_capacity, sched->session_count + 1, sizeof *sched->sessions);
-    tessi_map_put(&sched->session_by_id, id_key(peer), (uint32_t)sched->session_count);
-    sched->sessions[sched->session_count++] = session;
-    uint64_t least = UINT64_MAX;
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        const struct worker *worker = sched->workers[w];
-        least = worker->alive && worker->info.memory_bytes < least ? worker->info.memory_bytes : least;
-    }
-    struct tessi_sched_action *welcome = tessi_out_emit(sched, TESSI_SCHED_WELCOME, peer);
-    welcome->text = sched->family;
-    welcome->total = least == UINT64_MAX ? 0 : least;
-    for (size_t w = 0; w < sched->worker_count; w++) {
-        if (sched->workers[w]->alive) {
-            announce_peer(sched, peer, sched->workers[w]);
-        }
-    }
 }
 
 static void client_leave(struct tessi_sched *sched, struct session *session)
@@ -389,14 +123,6 @@ static void check_silence(struct tessi_sched *sched)
             client_leave(sched, session);
         }
     }
-}
-
-bool tessi_locate_starves(struct tessi_sched *sched, struct session *session)
-{
-    if (session->starving_since_ns < 0) {
-        session->starving_since_ns = sched->attended_ns;
-    }
-    return sched->attended_ns - session->starving_since_ns >= sched->config.wait_workers_ns;
 }
 
 /* Work with no worker at all waits a while, then fails. */
@@ -435,7 +161,7 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
         }
         break;
     case TESSI_SCHED_WORKER_JOIN:
-        worker_join(sched, event);
+        tessi_arrive_worker(sched, event);
         break;
     case TESSI_SCHED_WORKER_LEAVE:
         if (worker != NULL) {
@@ -459,7 +185,7 @@ static void take_event(struct tessi_sched *sched, const struct tessi_sched_event
         tessi_locate(sched, event->peer, event->spans, event->span_count);
         break;
     case TESSI_SCHED_CLIENT_JOIN:
-        client_join(sched, event->peer);
+        tessi_arrive_client(sched, event->peer);
         break;
     case TESSI_SCHED_CLIENT_LEAVE:
         if (session != NULL) {
@@ -563,152 +289,6 @@ static void announce(struct tessi_sched *sched)
     sched->news_count = 0;
 }
 
-static const void *take_copy(struct tessi_sched *sched, const void *items, size_t bytes)
-{
-    void *copy = tessi_out_memory(sched, bytes);
-    memcpy(copy, items, bytes);
-    return copy;
-}
-
-/* Spans gathered for a worker have been copied. What much room was made for is not kept. */
-static void empty_spans(struct tessi_spans *spans)
-{
-    if (spans->capacity > SPANS_KEPT) {
-        tessi_spans_fini(spans);
-    }
-    spans->count = 0;
-}
-
-static void empty_outbox(struct tessi_sched *sched, struct worker *worker)
-{
-    struct outbox *out = worker->out;
-    struct tessi_spans *all[] = {&out->assign, &out->where,    &out->free,      &out->unassign,
-                                 &out->steal,  &out->location, &out->take_over, &out->adopt};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        empty_spans(all[i]);
-    }
-    if (out->drop_capacity > SPANS_KEPT) {
-        tessi_free(out->drops);
-        out->drops = NULL;
-        out->drop_capacity = 0;
-    }
-    out->layer_count = out->drop_count = 0;
-    tessi_grow(&sched->outboxes, &sched->outbox_capacity, sched->outbox_count + 1, sizeof *sched->outboxes);
-    sched->outboxes[sched->outbox_count++] = out;
-    worker->out = NULL;
-}
-
-static void send_spans(struct tessi_sched *sched, struct worker *worker, enum tessi_sched_action_kind kind,
-                       const struct tessi_spans *spans)
-{
-    if (spans->count > 0) {
-        struct tessi_sched_action *action = tessi_out_emit(sched, kind, worker->id);
-        action->spans = take_copy(sched, spans->items, spans->count * sizeof *spans->items);
-        action->span_count = spans->count;
-    }
-}
-
-/* One message for those of a session that stand together. */
-static void send_drops(struct tessi_sched *sched, const struct worker *worker, const struct outbox *out)
-{
-    for (size_t i = 0, end; i < out->drop_count; i = end) {
-        for (end = i + 1; end < out->drop_count && end - i < DROPS_MAX &&
-                          out->drops[end].session == out->drops[i].session;) {
-            end++;
-        }
-        uint32_t *ids = tessi_out_memory(sched, (end - i) * sizeof *ids);
-        for (size_t d = i; d < end; d++) {
-            ids[d - i] = out->drops[d].layer;
-        }
-        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_DROP_LAYERS, worker->id);
-        action->session = out->drops[i].session;
-        action->ids = ids;
-        action->id_count = end - i;
-    }
-}
-
-/* What was gathered for a worker goes out in an order that it can rely on: descriptions before
- * spans that name them, what is to be forgotten before what is to be done again. */
-static void send_outbox(struct tessi_sched *sched, struct worker *worker, const struct outbox *out)
-{
-    if (out->layer_count > 0) {
-        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_LAYERS, worker->id);
-        action->layers = take_copy(sched, out->layers, out->layer_count * sizeof *out->layers);
-        action->layer_count = out->layer_count;
-    }
-    send_spans(sched, worker, TESSI_SCHED_FREE, &out->free);
-    send_drops(sched, worker, out);
-    send_spans(sched, worker, TESSI_SCHED_ADOPT, &out->adopt);
-    send_spans(sched, worker, TESSI_SCHED_TAKE_OVER, &out->take_over);
-    if (out->assign.count > 0) {
-        send_spans(sched, worker, TESSI_SCHED_ASSIGN, &out->assign);
-        struct tessi_sched_action *action = &sched->actions[sched->action_count - 1];
-        if (out->where.count > 0) {
-            action->where = take_copy(sched, out->where.items, out->where.count * sizeof *out->where.items);
-            action->where_count = out->where.count;
-        }
-    }
-    send_spans(sched, worker, TESSI_SCHED_FREE, &out->unassign);
-    send_spans(sched, worker, TESSI_SCHED_STEAL, &out->steal);
-    send_spans(sched, worker, TESSI_SCHED_LOCATION, &out->location);
-}
-
-static void flush_worker(struct tessi_sched *sched, struct worker *worker)
-{
-    worker->dirty = false;
-    if (worker->alive && worker->out != NULL) {
-        send_outbox(sched, worker, worker->out);
-    }
-    if (worker->out != NULL) {
-        empty_outbox(sched, worker);
-    }
-    if (!worker->alive && !worker->vacant) {
-        worker->vacant = true;
-        tessi_worker_list_push(&sched->vacant, worker->index);
-    }
-    if (worker->alive && worker->left && !worker->left_told) {
-        worker->left_told = true;
-        tessi_out_emit(sched, TESSI_SCHED_LEFT, worker->id)->leave = worker->leave;
-    }
-}
-
-static int compare_indices(const void *a, const void *b)
-{
-    const uint32_t *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-/* One message for those to a client that stand together. */
-static void flush_client_locations(struct tessi_sched *sched)
-{
-    const struct client_location *locations = sched->client_locations;
-    for (size_t i = 0, end; i < sched->client_location_count; i = end) {
-        for (end = i + 1; end < sched->client_location_count && locations[end].peer == locations[i].peer;) {
-            end++;
-        }
-        struct tessi_span *spans = tessi_out_memory(sched, (end - i) * sizeof *spans);
-        for (size_t l = i; l < end; l++) {
-            spans[l - i] = locations[l].span;
-        }
-        struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_LOCATION, locations[i].peer);
-        action->spans = spans;
-        action->span_count = end - i;
-    }
-    sched->client_location_count = 0;
-}
-
-static void flush(struct tessi_sched *sched)
-{
-    if (sched->dirty.count > 1) {
-        qsort(sched->dirty.items, sched->dirty.count, sizeof *sched->dirty.items, compare_indices);
-    }
-    for (size_t i = 0; i < sched->dirty.count; i++) {
-        flush_worker(sched, sched->workers[sched->dirty.items[i]]);
-    }
-    sched->dirty.count = 0;
-    flush_client_locations(sched);
-}
-
 static int64_t next_wake(struct tessi_sched *sched)
 {
     if (sched->alive_count == 0 && sched->session_by_id.count == 0) {
@@ -738,7 +318,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
                       struct tessi_sched_actions *actions)
 {
     TESS_ASSERT(event->now_ns >= sched->now_ns);
-    free_step_memory(sched);
+    tessi_out_forget(sched);
     sched->action_count = sched->note_count = 0;
     attend(sched, event->now_ns);
     sched->step_assigned = 0;
@@ -766,7 +346,7 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     tessi_refs_settle(sched);
     tessi_table_end_pages(sched);
     announce(sched);
-    flush(sched);
+    tessi_flush(sched);
     actions->items = sched->actions;
     actions->count = sched->action_count;
     actions->notes = sched->notes;

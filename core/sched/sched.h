@@ -4,7 +4,7 @@
  * every action says what to send to whom. So the same object runs in the server, in the
  * embedded cluster, in the simulator and in a replay, and equal events give equal actions.
  *
- * A worker that wants to leave gets no new work (core/sched/leave.c): what it has not started goes elsewhere,
+ * A worker that wants to leave gets no new work (core/sched/recovery/leave.c): what it has not started goes elsewhere,
  * what runs ends, and others take over the blocks that nobody else has and that cannot be generated or read again.
  *
  * Peers are named by ids that the caller hands out, never twice: a worker that comes back is a
@@ -51,9 +51,9 @@ struct tessi_sched_config {
     uint64_t memory_bytes;        /* for what is known of graphs; what would need more is refused; 0: no limit */
     uint32_t block_cost;          /* memory of a small block beside its data (default TESSI_BLOCK_COST) */
     uint32_t exchange_room;       /* memory of all workers over what surely stays in it while blocks exchange their elements
-                                     (default 8): see order.c */
+                                     (default 8): see order/order.c */
     uint32_t lineage_max;         /* a held layer that is made from so many, one after the other, is detached from them
-                                     when a second copy is cheap (default 64); see core/sched/keep.c */
+                                     when a second copy is cheap (default 64); see core/sched/recovery/keep.c */
     uint32_t workers_last;        /* not 0: workers are lost with the scheduler only, as inside a program */
     uint32_t max_deaths;          /* a task that was running in so many deaths fails (default 3) */
     char family[TESSI_NAME_MAX];  /* numerics family of the cluster; "": the first worker's best */
@@ -200,63 +200,5 @@ void *tessi_sched_history_save(const struct tessi_sched *sched, size_t *size);
  * it was taken. */
 TESSI_MUST_USE enum tessi_status tessi_sched_history_load(struct tessi_sched *sched, const void *bytes, size_t size,
                                                           struct tessi_error *error);
-
-/* Invariants, for the simulator after every step; asserts. */
-void tessi_sched_verify(const struct tessi_sched *sched);
-
-/* What `tessera status` shows. */
-struct tessi_sched_worker_status {
-    uint32_t id;
-    const struct tessi_worker_info *info;
-    uint64_t tasks_assigned, tasks_done;
-    double queue_seconds;            /* estimated work assigned and not done */
-    bool leaving;
-    int64_t heard_ns;
-    uint64_t memory_used_bytes, memory_peak_bytes, spilled_bytes;
-    uint64_t fetched_bytes, served_bytes, mapped_bytes, dropped_messages;
-    char resources_used[TESSI_RESOURCES_TEXT_MAX]; /* demanded by what is assigned: "license=0,ssd=1" */
-    double bytes_per_second;         /* at which blocks reach it from other hosts; 0: not measured */
-};
-struct tessi_sched_status {
-    size_t workers, sessions, layers;
-    uint64_t tasks_total, tasks_done, tasks_rerun, tasks_failed, tasks_waiting; /* waiting: not done, of live layers */
-    uint64_t steals, workers_joined, workers_lost, stale_reports;
-    uint64_t workers_left;  /* in good order, after all that they had was looked after */
-    uint64_t blocks_handed; /* by them */
-    uint64_t bytes_moved; /* fetched between workers, since the start; workers that left are counted */
-    uint64_t memory_used_bytes, memory_bytes; /* what is known of graphs takes, and may take; 0: no limit */
-    uint64_t steals_refused[TESSI_TRACE_WHY_END]; /* tasks asked back that stayed, by reason */
-};
-void tessi_sched_status(const struct tessi_sched *sched, struct tessi_sched_status *status);
-/* Worker number `position`, 0 … workers − 1 in order of joining. */
-void tessi_sched_worker_status(const struct tessi_sched *sched, size_t position,
-                               struct tessi_sched_worker_status *status);
-/* The worker with that id; false when it is not there, or no longer. */
-bool tessi_sched_worker_find(const struct tessi_sched *sched, uint32_t id, struct tessi_sched_worker_status *status);
-
-struct tessi_sched_array { /* that has a name */
-    uint32_t session;
-    const struct tessi_layer *layer;
-    uint64_t tasks, done;
-};
-/* Those that clients hold or wait for, newest first, `most` at most; returns how many. */
-size_t tessi_sched_arrays(const struct tessi_sched *sched, struct tessi_sched_array *arrays, size_t most);
-
-/* Why a task waits, in words, as far as the scheduler knows. */
-struct tessi_sched_why {
-    struct tessi_task task;
-    const char *operation;
-    const char *name;  /* that the user gave the array, of the layer; "": none */
-    const char *state; /* "unassigned", "assigned", "running", "done", "failed" */
-    uint32_t worker;   /* who knows more: to whom it was given; 0: nobody */
-    char text[2048];   /* reasons, a line each */
-};
-/* False: there is no such task. Session 0: the first that has such a layer. */
-bool tessi_sched_explain(const struct tessi_sched *sched, struct tessi_task task, struct tessi_sched_why *why);
-/* The first task of the session at `position` (0, 1, …) that is needed and neither done nor running, or, where there is
- * none, that has begun and is not done: it may wait between two steps. Of several layers the one that comes first in the
- * global order. `*any`: there is such a task. `*position` moves on. False:
- * no session is there or further on. */
-bool tessi_sched_first_waiting(const struct tessi_sched *sched, size_t *position, struct tessi_task *task, bool *any);
 
 #endif

@@ -1,3 +1,4 @@
+#include "core/sched/explain/explain.h"
 #include "core/server/scheduler.h"
 
 #include <errno.h>

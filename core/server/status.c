@@ -1,3 +1,4 @@
+#include "core/sched/explain/explain.h"
 #include "core/server/status.h"
 
 #include <cjson/cJSON.h>

@@ -17,6 +17,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/sched/explain/explain.h"
 #include "core/server/relay.h"
 #include "core/wire/message.h"
 #include "tests/fuzz/input.h"

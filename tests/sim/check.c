@@ -5,7 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "core/graph/join.h"
-#include "core/sched/state.h"
+#include "core/sched/order/order.h"
 #include "worker/flow/internal.h"
 
 static bool completed(const struct sim_task *task, uint32_t worker, uint32_t epoch)

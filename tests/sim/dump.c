@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "core/sched/state.h"
+#include "core/sched/order/order.h"
 #include "tests/sim/world.h"
 #include "worker/flow/internal.h"
 

@@ -9,6 +9,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
+#include "core/sched/explain/explain.h"
 #include "tests/sim/shell.h"
 
 #define STUCK_NS (30 * SIM_S)   /* nothing has happened for so long */

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "core/sched/explain/explain.h"
 #include "core/sched/sched.h"
 
 #define SECOND INT64_C(1000000000)

@@ -10,6 +10,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/heap.h"
+#include "core/sched/explain/explain.h"
 #include "core/sched/sched.h"
 
 #define CLIENT 1000u

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/base/alloc.h"
+#include "core/sched/explain/explain.h"
 #include "core/sched/sched.h"
 
 enum { CLIENT = 1000, WORKERS = 4, BLOCK = 800, S_NS = 1000000000 };

@@ -12,7 +12,9 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
-#include "core/sched/state.h"
+#include "core/sched/explain/explain.h"
+#include "core/sched/order/order.h"
+#include "core/sched/placement/placement.h"
 #include "tests/unit/sched_events.h"
 
 #define CLIENT 1000u

@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-#include "core/sched/state.h"
+#include "core/sched/explain/explain.h"
+#include "core/sched/state/state.h"
 
 static struct tessi_sched_actions actions;
 

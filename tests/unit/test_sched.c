@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/base/alloc.h"
+#include "core/sched/explain/explain.h"
 #include "core/sched/sched.h"
 #include "tests/unit/sched_events.h"
 

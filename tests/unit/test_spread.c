@@ -9,7 +9,8 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
-#include "core/sched/state.h"
+#include "core/sched/explain/explain.h"
+#include "core/sched/state/state.h"
 #include "tests/unit/sched_events.h"
 
 #define CLIENT 1000u

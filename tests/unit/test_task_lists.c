@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "core/sched/task_lists.h"
+#include "core/sched/state/task_lists.h"
 #include "tests/unit/sample.h"
 
 #define TASKS 200u

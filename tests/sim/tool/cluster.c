@@ -8,6 +8,7 @@
 #include "core/base/assert.h"
 #include "core/base/clock.h"
 #include "core/base/text.h"
+#include "core/sched/explain/explain.h"
 #include "tests/sim/random.h"
 #include "tests/sim/tool/memory.h"
 
