@@ -46,7 +46,7 @@ def blank(match):
 
 def declared(line):
     """The names that a line of a struct declares."""
-    text = re.sub(r"\[[^\]]*\]|:\s*\d+", "", COMMENT.sub("", line)).strip()
+    text = re.sub(r"\[[^\]]*\]|:\s*\d+|_Alignas\(\d+\)", "", COMMENT.sub("", line)).strip()
     if not text.endswith(";") or text.startswith("}") or "(" in text:
         return []
     return [name for part in text[:-1].split(",") for name in re.findall(r"(\w+)\s*$", part)]
@@ -110,6 +110,22 @@ def foreign_writes(root, top):
     allowed = owners(root, top)
     return ["%s:%d writes `%s` of %s: only %s may" % (path, line, field, struct, ", ".join(sorted(allowed[struct, field])))
             for path, line, room, struct, field in writes(root, top) if room not in allowed.get((struct, field), {room})]
+
+
+def idle_marks(root, top):
+    """Marks that name a room which writes none of the fields below them, though others do."""
+    seen = {}
+    for _, _, room, struct, field in writes(root, top):
+        seen.setdefault((struct, field), set()).add(room)
+    wrong = []
+    for path in sources(root, top + "/state", ".h"):
+        for struct, body in STRUCT.findall(read(path)):
+            for rooms, group in zip(MARK.findall(body), MARK.split(body)[2::2]):
+                fields = [name for line in group.split("\n") for name in declared(line)]
+                active = {room for name in fields for room in seen.get((struct, name), ())}
+                idle = set(rooms.split(", ")) - active if active else set()
+                wrong += ["%s: %s does not write `%s` of %s" % (path, room, ", ".join(fields), struct) for room in sorted(idle)]
+    return wrong
 
 
 def long_headers(root, top):

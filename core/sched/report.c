@@ -77,8 +77,7 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
         free_stale(sched, worker, layer, index);
         return;
     }
-    tessi_assign_undo(sched, layer, task);
-    task->state = TASK_HELD;
+    tessi_assign_end(sched, layer, task, TASK_HELD);
     task->owner = worker->index;
     if (++layer->held == layer->tasks) {
         tessi_news_note(sched, layer);
@@ -137,8 +136,7 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
         free_stale(sched, worker, layer, index);
         return;
     }
-    tessi_assign_undo(sched, layer, task);
-    task->state = TASK_HELD;
+    tessi_assign_end(sched, layer, task, TASK_HELD);
     task->owner = worker->index;
     task->flags = TASK_DONE_ONCE;
     if (++layer->held == layer->tasks) {
@@ -166,7 +164,7 @@ static void take_missing(struct tessi_sched *sched, struct worker *worker, struc
     } else if (task->state == TASK_HELD) {
         tessi_loss_of_block(sched, layer, index);
     } else if (task->flags & TASK_ADOPTING) {
-        tessi_assign_undo(sched, layer, task);
+        tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
         task->flags = TASK_DONE_ONCE;
         tessi_loss_of_block(sched, layer, index);
     }
@@ -197,7 +195,7 @@ static void take_refused(struct tessi_sched *sched, struct worker *worker, struc
             "(tessera worker --memory, or memory_bytes of tess_session_options)");
         return;
     }
-    tessi_assign_undo(sched, layer, task);
+    tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
     tessi_backlog_put(sched, larger->index, (struct backlog_span){layer, index, 1, true});
 }
 

@@ -611,14 +611,12 @@ static void count_answer(struct tessi_sched *sched, const struct worker *victim,
     thief->stole += given ? span->count : 0;
     thief->missed += given ? 0 : span->count;
     if (thief->stealing == 0) {
-        thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
-        thief->stealing_from = NO_WORKER;
         if (layer != NULL && thief->stole < thief->missed / VAIN) {
             rest_longer(sched, thief, kind_at(thief, layer->lane));
         } else if (layer != NULL) {
             thief->load[kind_at(thief, layer->lane)].misses = 0;
         }
-        thief->stole = thief->missed = 0;
+        tessi_ask_answered(thief);
         tessi_hungry_mark(sched, thief);
     }
 }
@@ -663,7 +661,7 @@ static void end_ask(struct tessi_sched *sched, struct worker *victim, const stru
         } else {
             tessi_ask_note_steal(sched, TESSI_TRACE_CONFIRM, span->worker, victim, layer, i, 1,
                                  span->worker != 0 ? TESSI_TRACE_WHY_NOTHING : TESSI_TRACE_WHY_LEAVING);
-            tessi_assign_undo(sched, layer, task);
+            tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
             if (span->worker != 0) { /* else it was given back by one that leaves */
                 sched->steals++;
                 layer->session->stats.steals++;

@@ -62,7 +62,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     case TASK_ASSIGNED:
         unfinished = (task->flags & TASK_ADOPTING) == 0;
         tessi_out_free(sched, task->owner, layer, index);
-        tessi_assign_undo(sched, layer, task);
+        tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
         break;
     case TASK_UNASSIGNED:
         unfinished = true;
@@ -114,7 +114,7 @@ void tessi_refs_run_again(struct tessi_sched *sched, struct sched_layer *layer, 
     TESS_ASSERT(!layer->detached);
     if (task->state == TASK_HELD) {
         layer->held--;
-        task->state = TASK_UNASSIGNED;
+        tessi_table_move(task, TASK_UNASSIGNED);
     } else if (task->state == TASK_RELEASED) {
         tessi_table_set_needed(index, task);
     } else {

@@ -74,9 +74,10 @@ void tessi_spread_fail_task(struct tessi_sched *sched, struct sched_layer *layer
     TESS_ASSERT(task->state == TASK_UNASSIGNED || task->state == TASK_ASSIGNED);
     TESS_ASSERT((task->flags & TASK_ADOPTING) == 0); /* it runs nothing, and counts as no reader of its inputs */
     if (task->state == TASK_ASSIGNED) {
-        tessi_assign_undo(sched, layer, task);
+        tessi_assign_end(sched, layer, task, TASK_FAILED);
+    } else {
+        tessi_table_move(task, TASK_FAILED);
     }
-    task->state = TASK_FAILED;
     sched->tasks_failed++;
     if (!task_failed(layer) || index < layer->failure_index) {
         set_failure(sched, layer, index, status, text);
@@ -103,9 +104,10 @@ static void poison_one(void *context, uint64_t index)
     }
     if (task->state == TASK_ASSIGNED) {
         tessi_out_free(spread->sched, task->owner, layer, index);
-        tessi_assign_undo(spread->sched, layer, task);
+        tessi_assign_end(spread->sched, layer, task, TASK_POISONED);
+    } else {
+        tessi_table_move(task, TASK_POISONED);
     }
-    task->state = TASK_POISONED;
     if (!task_failed(layer)) {
         set_failure(spread->sched, layer, index, spread->from->failure, spread->from->failure_text);
     }

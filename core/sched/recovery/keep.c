@@ -315,7 +315,7 @@ void tessi_keep_lose_for_good(struct tessi_sched *sched, struct sched_layer *lay
     struct task_record *task = record(layer, index);
     if (task->state == TASK_HELD) {
         layer->held--;
-        task->state = TASK_UNASSIGNED;
+        tessi_table_move(task, TASK_UNASSIGNED);
     }
     task->owner = NO_WORKER;
     (void)tessi_text_format(text, sizeof text,

@@ -91,12 +91,12 @@ static void take_away(struct tessi_sched *sched, struct worker *worker, struct s
         worker->leave.lost_blocks += !copied && !remade;
         tessi_loss_of_block(sched, layer, index);
     } else if ((task->flags & TASK_ADOPTING) != 0) {
-        tessi_assign_undo(sched, layer, task);
+        tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
         task->flags = TASK_DONE_ONCE;
         tessi_loss_of_block(sched, layer, index);
     } else {
         uint8_t begun = (task->flags & TASK_STARTED) != 0 ? TASK_BEGUN : 0;
-        tessi_assign_undo(sched, layer, task);
+        tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
         task->flags = (uint8_t)((task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) | begun);
         tessi_place_task(sched, layer, index);
     }

@@ -27,27 +27,11 @@ void tessi_loss_of_block(struct tessi_sched *sched, struct sched_layer *layer, u
         tessi_refs_run_again(sched, layer, index);
         return;
     }
-    struct worker *worker = sched->workers[holder];
     if (task->state == TASK_HELD) {
         layer->held--;
     }
     tessi_copies_remove(sched, layer, index, holder);
-    task->state = TASK_ASSIGNED;
-    task->owner = holder;
-    task->epoch++;
-    task->flags = TASK_DONE_ONCE | TASK_ADOPTING;
-    on_worker(layer, holder)->assigned++;
-    worker->assigned++;
-    worker->load[kind_at(worker, layer->lane)].assigned++;
-    worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
-    tessi_load_changed(sched, worker);
-    tessi_out_tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
-    tessi_spans_push(&tessi_out_box(worker)->adopt, (struct tessi_span){.session = layer->session->id,
-                                                                        .layer = layer->layer->id,
-                                                                        .first = index,
-                                                                        .count = 1,
-                                                                        .epoch = task->epoch});
-    tessi_parked_answer(sched, layer, index, holder, task->epoch);
+    tessi_assign_adopter(sched, sched->workers[holder], layer, index);
 }
 
 static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
@@ -56,7 +40,7 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
     bool adopting = (task->flags & TASK_ADOPTING) != 0;
     bool blamed = (task->flags & TASK_STARTED) != 0;
     if (adopting) {
-        tessi_assign_undo(sched, layer, task);
+        tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
         task->flags = TASK_DONE_ONCE;
         tessi_loss_of_block(sched, layer, index);
         return;
@@ -71,7 +55,7 @@ static void lose_assigned(struct tessi_sched *sched, struct sched_layer *layer, 
         tessi_spread_fail_task(sched, layer, index, TESSI_LOST, text);
         return;
     }
-    tessi_assign_undo(sched, layer, task);
+    tessi_assign_end(sched, layer, task, TASK_UNASSIGNED);
     task->flags = (uint8_t)((task->flags & (TASK_DONE_ONCE | TASK_BEGUN)) | (blamed ? TASK_BEGUN : 0));
     tessi_place_task(sched, layer, index);
 }
@@ -169,17 +153,12 @@ void tessi_loss_of_worker(struct tessi_sched *sched, struct worker *worker)
     }
     TESS_ASSERT(worker->assigned == 0 && worker->backlog == 0);
     leave_place(sched, worker);
-    tessi_free(worker->given);
-    worker->given = NULL;
-    worker->given_count = worker->given_capacity = 0;
-    worker->given_next = 0;
+    tessi_assign_forget(worker);
     tessi_out_mark_dirty(worker); /* what was gathered for it goes */
     for (size_t w = 0; w < sched->worker_count; w++) {
         struct worker *thief = sched->workers[w];
         if (thief == worker || thief->stealing_from == worker->index) {
-            thief->stealing_from = NO_WORKER; /* the dead answer no more */
-            thief->stealing = thief->stole = thief->missed = 0;
-            thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
+            tessi_ask_answered(thief); /* the dead answer no more */
             tessi_load_changed(sched, thief);
             tessi_hungry_mark(sched, thief);
         }

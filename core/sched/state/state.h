@@ -1,7 +1,8 @@
 /* state: what the scheduler knows, where it lies, and what a step says to whom.
  *
  * Records are made, found and forgotten here, and nothing is decided: a function of this room does what it is told, at
- * once, and calls no other room (`scons imports` keeps it so).
+ * once, and calls no other room. Above the fields of a record stands which rooms write them (`--- written by … ---`;
+ * step: the files beside the rooms); everybody may read everything. `scons imports` keeps both so.
  *
  *   task.h, table.h      one small record for each task that has been touched, in pages (pages.c, table.c)
  *   layer.h, session.h, worker.h, scheduler.h      the other records

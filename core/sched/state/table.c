@@ -186,6 +186,20 @@ void tessi_table_open_page(struct sched_layer *layer, uint64_t number)
     records->page_alive = pristine ? (uint8_t)count : 0;
 }
 
+/* What can be made of a block follows from what has become of it: sched.h has the picture. FAILED and POISONED end it. */
+static const bool may_become[TASK_STATES][TASK_STATES] = {
+    [TASK_UNASSIGNED] = {[TASK_ASSIGNED] = true, [TASK_RELEASED] = true, [TASK_FAILED] = true, [TASK_POISONED] = true},
+    [TASK_ASSIGNED] = {[TASK_UNASSIGNED] = true, [TASK_HELD] = true, [TASK_FAILED] = true, [TASK_POISONED] = true},
+    [TASK_HELD] = {[TASK_UNASSIGNED] = true, [TASK_ASSIGNED] = true, [TASK_RELEASED] = true}, /* lost, or let go */
+    [TASK_RELEASED] = {[TASK_UNASSIGNED] = true},
+};
+
+void tessi_table_move(struct task_record *task, enum task_state to)
+{
+    TESS_ASSERT(task->state < TASK_STATES && to < TASK_STATES && may_become[task->state][to]);
+    task->state = (uint8_t)to;
+}
+
 enum task_state tessi_table_state(const struct sched_layer *layer, uint64_t index)
 {
     const struct task_record *task = record_peek(layer, index);
@@ -206,7 +220,7 @@ void tessi_table_set_released(struct tessi_sched *sched, struct sched_layer *lay
 {
     TESS_ASSERT(task->state != TASK_RELEASED && task->refs == 0);
     struct task_record *first = task - index % PAGE_TASKS;
-    task->state = TASK_RELEASED;
+    tessi_table_move(task, TASK_RELEASED);
     task->owner = NO_WORKER;
     task->flags = TASK_DONE_ONCE;
     TESS_ASSERT(first->page_alive > 0);
@@ -219,7 +233,7 @@ void tessi_table_set_released(struct tessi_sched *sched, struct sched_layer *lay
 void tessi_table_set_needed(uint64_t index, struct task_record *task)
 {
     TESS_ASSERT(task->state == TASK_RELEASED);
-    task->state = TASK_UNASSIGNED;
+    tessi_table_move(task, TASK_UNASSIGNED);
     (task - index % PAGE_TASKS)->page_alive++;
 }
 

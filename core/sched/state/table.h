@@ -62,9 +62,11 @@ static inline struct task_record *record_peek(const struct sched_layer *layer, u
 /* Tasks that read the block, done or not. */
 uint64_t tessi_table_readers(const struct sched_layer *layer, uint64_t index);
 enum task_state tessi_table_state(const struct sched_layer *layer, uint64_t index);
+/* The one place where a record's state changes once it is there; asserts that it may, by a table [from][to]. */
+void tessi_table_move(struct task_record *task, enum task_state to);
 void tessi_table_set_released(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
                               struct task_record *task);
-void tessi_table_set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED */
+void tessi_table_set_needed(uint64_t index, struct task_record *task); /* RELEASED → UNASSIGNED, and its page stays */
 /* None of the page's tasks may be alive any more. */
 void tessi_table_page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index);
 void tessi_table_collapse_pages(struct tessi_sched *sched);

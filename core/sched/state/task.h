@@ -18,6 +18,8 @@ enum task_state {
     TASK_POISONED = 5, /* a task that it depends on failed */
 };
 
+#define TASK_STATES (TASK_POISONED + 1)
+
 enum { /* flags of a record */
     TASK_STARTED = 1,   /* its worker has said that a step runs */
     TASK_STEALING = 2,  /* its worker has been asked to give it up */
@@ -27,12 +29,19 @@ enum { /* flags of a record */
 };
 
 struct task_record {
+    /* --- written by state, workers, recovery --- */
     uint32_t epoch;
+    /* --- written by state, workers, recovery, lineage, step --- */
     uint32_t owner; /* index into workers; NO_WORKER unless ASSIGNED or HELD */
+    /* --- written by state, lineage, submission --- */
     uint32_t refs;  /* unfinished tasks that read the block */
+    /* --- written by state --- */
     uint8_t state;
+    /* --- written by state, workers, recovery, step --- */
     uint8_t flags;
+    /* --- written by recovery --- */
     uint8_t deaths;
+    /* --- written by state --- */
     uint8_t page_alive; /* of the first of a page */
 };
 

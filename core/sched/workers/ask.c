@@ -98,3 +98,10 @@ double tessi_ask_back(struct tessi_sched *sched, struct worker *thief, struct wo
     tessi_load_changed(sched, victim);
     return ref.layer->estimate_ns;
 }
+
+void tessi_ask_answered(struct worker *thief)
+{
+    thief->stealing_from = NO_WORKER;
+    thief->stealing = thief->stole = thief->missed = 0;
+    thief->load[0].coming_ns = thief->load[1].coming_ns = 0;
+}

@@ -58,21 +58,27 @@ static void remember_given(struct tessi_sched *sched, struct worker *worker, con
                        .count = 1};
 }
 
+static void count_assigned(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer)
+{
+    struct load *load = &worker->load[kind_at(worker, layer->lane)];
+    on_worker(layer, worker->index)->assigned++;
+    worker->assigned++;
+    load->assigned++;
+    load->queue_ns += layer->estimate_ns;
+    tessi_load_changed(sched, worker);
+}
+
 void tessi_assign_task(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                        uint64_t order)
 {
     struct task_record *task = record(layer, index);
     TESS_ASSERT(task->state == TASK_UNASSIGNED && worker->alive);
-    task->state = TASK_ASSIGNED;
+    tessi_table_move(task, TASK_ASSIGNED);
     task->epoch++;
     task->owner = worker->index;
     task->flags &= TASK_DONE_ONCE | TASK_BEGUN;
-    on_worker(layer, worker->index)->assigned++;
-    worker->assigned++;
     sched->step_assigned++;
-    worker->load[kind_at(worker, layer->lane)].assigned++;
-    worker->load[kind_at(worker, layer->lane)].queue_ns += layer->estimate_ns;
-    tessi_load_changed(sched, worker);
+    count_assigned(sched, worker, layer);
     tessi_supply_take(worker, layer, order);
     if (task->flags != 0) {
         sched->tasks_rerun++;
@@ -99,7 +105,27 @@ void tessi_assign_task(struct tessi_sched *sched, struct worker *worker, struct 
     tessi_parked_answer(sched, layer, index, worker->index, task->epoch);
 }
 
-void tessi_assign_undo(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task)
+/* It does nothing there, so it takes no resources and has no place in the worker's order. */
+void tessi_assign_adopter(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index)
+{
+    struct task_record *task = record(layer, index);
+    TESS_ASSERT(worker->alive);
+    tessi_table_move(task, TASK_ASSIGNED);
+    task->owner = worker->index;
+    task->epoch++;
+    task->flags = TASK_DONE_ONCE | TASK_ADOPTING;
+    count_assigned(sched, worker, layer);
+    tessi_out_tell_layer(worker, layer); /* an owner may have to make the block again rather than write it to a file */
+    tessi_spans_push(&tessi_out_box(worker)->adopt, (struct tessi_span){.session = layer->session->id,
+                                                                        .layer = layer->layer->id,
+                                                                        .first = index,
+                                                                        .count = 1,
+                                                                        .epoch = task->epoch});
+    tessi_parked_answer(sched, layer, index, worker->index, task->epoch);
+}
+
+void tessi_assign_end(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task,
+                      enum task_state to)
 {
     struct worker *worker = sched->workers[task->owner];
     struct layer_on_worker *on = on_worker(layer, worker->index);
@@ -120,7 +146,15 @@ void tessi_assign_undo(struct tessi_sched *sched, struct sched_layer *layer, str
     }
     tessi_ask_end(worker, layer, task);
     task->owner = NO_WORKER;
-    task->state = TASK_UNASSIGNED;
+    tessi_table_move(task, to);
     tessi_hungry_room_made(sched, worker);
 }
 
+void tessi_assign_forget(struct worker *worker)
+{
+    TESS_ASSERT(worker->assigned == 0);
+    tessi_free(worker->given);
+    worker->given = NULL;
+    worker->given_count = worker->given_capacity = 0;
+    worker->given_next = 0;
+}

@@ -10,10 +10,15 @@
 
 #include "core/sched/state/state.h"
 
-/* assign.c: UNASSIGNED → ASSIGNED and back. */
+/* assign.c: UNASSIGNED → ASSIGNED, and from there to whatever comes then, without an owner. */
 void tessi_assign_task(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index,
                        uint64_t order);
-void tessi_assign_undo(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task);
+/* The copy that it has is to be the block. */
+void tessi_assign_adopter(struct tessi_sched *sched, struct worker *worker, struct sched_layer *layer, uint64_t index);
+void tessi_assign_end(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task,
+                      enum task_state to);
+
+void tessi_assign_forget(struct worker *worker); /* what it has ever been given */
 
 /* hungry.c: workers that something has changed for. */
 void tessi_hungry_mark(struct tessi_sched *sched, struct worker *worker);
@@ -78,6 +83,7 @@ bool tessi_ask_fits(const struct worker *thief, const struct worker *victim, con
 double tessi_ask_back(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct task_ref ref);
 void tessi_ask_mark(struct worker *worker, const struct sched_layer *layer, struct task_record *task);
 void tessi_ask_end(struct worker *worker, const struct sched_layer *layer, struct task_record *task); /* if it was asked */
+void tessi_ask_answered(struct worker *thief); /* all that it has asked for, or it never will be */
 /* For the trace. */
 uint8_t tessi_ask_reason(const struct worker *thief, uint32_t kind);
 void tessi_ask_note(struct tessi_sched *sched, const struct worker *thief, const struct worker *victim,
