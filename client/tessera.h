@@ -428,6 +428,10 @@ TESS_API tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims);
 /* NaN where there is one, as in NumPy. INVALID for an empty axis; UNSUPPORTED for complex. */
 TESS_API tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims);
 TESS_API tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims);
+/* The variance: the sum of squared distances from the mean, by their number less `correction` (0; 1 for a sample), NaN or inf
+ * where that is not positive, as in NumPy. Integers, bool and floats below f64 in f64, rounded once; of complex numbers it is
+ * real. In one pass, by pairwise joins of counts, means and sums (Chan, Golub and LeVeque, 1982). NaN of nothing. */
+TESS_API tess_array *tess_var(tess_array *a, uint32_t axes, double correction, bool keepdims);
 
 /* ——— structure ——— */
 

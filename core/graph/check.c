@@ -252,41 +252,98 @@ static enum tessi_status check_elementwise(const struct tessi_layer *layer, stru
     return check_program(layer, error);
 }
 
+/* The axis has one chunk of `unit` elements for each of what it had before. */
+static bool is_cut_by(const struct tessi_axis *axis, int64_t unit)
+{
+    return unit == 1 ? (uint64_t)axis->extent == axis->count
+                     : axis->bounds == NULL && axis->chunk == unit && (uint64_t)axis->extent == axis->count * (uint64_t)unit;
+}
+
 /* One input dimension of a reduction: `o` is the output dimension that a kept one becomes. */
 static bool reduce_dim_good(const struct tessi_layer *layer, uint32_t d, uint32_t o)
 {
     const struct tessi_axis *in = &layer->input[0].grid.axis[d];
     const struct tessi_rule *rule = &layer->input[0].rules.rule[d];
+    bool first = (layer->as.reduce.axes & ((1u << d) - 1)) == 0;
+    int64_t record = first ? tessi_fold_record_bytes(layer->as.reduce.fold) : 1;
+    int64_t out_unit = tessi_reduce_makes_records(layer) ? record : 1;
     bool folded = (layer->as.reduce.axes >> d & 1u) != 0;
     if (!folded) {
         return rule->kind == TESSI_RULE_SAME && rule->dim == o && tessi_axis_equal(in, &layer->grid.axis[o]);
+    }
+    if (tessi_reduce_reads_records(layer) && !is_cut_by(in, record)) {
+        return false;
     }
     if (!layer->as.reduce.keepdims) {
         return rule->kind == TESSI_RULE_ALL;
     }
     const struct tessi_axis *out = &layer->grid.axis[o];
     if (rule->kind == TESSI_RULE_ALL) {
-        return out->extent == 1;
+        return out->extent == out_unit && is_cut_by(out, out_unit);
     }
-    return rule->kind == TESSI_RULE_GROUP && rule->dim == o && (uint64_t)out->extent == out->count &&
+    return rule->kind == TESSI_RULE_GROUP && rule->dim == o && is_cut_by(out, out_unit) &&
            out->count == (in->count - 1) / (uint64_t)rule->value + 1;
+}
+
+/* What a reduction reads and makes where partial results are numbers. */
+static enum tessi_status check_number_types(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    enum tessi_dtype from = layer->input[0].dtype;
+    switch (tessi_fold_row(layer->as.reduce.fold)->state) {
+    case TESSI_STATE_WIDE:
+        return tessi_dtype_promote(from, layer->dtype) == layer->dtype
+                   ? TESSI_OK
+                   : invalid(layer, error, "the result's type must hold the input's: choose a wider one");
+    case TESSI_STATE_KEPT:
+        return from == layer->dtype ? TESSI_OK
+                                    : invalid(layer, error, "min, max and their like keep the type of their input");
+    case TESSI_STATE_TRUTH:
+        return layer->dtype == TESSI_BOOL ? TESSI_OK : invalid(layer, error, "the result is bool: name that");
+    case TESSI_STATE_RECORD:
+        break;
+    }
+    return invalid(layer, error, "unknown kind of state");
+}
+
+/* Likewise where they are records: u8 between the first layer and the last. */
+static enum tessi_status check_record_types(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    enum tessi_dtype from = layer->as.reduce.from;
+    enum tessi_dtype in = layer->as.reduce.lifts ? from : TESSI_U8;
+    enum tessi_dtype out = layer->as.reduce.finishes ? tessi_fold_result(layer->as.reduce.fold, from) : TESSI_U8;
+    if (layer->input[0].dtype != in || layer->dtype != out) {
+        return tessi_fail(error, TESSI_INVALID, "reduce: %s of %s reads %s here and makes %s, not %s and %s",
+                          tessi_fold_row(layer->as.reduce.fold)->name, tessi_dtype_name(from), tessi_dtype_name(in),
+                          tessi_dtype_name(out), tessi_dtype_name(layer->input[0].dtype),
+                          tessi_dtype_name(layer->dtype));
+    }
+    return TESSI_OK;
+}
+
+/* Records lie in a folded axis, and are finished where all have been joined. */
+static enum tessi_status check_record_form(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    bool between = !layer->as.reduce.lifts || !layer->as.reduce.finishes;
+    if (between && (layer->as.reduce.axes == 0 || (!layer->as.reduce.finishes && !layer->as.reduce.keepdims))) {
+        return invalid(layer, error, "records lie in a folded axis: fold one and keep it until the last layer");
+    }
+    for (uint32_t d = 0; layer->as.reduce.finishes && d < layer->input[0].grid.ndim; d++) {
+        if ((layer->as.reduce.axes >> d & 1u) != 0 && layer->input[0].grid.axis[d].count != 1) {
+            return invalid(layer, error, "a result is finished from one block: join the others first");
+        }
+    }
+    return TESSI_OK;
 }
 
 static enum tessi_status check_fold_types(const struct tessi_layer *layer, struct tessi_error *error)
 {
-    enum tessi_dtype from = layer->input[0].dtype;
-    if ((uint32_t)layer->as.reduce.fold >= TESSI_FOLD_COUNT) {
-        return invalid(layer, error, "unknown fold: use sum, min or max");
+    enum tessi_fold fold = layer->as.reduce.fold;
+    bool records = tessi_fold_row(fold)->state == TESSI_STATE_RECORD;
+    if (!tessi_fold_takes(fold, records ? layer->as.reduce.from : layer->input[0].dtype)) {
+        return tessi_fail(error, TESSI_INVALID, "reduce: complex numbers have no order: take the %s of a real part",
+                          tessi_fold_row(fold)->name);
     }
-    if (layer->as.reduce.fold == TESSI_FOLD_SUM) {
-        return tessi_dtype_promote(from, layer->dtype) == layer->dtype
-                   ? TESSI_OK
-                   : invalid(layer, error, "a sum's type must hold its input's: choose a wider one");
-    }
-    if (is_complex(from)) {
-        return invalid(layer, error, "complex numbers have no order: take min or max of a real part");
-    }
-    return from == layer->dtype ? TESSI_OK : invalid(layer, error, "min and max keep the type of their input");
+    return records ? check_record_types(layer, error) : check_number_types(layer, error);
 }
 
 static enum tessi_status check_reduce(const struct tessi_layer *layer, struct tessi_error *error)
@@ -296,6 +353,13 @@ static enum tessi_status check_reduce(const struct tessi_layer *layer, struct te
     if (axes >> in->ndim != 0) {
         return invalid(layer, error, "a folded axis does not exist: name axes of the input");
     }
+    if (!tessi_fold_valid((uint32_t)layer->as.reduce.fold)) {
+        return invalid(layer, error, "unknown fold: use one of the table");
+    }
+    if (!tessi_dtype_valid((uint32_t)layer->as.reduce.from)) {
+        return invalid(layer, error, "unknown type of the elements: give one of the table");
+    }
+    bool records = tessi_fold_row(layer->as.reduce.fold)->state == TESSI_STATE_RECORD;
     uint32_t kept = 0;
     bool empty_fold = false;
     for (uint32_t d = 0; d < in->ndim; d++) {
@@ -315,10 +379,14 @@ static enum tessi_status check_reduce(const struct tessi_layer *layer, struct te
         }
         o += folded ? 0 : 1;
     }
-    if (empty_fold && layer->as.reduce.fold != TESSI_FOLD_SUM && tessi_layer_bytes(layer) > 0) {
-        return invalid(layer, error, "min and max of no elements have no value: give a non-empty axis");
+    double nothing;
+    bool has_value = !records && tessi_fold_of_nothing(layer->as.reduce.fold, &nothing);
+    if (empty_fold && !has_value && tessi_layer_bytes(layer) > 0) {
+        return tessi_fail(error, TESSI_INVALID, "reduce: no elements have no %s: give a non-empty axis",
+                          tessi_fold_row(layer->as.reduce.fold)->name);
     }
-    return check_fold_types(layer, error);
+    enum tessi_status status = check_fold_types(layer, error);
+    return status == TESSI_OK && records ? check_record_form(layer, error) : status;
 }
 
 static enum tessi_status check_transpose(const struct tessi_layer *layer, struct tessi_error *error)

@@ -249,6 +249,16 @@ uint64_t tessi_input_bytes(const struct tessi_input *input)
     return grid_bytes(&input->grid, input->dtype);
 }
 
+bool tessi_reduce_reads_records(const struct tessi_layer *layer)
+{
+    return tessi_fold_row(layer->as.reduce.fold)->state == TESSI_STATE_RECORD && !layer->as.reduce.lifts;
+}
+
+bool tessi_reduce_makes_records(const struct tessi_layer *layer)
+{
+    return tessi_fold_row(layer->as.reduce.fold)->state == TESSI_STATE_RECORD && !layer->as.reduce.finishes;
+}
+
 bool tessi_layer_regenerable(const struct tessi_layer *layer)
 {
     switch (layer->op) {

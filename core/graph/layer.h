@@ -9,6 +9,7 @@
 #include "core/base/file_identity.h"
 #include "core/graph/map.h"
 #include "core/graph/op.h"
+#include "core/graph/reduction.h"
 #include "core/graph/wishes.h"
 
 #define TESSI_PROGRAM_MAX 64  /* instructions of an elementwise program */
@@ -95,6 +96,11 @@ struct tessi_layer {
             enum tessi_fold fold;
             uint32_t axes;  /* bit d: input dimension d is folded */
             bool keepdims;  /* folded dimensions stay with one element per group; else they are gone */
+            /* Where the state is a record; else all of these are 0. */
+            enum tessi_dtype from; /* of what is reduced: that of the input, if the layer lifts */
+            bool lifts;     /* reads elements; else records */
+            bool finishes;  /* makes elements of the result, each from one block; else records */
+            double parameter; /* for finishing */
         } reduce;
         struct {
             uint32_t axis[TESSI_NDIM_MAX]; /* output dimension d is input dimension axis[d] */
@@ -147,6 +153,11 @@ struct tessi_input *tessi_layer_add_input(struct tessi_layer *layer, uint32_t re
 /* Keep the inputs of `other` instead of equal ones: they are most of a description, and of long chains all alike. Copies
  * share them too, so nobody writes to them once a layer is complete. False: they differ. */
 bool tessi_layer_share_inputs(struct tessi_layer *layer, const struct tessi_layer *other);
+
+/* Whether what a REDUCE layer reads, or makes, are records: then the block's first folded axis has a record's bytes (u8), and
+ * these lie in it one record after the other, in the order of what is kept. */
+bool tessi_reduce_reads_records(const struct tessi_layer *layer);
+bool tessi_reduce_makes_records(const struct tessi_layer *layer);
 
 /* Make the output of a WRITE_NPY layer, and the rules of its input, whose grid is there. */
 void tessi_layer_follow_blocks(struct tessi_layer *layer);

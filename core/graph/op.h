@@ -87,7 +87,4 @@ enum tessi_compute {
 const char *tessi_ewise_name(enum tessi_ewise op);
 uint32_t tessi_ewise_arity(enum tessi_ewise op);
 
-enum tessi_fold { TESSI_FOLD_SUM = 0, TESSI_FOLD_MIN = 1, TESSI_FOLD_MAX = 2 };
-#define TESSI_FOLD_COUNT 3
-
 #endif

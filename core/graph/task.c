@@ -464,7 +464,9 @@ static double task_flops(const struct tessi_layer *layer, uint64_t index)
     case TESSI_OP_ELEMENTWISE:
         return (double)layer->as.program.count * elements;
     case TESSI_OP_REDUCE:
-        return (double)reads_of(layer, 0, index).total / (double)tessi_dtype_size(layer->input[0].dtype);
+        return tessi_fold_row(layer->as.reduce.fold)->flops * (double)reads_of(layer, 0, index).total /
+               (double)(tessi_reduce_reads_records(layer) ? tessi_fold_record_bytes(layer->as.reduce.fold)
+                                                          : (int64_t)tessi_dtype_size(layer->input[0].dtype));
     case TESSI_OP_MATMUL: {
         struct contraction c = contraction_of(layer, index);
         /* The third axis of a split product has one element a block, so `elements` is m·n here too.

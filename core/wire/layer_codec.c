@@ -96,6 +96,27 @@ static void pack_program(struct tessi_buffer *buffer, const struct tessi_program
     }
 }
 
+static bool has_records(uint32_t fold)
+{
+    return tessi_fold_row((enum tessi_fold)fold)->state == TESSI_STATE_RECORD;
+}
+
+/* Where the state is a record, four fields more. */
+static void pack_reduce(struct tessi_buffer *buffer, const struct tessi_layer *layer)
+{
+    bool records = has_records((uint32_t)layer->as.reduce.fold);
+    tessi_pack_array(buffer, records ? 7 : 3);
+    tessi_pack_u64(buffer, (uint64_t)layer->as.reduce.fold);
+    tessi_pack_u64(buffer, layer->as.reduce.axes);
+    tessi_pack_bool(buffer, layer->as.reduce.keepdims);
+    if (records) {
+        tessi_pack_u64(buffer, (uint64_t)layer->as.reduce.from);
+        tessi_pack_bool(buffer, layer->as.reduce.lifts);
+        tessi_pack_bool(buffer, layer->as.reduce.finishes);
+        tessi_pack_f64(buffer, layer->as.reduce.parameter);
+    }
+}
+
 static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_layer *layer)
 {
     uint32_t ndim = layer->grid.ndim;
@@ -147,10 +168,7 @@ static void pack_parameters(struct tessi_buffer *buffer, const struct tessi_laye
         pack_program(buffer, &layer->as.program);
         return;
     case TESSI_OP_REDUCE:
-        tessi_pack_array(buffer, 3);
-        tessi_pack_u64(buffer, (uint64_t)layer->as.reduce.fold);
-        tessi_pack_u64(buffer, layer->as.reduce.axes);
-        tessi_pack_bool(buffer, layer->as.reduce.keepdims);
+        pack_reduce(buffer, layer);
         return;
     case TESSI_OP_TRANSPOSE:
         tessi_pack_array(buffer, ndim);
@@ -436,16 +454,23 @@ static bool unpack_write(struct tessi_scan *scan, struct tessi_layer *layer)
 
 static bool unpack_reduce(struct tessi_scan *scan, struct tessi_layer *layer)
 {
-    uint32_t fold;
-    if (!tessi_scan_array_of(scan, 3) || !tessi_scan_u32(scan, &fold) ||
-        !tessi_scan_u32(scan, &layer->as.reduce.axes) || !tessi_scan_bool(scan, &layer->as.reduce.keepdims)) {
+    uint32_t fields, fold;
+    if (!tessi_scan_array(scan, &fields) || (fields < 3 && !tessi_scan_fail(scan, "a short reduction")) ||
+        !tessi_scan_u32(scan, &fold) || !tessi_scan_u32(scan, &layer->as.reduce.axes) ||
+        !tessi_scan_bool(scan, &layer->as.reduce.keepdims)) {
         return false;
     }
-    if (fold >= TESSI_FOLD_COUNT) {
+    if (!tessi_fold_valid(fold)) {
         return tessi_scan_fail(scan, "an unknown fold");
     }
     layer->as.reduce.fold = (enum tessi_fold)fold;
-    return true;
+    if (fields != (has_records(fold) ? 7u : 3u)) {
+        return tessi_scan_fail(scan, "a reduction has the wrong number of fields");
+    }
+    return fields == 3 || (unpack_dtype(scan, &layer->as.reduce.from) &&
+                           tessi_scan_bool(scan, &layer->as.reduce.lifts) &&
+                           tessi_scan_bool(scan, &layer->as.reduce.finishes) &&
+                           tessi_scan_f64(scan, &layer->as.reduce.parameter));
 }
 
 static bool unpack_matmul(struct tessi_scan *scan, struct tessi_layer *layer)

@@ -1,5 +1,5 @@
-/* Reductions: every fold × dtype × set of axes against the reference, in one block and in many;
- * NaN, accuracy of sums, and a tree that follows from the shape alone.
+/* Reductions: every row of the table × dtype × set of axes against the reference, in one block and in many; what NaN does;
+ * accuracy of sums, and a tree that follows from the shape alone.
  *
  * tests/run: one thread */
 #include "tests/kernels/whole.h"
@@ -66,31 +66,150 @@ static double tolerance_of(enum tessi_dtype dtype)
     return wide ? 1e-12 : dtype == TESSI_F16 ? 0.05 : dtype == TESSI_BF16 ? 0.3 : 2e-4;
 }
 
-static void compare(const struct cut *cut, enum tessi_dtype in, enum tessi_dtype out, enum tessi_fold fold, uint32_t axes)
+/* Whether a reduction's result does not depend on the order in which states are joined. */
+static bool is_exact(enum tessi_fold fold)
+{
+    const struct tessi_fold_row *row = tessi_fold_row(fold);
+    return row->result == TESSI_RESULT_SAME || row->result == TESSI_RESULT_TRUTH || row->result == TESSI_RESULT_INDEX;
+}
+
+/* Rounded differently, or both beyond all numbers: what is multiplied may become that sooner or later. */
+static void assert_alike(enum tessi_fold fold, enum tessi_dtype dtype, double scale, const void *a, const void *b,
+                         int64_t count)
+{
+    size_t size = tessi_dtype_size(dtype);
+    for (int64_t i = 0; i < count; i++) {
+        const unsigned char *x = (const unsigned char *)a + (size_t)i * size;
+        const unsigned char *y = (const unsigned char *)b + (size_t)i * size;
+        double u[2], v[2];
+        tessi_convert(TESSI_C128, u, dtype, x, 1);
+        tessi_convert(TESSI_C128, v, dtype, y, 1);
+        bool beyond = !isfinite(u[0] + u[1]) && !isfinite(v[0] + v[1]);
+        if (is_exact(fold)) {
+            whole_assert_equal(dtype, x, y, 1);
+        } else if (!beyond) {
+            whole_assert_near(dtype, x, y, 1, scale * tolerance_of(dtype));
+        }
+    }
+}
+
+/* A layer of a reduction whose states are records, reading what is cut as `from`; `to` becomes how its result is cut.
+ * `group`: blocks that become one along the folded axes; 0: it finishes. */
+static struct tessi_layer *record_layer(const struct cut *from, enum tessi_fold fold, enum tessi_dtype dtype,
+                                        uint32_t axes, bool lifts, int64_t group, bool keepdims, struct cut *to)
+{
+    int64_t unit = group > 0 ? tessi_fold_record_bytes(fold) : 1;
+    *to = (struct cut){0};
+    struct tessi_rule rules[TESSI_NDIM_MAX] = {{0}};
+    for (uint32_t d = 0; d < from->shape.ndim; d++) {
+        uint32_t o = to->shape.ndim;
+        bool folded = (axes >> d & 1) != 0;
+        int64_t blocks = (from->shape.dim[d] - 1) / from->chunk[d] + 1;
+        rules[d] = !folded     ? (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = o}
+                   : group > 0 ? (struct tessi_rule){.kind = TESSI_RULE_GROUP, .dim = o, .value = group}
+                               : (struct tessi_rule){.kind = TESSI_RULE_ALL};
+        if (!folded || group > 0 || keepdims) {
+            to->chunk[o] = folded ? unit : from->chunk[d];
+            to->shape.dim[o] = !folded ? from->shape.dim[d] : group > 0 ? ((blocks - 1) / group + 1) * unit : 1;
+            to->shape.ndim++;
+        }
+        unit = folded ? 1 : unit; /* records lie in the first */
+    }
+    enum tessi_dtype out = group > 0 ? TESSI_U8 : tessi_fold_result(fold, dtype);
+    struct tessi_layer *layer = whole_layer(TESSI_OP_REDUCE, out, &to->shape, to->chunk);
+    struct tessi_input *input = whole_input(layer, lifts ? dtype : TESSI_U8, &from->shape, from->chunk);
+    memcpy(input->rules.rule, rules, sizeof rules);
+    layer->as.reduce.fold = fold;
+    layer->as.reduce.axes = axes;
+    layer->as.reduce.keepdims = group > 0 || keepdims;
+    layer->as.reduce.from = dtype;
+    layer->as.reduce.lifts = lifts;
+    layer->as.reduce.finishes = group == 0;
+    return layer;
+}
+
+/* All its layers: each block, groups of two, all others, the result; in one layer if it is one block. */
+static void *record_run(const struct cut *cut, enum tessi_dtype dtype, enum tessi_fold fold, uint32_t axes,
+                        const void *data, enum whole_with with, int64_t *count)
+{
+    static const int64_t groups[] = {1, 2, INT32_MAX};
+    struct cut now = *cut, next;
+    void *current = NULL;
+    bool one = true;
+    for (uint32_t d = 0; d < cut->shape.ndim; d++) {
+        one = one && ((axes >> d & 1) == 0 || cut->chunk[d] >= cut->shape.dim[d]);
+    }
+    for (size_t i = one ? 3 : 0; i < 4; i++) {
+        struct tessi_layer *layer = record_layer(&now, fold, dtype, axes, current == NULL, i < 3 ? groups[i] : 0,
+                                                 axes % 3 == 1, &next);
+        void *result = whole_run(layer, (const void *const[]){current != NULL ? current : data}, with);
+        *count = (int64_t)(tessi_layer_bytes(layer) / tessi_dtype_size(layer->dtype));
+        tessi_layer_destroy(layer);
+        free(current);
+        current = result;
+        now = next;
+    }
+    return current;
+}
+
+static void compare_records(const struct cut *cut, enum tessi_dtype in, enum tessi_fold fold, uint32_t axes,
+                            bool special)
+{
+    struct cut whole = {.shape = cut->shape};
+    memcpy(whole.chunk, cut->shape.dim, sizeof whole.chunk);
+    enum tessi_dtype out = tessi_fold_result(fold, in);
+    void *data = whole_random(in, whole_elements(&cut->shape), axes, special);
+    int64_t count, same;
+    void *fast = record_run(cut, in, fold, axes, data, WHOLE_KERNEL, &count);
+    void *plain = record_run(cut, in, fold, axes, data, WHOLE_REFERENCE, &same);
+    void *block = record_run(&whole, in, fold, axes, data, WHOLE_REFERENCE, &same);
+    assert_int_equal(count, same);
+    /* Far from zero, as unsigned numbers below it are, distances from a mean have few digits. */
+    double scale = tessi_dtype_kind(in) != TESSI_KIND_UNSIGNED ? 1 : pow(2, 8.0 * (double)tessi_dtype_size(in));
+    assert_alike(fold, out, scale, fast, plain, count);
+    assert_alike(fold, out, scale, fast, block, count);
+    free(data);
+    free(fast);
+    free(plain);
+    free(block);
+}
+
+static void compare_numbers(const struct cut *cut, enum tessi_dtype in, enum tessi_dtype out, enum tessi_fold fold,
+                            uint32_t axes, bool special)
 {
     struct tessi_layer *layer = reduce_layer(cut, in, out, fold, axes, axes % 3 == 1);
-    void *data = whole_random(in, whole_elements(&cut->shape), axes, false);
+    void *data = whole_random(in, whole_elements(&cut->shape), axes, special);
     const void *inputs[1] = {data};
     void *fast = whole_run(layer, inputs, WHOLE_KERNEL);
     void *plain = whole_run(layer, inputs, WHOLE_REFERENCE);
-    int64_t count = (int64_t)(tessi_layer_bytes(layer) / tessi_dtype_size(out));
-    whole_assert_near(out, fast, plain, count, fold == TESSI_FOLD_SUM ? tolerance_of(out) : 0);
+    assert_alike(fold, out, 1, fast, plain, (int64_t)(tessi_layer_bytes(layer) / tessi_dtype_size(out)));
     free(data);
     free(fast);
     free(plain);
     tessi_layer_destroy(layer);
 }
 
+static void compare(const struct cut *cut, enum tessi_fold fold, enum tessi_dtype in, uint32_t axes, bool special)
+{
+    if (tessi_fold_row(fold)->state == TESSI_STATE_RECORD) {
+        compare_records(cut, in, fold, axes, special);
+    } else {
+        compare_numbers(cut, in, tessi_fold_number(fold, in), fold, axes, special);
+    }
+}
+
 static void test_every_fold(void **state)
 {
     (void)state;
-    for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
+    for (uint32_t code = 0; code < TESSI_FOLD_COUNT; code++) {
+        enum tessi_fold fold = (enum tessi_fold)code;
         for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
-            for (uint32_t axes = 0; axes < 1u << cuts[c].shape.ndim; axes++) {
-                compare(&cuts[c], dtype, tessi_dtype_sum(dtype), TESSI_FOLD_SUM, axes);
-                if (tessi_dtype_kind(dtype) != TESSI_KIND_COMPLEX) {
-                    compare(&cuts[c], dtype, dtype, TESSI_FOLD_MIN, axes);
-                    compare(&cuts[c], dtype, dtype, TESSI_FOLD_MAX, axes);
+            for (size_t c = 0; c < sizeof cuts / sizeof cuts[0] && tessi_fold_takes(fold, dtype); c++) {
+                for (uint32_t axes = 0; axes < 1u << cuts[c].shape.ndim; axes++) {
+                    compare(&cuts[c], fold, dtype, axes, false);
+                    if (is_exact(fold)) {
+                        compare(&cuts[c], fold, dtype, axes, true);
+                    }
                 }
             }
         }
@@ -101,10 +220,10 @@ static void test_every_fold(void **state)
 static void test_sum_types(void **state)
 {
     (void)state;
-    compare(&cuts[2], TESSI_I8, TESSI_F64, TESSI_FOLD_SUM, 1);
-    compare(&cuts[3], TESSI_F32, TESSI_F64, TESSI_FOLD_SUM, 3);
-    compare(&cuts[6], TESSI_F16, TESSI_C128, TESSI_FOLD_SUM, 5);
-    compare(&cuts[6], TESSI_BOOL, TESSI_F32, TESSI_FOLD_SUM, 2);
+    compare_numbers(&cuts[2], TESSI_I8, TESSI_F64, TESSI_FOLD_SUM, 1, false);
+    compare_numbers(&cuts[3], TESSI_F32, TESSI_F64, TESSI_FOLD_SUM, 3, false);
+    compare_numbers(&cuts[6], TESSI_F16, TESSI_C128, TESSI_FOLD_SUM, 5, false);
+    compare_numbers(&cuts[6], TESSI_BOOL, TESSI_F32, TESSI_FOLD_SUM, 2, false);
 }
 
 /* Against long double, independent of the reference: the error of a pairwise sum stays small. */
@@ -130,30 +249,49 @@ static void test_accuracy(void **state)
     tessi_layer_destroy(layer);
 }
 
-/* A NaN anywhere is the minimum and the maximum, and the sum; infinities order as numbers. */
+/* What the row says of a NaN in one of two rows of a block, wherever it is; infinities beside it are numbers. */
+static void check_nan(enum tessi_fold fold, enum tessi_dtype dtype, const double *result, int64_t place)
+{
+    const struct tessi_fold_row *row = tessi_fold_row(fold);
+    if (row->nan == TESSI_NAN_IS_TRUE) {
+        assert_true(result[0] == 1.0);
+    } else if (row->result == TESSI_RESULT_INDEX) {
+        assert_true(result[0] == (double)place);
+    } else if (!isnan(result[0])) {
+        fail_msg("%s of %s loses the NaN at %lld", row->name, tessi_dtype_name(dtype), (long long)place);
+    }
+    assert_true(row->result == TESSI_RESULT_REAL || !isnan(result[1])); /* an infinite distance is none */
+}
+
 static void test_nan(void **state)
 {
     enum { N = 1100 };
     const struct cut cut = {{2, {2, N}}, {2, 300}};
-    double *data = whole_random(TESSI_F64, 2 * N, 8, false);
+    double data[2 * N];
     (void)state;
-    for (int64_t place = 0; place < N; place += 37) {
-        double kept = data[place];
-        data[place] = NAN;
-        data[N + 5] = -INFINITY;
-        for (int fold = 0; fold < TESSI_FOLD_COUNT; fold++) {
-            struct tessi_layer *layer = reduce_layer(&cut, TESSI_F64, TESSI_F64, (enum tessi_fold)fold, 2, false);
-            double *out = whole_run(layer, (const void *const[]){data}, WHOLE_KERNEL);
-            assert_true(isnan(out[0]));
-            assert_true(!isnan(out[1]));
-            bool extreme = fold == TESSI_FOLD_MAX ? out[1] > 3 && out[1] < 4 : out[1] < -1e300;
-            assert_true(extreme);
-            free(out);
+    for (uint32_t code = 0; code < TESSI_FOLD_COUNT * TESSI_DTYPE_COUNT; code++) {
+        enum tessi_fold fold = (enum tessi_fold)(code % TESSI_FOLD_COUNT);
+        enum tessi_dtype dtype = (enum tessi_dtype)(code / TESSI_FOLD_COUNT);
+        bool floats = tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT;
+        bool records = tessi_fold_row(fold)->state == TESSI_STATE_RECORD;
+        enum tessi_dtype out = records ? tessi_fold_result(fold, dtype) : tessi_fold_number(fold, dtype);
+        for (int64_t place = 0; place < N && floats; place += 37) {
+            double result[2] = {0, 0};
+            _Alignas(16) unsigned char in[2 * N * 8];
+            for (int64_t i = 0; i < 2 * N; i++) {
+                data[i] = i == place || i == N - 1 ? (double)NAN : i == N + 5 ? (double)-INFINITY : 1.0 + (double)(i % 3);
+            }
+            tessi_convert(dtype, in, TESSI_F64, data, 2 * N);
+            int64_t count;
+            struct tessi_layer *layer = records ? NULL : reduce_layer(&cut, dtype, out, fold, 2, false);
+            void *got = records ? record_run(&cut, dtype, fold, 2, in, WHOLE_KERNEL, &count)
+                                : whole_run(layer, (const void *const[]){in}, WHOLE_KERNEL);
+            tessi_convert(TESSI_F64, result, out, got, 2);
+            check_nan(fold, dtype, result, place);
+            free(got);
             tessi_layer_destroy(layer);
         }
-        data[place] = kept;
     }
-    free(data);
 }
 
 /* Equal columns have equal sums wherever they lie in a tile, for narrow and for wide blocks. */

@@ -90,7 +90,7 @@ static void test_check_refuses_reductions(void **state)
     REFUSE(good_reduce(), layer->as.reduce.axes = UINT32_MAX, "axis does not exist");
     REFUSE(good_reduce(), layer->as.reduce.axes = 1, "dimension 0");
     REFUSE(good_reduce(), layer->as.reduce.keepdims = false, "number of dimensions");
-    REFUSE(good_reduce(), layer->as.reduce.fold = (enum tessi_fold)3, "fold");
+    REFUSE(good_reduce(), layer->as.reduce.fold = (enum tessi_fold)TESSI_FOLD_COUNT, "fold");
     REFUSE(good_reduce(), layer->dtype = TESSI_F32, "wider");
     REFUSE(good_reduce(), layer->input[0].dtype = TESSI_C128, "wider");
     REFUSE(good_reduce(), (layer->as.reduce.fold = TESSI_FOLD_MIN, layer->dtype = TESSI_C128), "keep the type");

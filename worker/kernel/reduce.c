@@ -4,130 +4,30 @@
  * leaves of LEAF components with LANES running folds, and the leaves in halves; along other
  * axes LEAF_ROWS rows are folded one after the other, and these groups in halves. So the error
  * of a sum grows with the logarithm of its length. */
-#include "worker/kernel/simd.h"
-
 #include "worker/kernel/geometry.h"
 #include "worker/kernel/operations.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/base/assert.h"
 #include "worker/kernel/convert.h"
+#include "worker/kernel/reduce.h"
 
-#define LANES TESSI_FOLD_LANES
 #define LEAF TESSI_FOLD_LEAF
 #define LEAF_ROWS TESSI_FOLD_LEAF_ROWS
 #define TILE 1024 /* components of the output that are folded at a time */
 
-#define ROW_PARAMETERS enum tessi_fold fold, const void *in, size_t n, size_t width, void *out
-#define JOIN_PARAMETERS enum tessi_fold fold, void *acc, const void *in, size_t n
-typedef void row_fn(ROW_PARAMETERS);
-typedef void join_fn(JOIN_PARAMETERS);
-
-#define SUM(x, y) ((x) + (y))
-#define LESS(x, y) ((x) < (y))
-#define MORE(x, y) ((x) > (y))
-#define T int8_t
-#define NAME(x) x##_i8
-#include "worker/kernel/reduce_type.h"
-#define T int16_t
-#define NAME(x) x##_i16
-#include "worker/kernel/reduce_type.h"
-#define T uint8_t
-#define NAME(x) x##_u8
-#include "worker/kernel/reduce_type.h"
-#define T uint16_t
-#define NAME(x) x##_u16
-#include "worker/kernel/reduce_type.h"
-#define T uint32_t
-#define NAME(x) x##_u32
-#include "worker/kernel/reduce_type.h"
-#define T uint64_t
-#define NAME(x) x##_u64
-#include "worker/kernel/reduce_type.h"
-#undef SUM
-#define SUM(x, y) ((uint32_t)(x) + (uint32_t)(y)) /* wraps, as the others */
-#define T int32_t
-#define NAME(x) x##_i32
-#include "worker/kernel/reduce_type.h"
-#undef SUM
-#define SUM(x, y) ((uint64_t)(x) + (uint64_t)(y))
-#define T int64_t
-#define NAME(x) x##_i64
-#include "worker/kernel/reduce_type.h"
-#undef SUM
-#undef LESS
-#undef MORE
-
-/* A NaN wins, and stays: NumPy's minimum and maximum. */
-#define SUM(x, y) ((x) + (y))
-#define LESS(x, y) ((x) < (y) || (x) != (x))
-#define MORE(x, y) ((x) > (y) || (x) != (x))
-#define T float
-#define NAME(x) x##_f32
-#include "worker/kernel/reduce_type.h"
-#define T double
-#define NAME(x) x##_f64
-#include "worker/kernel/reduce_type.h"
-#undef SUM
-#undef LESS
-#undef MORE
-
-/* Truth values: a sum is "or", as the elementwise one. */
-#define SUM(x, y) ((x) | (y))
-#define LESS(x, y) ((x) < (y))
-#define MORE(x, y) ((x) > (y))
-#define T uint8_t
-#define NAME(x) x##_bool
-#include "worker/kernel/reduce_type.h"
-
-struct loops {
-    row_fn *row;
-    join_fn *join;
-};
-
-static struct loops loops_choose(enum tessi_dtype compute)
-{
-    switch (compute) {
-    case TESSI_BOOL:
-        return (struct loops){row_bool, join_bool};
-    case TESSI_I8:
-        return (struct loops){row_i8, join_i8};
-    case TESSI_I16:
-        return (struct loops){row_i16, join_i16};
-    case TESSI_I32:
-        return (struct loops){row_i32, join_i32};
-    case TESSI_I64:
-        return (struct loops){row_i64, join_i64};
-    case TESSI_U8:
-        return (struct loops){row_u8, join_u8};
-    case TESSI_U16:
-        return (struct loops){row_u16, join_u16};
-    case TESSI_U32:
-        return (struct loops){row_u32, join_u32};
-    case TESSI_U64:
-        return (struct loops){row_u64, join_u64};
-    case TESSI_F16:
-    case TESSI_BF16:
-    case TESSI_F32:
-    case TESSI_C64:
-        return (struct loops){row_f32, join_f32};
-    case TESSI_F64:
-    case TESSI_C128:
-        return (struct loops){row_f64, join_f64};
-    }
-    return (struct loops){NULL, NULL};
-}
-
 struct fold {
     enum tessi_fold kind;
-    struct loops loops;
+    struct tessi_number_loops numbers;
+    struct tessi_record_loops records; /* size 0: the state is a number */
     enum tessi_dtype in_dtype;
-    enum tessi_dtype compute;
+    enum tessi_dtype compute; /* what elements are converted to first: states, or what is lifted to them */
     size_t in_size;
-    size_t size;   /* of an element in the compute type */
-    size_t width;  /* components of an element: 2 when complex */
+    size_t size;     /* of a state */
+    int64_t leaf;    /* elements of a dense run that are folded without halving it */
+    int64_t widest;  /* states of a tile */
+    const unsigned char *in; /* the block: positions of its elements are counted from here */
     struct tessi_fold_levels at;
 };
 
@@ -141,21 +41,84 @@ static const void *load(const struct fold *fold, const unsigned char *in, size_t
     return buffer;
 }
 
-/* A dense run into one element. */
-static void run_fold(const struct fold *fold, const unsigned char *in, int64_t count, void *out)
+static int64_t position(const struct fold *fold, const unsigned char *in)
 {
-    int64_t leaf = LEAF / (int64_t)fold->width;
-    if (count <= leaf) {
-        _Alignas(64) unsigned char buffer[LEAF * 8];
-        const void *data = load(fold, in, (size_t)count, buffer);
-        fold->loops.row(fold->kind, data, (size_t)count * fold->width, fold->width, out);
+    return (int64_t)((size_t)(in - fold->in) / fold->in_size);
+}
+
+/* `count` neighbouring elements, each into a state of its own. */
+static void lift(const struct fold *fold, const unsigned char *in, size_t count, void *out)
+{
+    if (fold->records.size == 0) {
+        tessi_convert(fold->compute, out, fold->in_dtype, in, count);
         return;
     }
-    _Alignas(16) unsigned char right[16];
-    int64_t left = (count / 2 + leaf - 1) / leaf * leaf;
+    _Alignas(64) unsigned char buffer[TILE * 8];
+    fold->records.lift(load(fold, in, count, buffer), count, position(fold, in), out);
+}
+
+static void join(const struct fold *fold, void *acc, const void *states, size_t count)
+{
+    if (fold->records.size == 0) {
+        fold->numbers.join(fold->kind, acc, states, count * fold->numbers.width);
+    } else {
+        fold->records.join(acc, states, count);
+    }
+}
+
+/* `count` neighbouring elements join a state each. */
+static void add(const struct fold *fold, void *acc, const unsigned char *in, size_t count, void *buffer)
+{
+    const void *data = load(fold, in, count, buffer);
+    if (fold->records.size == 0) {
+        fold->numbers.join(fold->kind, acc, data, count * fold->numbers.width);
+    } else {
+        fold->records.add(acc, data, count, position(fold, in));
+    }
+}
+
+/* A leaf into one record: the tree of row_fold in reduce_type.h. */
+static void record_leaf(const struct fold *fold, const unsigned char *data, size_t count, int64_t at, void *out)
+{
+    _Alignas(64) unsigned char lane[TESSI_FOLD_LANES * TESSI_FOLD_RECORD_MAX];
+    size_t size = tessi_dtype_size(fold->compute);
+    size_t whole = count / TESSI_FOLD_LANES * TESSI_FOLD_LANES;
+    size_t begun = whole == 0 ? 1 : whole;
+    if (whole == 0) {
+        fold->records.lift(data, 1, at, lane);
+    } else {
+        fold->records.lift(data, TESSI_FOLD_LANES, at, lane);
+    }
+    for (size_t i = TESSI_FOLD_LANES; i < whole; i += TESSI_FOLD_LANES) {
+        fold->records.add(lane, data + i * size, TESSI_FOLD_LANES, at + (int64_t)i);
+    }
+    for (size_t half = TESSI_FOLD_LANES / 2; half >= 1 && whole > 0; half /= 2) {
+        fold->records.join(lane, lane + half * fold->size, half);
+    }
+    for (size_t i = begun; i < count; i++) {
+        fold->records.add(lane, data + i * size, 1, at + (int64_t)i);
+    }
+    memcpy(out, lane, fold->size);
+}
+
+/* A dense run into one state. */
+static void run_fold(const struct fold *fold, const unsigned char *in, int64_t count, void *out)
+{
+    if (count <= fold->leaf) {
+        _Alignas(64) unsigned char buffer[LEAF * 8];
+        const void *data = load(fold, in, (size_t)count, buffer);
+        if (fold->records.size == 0) {
+            fold->numbers.row(fold->kind, data, (size_t)count * fold->numbers.width, fold->numbers.width, out);
+        } else {
+            record_leaf(fold, data, (size_t)count, position(fold, in), out);
+        }
+        return;
+    }
+    _Alignas(16) unsigned char right[TESSI_FOLD_RECORD_MAX];
+    int64_t left = (count / 2 + fold->leaf - 1) / fold->leaf * fold->leaf;
     run_fold(fold, in, left, out);
     run_fold(fold, in + (size_t)left * fold->in_size, count - left, right);
-    fold->loops.join(fold->kind, out, right, fold->width);
+    join(fold, out, right, 1);
 }
 
 static void level_fold(const struct fold *fold, uint32_t level, const unsigned char *in, int64_t tile, void *out);
@@ -166,25 +129,23 @@ static void rows_fold(const struct fold *fold, uint32_t level, const unsigned ch
 {
     _Alignas(64) unsigned char right[TILE * 8];
     size_t stride = (size_t)fold->at.folded[level].stride * fold->in_size;
-    size_t components = (size_t)tile * fold->width;
     if (count <= LEAF_ROWS) {
         bool plain = level + 1 == fold->at.nfolded && fold->at.run == 0;
         level_fold(fold, level + 1, in, tile, out);
         for (int64_t i = 1; i < count; i++) {
-            const void *row = right;
             if (plain) {
-                row = load(fold, in + (size_t)i * stride, (size_t)tile, right);
+                add(fold, out, in + (size_t)i * stride, (size_t)tile, right);
             } else {
                 level_fold(fold, level + 1, in + (size_t)i * stride, tile, right);
+                join(fold, out, right, (size_t)tile);
             }
-            fold->loops.join(fold->kind, out, row, components);
         }
         return;
     }
     int64_t left = (count / 2 + LEAF_ROWS - 1) / LEAF_ROWS * LEAF_ROWS;
     rows_fold(fold, level, in, left, tile, out);
     rows_fold(fold, level, in + (size_t)left * stride, count - left, tile, right);
-    fold->loops.join(fold->kind, out, right, components);
+    join(fold, out, right, (size_t)tile);
 }
 
 /* Everything folded from dimension `level` inwards, for `tile` neighbouring output elements. */
@@ -195,7 +156,7 @@ static void level_fold(const struct fold *fold, uint32_t level, const unsigned c
     } else if (fold->at.run > 0) {
         run_fold(fold, in, fold->at.run, out);
     } else {
-        tessi_convert(fold->compute, out, fold->in_dtype, in, (size_t)tile);
+        lift(fold, in, (size_t)tile, out);
     }
 }
 
@@ -239,56 +200,157 @@ void tessi_reduce_levels(struct tessi_fold_levels *at, const struct tessi_layer 
     }
 }
 
-static void fold_init(struct fold *fold, const struct tessi_layer *layer, const struct tessi_shape *in)
+static void fold_init(struct fold *fold, const struct tessi_kernel_step *step, const struct tessi_shape *in)
 {
+    const struct tessi_layer *layer = step->layer;
+    enum tessi_dtype from = layer->input[0].dtype;
     *fold = (struct fold){
         .kind = layer->as.reduce.fold,
-        .compute = compute_dtype(layer->dtype),
-        .in_dtype = layer->input[0].dtype,
-        .in_size = tessi_dtype_size(layer->input[0].dtype),
-        .width = tessi_dtype_kind(layer->dtype) == TESSI_KIND_COMPLEX ? 2 : 1,
+        .in_dtype = from,
+        .in_size = tessi_dtype_size(from),
+        .in = step->call->in[0],
     };
-    fold->loops = loops_choose(fold->compute);
-    fold->size = tessi_dtype_size(fold->compute);
+    if (tessi_fold_row(fold->kind)->state == TESSI_STATE_RECORD) {
+        fold->compute = tessi_widest(from);
+        fold->records = tessi_record_loops(fold->kind, from);
+        fold->size = fold->records.size;
+    } else {
+        fold->compute = compute_dtype(layer->dtype);
+        fold->numbers = tessi_number_loops(fold->kind, fold->compute);
+        fold->size = tessi_dtype_size(fold->compute);
+    }
+    int64_t parts = tessi_dtype_kind(fold->compute) == TESSI_KIND_COMPLEX ? 2 : 1;
+    fold->leaf = LEAF / parts;
+    fold->widest = fold->records.size == 0 ? TILE / parts : TILE * 8 / TESSI_FOLD_RECORD_MAX;
     tessi_reduce_levels(&fold->at, layer, in);
 }
 
+/* ——— numbers ——— */
+
 /* The first block sets the output, the others join it. */
-static void store(const struct tessi_kernel_step *step, const struct fold *fold, int64_t at, const void *values,
-                  int64_t count)
+static void store_numbers(const struct tessi_kernel_step *step, const struct fold *fold, int64_t at, const void *values,
+                          int64_t count)
 {
     enum tessi_dtype dtype = step->layer->dtype;
     unsigned char *out = (unsigned char *)step->call->out + (size_t)at * tessi_dtype_size(dtype);
     if (step->call->step == 0) {
         tessi_convert(dtype, out, fold->compute, values, (size_t)count);
     } else if (dtype == fold->compute) {
-        fold->loops.join(fold->kind, out, values, (size_t)count * fold->width);
+        join(fold, out, values, (size_t)count);
     } else {
         _Alignas(64) unsigned char acc[TILE * 8];
         tessi_convert(fold->compute, acc, dtype, out, (size_t)count);
-        fold->loops.join(fold->kind, acc, values, (size_t)count * fold->width);
+        join(fold, acc, values, (size_t)count);
         tessi_convert(dtype, out, fold->compute, acc, (size_t)count);
     }
 }
 
+/* Only an axis without elements has an empty chunk, and then there is no other. */
+static enum tessi_status fold_nothing(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const char *name = tessi_fold_row(step->layer->as.reduce.fold)->name;
+    struct tessi_scalar scalar = {.dtype = TESSI_F64};
+    if (!tessi_fold_of_nothing(step->layer->as.reduce.fold, &scalar.as.f)) {
+        return tessi_fail(error, TESSI_UNSUPPORTED, "no elements have no %s", name);
+    }
+    size_t size = tessi_dtype_size(step->layer->dtype);
+    for (int64_t i = 0; i < step->elements; i++) {
+        tessi_convert_scalar(step->layer->dtype, (unsigned char *)step->call->out + (size_t)i * size, &scalar);
+    }
+    return TESSI_OK;
+}
+
+/* ——— records ——— */
+
+/* Places in a block become those among all elements that are reduced to one. */
+static void settle_positions(const struct tessi_kernel_step *step, const struct fold *fold, unsigned char *records,
+                             int64_t count)
+{
+    const struct tessi_grid *grid = &step->layer->input[0].grid;
+    struct tessi_shape in;
+    int64_t lo[TESSI_NDIM_MAX];
+    tessi_kernel_block(grid, step->step.ref[0].index, &in, lo);
+    for (int64_t i = 0; i < count; i++) {
+        unsigned char *field = records + (size_t)(i + 1) * fold->size - sizeof(int64_t);
+        int64_t place, all = 0, extent = 1;
+        memcpy(&place, field, sizeof place);
+        for (uint32_t d = in.ndim; d-- > 0; place /= in.dim[d]) {
+            if ((step->layer->as.reduce.axes >> d & 1u) != 0) {
+                all += (lo[d] + place % in.dim[d]) * extent;
+                extent *= grid->axis[d].extent;
+            }
+        }
+        memcpy(field, &all, sizeof all);
+    }
+}
+
+static void finish(const struct tessi_layer *layer, const struct tessi_record_loops *loops, const void *records,
+                   int64_t count, int64_t at, void *block)
+{
+    _Alignas(64) unsigned char wide[TILE * 8];
+    TESS_ASSERT(count <= TILE);
+    loops->finish(records, (size_t)count, layer->as.reduce.parameter, wide);
+    tessi_convert(layer->dtype, (unsigned char *)block + (size_t)at * tessi_dtype_size(layer->dtype),
+                  tessi_widest(layer->dtype), wide, (size_t)count);
+}
+
+static void store_records(const struct tessi_kernel_step *step, const struct fold *fold, int64_t at,
+                          unsigned char *records, int64_t count)
+{
+    unsigned char *out = (unsigned char *)step->call->out + (size_t)at * fold->size;
+    if (tessi_fold_row(fold->kind)->position) {
+        settle_positions(step, fold, records, count);
+    }
+    if (step->layer->as.reduce.finishes) {
+        finish(step->layer, &fold->records, records, count, at, step->call->out);
+    } else if (step->call->step == 0) {
+        memcpy(out, records, (size_t)count * fold->size);
+    } else {
+        fold->records.join(out, records, (size_t)count);
+    }
+}
+
+/* A block of records, which are joined already inside each block. */
+static void join_records(const struct tessi_kernel_step *step, int64_t count)
+{
+    const struct tessi_layer *layer = step->layer;
+    struct tessi_record_loops loops = tessi_record_loops(layer->as.reduce.fold, layer->as.reduce.from);
+    const unsigned char *in = step->call->in[0];
+    if (layer->as.reduce.finishes) {
+        for (int64_t at = 0; at < count; at += TILE) {
+            finish(layer, &loops, in + (size_t)at * loops.size, count - at < TILE ? count - at : TILE, at,
+                   step->call->out);
+        }
+    } else if (step->call->step == 0) {
+        memcpy(step->call->out, in, (size_t)count * loops.size);
+    } else {
+        loops.join(step->call->out, in, (size_t)count);
+    }
+}
+
+/* ——— both ——— */
+
 /* Output elements that lie side by side in the input are folded in tiles, others one by one. */
-static void block_fold(const struct tessi_kernel_step *step, const struct fold *fold)
+static void block_fold(const struct tessi_kernel_step *step, const struct fold *fold, int64_t outputs)
 {
     _Alignas(64) unsigned char tile[TILE * 8];
     const unsigned char *in = step->call->in[0];
     uint32_t outer = fold->at.run == 0 && fold->at.nkept > 0 ? fold->at.nkept - 1 : fold->at.nkept;
     int64_t row = outer < fold->at.nkept ? fold->at.kept[outer].count : 1;
-    int64_t widest = TILE / (int64_t)fold->width;
     int64_t coords[TESSI_NDIM_MAX] = {0};
-    for (int64_t at = 0; at < step->elements; at += row) {
+    for (int64_t at = 0; at < outputs; at += row) {
         int64_t offset = 0;
         for (uint32_t d = 0; d < outer; d++) {
             offset += coords[d] * fold->at.kept[d].stride;
         }
-        for (int64_t j = 0; j < row; j += widest) {
-            int64_t count = row - j < widest ? row - j : widest;
+        for (int64_t j = 0; j < row; j += fold->widest) {
+            int64_t count = row - j < fold->widest ? row - j : fold->widest;
             level_fold(fold, 0, in + (size_t)(offset + j) * fold->in_size, count, tile);
-            store(step, fold, at + j, tile, count);
+            if (fold->records.size == 0) {
+                store_numbers(step, fold, at + j, tile, count);
+            } else {
+                store_records(step, fold, at + j, tile, count);
+            }
         }
         for (uint32_t d = outer; d-- > 0 && ++coords[d] == fold->at.kept[d].count;) {
             coords[d] = 0;
@@ -305,21 +367,21 @@ enum tessi_status tessi_kernel_reduce(const struct tessi_kernel_step *step, stru
         return TESSI_OK;
     }
     TESS_ASSERT(step->step.count == 1);
-    if (layer->as.reduce.fold != TESSI_FOLD_SUM && tessi_dtype_kind(layer->dtype) == TESSI_KIND_COMPLEX) {
-        return tessi_fail(error, TESSI_UNSUPPORTED, "complex numbers have no order: take min or max of a real part");
-    }
     tessi_grid_block_shape(&layer->input[0].grid, step->step.ref[0].index, &in);
     int64_t elements = 0;
     (void)tessi_shape_elements(&in, &elements);
     if (elements == 0) {
-        /* Only an axis without elements has an empty chunk, and then there is no other. */
-        if (layer->as.reduce.fold != TESSI_FOLD_SUM) {
-            return tessi_fail(error, TESSI_UNSUPPORTED, "min and max of no elements have no value");
-        }
-        memset(step->call->out, 0, (size_t)step->elements * tessi_dtype_size(layer->dtype));
+        return fold_nothing(step, error);
+    }
+    int64_t outputs = step->elements;
+    if (tessi_reduce_makes_records(layer)) {
+        outputs /= tessi_fold_record_bytes(layer->as.reduce.fold);
+    }
+    if (tessi_reduce_reads_records(layer)) {
+        join_records(step, outputs);
         return TESSI_OK;
     }
-    fold_init(&fold, layer, &in);
-    block_fold(step, &fold);
+    fold_init(&fold, step, &in);
+    block_fold(step, &fold, outputs);
     return TESSI_OK;
 }

@@ -10,6 +10,7 @@
 #include "worker/kernel/convert.h"
 #include "worker/kernel/elementary.h"
 #include "worker/kernel/operations.h"
+#include "worker/kernel/reduce.h"
 
 /* One element: `i` for bool, signed and unsigned (modulo 2^64), `z` for floats and complex. */
 struct value {
@@ -316,59 +317,88 @@ enum tessi_status tessi_reference_elementwise(const struct tessi_kernel_step *st
     return TESSI_OK;
 }
 
-static struct value fold_two(enum tessi_fold fold, struct value a, struct value b)
+/* The bodies of reductions, in the widest type of each kind. */
+#define WHOLE
+#define T int64_t
+#define W uint64_t
+#define NAME(f) f##_i64
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T uint64_t
+#define W uint64_t
+#define NAME(f) f##_u64
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define FLOATING
+#define T double
+#define NAME(f) f##_f64
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define COMPLEX
+#define T struct tessi_c128
+#define NAME(f) f##_c128
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define TRUTH
+#define T uint8_t
+#define NAME(f) f##_bool
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+
+static struct value fold_two(enum tessi_fold fold, struct value acc, struct value x)
 {
-    bool less;
-    if (fold == TESSI_FOLD_SUM) {
-        a.i = a.kind == TESSI_KIND_BOOLEAN ? a.i | b.i : a.i + b.i;
-        a.z.re += b.z.re;
-        a.z.im += b.z.im;
-        return a;
+    switch (acc.kind) {
+    case TESSI_KIND_BOOLEAN:
+        acc.i = tessi_join_bool(fold, (uint8_t)x.i, (uint8_t)acc.i);
+        break;
+    case TESSI_KIND_SIGNED:
+        acc.i = (uint64_t)tessi_join_i64(fold, (int64_t)x.i, (int64_t)acc.i);
+        break;
+    case TESSI_KIND_UNSIGNED:
+        acc.i = tessi_join_u64(fold, x.i, acc.i);
+        break;
+    case TESSI_KIND_FLOAT:
+        acc.z.re = tessi_join_f64(fold, x.z.re, acc.z.re);
+        break;
+    case TESSI_KIND_COMPLEX:
+        acc.z = tessi_join_c128(fold, x.z, acc.z);
+        break;
     }
-    if (is_float(a.kind)) {
-        if (isnan(a.z.re) || isnan(b.z.re)) {
-            return isnan(a.z.re) ? a : b;
-        }
-        less = b.z.re < a.z.re;
-    } else {
-        less = a.kind == TESSI_KIND_SIGNED ? (int64_t)b.i < (int64_t)a.i : b.i < a.i;
-    }
-    return less == (fold == TESSI_FOLD_MIN) ? b : a;
+    return acc;
 }
 
-/* Folds in row-major order, wide, and rounds at the end of the step. */
-enum tessi_status tessi_reference_reduce(const struct tessi_kernel_step *step, struct tessi_error *error)
+/* Where an element goes: the place of its result in the block, and its position among those that become one. */
+static int64_t result_of(const struct tessi_kernel_step *step, const struct tessi_shape *in, const int64_t *lo,
+                         int64_t at, int64_t *position)
+{
+    const struct tessi_grid *grid = &step->layer->input[0].grid;
+    int64_t coords[TESSI_NDIM_MAX], to = 0;
+    *position = 0;
+    coords_of(in, at, coords);
+    for (uint32_t d = 0; d < in->ndim; d++) {
+        if ((step->layer->as.reduce.axes >> d & 1u) == 0) {
+            to = to * in->dim[d] + coords[d];
+        } else {
+            *position = *position * grid->axis[d].extent + lo[d] + coords[d];
+        }
+    }
+    return to;
+}
+
+/* Numbers: in row-major order, wide, and rounded at the end of the step. */
+static void fold_numbers(const struct tessi_kernel_step *step, const struct tessi_shape *in, int64_t elements,
+                         struct value *acc, bool *begun)
 {
     const struct tessi_layer *layer = step->layer;
-    struct tessi_shape in;
-    int64_t coords[TESSI_NDIM_MAX];
-    int64_t own[TESSI_NDIM_MAX];
-    int64_t elements = 0;
-    tessi_grid_block_shape(&layer->input[0].grid, step->step.ref[0].index, &in);
-    (void)tessi_shape_elements(&in, &elements);
-    struct value *acc = tessi_try_alloc((size_t)(step->elements + 1) * sizeof *acc);
-    bool *begun = tessi_try_alloc((size_t)step->elements + 1);
-    if (acc == NULL || begun == NULL) {
-        tessi_free(acc);
-        tessi_free(begun);
-        return tessi_fail(error, TESSI_NOMEM, "no memory for the reference's accumulators");
-    }
+    const int64_t lo[TESSI_NDIM_MAX] = {0};
     for (int64_t at = 0; at < step->elements; at++) {
         begun[at] = step->call->step > 0;
         acc[at] = begun[at] ? load(layer->dtype, step->call->out, at)
                             : (struct value){.kind = tessi_dtype_kind(layer->dtype)};
     }
     for (int64_t at = 0; at < elements; at++) {
-        uint32_t n = 0;
-        coords_of(&in, at, coords);
-        for (uint32_t d = 0; d < in.ndim; d++) {
-            if ((layer->as.reduce.axes >> d & 1u) == 0) {
-                own[n++] = coords[d];
-            } else if (layer->as.reduce.keepdims) {
-                own[n++] = 0;
-            }
-        }
-        int64_t to = position_of(&step->shape, own);
+        int64_t position, to = result_of(step, in, lo, at, &position);
         struct value value = as_dtype(layer->dtype, load(layer->input[0].dtype, step->call->in[0], at));
         acc[to] = begun[to] ? fold_two(layer->as.reduce.fold, acc[to], value) : value;
         begun[to] = true;
@@ -376,9 +406,71 @@ enum tessi_status tessi_reference_reduce(const struct tessi_kernel_step *step, s
     for (int64_t at = 0; at < step->elements; at++) {
         store(layer->dtype, step->call->out, at, acc[at]);
     }
+}
+
+/* Records: one element after the other joins that of its result. */
+static void fold_records(const struct tessi_kernel_step *step, int64_t elements, unsigned char *acc, bool *begun,
+                         int64_t outputs)
+{
+    const struct tessi_layer *layer = step->layer;
+    struct tessi_record_loops loops = tessi_record_loops(layer->as.reduce.fold, layer->as.reduce.from);
+    bool records = tessi_reduce_reads_records(layer);
+    bool finishes = layer->as.reduce.finishes;
+    struct tessi_shape in;
+    int64_t lo[TESSI_NDIM_MAX];
+    tessi_kernel_block(&layer->input[0].grid, step->step.ref[0].index, &in, lo);
+    memset(begun, step->call->step > 0 ? 1 : 0, (size_t)outputs);
+    if (step->call->step > 0) {
+        memcpy(acc, step->call->out, (size_t)outputs * loops.size);
+    }
+    for (int64_t at = 0; at < (records ? outputs : elements); at++) {
+        int64_t position = 0, to = records ? at : result_of(step, &in, lo, at, &position);
+        const unsigned char *record = (const unsigned char *)step->call->in[0] + (size_t)at * loops.size;
+        _Alignas(16) unsigned char lifted[TESSI_FOLD_RECORD_MAX];
+        if (!records) {
+            struct value value = load(layer->input[0].dtype, step->call->in[0], at);
+            loops.lift(is_float(value.kind) ? (const void *)&value.z : (const void *)&value.i, 1, position, lifted);
+            record = lifted;
+        }
+        if (begun[to]) {
+            loops.join(acc + (size_t)to * loops.size, record, 1);
+        } else {
+            memcpy(acc + (size_t)to * loops.size, record, loops.size);
+        }
+        begun[to] = true;
+    }
+    for (int64_t at = 0; at < outputs && finishes; at++) {
+        _Alignas(16) unsigned char wide[16];
+        loops.finish(acc + (size_t)at * loops.size, 1, layer->as.reduce.parameter, wide);
+        store(layer->dtype, step->call->out, at, load(tessi_widest(layer->dtype), wide, 0));
+    }
+    if (!finishes) {
+        memcpy(step->call->out, acc, (size_t)outputs * loops.size);
+    }
+}
+
+enum tessi_status tessi_reference_reduce(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    const struct tessi_layer *layer = step->layer;
+    struct tessi_shape in;
+    int64_t elements = 0, record = tessi_fold_record_bytes(layer->as.reduce.fold);
+    tessi_grid_block_shape(&layer->input[0].grid, step->step.ref[0].index, &in);
+    (void)tessi_shape_elements(&in, &elements);
+    int64_t outputs = tessi_reduce_makes_records(layer) ? step->elements / record : step->elements;
+    size_t each = record > 0 ? (size_t)record : sizeof(struct value);
+    void *acc = tessi_try_alloc((size_t)(outputs + 1) * each);
+    bool *begun = tessi_try_alloc((size_t)outputs + 1);
+    enum tessi_status status = TESSI_OK;
+    if (acc == NULL || begun == NULL) {
+        status = tessi_fail(error, TESSI_NOMEM, "no memory for the reference's accumulators");
+    } else if (record > 0) {
+        fold_records(step, elements, acc, begun, outputs);
+    } else {
+        fold_numbers(step, &in, elements, acc, begun);
+    }
     tessi_free(acc);
     tessi_free(begun);
-    return TESSI_OK;
+    return status;
 }
 
 enum tessi_status tessi_reference_transpose(const struct tessi_kernel_step *step, struct tessi_error *error)

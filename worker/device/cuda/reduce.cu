@@ -2,10 +2,12 @@
  *
  * A dense run: each warp folds a leaf, one lane for each of the processor's running folds, and a thread joins the leaves
  * of an output in halves. Along another axis: a thread for each output, rows in groups and the groups in halves. What
- * folds axes on both sides of a kept one stays with the processors. */
+ * folds axes on both sides of a kept one, and states that are records, stay with the processors. */
 #include "worker/device/cuda/internal.h"
 
 #include "worker/device/cuda/element.h"
+
+#define TESSI_MONOID static __device__ __forceinline__
 
 #define LANES TESSI_FOLD_LANES
 #define LEAF TESSI_FOLD_LEAF
@@ -35,24 +37,91 @@ static __device__ long long output_offset(const geometry &g, long long at)
     return offset;
 }
 
-/* x joins y: PICK of reduce_type.h. */
-template <typename T>
-static __device__ T pick(int fold, T x, T y)
-{
-    return fold == TESSI_FOLD_SUM ? tessi_add(x, y) : fold == TESSI_FOLD_MIN ? (x < y ? x : y) : (x > y ? x : y);
-}
-template <typename T>
-static __device__ T pick_float(int fold, T x, T y)
-{
-    bool nan = x != x;
-    return fold == TESSI_FOLD_SUM ? x + y : fold == TESSI_FOLD_MIN ? (x < y || nan ? x : y) : (x > y || nan ? x : y);
-}
-static __device__ float pick(int fold, float x, float y) { return pick_float(fold, x, y); }
-static __device__ double pick(int fold, double x, double y) { return pick_float(fold, x, y); }
+/* The bodies of the table, x joins y, for each type that is computed in. */
+#define WHOLE
+#define T signed char
+#define W unsigned int
+#define NAME(f) f##_i8
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T short
+#define W unsigned int
+#define NAME(f) f##_i16
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T int
+#define W unsigned int
+#define NAME(f) f##_i32
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T long long
+#define W unsigned long long
+#define NAME(f) f##_i64
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T unsigned char
+#define W unsigned int
+#define NAME(f) f##_u8
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T unsigned short
+#define W unsigned int
+#define NAME(f) f##_u16
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T unsigned int
+#define W unsigned int
+#define NAME(f) f##_u32
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define WHOLE
+#define T unsigned long long
+#define W unsigned long long
+#define NAME(f) f##_u64
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define FLOATING
+#define T float
+#define NAME(f) f##_f32
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define FLOATING
+#define T double
+#define NAME(f) f##_f64
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+#define TRUTH
+#define T unsigned char
+#define NAME(f) f##_bool
+#include "worker/kernel/monoid_number.h"
+#include "worker/kernel/monoid_end.h"
+
+#define PICK(T, suffix)                                                                \
+    static __device__ T pick(int fold, T x, T y)                                       \
+    {                                                                                  \
+        return tessi_join_##suffix(fold, x, y);                                        \
+    }
+PICK(signed char, i8)
+PICK(short, i16)
+PICK(int, i32)
+PICK(long long, i64)
+PICK(unsigned char, u8)
+PICK(unsigned short, u16)
+PICK(unsigned int, u32)
+PICK(unsigned long long, u64)
+PICK(float, f32)
+PICK(double, f64)
+#undef PICK
 static __device__ tessi_bool pick(int fold, tessi_bool x, tessi_bool y)
 {
-    bool take = fold == TESSI_FOLD_MIN ? x.bits < y.bits : x.bits > y.bits;
-    return fold == TESSI_FOLD_SUM ? tessi_add(x, y) : take ? x : y;
+    x.bits = tessi_join_bool(fold, x.bits, y.bits);
+    return x;
 }
 
 template <typename T>
@@ -275,21 +344,16 @@ bool tessi_cuda_reduce_supports(const struct tessi_layer *layer)
     uint32_t axes = layer->as.reduce.axes;
     bool one_axis = axes != 0 && (axes & (axes - 1)) == 0;
     bool types = from == to || widens(from, to);
+    bool numbers = tessi_fold_row(layer->as.reduce.fold)->state != TESSI_STATE_RECORD;
     bool real = tessi_dtype_kind(to) != TESSI_KIND_COMPLEX && tessi_dtype_kind(from) != TESSI_KIND_COMPLEX;
-    return real && types && (layer->input[0].grid.ndim <= 2 || one_axis);
+    return numbers && real && types && tessi_input_bytes(&layer->input[0]) > 0 && (layer->input[0].grid.ndim <= 2 || one_axis);
 }
 
 cudaError_t tessi_cuda_reduce(tessi_cuda_step *step)
 {
     struct tessi_shape in;
     struct tessi_fold_levels levels;
-    int64_t elements = 0;
-    size_t bytes = (size_t)step->step.elements * tessi_dtype_size(step->layer->dtype);
     tessi_grid_block_shape(&step->layer->input[0].grid, step->step.step.ref[0].index, &in);
-    (void)tessi_shape_elements(&in, &elements);
-    if (elements == 0) {
-        return cudaMemsetAsync(step->call->out, 0, bytes, step->stream->stream);
-    }
     tessi_reduce_levels(&levels, step->layer, &in);
     if (levels.nfolded > 1 || (levels.nfolded == 1 && levels.run > 0)) {
         step->text = "a fold on both sides of a kept axis";

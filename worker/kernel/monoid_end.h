@@ -1,0 +1,22 @@
+/* Takes back what stood before monoid_class.h, and what it defined, for the next type. */
+#undef T
+#undef W
+#undef NAME
+#undef WHOLE
+#undef FLOATING
+#undef TRUTH
+#undef COMPLEX
+#undef HAS_ORDER
+#undef ADD
+#undef MULTIPLY
+#undef LESS
+#undef IS_NAN
+#undef RE
+#undef IM
+#undef TESSI_WITH
+#undef TESSI_WITHOUT
+#undef TESSI_IF_ANY
+#undef TESSI_IF_ORDERED
+#undef TESSI_IF_WIDE
+#undef TESSI_IF_KEPT
+#undef TESSI_IF_TRUTH
