@@ -57,6 +57,7 @@ static bool agree_on_family(struct tessi_sched *sched, const struct tessi_worker
 
 static void announce_peer(struct tessi_sched *sched, uint32_t to, const struct worker *worker)
 {
+    TESS_ASSERT(worker->alive);
     struct tessi_sched_action *action = tessi_out_emit(sched, TESSI_SCHED_PEER_UP, to);
     action->worker = worker->id;
     action->info = &worker->info;
@@ -135,6 +136,7 @@ void tessi_arrive_worker(struct tessi_sched *sched, const struct tessi_sched_eve
     sched->alive_count++;
     sched->workers_joined++;
     tessi_map_put(&sched->worker_by_id, id_key(worker->id), worker->index);
+    TESS_ASSERT(sched->alive_count == sched->joined.count);
     tessi_kinds_join(sched, worker);
     tessi_place_scatter_long(sched);
     tessi_out_emit(sched, TESSI_SCHED_WELCOME, worker->id)->text = sched->family;

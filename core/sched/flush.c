@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/step.h"
 
 #define SPANS_KEPT 256
@@ -26,6 +27,7 @@ static void empty_spans(struct tessi_spans *spans)
 
 static void empty_outbox(struct tessi_sched *sched, struct worker *worker)
 {
+    TESS_ASSERT(worker->out != NULL);
     struct outbox *out = worker->out;
     struct tessi_spans *all[] = {&out->assign, &out->where,    &out->free,      &out->unassign,
                                  &out->steal,  &out->location, &out->take_over, &out->adopt};
@@ -100,6 +102,7 @@ static void send_outbox(struct tessi_sched *sched, struct worker *worker, const 
 
 static void flush_worker(struct tessi_sched *sched, struct worker *worker)
 {
+    TESS_ASSERT(worker->dirty);
     worker->dirty = false;
     if (worker->alive && worker->out != NULL) {
         send_outbox(sched, worker, worker->out);

@@ -1,6 +1,7 @@
 /* What a worker reports: taken when it is about the present assignment, dropped and counted when stale. */
 #include <string.h>
 
+#include "core/base/assert.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/lineage/lineage.h"
 #include "core/sched/order/order.h"
@@ -79,7 +80,9 @@ static void take_done(struct tessi_sched *sched, struct worker *worker, struct s
     }
     tessi_assign_end(sched, layer, task, TASK_HELD);
     task->owner = worker->index;
-    if (++layer->held == layer->tasks) {
+    layer->held++;
+    TESS_ASSERT(layer->held <= layer->tasks);
+    if (layer->held == layer->tasks) {
         tessi_news_note(sched, layer);
     }
     worker->done++;
@@ -139,7 +142,9 @@ static void take_adopted(struct tessi_sched *sched, struct worker *worker, struc
     tessi_assign_end(sched, layer, task, TASK_HELD);
     task->owner = worker->index;
     task->flags = TASK_DONE_ONCE;
-    if (++layer->held == layer->tasks) {
+    layer->held++;
+    TESS_ASSERT(layer->held <= layer->tasks);
+    if (layer->held == layer->tasks) {
         tessi_news_note(sched, layer);
     }
     tessi_keep_due(sched, layer);
@@ -360,6 +365,7 @@ static void each(struct tessi_sched *sched, struct worker *worker, const struct 
 
 void tessi_take_report(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
+    TESS_ASSERT(worker->alive && !worker->vacant);
     worker->load[0].bare = false;
     if (sched->device_workers > 0) {
         worker->load[1].bare = false;

@@ -54,6 +54,7 @@ void tessi_sched_destroy(struct tessi_sched *sched)
     while (sched->session_count > 0) {
         tessi_life_close_session(sched, sched->sessions[sched->session_count - 1]);
     }
+    TESS_ASSERT(sched->session_by_id.count == 0 && sched->loose_count == 0 && sched->watched_count == 0);
     tessi_spread_fini(sched);
     for (size_t w = 0; w < sched->worker_count; w++) {
         tessi_arrive_fini_worker(sched->workers[w]);
@@ -347,6 +348,8 @@ void tessi_sched_step(struct tessi_sched *sched, const struct tessi_sched_event 
     tessi_table_end_pages(sched);
     announce(sched);
     tessi_flush(sched);
+    TESS_ASSERT(sched->idle.count == 0 && sched->empty_page_count == 0 && sched->dirty.count == 0 &&
+                sched->news_count == 0);
     actions->items = sched->actions;
     actions->count = sched->action_count;
     actions->notes = sched->notes;

@@ -1,4 +1,5 @@
 /* Work that demands resources goes where they lie idle. */
+#include "core/base/assert.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/workers/workers.h"
 
@@ -37,6 +38,7 @@ void tessi_steal_demanding(struct tessi_sched *sched, struct worker *thief)
             }
             struct worker *victim = longest_lane(sched, thief, lane);
             if (victim != NULL) {
+                TESS_ASSERT(victim != thief && lane->backlogs[victim->index].count > 0);
                 (void)tessi_steal_from_lane(sched, thief, victim, lane, (demanding_ns(victim, lane) + 2) / 2);
                 return;
             }

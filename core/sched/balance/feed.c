@@ -1,4 +1,5 @@
 /* Feeding workers: each gets work for a window of time, in global order, ahead of its inputs. */
+#include "core/base/assert.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/lineage/lineage.h"
 #include "core/sched/order/order.h"
@@ -94,6 +95,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
     }
     uint32_t handle = head->handle;
     struct backlog_span span = backlog_span(backlog, handle);
+    TESS_ASSERT(span.count > 0 && span.layer->lane == lane);
     uint64_t key = backlog_key(head), fresh = key & BACKLOG_FRESH, order = key & ~BACKLOG_FRESH;
     uint64_t next = next_key(backlog), done = 0;
     uint32_t kind = kind_at(worker, lane);
@@ -209,6 +211,7 @@ void tessi_feed_workers(struct tessi_sched *sched)
     do {
         for (; at < sched->hungry_count; at++) {
             struct worker *worker = sched->workers[sched->hungry[at]];
+            TESS_ASSERT(worker->hungry);
             sched->cut_short = sched->lookups == 0;
             reached = sched->cut_short && reached == SIZE_MAX ? at : reached;
             if (worker->alive && worker->backlog > 0) {

@@ -3,6 +3,7 @@
  * A block is there already if the thief made it, has a copy, or has another task that reads it: tasks of one row of a
  * product read the same row of blocks, so what another task there has brought, or lent, serves the stolen one too. What
  * the task makes counts as well, since those who read it are expected at its old place. */
+#include "core/base/assert.h"
 #include "core/graph/join.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/workers/workers.h"
@@ -117,6 +118,7 @@ static uint64_t input_bytes(struct tessi_sched *sched, const struct sched_layer 
 uint64_t tessi_moving_bytes(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
                             const struct worker *thief, const struct company *along)
 {
+    TESS_ASSERT(index < layer->tasks && (along == NULL || along->count <= LOOKS));
     uint64_t bytes = tessi_layer_block_bytes(layer->layer, index) * (is_source(layer) ? SOURCE_READERS : 1);
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         bytes += layer->inputs[i] == layer ? 0 : input_bytes(sched, layer, i, index, thief, along);

@@ -11,6 +11,7 @@
  * Tasks whose data take long to move beside their run time go only when that is worth it, those first of which the
  * thief has most. At the end of a product no worker fetches a row of blocks for a few per cent of the time. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/order/order.h"
 #include "core/sched/placement/placement.h"
@@ -150,6 +151,7 @@ static void take_last(struct tessi_sched *sched, struct worker *thief, struct wo
                       uint32_t handle, uint64_t count)
 {
     struct backlog_span span = tessi_backlog_take(sched, backlog, victim->index, handle);
+    TESS_ASSERT(thief != victim && count > 0 && count <= span.count);
     if (count < span.count) {
         tessi_backlog_put(sched, victim->index,
                           (struct backlog_span){span.layer, span.first, span.count - count, span.again});
@@ -206,6 +208,7 @@ static uint64_t take_nearest(struct tessi_sched *sched, struct worker *thief, st
 double tessi_steal_from_lane(struct tessi_sched *sched, struct worker *thief, struct worker *victim, struct lane *lane,
                              double wanted_ns)
 {
+    TESS_ASSERT(thief != victim);
     const struct sched_layer *stays_there = NULL; /* what is not worth moving; others may be */
     while (wanted_ns > 0 && victim->index < lane->capacity && lane->backlogs[victim->index].count > 0) {
         struct backlog *backlog = &lane->backlogs[victim->index];
@@ -526,6 +529,7 @@ static void rest(struct tessi_sched *sched, struct worker *worker, uint32_t kind
 /* It has found nothing, or most of what it asked for had ended or begun before the victim heard of it. */
 static void rest_longer(struct tessi_sched *sched, struct worker *worker, uint32_t kind)
 {
+    TESS_ASSERT(kind < 2);
     struct load *load = &worker->load[kind];
     rest(sched, worker, kind, REST_NS << load->misses);
     load->misses = (uint8_t)(load->misses + (load->misses < MISSES_MAX));

@@ -6,6 +6,7 @@
  * its slots will take next. Of a worker with devices the same holds for either kind of work by itself. */
 #include <string.h>
 
+#include "core/base/assert.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/workers/workers.h"
 
@@ -178,6 +179,7 @@ bool tessi_surplus_only_fetches(struct tessi_sched *sched, struct worker *worker
 bool tessi_surplus_ask(struct tessi_sched *sched, struct worker *thief, struct worker *victim, uint32_t kind,
                        double wanted_ns)
 {
+    TESS_ASSERT(thief != victim && kind < 2);
     const struct load *load = &victim->load[kind];
     struct chain chain = {.thief = thief, .victim = victim, .kind = kind, .most = CHAIN_MAX};
     struct task_ref ready[READY_MAX];

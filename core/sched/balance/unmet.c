@@ -1,4 +1,5 @@
 /* What demands resources that no worker has waits a while, then fails. */
+#include "core/base/assert.h"
 #include "core/base/text.h"
 #include "core/sched/balance/balance.h"
 #include "core/sched/lineage/lineage.h"
@@ -7,6 +8,7 @@
 /* Nobody who could run these came in time. */
 static void fail_orphans(struct tessi_sched *sched, struct lane *lane)
 {
+    TESS_ASSERT(lane->demand.count > 0);
     char demand[TESSI_RESOURCES_TEXT_MAX], text[768];
     (void)tessi_resources_text(&lane->demand, demand, sizeof demand);
     (void)tessi_text_format(text, sizeof text,

@@ -8,6 +8,7 @@
 /* Somebody needs the layer less than before: at the end of the step it is seen who still does. */
 void tessi_life_note_loose(struct tessi_sched *sched, struct sched_layer *layer)
 {
+    TESS_ASSERT(!layer->gone);
     if ((!layer->wanted || !layer->handle) && !layer->loose) {
         layer->loose = true;
         tessi_grow(&sched->loose, &sched->loose_capacity, sched->loose_count + 1, sizeof *sched->loose);
@@ -34,6 +35,7 @@ static void unlink_input(struct sched_layer *reader, uint32_t number)
     struct consumer *place = &input->consumers[reader->input_at[number]];
     TESS_ASSERT(place->layer == reader && place->input == number);
     *place = input->consumers[--input->consumer_count];
+    TESS_ASSERT(input->reader_tasks >= reader->tasks);
     input->reader_tasks -= reader->tasks;
     place->layer->input_at[place->input] = reader->input_at[number];
     if (input->place_consumer == reader) {
@@ -67,6 +69,7 @@ void tessi_life_unwant(struct tessi_sched *sched, struct sched_layer *layer)
         return;
     }
     layer->wanted = false;
+    TESS_ASSERT(layer->session->wanted_bytes >= tessi_layer_bytes(layer->layer));
     layer->session->wanted_bytes -= tessi_layer_bytes(layer->layer);
     tessi_held_remove(layer->session, layer->layer);
     tessi_news_note(sched, layer); /* nobody waits for it any more */
@@ -89,6 +92,7 @@ void tessi_life_free_description(struct sched_layer *layer)
         tessi_free(layer->order_jump);
         tessi_free(layer);
         if (via != NULL) {
+            TESS_ASSERT(via->order_users > 0);
             via->order_users--;
         }
         layer = via;

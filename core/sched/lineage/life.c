@@ -63,6 +63,8 @@ void tessi_life_cancel(struct tessi_sched *sched, struct session *session, const
 
 static void free_layer(struct sched_layer *layer)
 {
+    TESS_ASSERT(layer->consumer_count == 0 && layer->ninputs == 0 && !layer->loose && !layer->wanted);
+    TESS_ASSERT(layer->watched_at == 0 && layer->pruning_at == 0 && !layer->kept && !layer->keep_listed);
     tessi_table_fini(layer);
     tessi_free(layer->consumers);
     tessi_free(layer->failure_text);
@@ -96,6 +98,7 @@ static void notify_client(struct tessi_sched *sched, struct sched_layer *layer)
 static void leave_pruning(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (layer->pruning_at > 0) { /* the last one takes its place */
+        TESS_ASSERT(sched->pruning[layer->pruning_at - 1] == layer);
         struct sched_layer *last = sched->pruning[--sched->pruning_count];
         sched->pruning[layer->pruning_at - 1] = last;
         last->pruning_at = layer->pruning_at;
@@ -131,6 +134,7 @@ static void give_up(struct tessi_sched *sched, struct sched_layer *layer)
 
 static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
 {
+    TESS_ASSERT(!layer->handle && !read_by_others(layer));
     struct session *session = layer->session;
     tessi_keep_end(sched, layer);
     tessi_life_unwant(sched, layer);
@@ -139,6 +143,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     tessi_news_forget(sched, layer);
     tessi_out_drop_layer(sched, layer);
     notify_client(sched, layer);
+    TESS_ASSERT(session->submissions[layer->submission].layers > 0);
     session->submissions[layer->submission].layers--;
     tessi_life_end_submission(session, layer->submission);
     uint32_t position = tessi_map_get(&session->layers_by_id, id_key(layer->layer->id));
@@ -146,6 +151,7 @@ static void destroy_layer(struct tessi_sched *sched, struct sched_layer *layer)
     session->layers[position] = NULL;
     session->layer_holes++;
     memset(sched->named, 0, sizeof sched->named);
+    TESS_ASSERT(sched->layer_bytes >= layer->bytes);
     sched->layer_bytes -= layer->bytes;
     free_layer(layer);
 }
@@ -256,6 +262,7 @@ static void compact(struct session *session)
 
 static void sweep_one(struct tessi_sched *sched)
 {
+    TESS_ASSERT(sched->loose_count > 0);
     struct sched_layer *layer = sched->loose[--sched->loose_count];
     struct session *session = layer->session;
     layer->loose = false;

@@ -54,6 +54,7 @@ static void release(struct tessi_sched *sched, struct sched_layer *layer, uint64
     bool unfinished = false;
     switch ((enum task_state)task->state) {
     case TASK_HELD:
+        TESS_ASSERT(layer->held > 0);
         layer->held--;
         tessi_hand_over_forget(sched, layer, index);
         tessi_keep_forget(sched, layer, index);
@@ -95,6 +96,7 @@ static void require_one(void *context, uint64_t index)
 {
     struct input_walk *walk = context;
     struct task_record *task = record(walk->layer, index);
+    TESS_ASSERT(task->refs < UINT32_MAX);
     task->refs++;
     if (task->state == TASK_RELEASED) {
         tessi_spread_need(walk->sched, walk->layer, index);
@@ -113,6 +115,7 @@ void tessi_refs_run_again(struct tessi_sched *sched, struct sched_layer *layer, 
     struct task_record *task = record(layer, index);
     TESS_ASSERT(!layer->detached);
     if (task->state == TASK_HELD) {
+        TESS_ASSERT(layer->held > 0);
         layer->held--;
         tessi_table_move(task, TASK_UNASSIGNED);
     } else if (task->state == TASK_RELEASED) {

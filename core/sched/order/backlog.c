@@ -135,6 +135,8 @@ static void count_backlog(struct tessi_sched *sched, uint32_t index, struct sche
         load->backlog_ns = load->backlog == 0 ? 0 : load->backlog_ns - time_ns;
     }
     if (layer->lane->demand.count > 0) {
+        TESS_ASSERT(added || (worker->demanding_backlog >= count && load->demanding_backlog >= count));
+        TESS_ASSERT(added || sched->demanding_backlog >= count);
         worker->demanding_backlog = added ? worker->demanding_backlog + count : worker->demanding_backlog - count;
         load->demanding_backlog = added ? load->demanding_backlog + count : load->demanding_backlog - count;
         load->demanding_ns = load->demanding_backlog == 0 ? 0 : load->demanding_ns + (added ? time_ns : -time_ns);
@@ -159,6 +161,7 @@ static void insert(struct backlog *backlog, struct backlog_span span)
 
 static void forget(struct backlog *backlog, uint32_t handle)
 {
+    TESS_ASSERT(handle < backlog->begun && backlog->places[handle] > 0 && backlog->spans[handle].layer->span_count > 0);
     size_t i = backlog->places[handle] - 1;
     backlog->places[handle] = 0;
     backlog->spans[handle].layer->span_count--;
@@ -187,6 +190,7 @@ void tessi_backlog_advance(struct tessi_sched *sched, struct backlog *backlog, u
                            uint64_t count, uint64_t order)
 {
     struct kept_span *span = &backlog->spans[handle];
+    TESS_ASSERT(handle < backlog->begun && backlog->places[handle] > 0 && count <= span->count);
     uint64_t left = span->count - count;
     count_backlog(sched, worker, span->layer, count, false);
     if (left == 0) {
@@ -232,6 +236,7 @@ static void insert_in_order(struct backlog *backlog, struct backlog_span span)
 
 void tessi_backlog_put(struct tessi_sched *sched, uint32_t worker, struct backlog_span span)
 {
+    TESS_ASSERT(span.count > 0 && span.first < span.layer->tasks && span.count <= span.layer->tasks - span.first);
     struct backlog *backlog = backlog_of(span.layer->lane, worker);
     uint64_t before = tessi_backlog_bytes(backlog);
     insert_in_order(backlog, span);
@@ -292,6 +297,7 @@ void tessi_backlog_purge(struct tessi_sched *sched, const struct sched_layer *la
         }
     }
     purge(sched, &lane->orphans, NO_WORKER, layer);
+    TESS_ASSERT(layer->span_count == 0);
 }
 
 void tessi_backlog_purge_session(struct tessi_sched *sched, struct session *session)

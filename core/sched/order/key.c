@@ -57,6 +57,7 @@ bool tessi_order_jump(const struct sched_layer *layer, const uint64_t coords[TES
 
 uint64_t tessi_order_of(const struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(index < layer->tasks);
     uint64_t coords[TESSI_NDIM_MAX] = {0}, reader[TESSI_NDIM_MAX] = {0};
     const struct sched_layer *at = layer->order_at;
     uint64_t place = index;

@@ -443,6 +443,7 @@ void tessi_order_layers(struct tessi_sched *sched, struct sched_layer **layers, 
         layers[i]->order_levels = tree->levels;
         layers[i]->order_base = tree->placed_at;
         layers[i]->order_end = tree->widest;
+        TESS_ASSERT(layers[i]->order_levels > 0 && layers[i]->order_at != NULL);
     }
     tessi_free(trees.root_of);
     tessi_free(trees.in_order);

@@ -66,6 +66,7 @@ static uint64_t rank_of(const struct sched_layer *layer)
 struct lane *tessi_policy_lane(struct session *session, uint64_t rank, uint32_t kind,
                                const struct tessi_resources *demand)
 {
+    TESS_ASSERT(kind < 2);
     size_t at = session->lane_count;
     for (size_t i = 0; i < session->lane_count; i++) {
         struct lane *lane = session->lanes[i];
@@ -91,8 +92,10 @@ void tessi_policy_lanes_fini(struct tessi_sched *sched, struct session *session)
 {
     for (size_t i = 0; i < session->lane_count; i++) {
         struct lane *lane = session->lanes[i];
+        TESS_ASSERT(lane->orphans.count == 0);
         for (size_t w = 0; w < lane->capacity; w++) {
             sched->backlog_bytes -= tessi_backlog_bytes(&lane->backlogs[w]);
+            TESS_ASSERT(lane->backlogs[w].count == 0);
             tessi_backlog_fini(&lane->backlogs[w]);
         }
         sched->backlog_bytes -= tessi_backlog_bytes(&lane->orphans);

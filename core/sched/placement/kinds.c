@@ -42,6 +42,7 @@ static void move(struct load *from, struct load *to, uint64_t tasks, double esti
 static void move_asked(struct load *from, struct load *to, double estimate_ns)
 {
     double asked_ns = from->asked_ns - estimate_ns;
+    TESS_ASSERT(from->asked > 0);
     from->asked--;
     from->asked_ns = from->asked == 0 || asked_ns < 0 ? 0 : asked_ns;
     to->asked++;
@@ -59,6 +60,7 @@ static void move_marks(struct tessi_sched *sched, const struct sched_layer *laye
         }
         struct load *from = &owner->load[kind_at(owner, layer->lane)], *to = &owner->load[kind_at(owner, lane)];
         if ((task->flags & TASK_STARTED) != 0) {
+            TESS_ASSERT(from->started > 0);
             from->started--;
             to->started++;
             to->idle = false;
@@ -71,6 +73,7 @@ static void move_marks(struct tessi_sched *sched, const struct sched_layer *laye
 
 static void set_kind(struct tessi_sched *sched, struct sched_layer *layer, uint32_t kind)
 {
+    TESS_ASSERT(kind < 2 && kind != layer->kind);
     struct lane *lane = tessi_policy_lane(layer->session, layer->lane->rank, kind, &layer->lane->demand);
     move_marks(sched, layer, lane);
     for (size_t w = 0; w < layer->on_capacity && w < sched->worker_count; w++) {
@@ -129,6 +132,7 @@ void tessi_kinds_join(struct tessi_sched *sched, struct worker *worker)
 {
     const struct tessi_worker_info *info = &worker->info;
     worker->processor = tessi_history_processor(sched, info->processor);
+    TESS_ASSERT(worker->alive && worker->processor < sched->processor_count);
     sched->processors[worker->processor].workers++;
     worker->load[0].units = info->slots;
     worker->load[0].slowness = worker->load[1].slowness = worker->load[0].pace = worker->load[1].pace = 1;

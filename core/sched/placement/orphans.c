@@ -1,5 +1,6 @@
 /* New places for what waited for a worker that goes, or for one that may run it. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/order/order.h"
 #include "core/sched/placement/placement.h"
 
@@ -12,6 +13,7 @@ void tessi_place_hand_on(struct tessi_sched *sched, struct lane *lane, uint32_t 
     for (size_t i = 0; i < count; i++) {
         spans[i] = tessi_backlog_take(sched, backlog, worker, backlog_first(backlog)->handle);
     }
+    TESS_ASSERT(backlog->count == 0);
     for (size_t i = 0; i < count; i++) {
         uint32_t to = tessi_place_least_loaded(sched, lane);
         tessi_backlog_put(sched, to, spans[i]);

@@ -8,6 +8,7 @@
  * whichever comes first with the time that moving the inputs takes. Only these few are looked at, so that a
  * decision costs the same however many workers there are. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/graph/join.h"
 #include "core/graph/rechunk.h"
 #include "core/sched/order/order.h"
@@ -117,6 +118,7 @@ uint32_t tessi_place_home(struct tessi_sched *sched, struct sched_layer *layer, 
         break;
     }
     }
+    TESS_ASSERT(home == NO_WORKER || home < sched->worker_count);
     return home != NO_WORKER && stays(sched->workers[home]) ? home : NO_WORKER;
 }
 
@@ -267,6 +269,7 @@ uint32_t tessi_place_least_loaded(struct tessi_sched *sched, const struct lane *
 
 void tessi_place_task(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(tessi_table_state(layer, index) == TASK_UNASSIGNED);
     const struct tessi_resources *demand = &layer->lane->demand;
     struct backlog_span span = {layer, index, 1, record(layer, index)->epoch > 0};
     uint32_t best = tessi_place_least_loaded(sched, layer->lane);
@@ -389,6 +392,7 @@ static void place_each(struct tessi_sched *sched, struct sched_layer *layer)
 /* Ask for what has been given to a worker and has its place elsewhere now. */
 static void send_home(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(layer->placement == PLACE_EACH);
     struct worker *victim = sched->workers[record(layer, index)->owner];
     struct worker *home = layer->homes[index] == NO_WORKER ? victim : sched->workers[layer->homes[index]];
     bool free = home->stealing == 0 || home->stealing_from == victim->index;
@@ -460,6 +464,7 @@ static const struct sched_layer *region_source(const struct sched_layer *layer)
 
 static void place_with_input(struct tessi_sched *sched, struct sched_layer *layer, uint32_t number)
 {
+    TESS_ASSERT(number < layer->ninputs);
     uint32_t depth = layer->inputs[number]->place_depth + 1;
     const struct sched_layer *source = region_source(layer->inputs[number]);
     bool runs = placed_together(layer, number) && source->placement == PLACE_REGIONS;
@@ -530,6 +535,7 @@ void tessi_place_layers(struct tessi_sched *sched, struct sched_layer **layers, 
             first = t;
             home = next;
         }
+        TESS_ASSERT(first == layer->tasks);
     }
     for (size_t i = 0; i < count; i++) {
         tessi_free(layers[i]->ends_ns);

@@ -8,6 +8,7 @@
  * Tasks are handed out in runs that follow each other in the grid, and a region of many short rows is as many runs. A
  * grid whose regions would be more of them than one step may look up is cut across its first side only. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/placement/placement.h"
 #include "core/sched/workers/workers.h"
 
@@ -202,11 +203,13 @@ uint32_t tessi_regions_of(const struct sched_layer *layer, uint64_t index)
         const struct region_node *cut = &layer->regions[node];
         node = coords[cut->dim] < cut->cut ? cut->left : cut->right;
     }
+    TESS_ASSERT(node < layer->region_count);
     return layer->regions[node].worker;
 }
 
 uint64_t tessi_regions_run(const struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(index < layer->tasks);
     const struct tessi_grid *grid = &layer->layer->grid;
     if (layer->region_count == 0) {
         return layer->tasks - index;

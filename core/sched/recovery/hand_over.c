@@ -29,6 +29,7 @@ static void offer(struct tessi_sched *sched, struct hand_over *one)
     struct sched_layer *layer = one->layer;
     const struct task_record *task = record(layer, one->index);
     if (one->to != NO_WORKER) {
+        TESS_ASSERT(sched->workers[one->to]->promised_bytes >= one->bytes);
         sched->workers[one->to]->promised_bytes -= one->bytes;
     }
     one->to = tessi_receiver_choose(sched, one->layer, one->index, may_receive, one);
@@ -112,6 +113,7 @@ bool tessi_hand_over_take(struct tessi_sched *sched, struct worker *worker, stru
         return true;
     }
     struct task_record *task = record(layer, index);
+    TESS_ASSERT(task->state == TASK_HELD && task->owner != worker->index);
     struct worker *from = sched->workers[task->owner];
     uint32_t epoch = one->epoch;
     if (one->order == HAND_OVER_LEAVING) {

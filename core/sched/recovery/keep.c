@@ -189,6 +189,7 @@ bool tessi_keep_hand_on(struct tessi_sched *sched, struct sched_layer *layer, ui
     if (one == NULL || one->arrived) {
         return false;
     }
+    TESS_ASSERT(record_peek(layer, index)->state == TASK_HELD);
     *to = one->to;
     *epoch = one->epoch;
     tessi_keep_destroy(sched, one);

@@ -53,6 +53,7 @@ static void ask_back(struct tessi_sched *sched, struct worker *worker, struct sc
 
 void tessi_leave_begin(struct tessi_sched *sched, struct worker *worker, int64_t wait_ns)
 {
+    TESS_ASSERT(worker->alive);
     if (worker->leaving) {
         sched->stale_reports++;
         return;

@@ -13,6 +13,7 @@
 void tessi_loss_of_block(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
     struct task_record *task = record(layer, index);
+    TESS_ASSERT(task->state == TASK_HELD || task->state == TASK_UNASSIGNED);
     tessi_hand_over_forget(sched, layer, index);
     if (tessi_keep_takes_over(sched, layer, index)) {
         return;
@@ -111,6 +112,7 @@ static void leave_place(struct tessi_sched *sched, struct worker *worker)
     size_t at = 0;
     while (sched->joined.items[at] != worker->index) {
         at++;
+        TESS_ASSERT(at < sched->joined.count);
     }
     memmove(&sched->joined.items[at], &sched->joined.items[at + 1],
             (--sched->joined.count - at) * sizeof *sched->joined.items);
@@ -123,6 +125,7 @@ void tessi_loss_of_worker(struct tessi_sched *sched, struct worker *worker)
                                                       .peer = worker->id,
                                                       .amount = worker->assigned,
                                                       .index = worker->memory_used_bytes});
+    TESS_ASSERT(sched->alive_count == sched->joined.count && sched->alive_count > 0);
     worker->alive = false;
     sched->alive_count--;
     sched->workers_lost += !worker->left;

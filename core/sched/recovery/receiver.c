@@ -1,4 +1,5 @@
 /* Who is to own a block that another has: of a worker that leaves or is full, or a second time. */
+#include "core/base/assert.h"
 #include "core/sched/recovery/recovery.h"
 
 #define CANDIDATES 16 /* looked at for each block: what a choice costs must not grow with the cluster */
@@ -12,6 +13,7 @@ static double room_of(const struct worker *worker)
 uint32_t tessi_receiver_choose(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
                                may_receive_fn *may, const void *what)
 {
+    TESS_ASSERT(index < layer->tasks);
     uint32_t best = tessi_copies_pick(sched, layer, index);
     if (best != NO_WORKER && may(sched, sched->workers[best], what)) {
         return best;

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/base/text.h"
 #include "core/sched/lineage/lineage.h"
 #include "core/sched/recovery/recovery.h"
@@ -33,6 +34,7 @@ void tessi_relief_end_starving(struct tessi_sched *sched, struct worker *worker)
     if (!worker->starving) {
         return;
     }
+    TESS_ASSERT(sched->starving_count > 0);
     worker->starving = false;
     sched->starving_count--;
     tessi_spans_fini(&worker->shed);
@@ -44,6 +46,7 @@ void tessi_relief_end_starving(struct tessi_sched *sched, struct worker *worker)
 
 static void begin_starving(struct tessi_sched *sched, struct worker *worker, const struct tessi_report *report)
 {
+    TESS_ASSERT(report->starved.count > 0 && worker->alive);
     const struct tessi_span *starved = &report->starved.items[0];
     sched->moved_ns = sched->starving_count == 0 ? sched->attended_ns : sched->moved_ns;
     sched->starving_count += !worker->starving;
@@ -147,6 +150,7 @@ static void say_why(const struct tessi_sched *sched, const struct worker *worker
 /* What the session still waits for fails, as if it had been cancelled; also what was complete and has lost a block. */
 static void give_up(struct tessi_sched *sched, const struct worker *worker)
 {
+    TESS_ASSERT(worker->starving);
     char text[1024];
     const struct session *session = tessi_find_session(sched, worker->short_task.session);
     say_why(sched, worker, text, sizeof text);

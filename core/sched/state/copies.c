@@ -1,4 +1,5 @@
 /* Copies of held blocks on other workers: a hint, until one is asked to adopt its copy. */
+#include "core/base/assert.h"
 #include "core/sched/state/state.h"
 
 static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t index)
@@ -8,6 +9,7 @@ static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t ind
 
 void tessi_copies_add(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t worker)
 {
+    TESS_ASSERT(worker < sched->worker_count && index < layer->tasks);
     tessi_task_lists_put_once(&sched->copies, key_of(layer, index), worker);
 }
 
@@ -45,6 +47,7 @@ uint32_t tessi_copies_pick(struct tessi_sched *sched, struct sched_layer *layer,
 
 void tessi_copies_free(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(index < layer->tasks);
     struct task_list *copies = task_lists_find(&sched->copies, key_of(layer, index));
     if (copies == NULL) {
         return;

@@ -29,6 +29,7 @@ struct hand_over *tessi_hand_over_create(struct tessi_sched *sched, struct sched
         handle = (uint32_t)sched->hand_over_count++;
     }
     struct task_record *task = record(layer, index);
+    TESS_ASSERT(task->state == TASK_HELD);
     struct hand_over *one = &sched->hand_overs[handle];
     uint64_t bytes = tessi_layer_block_bytes(layer->layer, index);
     *one = (struct hand_over){.layer = layer,
@@ -47,9 +48,11 @@ void tessi_hand_over_destroy(struct tessi_sched *sched, struct hand_over *one)
 {
     struct worker *from = sched->workers[record(one->layer, one->index)->owner];
     TESS_ASSERT(from->handing > 0);
+    TESS_ASSERT(from->handing_bytes >= one->bytes);
     from->handing--;
     from->handing_bytes -= one->bytes;
     if (one->to != NO_WORKER) {
+        TESS_ASSERT(sched->workers[one->to]->promised_bytes >= one->bytes);
         sched->workers[one->to]->promised_bytes -= one->bytes;
     }
     (void)tessi_map_remove(&sched->hand_over_of, key_of(one->layer, one->index));

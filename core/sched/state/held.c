@@ -1,4 +1,5 @@
 /* What is held, in whole blocks, and how large those are. */
+#include "core/base/assert.h"
 #include "core/sched/state/state.h"
 
 uint64_t tessi_held_largest_block(const struct tessi_layer *layer)
@@ -29,6 +30,8 @@ void tessi_held_add(struct session *session, const struct tessi_layer *layer)
 
 void tessi_held_remove(struct session *session, const struct tessi_layer *layer)
 {
+    TESS_ASSERT(session->small_blocks >= tessi_held_small_blocks(layer));
+    TESS_ASSERT(session->solid_bytes >= tessi_held_solid_bytes(layer));
     session->small_blocks -= tessi_held_small_blocks(layer);
     session->solid_bytes -= tessi_held_solid_bytes(layer);
     session->solid_weight -= (double)tessi_held_solid_bytes(layer) * (double)tessi_held_largest_block(layer);

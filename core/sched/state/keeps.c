@@ -1,5 +1,6 @@
 /* Second owners: the records. recovery/keep.c says what they are for. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/state/state.h"
 
 static struct tessi_map_key key_of(const struct sched_layer *layer, uint64_t index)
@@ -18,6 +19,7 @@ struct keep *tessi_keep_find(struct tessi_sched *sched, const struct sched_layer
 
 struct keep *tessi_keep_create(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(layer->kept && index < layer->tasks);
     uint32_t handle = sched->keep_free;
     if (handle > 0) {
         sched->keep_free = sched->keeps[--handle].to;
@@ -35,12 +37,14 @@ struct keep *tessi_keep_create(struct tessi_sched *sched, struct sched_layer *la
 
 void tessi_keep_settle(struct tessi_sched *sched, const struct keep *one)
 {
+    TESS_ASSERT(sched->keep_pending > 0 && sched->keep_pending_bytes >= one->bytes);
     sched->keep_pending--;
     sched->keep_pending_bytes -= one->bytes;
 }
 
 void tessi_keep_destroy(struct tessi_sched *sched, struct keep *one)
 {
+    TESS_ASSERT(one->layer != NULL && (!one->arrived || one->layer->keeps > 0));
     one->layer->keeps -= one->arrived;
     if (!one->arrived) {
         tessi_keep_settle(sched, one);

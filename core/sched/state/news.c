@@ -1,5 +1,6 @@
 /* What clients are to be told at the end of the step. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/state/state.h"
 
 void tessi_news_watch(struct tessi_sched *sched, struct sched_layer *layer)
@@ -16,6 +17,7 @@ void tessi_news_watch(struct tessi_sched *sched, struct sched_layer *layer)
 void tessi_news_unwatch(struct tessi_sched *sched, struct sched_layer *layer)
 {
     if (layer->watched_at > 0) { /* the last one takes its place */
+        TESS_ASSERT(sched->watched[layer->watched_at - 1] == layer);
         struct sched_layer *last = sched->watched[--sched->watched_count];
         sched->watched[layer->watched_at - 1] = last;
         last->watched_at = layer->watched_at;
@@ -49,6 +51,7 @@ void tessi_news_forget(struct tessi_sched *sched, struct sched_layer *layer)
 void tessi_news_count_done(struct tessi_sched *sched, struct sched_layer *layer)
 {
     struct submission *submission = &layer->session->submissions[layer->submission];
+    TESS_ASSERT(layer->first_done < layer->tasks);
     layer->first_done++;
     submission->done++;
     if (submission->watched > 0 && !submission->moved) {

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/state/state.h"
 
 struct tessi_sched_action *tessi_out_emit(struct tessi_sched *sched, enum tessi_sched_action_kind kind, uint32_t peer)
@@ -21,6 +22,7 @@ void tessi_out_note(struct tessi_sched *sched, struct tessi_trace_record record)
 
 void *tessi_out_memory(struct tessi_sched *sched, size_t size)
 {
+    TESS_ASSERT(size > 0);
     tessi_grow(&sched->scratch, &sched->scratch_capacity, sched->scratch_count + 1, sizeof *sched->scratch);
     return sched->scratch[sched->scratch_count++] = tessi_zalloc(size);
 }
@@ -48,6 +50,7 @@ void tessi_worker_list_push(struct worker_list *list, uint32_t index)
 
 void tessi_out_mark_dirty(struct worker *worker)
 {
+    TESS_ASSERT(worker->index < worker->sched->worker_count);
     if (!worker->dirty) {
         worker->dirty = true;
         tessi_worker_list_push(&worker->sched->dirty, worker->index);
@@ -60,6 +63,7 @@ struct outbox *tessi_out_box(struct worker *worker)
     if (worker->out == NULL) {
         worker->out =
             sched->outbox_count > 0 ? sched->outboxes[--sched->outbox_count] : tessi_zalloc(sizeof *worker->out);
+        TESS_ASSERT(worker->out->layer_count == 0 && worker->out->assign.count == 0 && worker->out->drop_count == 0);
         tessi_out_mark_dirty(worker);
     }
     return worker->out;
@@ -84,6 +88,7 @@ void tessi_out_tell_layer(struct worker *worker, struct sched_layer *layer)
 {
     struct layer_on_worker *on = on_worker(layer, worker->index);
     if (!on->told) {
+        TESS_ASSERT(!layer->gone);
         on->told = true;
         struct outbox *out = tessi_out_box(worker);
         tessi_grow(&out->layers, &out->layer_capacity, out->layer_count + 1, sizeof *out->layers);
@@ -119,6 +124,7 @@ void tessi_out_drop_layer(struct tessi_sched *sched, struct sched_layer *layer)
 
 void tessi_out_free(struct tessi_sched *sched, uint32_t worker, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(worker < sched->worker_count && index < layer->tasks);
     struct worker *holder = sched->workers[worker];
     if (holder->alive) {
         /* A FREE that went before the ASSIGN of the same task would leave it running. */
@@ -133,6 +139,7 @@ void tessi_out_free(struct tessi_sched *sched, uint32_t worker, struct sched_lay
 
 void tessi_work_push(struct work_list *list, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(index < layer->tasks);
     tessi_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
     list->items[list->count++] = (struct task_ref){layer, index};
 }

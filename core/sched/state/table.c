@@ -7,6 +7,7 @@
 
 uint64_t tessi_table_readers(const struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(index < layer->tasks);
     uint64_t readers = 0;
     for (size_t c = 0; c < layer->consumer_count; c++) {
         const struct consumer *consumer = &layer->consumers[c];
@@ -49,6 +50,7 @@ static enum page blank_kind(const struct sched_layer *layer, uint64_t number) /*
 
 void tessi_table_init(struct sched_layer *layer)
 {
+    TESS_ASSERT(layer->stretches == NULL && layer->rooms != NULL);
     uint64_t count = stretch_count(layer->tasks);
     layer->page_count = (layer->tasks + PAGE_TASKS - 1) / PAGE_TASKS;
     layer->stretches = count > 1 ? tessi_alloc(count * sizeof *layer->stretches) : &layer->only;
@@ -211,6 +213,7 @@ enum task_state tessi_table_state(const struct sched_layer *layer, uint64_t inde
 
 void tessi_table_page_may_close(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index)
 {
+    TESS_ASSERT(index < layer->tasks);
     tessi_grow(&sched->empty_pages, &sched->empty_page_capacity, sched->empty_page_count + 1, sizeof *sched->empty_pages);
     sched->empty_pages[sched->empty_page_count++] = (struct page_ref){layer, index / PAGE_TASKS};
 }
@@ -299,6 +302,7 @@ void tessi_table_end_pages(struct tessi_sched *sched)
 
 struct layer_on_worker *tessi_table_on_worker(struct sched_layer *layer, uint32_t worker)
 {
+    TESS_ASSERT(worker != NO_WORKER);
     size_t known = layer->on_capacity;
     tessi_grow(&layer->on, &layer->on_capacity, (size_t)worker + 1, sizeof *layer->on);
     if (layer->on_capacity > known) {

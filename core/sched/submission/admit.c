@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/base/map.h"
 #include "core/sched/order/order.h"
 #include "core/sched/submission/submission.h"
@@ -245,6 +246,7 @@ static enum tessi_status check(struct incoming *in, struct tessi_error *error)
 enum tessi_status tessi_admit(struct tessi_sched *sched, struct session *session, const struct tessi_sched_event *event,
                               struct tessi_error *error)
 {
+    TESS_ASSERT(event->kind == TESSI_SCHED_SUBMIT && !session->closing);
     struct incoming in = {.sched = sched, .session = session, .event = event};
     in.readers = tessi_zalloc(event->layer_count * sizeof *in.readers);
     in.wanted = tessi_zalloc(event->layer_count * sizeof *in.wanted);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/base/text.h"
 #include "core/sched/lineage/lineage.h"
 #include "core/sched/order/order.h"
@@ -27,6 +28,7 @@ static uint32_t add_submission(struct tessi_sched *sched, struct session *sessio
 static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *session, struct tessi_layer *layer,
                                      uint32_t submission)
 {
+    TESS_ASSERT(tessi_find_layer(session, layer->id) == NULL);
     struct sched_layer *added = tessi_zalloc(sizeof *added);
     added->layer = layer;
     added->bytes = tessi_memory_needs(layer, false);
@@ -43,6 +45,7 @@ static struct sched_layer *add_layer(struct tessi_sched *sched, struct session *
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         bool itself = layer->reads[i] == layer->id;
         struct sched_layer *input = itself ? added : tessi_find_layer(session, layer->reads[i]);
+        TESS_ASSERT(input != NULL && !input->given_up);
         added->inputs[i] = input;
         if (!itself && added->lineage <= input->lineage) {
             added->lineage = input->lineage + 1;
@@ -121,6 +124,7 @@ static void join_reader(struct tessi_sched *sched, struct sched_layer *input, co
 
 static void want(struct tessi_sched *sched, struct sched_layer *layer)
 {
+    TESS_ASSERT(layer != NULL && !layer->given_up);
     tessi_news_watch(sched, layer);
     layer->handle = true;
     if (layer->wanted) {

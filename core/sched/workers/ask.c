@@ -1,4 +1,5 @@
 /* Asking a worker to give up what it has been given and has not begun. */
+#include "core/base/assert.h"
 #include "core/sched/workers/workers.h"
 
 bool tessi_ask_may(const struct sched_layer *layer, const struct worker *victim, uint64_t index)
@@ -19,6 +20,7 @@ bool tessi_ask_fits(const struct worker *thief, const struct worker *victim, con
 
 void tessi_ask_mark(struct worker *worker, const struct sched_layer *layer, struct task_record *task)
 {
+    TESS_ASSERT(task->state == TASK_ASSIGNED && task->owner == worker->index && (task->flags & TASK_STEALING) == 0);
     struct load *load = &worker->load[kind_at(worker, layer->lane)];
     task->flags |= TASK_STEALING;
     load->asked++;
@@ -29,6 +31,7 @@ void tessi_ask_end(struct worker *worker, const struct sched_layer *layer, struc
 {
     if ((task->flags & TASK_STEALING) != 0) {
         struct load *load = &worker->load[kind_at(worker, layer->lane)];
+        TESS_ASSERT(load->asked > 0);
         double asked_ns = load->asked_ns - layer->estimate_ns; /* which may have grown since */
         task->flags &= (uint8_t)~TASK_STEALING;
         load->asked--;
@@ -47,6 +50,7 @@ void tessi_ask_note_steal(struct tessi_sched *sched, enum tessi_trace_kind kind,
                           const struct worker *victim, const struct sched_layer *layer, uint64_t first, uint64_t count,
                           uint8_t why)
 {
+    TESS_ASSERT(count > 0);
     struct tessi_trace_record record = {.index = first,
                                         .giver = victim->id,
                                         .amount = count,
@@ -83,6 +87,7 @@ double tessi_ask_back(struct tessi_sched *sched, struct worker *thief, struct wo
     if ((task->flags & TASK_STEALING) != 0) {
         return 0; /* it was given to the victim twice, and has just been asked for */
     }
+    TESS_ASSERT(thief != victim && stays(thief) && (thief->stealing == 0 || thief->stealing_from == victim->index));
     tessi_ask_mark(victim, ref.layer, task);
     tessi_spans_push(&tessi_out_box(victim)->steal, (struct tessi_span){.session = ref.layer->session->id,
                                                                         .layer = ref.layer->layer->id,

@@ -73,6 +73,7 @@ void tessi_assign_task(struct tessi_sched *sched, struct worker *worker, struct 
 {
     struct task_record *task = record(layer, index);
     TESS_ASSERT(task->state == TASK_UNASSIGNED && worker->alive);
+    TESS_ASSERT(task->refs > 0 || layer->wanted);
     tessi_table_move(task, TASK_ASSIGNED);
     task->epoch++;
     task->owner = worker->index;
@@ -127,10 +128,12 @@ void tessi_assign_adopter(struct tessi_sched *sched, struct worker *worker, stru
 void tessi_assign_end(struct tessi_sched *sched, struct sched_layer *layer, struct task_record *task,
                       enum task_state to)
 {
+    TESS_ASSERT(task->owner < sched->worker_count);
     struct worker *worker = sched->workers[task->owner];
     struct layer_on_worker *on = on_worker(layer, worker->index);
     struct load *load = &worker->load[kind_at(worker, layer->lane)];
     TESS_ASSERT(task->state == TASK_ASSIGNED && on->assigned > 0 && worker->assigned > 0 && load->assigned > 0);
+    TESS_ASSERT((task->flags & TASK_STARTED) == 0 || load->started > 0);
     on->assigned--;
     worker->assigned--;
     load->assigned--;

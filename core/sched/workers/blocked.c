@@ -1,11 +1,13 @@
 /* Workers whose next task waits for an input that nobody has been given yet: looked at again when
  * somebody is, or when it turns out that nobody ever will. */
+#include "core/base/assert.h"
 #include "core/sched/workers/workers.h"
 
 /* False when the worker waits for too many things to keep account of: it has to be looked at in each step. */
 bool tessi_blocked_wait(struct tessi_sched *sched, struct worker *worker, const struct sched_layer *layer,
                         uint64_t index)
 {
+    TESS_ASSERT(worker->alive && index < layer->tasks);
     struct tessi_map_key key = tessi_task_key(layer->session->id, layer->layer->id, index);
     for (uint32_t i = 0; i < worker->waits_count; i++) {
         if (tessi_map_keys_equal(worker->waits[i], key)) {
@@ -22,6 +24,7 @@ bool tessi_blocked_wait(struct tessi_sched *sched, struct worker *worker, const 
 
 void tessi_blocked_end_waits(struct tessi_sched *sched, struct worker *worker)
 {
+    TESS_ASSERT(worker->waits_count <= WAITS_MAX);
     while (worker->waits_count > 0) {
         struct task_list *waiting = task_lists_find(&sched->blocked, worker->waits[--worker->waits_count]);
         if (waiting != NULL) {

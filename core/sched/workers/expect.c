@@ -4,6 +4,7 @@
  * waits for one line after the other does little else. A worker's next report is most likely about what its last one
  * said had begun, and about that task's input, which is likely to be what it ran before. Each expected event advances
  * those before it by a stage: what a stage reads has been fetched by the one before it. */
+#include "core/base/assert.h"
 #include "core/sched/workers/workers.h"
 
 #define LOOK_UP 2u /* events between a stage and the next */
@@ -58,6 +59,7 @@ static const struct task_record *next_given(struct worker *worker, const struct 
 void tessi_expect_task(struct worker *worker, const struct sched_layer *layer, uint64_t index,
                        const struct task_record *task)
 {
+    TESS_ASSERT(task->owner == worker->index && index < layer->tasks);
     worker->soon[1] = worker->soon[0]; /* what it has ended is what it reads, as like as not */
     worker->soon[0] = task;
     worker->soon[2] = next_given(worker, layer, index);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/base/digest.h"
 #include "core/base/text.h"
 #include "core/sched/workers/workers.h"
@@ -53,6 +54,7 @@ double tessi_history_guess(const struct tessi_layer *layer, uint64_t index)
 /* The sample below which this part of all lie. */
 static double quantile(const struct history_entry *entry, double part)
 {
+    TESS_ASSERT(entry->count > 0 && part < 1);
     double sorted[SAMPLES];
     for (uint32_t i = 0; i < entry->count; i++) { /* a few numbers: by insertion */
         uint32_t at = i;
@@ -106,6 +108,7 @@ static uint32_t reference(const struct tessi_sched *sched, struct tessi_map_key 
 
 double tessi_history_estimate(struct tessi_sched *sched, const struct tessi_layer *layer, uint64_t index, uint32_t kind)
 {
+    TESS_ASSERT(kind < 2);
     uint32_t handle = reference(sched, kind_of(layer, index), kind);
     double guess_ns = tessi_history_guess(layer, index);
     if (kind > 0 && sched->device_gflops > 0) {
@@ -132,6 +135,7 @@ bool tessi_history_knows(const struct tessi_sched *sched, const struct tessi_lay
 /* The estimate of a layer is one number for all its tasks; queues are kept in step with it. */
 void tessi_history_set_estimate(struct tessi_sched *sched, struct sched_layer *layer, double estimate_ns)
 {
+    TESS_ASSERT(estimate_ns >= 0);
     double change = estimate_ns - layer->estimate_ns;
     if (estimate_ns >= LONG_NS && layer->estimate_ns < LONG_NS) {
         tessi_work_push(&sched->long_layers, layer, 0);
@@ -198,6 +202,7 @@ static void tell_alike(struct tessi_sched *sched, const struct sched_layer *laye
 void tessi_history_record(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t processor,
                           double mean_ns)
 {
+    TESS_ASSERT(processor < sched->processor_count);
     struct tessi_map_key task = kind_of(layer->layer, index), kind = on_processor(task, processor);
     uint32_t handle = tessi_map_get(&sched->history_by_kind, kind);
     if (handle == TESSI_MAP_NONE) {

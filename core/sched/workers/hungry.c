@@ -1,5 +1,6 @@
 /* Workers that something has changed for: they are looked at before the step ends. */
 #include "core/base/alloc.h"
+#include "core/base/assert.h"
 #include "core/sched/workers/workers.h"
 
 #define DEVICE_AHEAD 64 /* tasks */
@@ -7,6 +8,7 @@
 
 void tessi_hungry_mark(struct tessi_sched *sched, struct worker *worker)
 {
+    TESS_ASSERT(worker->index < sched->worker_count);
     if (!worker->hungry && worker->alive) {
         worker->hungry = true;
         tessi_grow(&sched->hungry, &sched->hungry_capacity, sched->hungry_count + 1, sizeof *sched->hungry);
@@ -19,6 +21,7 @@ void tessi_hungry_mark(struct tessi_sched *sched, struct worker *worker)
  * many. */
 bool tessi_hungry_below(const struct tessi_sched *sched, const struct worker *worker, uint32_t kind, double share)
 {
+    TESS_ASSERT(kind < 2);
     const struct load *load = &worker->load[kind];
     double units = load->units, ahead = kind > 0 ? DEVICE_AHEAD : 2, windows = kind > 0 ? DEVICE_WINDOWS : 1;
     return load->units > 0 && ((double)load->assigned < ahead * units ||

@@ -113,6 +113,7 @@ static double kept_key(const struct worker *worker, uint32_t kind)
 static double given_key(const struct worker *worker, uint32_t kind)
 {
     const struct load *load = &worker->load[kind];
+    TESS_ASSERT(load->asked <= load->assigned);
     bool has = stays(worker) && load->assigned - load->asked > load->units && !load->bare;
     return has ? load_key(worker, kind) : OUT;
 }
@@ -164,6 +165,7 @@ static void play_all(struct tessi_sched *sched)
 
 struct worker *tessi_load_most(struct tessi_sched *sched, uint32_t kind, bool backlog_only)
 {
+    TESS_ASSERT(kind < 2);
     play_all(sched);
     uint32_t winner = tree_winner(backlog_only ? &sched->loads.kept[kind] : &sched->loads.given[kind]);
     return winner == NO_WORKER ? NULL : sched->workers[winner];
@@ -171,6 +173,7 @@ struct worker *tessi_load_most(struct tessi_sched *sched, uint32_t kind, bool ba
 
 struct worker *tessi_load_driest(struct tessi_sched *sched, uint32_t kind)
 {
+    TESS_ASSERT(kind < 2);
     play_dry(sched);
     uint32_t winner = tree_winner(&sched->loads.dry[kind]);
     return winner == NO_WORKER ? NULL : sched->workers[winner];

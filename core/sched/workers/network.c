@@ -3,6 +3,7 @@
  * leaving other hosts. A link's rate is taken to be its reader's: that needs no table of pairs. */
 #include <string.h>
 
+#include "core/base/assert.h"
 #include "core/sched/workers/workers.h"
 
 #define MESSAGE_NS 100000.0      /* ask and be answered */
@@ -28,6 +29,7 @@ void tessi_network_measure(struct worker *worker, const struct tessi_report *rep
 
 double tessi_network_ns(const struct tessi_sched *sched, uint32_t from, uint32_t to, uint64_t bytes)
 {
+    TESS_ASSERT(from < sched->worker_count && to < sched->worker_count);
     if (from == to) {
         return 0;
     }

@@ -58,6 +58,7 @@ void tessi_parked_tell_why(struct tessi_sched *sched, uint32_t peer, const struc
 void tessi_parked_answer(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, uint32_t owner,
                          uint32_t epoch)
 {
+    TESS_ASSERT(owner == NO_WORKER || owner < sched->worker_count);
     if (sched->blocked.used > 0) {
         tessi_blocked_wake(sched, layer, index);
     }

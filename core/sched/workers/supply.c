@@ -33,6 +33,7 @@ bool tessi_supply_is_free(const struct worker *worker, const struct sched_layer 
 
 void tessi_supply_take(struct worker *worker, const struct sched_layer *layer, uint64_t order)
 {
+    TESS_ASSERT(worker->alive);
     const struct tessi_resources *demand = &layer->lane->demand;
     if (demand->count == 0) {
         return;
