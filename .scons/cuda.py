@@ -9,7 +9,9 @@ from SCons.Tool import CScanner
 
 # What a program that is compiled at run time includes: our headers, and what they include of the C library.
 TEXTS = [("element.h", "worker/device/cuda/element.h"), ("worker/kernel/elementary.h", "worker/kernel/elementary.h"),
-         ("worker/kernel/half.h", "worker/kernel/half.h")]
+         ("worker/kernel/half.h", "worker/kernel/half.h"), ("worker/kernel/scalar.h", "worker/kernel/scalar.h"),
+         ("worker/kernel/bodies.h", "worker/kernel/bodies.h"),
+         ("core/graph/elementwise_table.h", "core/graph/elementwise_table.h")]
 STUBS = [("math.h", ""), ("string.h", ""),
          ("stdint.h", "typedef unsigned short uint16_t;\ntypedef int int32_t;\ntypedef unsigned int uint32_t;\n"
           "typedef long long int64_t;\ntypedef unsigned long long uint64_t;\n#define UINT64_C(x) x##ull\n")]

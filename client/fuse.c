@@ -55,8 +55,10 @@ static void append_program(struct fused *fused, const struct tessi_program *prog
 {
     for (uint32_t i = 0; i < program->count; i++) {
         struct tessi_instruction code = program->code[i];
+        uint32_t arity = tessi_ewise_arity(code.op);
         code.a = renumber(map, code.a);
-        code.b = tessi_ewise_arity(code.op) == 2 ? renumber(map, code.b) : 0;
+        code.b = arity > 1 ? renumber(map, code.b) : 0;
+        code.c = arity > 2 ? renumber(map, code.c) : 0;
         fused->code[fused->count++] = code;
     }
 }
@@ -150,11 +152,22 @@ static bool inline_link(struct tessi_plan *plan, struct tessi_plan_entry *reader
     return true;
 }
 
+/* Whether all operations of a layer may stand beside others in a program. */
+static bool fuses(const struct tessi_layer *layer)
+{
+    for (uint32_t i = 0; i < layer->as.program.count; i++) {
+        if (tessi_ewise_row(layer->as.program.code[i].op)->fuses != TESSI_FUSES_CHAIN) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool can_inline(const struct tessi_plan *plan, const struct tessi_plan_entry *reader, uint32_t i)
 {
     const struct tessi_plan_entry *link = &plan->entries[reader->input[i]];
     if (link->layer == NULL || link->layer->op != TESSI_OP_ELEMENTWISE || link->wanted || link->consumers != 1 ||
-        !tessi_wishes_equal(link->layer->wishes, reader->layer->wishes) ||
+        !tessi_wishes_equal(link->layer->wishes, reader->layer->wishes) || !fuses(link->layer) || !fuses(reader->layer) ||
         !tessi_grid_equal(&link->layer->grid, &reader->layer->grid)) {
         return false;
     }

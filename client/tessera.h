@@ -402,7 +402,7 @@ TESS_API tess_array *tess_divide_scalar(tess_array *a, double b);
 
 /* −a; UNSUPPORTED for bool. */
 TESS_API tess_array *tess_negative(tess_array *a);
-/* |a|; UNSUPPORTED for complex. */
+/* |a|; of complex numbers a real one, √(re² + im²). */
 TESS_API tess_array *tess_abs(tess_array *a);
 /* Of floats and complex numbers in their own dtype, of others in f64. */
 TESS_API tess_array *tess_sqrt(tess_array *a);
@@ -410,7 +410,7 @@ TESS_API tess_array *tess_exp(tess_array *a);
 TESS_API tess_array *tess_log(tess_array *a);
 
 /* Convert: float to integer drops the fraction; anything but zero is true; what becomes a float is rounded once, to the
- * nearest. UNSUPPORTED from complex to real. */
+ * nearest. INVALID from complex to real; a complex number is true when either part is not zero. */
 TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);
 
 /* ——— reductions ——— */

@@ -134,29 +134,6 @@ struct operands {
     enum tessi_dtype dtype[TESSI_INPUTS_MAX + TESSI_CONSTANTS_MAX + TESSI_PROGRAM_MAX];
 };
 
-static const char *refuse_instruction(enum tessi_ewise op, enum tessi_dtype dtype)
-{
-    enum tessi_kind kind = tessi_dtype_kind(dtype);
-    bool inexact = kind == TESSI_KIND_FLOAT || kind == TESSI_KIND_COMPLEX;
-    switch (op) {
-    case TESSI_EWISE_COPY:
-    case TESSI_EWISE_ADD:
-    case TESSI_EWISE_MULTIPLY:
-        return NULL;
-    case TESSI_EWISE_SUBTRACT:
-    case TESSI_EWISE_NEGATIVE:
-        return kind == TESSI_KIND_BOOLEAN ? "is not defined for bool: convert to an integer first" : NULL;
-    case TESSI_EWISE_ABS:
-        return kind == TESSI_KIND_COMPLEX ? "of complex numbers is real and not supported" : NULL;
-    case TESSI_EWISE_DIVIDE:
-    case TESSI_EWISE_SQRT:
-    case TESSI_EWISE_EXP:
-    case TESSI_EWISE_LOG:
-        return inexact ? NULL : "needs a float or complex type: compute in f64";
-    }
-    return "is unknown";
-}
-
 static enum tessi_status check_operand(const struct operands *operands, uint32_t number, uint32_t operand,
                                        enum tessi_dtype dtype, struct tessi_error *error)
 {
@@ -165,7 +142,7 @@ static enum tessi_status check_operand(const struct operands *operands, uint32_t
                           "elementwise: instruction %u takes operand %u of %u: name an earlier one", number, operand,
                           operands->count);
     }
-    if (is_complex(operands->dtype[operand]) && !is_complex(dtype)) {
+    if (is_complex(operands->dtype[operand]) && !is_complex(dtype) && dtype != TESSI_BOOL) {
         return tessi_fail(error, TESSI_INVALID,
                           "elementwise: instruction %u would drop imaginary parts (%s to %s): compute in a complex "
                           "type",
@@ -181,16 +158,22 @@ static enum tessi_status check_instruction(struct operands *operands, const stru
         return tessi_fail(error, TESSI_INVALID, "elementwise: instruction %u has operation %u or type %u unknown here",
                           number, (uint32_t)instruction->op, (uint32_t)instruction->dtype);
     }
-    const char *refusal = refuse_instruction(instruction->op, instruction->dtype);
-    if (refusal != NULL) {
-        return tessi_fail(error, TESSI_UNSUPPORTED, "elementwise: instruction %u: %s %s", number,
-                          tessi_ewise_name(instruction->op), refusal);
+    enum tessi_dtype computed_in;
+    enum tessi_status status = tessi_ewise_choose(instruction->op, instruction->dtype, &computed_in, error);
+    if (status == TESSI_OK && computed_in != instruction->dtype) {
+        status = tessi_fail(error, TESSI_UNSUPPORTED, "%s of %s is computed in %s: give that type",
+                            tessi_ewise_name(instruction->op), tessi_dtype_name(instruction->dtype),
+                            tessi_dtype_name(computed_in));
     }
-    enum tessi_status status = check_operand(operands, number, instruction->a, instruction->dtype, error);
-    if (status == TESSI_OK && tessi_ewise_arity(instruction->op) == 2) {
-        status = check_operand(operands, number, instruction->b, instruction->dtype, error);
+    if (status != TESSI_OK) {
+        tessi_error_prefix(error, "elementwise: instruction %u", number);
+        return status;
     }
-    operands->dtype[operands->count++] = instruction->dtype;
+    for (uint32_t i = 0; i < tessi_ewise_arity(instruction->op) && status == TESSI_OK; i++) {
+        status = check_operand(operands, number, tessi_instruction_operand(instruction, i),
+                               tessi_ewise_operand(instruction->op, i, instruction->dtype), error);
+    }
+    operands->dtype[operands->count++] = tessi_instruction_result(instruction);
     return status;
 }
 
@@ -221,7 +204,7 @@ static enum tessi_status check_program(const struct tessi_layer *layer, struct t
             return status;
         }
     }
-    if (program->code[program->count - 1].dtype != layer->dtype) {
+    if (tessi_instruction_result(&program->code[program->count - 1]) != layer->dtype) {
         return invalid(layer, error, "the last instruction's type is not the result's: convert with a copy");
     }
     return TESSI_OK;

@@ -7,6 +7,7 @@
 #include "core/array/dtype.h"
 #include "core/array/shape.h"
 #include "core/base/file_identity.h"
+#include "core/graph/elementwise.h"
 #include "core/graph/map.h"
 #include "core/graph/op.h"
 #include "core/graph/reduction.h"
@@ -34,10 +35,21 @@ struct tessi_scalar { /* a value in the widest type of its kind */
  * result is the block. */
 struct tessi_instruction {
     enum tessi_ewise op;
-    enum tessi_dtype dtype;
+    enum tessi_dtype dtype; /* computed in; the result's is tessi_instruction_result */
     uint32_t a;
-    uint32_t b; /* binary only */
+    uint32_t b; /* of two and more operands */
+    uint32_t c; /* of three */
 };
+
+static inline uint32_t tessi_instruction_operand(const struct tessi_instruction *code, uint32_t operand)
+{
+    return operand == 0 ? code->a : operand == 1 ? code->b : code->c;
+}
+
+static inline enum tessi_dtype tessi_instruction_result(const struct tessi_instruction *code)
+{
+    return tessi_ewise_result(code->op, code->dtype);
+}
 
 struct tessi_program {
     uint32_t count;

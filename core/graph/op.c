@@ -12,19 +12,6 @@ static const struct tessi_op_row op_rows[] = {
 
 _Static_assert(sizeof op_rows / sizeof op_rows[0] == TESSI_OP_COUNT, "one row for each operation");
 
-struct ewise_row {
-    const char *name;
-    uint32_t arity;
-};
-
-static const struct ewise_row ewise_rows[] = {
-#define TESSI_ROW(NAME, name, code, arity) [code] = {#name, arity},
-    TESSI_EWISE_TABLE(TESSI_ROW)
-#undef TESSI_ROW
-};
-
-_Static_assert(sizeof ewise_rows / sizeof ewise_rows[0] == TESSI_EWISE_COUNT, "one row for each instruction");
-
 bool tessi_op_valid(uint32_t code)
 {
     return code < TESSI_OP_COUNT && op_rows[code].name != NULL;
@@ -34,16 +21,4 @@ const struct tessi_op_row *tessi_op_row(enum tessi_op op)
 {
     TESS_ASSERT(tessi_op_valid((uint32_t)op));
     return &op_rows[op];
-}
-
-const char *tessi_ewise_name(enum tessi_ewise op)
-{
-    TESS_ASSERT((uint32_t)op < TESSI_EWISE_COUNT);
-    return ewise_rows[op].name;
-}
-
-uint32_t tessi_ewise_arity(enum tessi_ewise op)
-{
-    TESS_ASSERT((uint32_t)op < TESSI_EWISE_COUNT);
-    return ewise_rows[op].arity;
 }

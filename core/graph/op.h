@@ -55,27 +55,6 @@ static inline bool tessi_op_is_for_devices(enum tessi_op op)
     return op != TESSI_OP_RECEIVE && op != TESSI_OP_READ_NPY && op != TESSI_OP_WRITE_NPY && op != TESSI_OP_OPAQUE;
 }
 
-/* Elementwise instructions. Operand order for binary ones: a ∘ b. Compute type is the
- * instruction's dtype; operands are converted to it first. */
-#define TESSI_EWISE_TABLE(ROW)                                                            \
-    ROW(COPY, copy, 0, 1)                                                                 \
-    ROW(ADD, add, 1, 2)                                                                   \
-    ROW(SUBTRACT, subtract, 2, 2)                                                         \
-    ROW(MULTIPLY, multiply, 3, 2)                                                         \
-    ROW(DIVIDE, divide, 4, 2)                                                             \
-    ROW(NEGATIVE, negative, 5, 1)                                                         \
-    ROW(ABS, abs, 6, 1)                                                                   \
-    ROW(SQRT, sqrt, 7, 1)                                                                 \
-    ROW(EXP, exp, 8, 1)                                                                   \
-    ROW(LOG, log, 9, 1)
-
-enum tessi_ewise {
-#define TESSI_ROW(NAME, name, code, arity) TESSI_EWISE_##NAME = code,
-    TESSI_EWISE_TABLE(TESSI_ROW)
-#undef TESSI_ROW
-};
-#define TESSI_EWISE_COUNT 10
-
 /* How a product of f32 matrices may be computed where the device offers it; elsewhere all are native. */
 enum tessi_compute {
     TESSI_COMPUTE_NATIVE = 0, /* in the operands' type, f16 and bf16 with sums in f32, i8 in i32 */
@@ -83,8 +62,5 @@ enum tessi_compute {
     TESSI_COMPUTE_TF32X3 = 2, /* three such products of operands split in two: nearly f32's accuracy */
 };
 #define TESSI_COMPUTE_COUNT 3
-
-const char *tessi_ewise_name(enum tessi_ewise op);
-uint32_t tessi_ewise_arity(enum tessi_ewise op);
 
 #endif

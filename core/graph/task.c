@@ -443,6 +443,15 @@ static struct reads reads_of(const struct tessi_layer *layer, uint32_t i, uint64
 /* A task by the clock is given the speed of one core on data in memory, until its time is measured. */
 #define OPAQUE_FLOPS_PER_NANOSECOND 10.0
 
+static double program_flops(const struct tessi_program *program)
+{
+    double flops = 0;
+    for (uint32_t i = 0; i < program->count; i++) {
+        flops += tessi_ewise_row(program->code[i].op)->cost;
+    }
+    return flops;
+}
+
 static double task_flops(const struct tessi_layer *layer, uint64_t index)
 {
     double elements = (double)tessi_grid_block_elements(&layer->grid, index);
@@ -462,7 +471,7 @@ static double task_flops(const struct tessi_layer *layer, uint64_t index)
     case TESSI_OP_NORMAL:
         return NORMAL_FLOPS * elements;
     case TESSI_OP_ELEMENTWISE:
-        return (double)layer->as.program.count * elements;
+        return program_flops(&layer->as.program) * elements;
     case TESSI_OP_REDUCE:
         return tessi_fold_row(layer->as.reduce.fold)->flops * (double)reads_of(layer, 0, index).total /
                (double)(tessi_reduce_reads_records(layer) ? tessi_fold_record_bytes(layer->as.reduce.fold)

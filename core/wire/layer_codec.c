@@ -84,11 +84,13 @@ static void pack_program(struct tessi_buffer *buffer, const struct tessi_program
     tessi_pack_array(buffer, program->count);
     for (uint32_t i = 0; i < program->count; i++) {
         const struct tessi_instruction *instruction = &program->code[i];
-        tessi_pack_array(buffer, 4);
+        uint32_t arity = tessi_ewise_arity(instruction->op);
+        tessi_pack_array(buffer, 2 + arity);
         tessi_pack_u64(buffer, (uint64_t)instruction->op);
         tessi_pack_u64(buffer, (uint64_t)instruction->dtype);
-        tessi_pack_u64(buffer, instruction->a);
-        tessi_pack_u64(buffer, instruction->b);
+        for (uint32_t o = 0; o < arity; o++) {
+            tessi_pack_u64(buffer, tessi_instruction_operand(instruction, o));
+        }
     }
     tessi_pack_array(buffer, program->nconstants);
     for (uint32_t i = 0; i < program->nconstants; i++) {
@@ -380,6 +382,30 @@ static bool unpack_scalar(struct tessi_scan *scan, struct tessi_scalar *scalar)
     return false;
 }
 
+/* As many numbers after its dtype as it has operands. */
+static bool unpack_instruction(struct tessi_scan *scan, struct tessi_instruction *instruction)
+{
+    uint32_t *const operand[TESSI_OPERANDS_MAX] = {&instruction->a, &instruction->b, &instruction->c};
+    uint32_t count;
+    uint32_t op;
+    if (!tessi_scan_array(scan, &count) || !tessi_scan_u32(scan, &op)) {
+        return false;
+    }
+    if (op >= TESSI_EWISE_COUNT || count != 2 + tessi_ewise_arity((enum tessi_ewise)op)) {
+        return tessi_scan_fail(scan, "an unknown instruction");
+    }
+    instruction->op = (enum tessi_ewise)op;
+    if (!unpack_dtype(scan, &instruction->dtype)) {
+        return false;
+    }
+    for (uint32_t o = 0; o < count - 2; o++) {
+        if (!tessi_scan_u32(scan, operand[o])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool unpack_code(struct tessi_scan *scan, struct tessi_program *program)
 {
     uint32_t count;
@@ -392,16 +418,9 @@ static bool unpack_code(struct tessi_scan *scan, struct tessi_program *program)
     program->code = tessi_zalloc((count + 1) * sizeof *program->code);
     program->count = count;
     for (uint32_t i = 0; i < count; i++) {
-        struct tessi_instruction *instruction = &program->code[i];
-        uint32_t op;
-        if (!tessi_scan_array_of(scan, 4) || !tessi_scan_u32(scan, &op) || !unpack_dtype(scan, &instruction->dtype) ||
-            !tessi_scan_u32(scan, &instruction->a) || !tessi_scan_u32(scan, &instruction->b)) {
+        if (!unpack_instruction(scan, &program->code[i])) {
             return false;
         }
-        if (op >= TESSI_EWISE_COUNT) {
-            return tessi_scan_fail(scan, "an unknown instruction");
-        }
-        instruction->op = (enum tessi_ewise)op;
     }
     return true;
 }

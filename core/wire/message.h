@@ -35,7 +35,7 @@
 #include "core/graph/trace.h"
 #include "core/wire/buffer.h"
 
-#define TESSI_PROTOCOL_VERSION 7
+#define TESSI_PROTOCOL_VERSION 8
 #define TESSI_MESSAGE_MAX ((size_t)16 << 20) /* bytes of a message without its payload frames */
 
 #define TESSI_LAYERS_MAX 16384 /* of one message: a layer in memory is far larger than on the wire */

@@ -82,9 +82,9 @@ static struct tessi_layer *program_layer(enum tessi_dtype dtype)
         constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
     }
     for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
-        if (whole_instruction_fits((enum tessi_ewise)op, dtype)) {
+        if (whole_device_computes((enum tessi_ewise)op, dtype)) {
             code[n] =
-                (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : n + 2, .b = 1};
+                (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype, .a = n == 0 ? 0 : n + 2, .b = 1, .c = 0};
             n++;
         }
     }
@@ -264,7 +264,7 @@ static void test_programs_on_the_host(void **state)
     find(handle, "tessi_cuda_include", &include);
     (void)snprintf(folder, sizeof folder, "%s/tessera-programs.XXXXXX", base != NULL ? base : "/tmp");
     assert_non_null(mkdtemp(folder));
-    (void)snprintf(command, sizeof command, "mkdir -p %s/worker/kernel", folder);
+    (void)snprintf(command, sizeof command, "mkdir -p %s/worker/kernel %s/core/graph", folder, folder);
     assert_int_equal(system(command), 0);
     const char *name;
     const char *source;

@@ -176,10 +176,11 @@ static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum te
     column->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
     constants[0] = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
     for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
-        if (whole_instruction_fits((enum tessi_ewise)op, dtype)) {
+        if (whole_device_computes((enum tessi_ewise)op, dtype)) {
             code[n] = (struct tessi_instruction){.op = (enum tessi_ewise)op, .dtype = dtype};
             code[n].a = n == 0 ? 0 : 3 + n;
             code[n].b = 1 + n % 3;
+            code[n].c = n % 3;
             n++;
         }
     }

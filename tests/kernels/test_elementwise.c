@@ -9,7 +9,6 @@
 #include "core/base/alloc.h"
 #include "worker/kernel/convert.h"
 #include "worker/kernel/kernel.h"
-#include "worker/kernel/operations.h"
 
 static void program_set(struct tessi_layer *layer, const struct tessi_instruction *code, uint32_t count,
                         const struct tessi_scalar *constants, uint32_t nconstants)
@@ -20,70 +19,85 @@ static void program_set(struct tessi_layer *layer, const struct tessi_instructio
     layer->as.program.constants = tessi_memdup(constants, nconstants * sizeof *constants);
 }
 
-static bool checked(const struct tessi_instruction *code)
+/* Kernel and reference on an operation of inputs that are set, which are freed with the layer. */
+static void compare(struct tessi_layer *layer, enum tessi_ewise op, enum tessi_dtype dtype, void *const *in)
 {
-    enum tessi_kind kind = tessi_dtype_kind(code->dtype);
-    bool integer = kind == TESSI_KIND_SIGNED || kind == TESSI_KIND_UNSIGNED;
-    return tessi_kernel_instruction_check(code, NULL) == TESSI_OK &&
-           !(code->op == TESSI_EWISE_DIVIDE && integer) &&                        /* the layer check refuses */
-           !(code->op == TESSI_EWISE_ABS && kind == TESSI_KIND_COMPLEX);
-}
-
-/* The whole kernel call without the layer check, for instructions that it refuses today. */
-static void run_unchecked(const struct tessi_layer *layer, const void *const *inputs, void *out, enum whole_with with)
-{
-    struct tessi_error error;
-    struct tessi_kernel_call call = {.layer = layer, .steps = 1, .out = out};
+    struct tessi_instruction code = {.op = op, .dtype = dtype, .a = 0, .b = 1, .c = 2};
+    struct tessi_shape shape;
+    program_set(layer, &code, 1, NULL, 0);
+    tessi_grid_shape(&layer->grid, &shape);
+    const void *inputs[TESSI_OPERANDS_MAX] = {in[0], in[1], in[2]};
+    void *fast = whole_run(layer, inputs, WHOLE_KERNEL);
+    void *plain = whole_run(layer, inputs, WHOLE_REFERENCE);
+    whole_assert_equal(layer->dtype, fast, plain, whole_elements(&shape));
+    free(fast);
+    free(plain);
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        call.in[i] = inputs[i];
+        free(in[i]);
     }
-    assert_int_equal(with == WHOLE_KERNEL ? tessi_kernel_run(&call, &error) : tessi_kernel_run_reference(&call, &error),
-                     TESSI_OK);
+    tessi_layer_destroy(layer);
 }
 
-static void test_every_instruction(void **state)
+/* Every row in every type that it is computed in, on every combination of special values. */
+static void test_rows_on_special_values(void **state)
 {
-    enum { N = 2500 }; /* more than two strips */
     (void)state;
-    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
-        for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
-            struct tessi_instruction code = {.op = op, .dtype = dtype, .a = 0, .b = 1};
-            struct tessi_shape shape = SHAPE(N);
-            if (tessi_kernel_instruction_check(&code, NULL) != TESSI_OK) {
-                continue;
-            }
-            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, NULL);
-            (void)whole_input(layer, dtype, &shape, NULL);
-            (void)whole_input(layer, dtype, &shape, NULL);
-            program_set(layer, &code, 1, NULL, 0);
-            void *in[2] = {whole_random(dtype, N, op, true), whole_random(dtype, N, op + 100, true)};
-            const void *inputs[2] = {in[0], in[1]};
-            size_t bytes = N * tessi_dtype_size(dtype);
-            void *fast = malloc(bytes);
-            void *plain = malloc(bytes);
-            run_unchecked(layer, inputs, fast, WHOLE_KERNEL);
-            run_unchecked(layer, inputs, plain, WHOLE_REFERENCE);
-            whole_assert_equal(dtype, fast, plain, N);
-            free(fast);
-            free(plain);
-            free(in[0]);
-            free(in[1]);
-            tessi_layer_destroy(layer);
+    for (uint32_t i = 0; i < TESSI_EWISE_COUNT * TESSI_DTYPE_COUNT; i++) {
+        enum tessi_ewise op = (enum tessi_ewise)(i / TESSI_DTYPE_COUNT);
+        enum tessi_dtype dtype = (enum tessi_dtype)(i % TESSI_DTYPE_COUNT);
+        if (!whole_computes(op, dtype)) {
+            continue;
         }
+        void *in[TESSI_OPERANDS_MAX] = {NULL};
+        int64_t count = 0;
+        for (uint32_t o = 0; o < tessi_ewise_arity(op); o++) {
+            in[o] = whole_specials(tessi_ewise_operand(op, o, dtype), o, tessi_ewise_arity(op), &count);
+        }
+        struct tessi_layer *layer =
+            whole_layer(TESSI_OP_ELEMENTWISE, tessi_ewise_result(op, dtype), &SHAPE(count), NULL);
+        for (uint32_t o = 0; o < tessi_ewise_arity(op); o++) {
+            (void)whole_input(layer, tessi_ewise_operand(op, o, dtype), &SHAPE(count), NULL);
+        }
+        compare(layer, op, dtype, in);
+    }
+}
+
+/* e ∘ x is x for the identity that the row names. */
+static void test_rows_identities(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < TESSI_EWISE_COUNT * TESSI_DTYPE_COUNT; i++) {
+        enum tessi_ewise op = (enum tessi_ewise)(i / TESSI_DTYPE_COUNT);
+        enum tessi_dtype dtype = (enum tessi_dtype)(i % TESSI_DTYPE_COUNT);
+        enum tessi_identity identity = tessi_ewise_row(op)->identity;
+        if (identity == TESSI_IDENTITY_NONE || !whole_computes(op, dtype)) {
+            continue;
+        }
+        enum { N = 900 };
+        struct tessi_instruction code = {.op = op, .dtype = dtype, .a = 1, .b = 0};
+        struct tessi_scalar constant = {.dtype = TESSI_U64, .as.u = identity == TESSI_IDENTITY_ONE ? 1 : 0};
+        struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(N), NULL);
+        (void)whole_input(layer, dtype, &SHAPE(N), NULL);
+        program_set(layer, &code, 1, &constant, 1);
+        void *in = whole_random(dtype, N, 7, false);
+        void *out = whole_run(layer, (const void *const[]){in}, WHOLE_KERNEL);
+        whole_assert_equal(dtype, out, in, N);
+        free(in);
+        free(out);
+        tessi_layer_destroy(layer);
     }
 }
 
 static void test_refused(void **state)
 {
+    struct tessi_error error;
+    enum tessi_dtype computed_in;
     (void)state;
-    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
-        struct tessi_instruction code = {.op = TESSI_EWISE_EXP, .dtype = dtype};
-        struct tessi_error error;
-        bool inexact = tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT || tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX;
-        assert_int_equal(tessi_kernel_instruction_check(&code, &error), inexact ? TESSI_OK : TESSI_UNSUPPORTED);
-        code.op = TESSI_EWISE_SUBTRACT;
-        assert_int_equal(tessi_kernel_instruction_check(&code, &error), dtype != TESSI_BOOL ? TESSI_OK : TESSI_UNSUPPORTED);
-    }
+    assert_int_equal(tessi_ewise_choose(TESSI_EWISE_SUBTRACT, TESSI_BOOL, &computed_in, &error), TESSI_UNSUPPORTED);
+    assert_string_equal(error.text,
+                        "subtract is not defined for bool: convert to integer, float or complex first");
+    assert_int_equal(tessi_ewise_choose(TESSI_EWISE_EXP, TESSI_I8, &computed_in, &error), TESSI_OK);
+    assert_int_equal(computed_in, TESSI_F64);
 }
 
 /* Against plain C, independent of both kernels. */
@@ -121,20 +135,16 @@ static void test_integers_wrap(void **state)
     const int32_t a[4] = {INT32_MAX, INT32_MIN, 7, INT32_MIN};
     const int32_t b[4] = {1, -1, 0, -1};
     const int32_t sum[4] = {INT32_MIN, INT32_MAX, 7, INT32_MAX};
-    const int32_t quotient[4] = {INT32_MAX, INT32_MIN, 0, INT32_MIN};
+    struct tessi_instruction code = {.op = TESSI_EWISE_ADD, .dtype = TESSI_I32, .b = 1};
+    struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, TESSI_I32, &shape, NULL);
     (void)state;
-    for (int divide = 0; divide < 2; divide++) {
-        struct tessi_instruction code = {
-            .op = divide != 0 ? TESSI_EWISE_DIVIDE : TESSI_EWISE_ADD, .dtype = TESSI_I32, .b = 1};
-        struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, TESSI_I32, &shape, NULL);
-        int32_t out[4];
-        (void)whole_input(layer, TESSI_I32, &shape, NULL);
-        (void)whole_input(layer, TESSI_I32, &shape, NULL);
-        program_set(layer, &code, 1, NULL, 0);
-        run_unchecked(layer, (const void *const[]){a, b}, out, WHOLE_KERNEL);
-        assert_memory_equal(out, divide != 0 ? quotient : sum, sizeof out);
-        tessi_layer_destroy(layer);
-    }
+    (void)whole_input(layer, TESSI_I32, &shape, NULL);
+    (void)whole_input(layer, TESSI_I32, &shape, NULL);
+    program_set(layer, &code, 1, NULL, 0);
+    int32_t *out = whole_run(layer, (const void *const[]){a, b}, WHOLE_KERNEL);
+    assert_memory_equal(out, sum, sizeof sum);
+    free(out);
+    tessi_layer_destroy(layer);
 }
 
 /* Shapes and chunks with which the inputs broadcast; dim 0 in an input: it has not this dimension. */
@@ -173,6 +183,33 @@ static void broadcast_input(struct tessi_layer *layer, enum tessi_dtype dtype, c
     }
 }
 
+/* Every row in every type that it is computed in, in every layout, with values of any kind. */
+static void test_rows_in_layouts(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < TESSI_EWISE_COUNT * TESSI_DTYPE_COUNT; i++) {
+        enum tessi_ewise op = (enum tessi_ewise)(i / TESSI_DTYPE_COUNT);
+        enum tessi_dtype dtype = (enum tessi_dtype)(i % TESSI_DTYPE_COUNT);
+        uint32_t arity = tessi_ewise_arity(op);
+        if (!whole_computes(op, dtype)) {
+            continue;
+        }
+        for (uint32_t trial = 0; trial < 3 * sizeof layouts / sizeof layouts[0]; trial++) {
+            const struct layout *layout = &layouts[trial / 3];
+            void *in[TESSI_OPERANDS_MAX] = {NULL};
+            struct tessi_layer *layer =
+                whole_layer(TESSI_OP_ELEMENTWISE, tessi_ewise_result(op, dtype), &layout->shape, layout->chunk);
+            for (uint32_t o = 0; o < arity; o++) {
+                const struct tessi_shape *shape = &layout->input[(o + trial) % 3];
+                enum tessi_dtype own = tessi_ewise_operand(op, o, dtype);
+                broadcast_input(layer, own, layout, shape);
+                in[o] = whole_random(own, whole_elements(shape), 10 * i + o, true);
+            }
+            compare(layer, op, dtype, in);
+        }
+    }
+}
+
 /* out = (a + b) · c − 2.5, with inputs of different types, fused and against the reference. */
 static void test_broadcast(void **state)
 {
@@ -193,9 +230,9 @@ static void test_broadcast(void **state)
                 in[i] = whole_random(types[t][i + 1], whole_elements(&layouts[l].input[i]), i, true);
             }
             program_set(layer,
-                        (struct tessi_instruction[]){{TESSI_EWISE_ADD, dtype, 0, 1},
-                                                     {TESSI_EWISE_MULTIPLY, dtype, 4, 2},
-                                                     {TESSI_EWISE_SUBTRACT, dtype, 5, 3}},
+                        (struct tessi_instruction[]){{.op = TESSI_EWISE_ADD, .dtype = dtype, .a = 0, .b = 1},
+                                                     {.op = TESSI_EWISE_MULTIPLY, .dtype = dtype, .a = 4, .b = 2},
+                                                     {.op = TESSI_EWISE_SUBTRACT, .dtype = dtype, .a = 5, .b = 3}},
                         3, &constant, 1);
             const void *inputs[3] = {in[0], in[1], in[2]};
             void *fast = whole_run(layer, inputs, WHOLE_KERNEL);
@@ -228,8 +265,8 @@ static void test_fused_equals_unfused(void **state)
         void *b = whole_random(dtype, N, 6, false);
         void *unfused = whole_random(dtype, N, 5, true);
         for (uint32_t i = 0; i < LENGTH; i++) {
-            code[i] = (struct tessi_instruction){chain[i], dtype, i == 0 ? 0 : i + 1, 1};
-            struct tessi_instruction alone = {chain[i], dtype, 0, 1};
+            code[i] = (struct tessi_instruction){.op = chain[i], .dtype = dtype, .a = i == 0 ? 0 : i + 1, .b = 1};
+            struct tessi_instruction alone = {.op = chain[i], .dtype = dtype, .a = 0, .b = 1};
             struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, NULL);
             (void)whole_input(layer, dtype, &shape, NULL);
             (void)whole_input(layer, dtype, &shape, NULL);
@@ -263,8 +300,8 @@ static void test_long_program(void **state)
     (void)state;
     (void)whole_input(layer, TESSI_I64, &shape, NULL);
     for (uint32_t i = 0; i < TESSI_PROGRAM_MAX; i++) {
-        code[i] = i < 32 ? (struct tessi_instruction){TESSI_EWISE_ADD, TESSI_I64, i, i / 2}
-                         : (struct tessi_instruction){TESSI_EWISE_MULTIPLY, TESSI_I64, i, i - 31};
+        code[i] = i < 32 ? (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = TESSI_I64, .a = i, .b = i / 2}
+                         : (struct tessi_instruction){.op = TESSI_EWISE_MULTIPLY, .dtype = TESSI_I64, .a = i, .b = i - 31};
     }
     program_set(layer, code, TESSI_PROGRAM_MAX, NULL, 0);
     void *in = whole_random(TESSI_I64, N, 3, true);
@@ -445,30 +482,32 @@ static void test_short_floats(void **state)
     }
 }
 
-/* What an instruction is, in long double. */
+/* What an operation is, in long double: its body there, or the C library's function of its name. */
+#define TESSI_SCALAR static
+#define NAME(op) exactly_##op
+#define T long double
+#define FLOATING
+#define ROOT sqrtl
+#define MAGNITUDE fabsl
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include "worker/kernel/bodies.h"
+#pragma GCC diagnostic pop
+
+#define EXACTLY_X(function) function(x)
+#define EXACTLY_XX(function) function(x, y)
+#define EXACTLY_MOVE(operands, op) x
+#define EXACTLY_OWN(operands, op) EXACTLY_##operands(exactly_##op)
+#define EXACTLY_WIDE(operands, op) EXACTLY_##operands(op##l)
+
 static long double exactly(enum tessi_ewise op, long double x, long double y)
 {
     switch (op) {
-    case TESSI_EWISE_COPY:
-        return x;
-    case TESSI_EWISE_ADD:
-        return x + y;
-    case TESSI_EWISE_SUBTRACT:
-        return x - y;
-    case TESSI_EWISE_MULTIPLY:
-        return x * y;
-    case TESSI_EWISE_DIVIDE:
-        return x / y;
-    case TESSI_EWISE_NEGATIVE:
-        return -x;
-    case TESSI_EWISE_ABS:
-        return fabsl(x);
-    case TESSI_EWISE_SQRT:
-        return sqrtl(x);
-    case TESSI_EWISE_EXP:
-        return expl(x);
-    case TESSI_EWISE_LOG:
-        return logl(x);
+#define TESSI_ROW(NAME_, op, code, operands, bool_, integer, float_, ...) \
+    case TESSI_EWISE_##NAME_:                                            \
+        return EXACTLY_##float_(operands, op);
+        TESSI_EWISE_TABLE(TESSI_ROW)
+#undef TESSI_ROW
     }
     return x;
 }
@@ -549,31 +588,12 @@ static void test_short_floats_rounded_once(void **state)
     free(second);
 }
 
-static void test_check_agrees(void **state)
-{
-    (void)state;
-    for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
-        for (uint32_t op = 0; op < TESSI_EWISE_COUNT; op++) {
-            struct tessi_instruction code = {.op = op, .dtype = dtype};
-            struct tessi_shape shape = SHAPE(1);
-            struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &shape, NULL);
-            (void)whole_input(layer, dtype, &shape, NULL);
-            program_set(layer, &code, 1, NULL, 0);
-            /* Whatever the layer check lets through, the kernel can do. */
-            if (tessi_layer_check(layer, NULL) == TESSI_OK) {
-                assert_int_equal(tessi_kernel_instruction_check(&code, NULL), TESSI_OK);
-            } else {
-                assert_false(checked(&code));
-            }
-            tessi_layer_destroy(layer);
-        }
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_instruction),
+        cmocka_unit_test(test_rows_on_special_values),
+        cmocka_unit_test(test_rows_in_layouts),
+        cmocka_unit_test(test_rows_identities),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_arithmetic),
         cmocka_unit_test(test_integers_wrap),
@@ -585,7 +605,6 @@ int main(void)
         cmocka_unit_test(test_rounded_once),
         cmocka_unit_test(test_short_floats),
         cmocka_unit_test(test_short_floats_rounded_once),
-        cmocka_unit_test(test_check_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,26 +9,16 @@
 #include "worker/kernel/convert.h"
 #include "worker/kernel/kernel.h"
 
-bool whole_instruction_fits(enum tessi_ewise op, enum tessi_dtype dtype)
+bool whole_computes(enum tessi_ewise op, enum tessi_dtype dtype)
 {
-    enum tessi_kind kind = tessi_dtype_kind(dtype);
-    switch (op) {
-    case TESSI_EWISE_COPY:
-    case TESSI_EWISE_ADD:
-    case TESSI_EWISE_MULTIPLY:
-        return true;
-    case TESSI_EWISE_SUBTRACT:
-    case TESSI_EWISE_NEGATIVE:
-        return kind != TESSI_KIND_BOOLEAN;
-    case TESSI_EWISE_ABS:
-        return kind != TESSI_KIND_COMPLEX;
-    case TESSI_EWISE_DIVIDE:
-    case TESSI_EWISE_SQRT:
-    case TESSI_EWISE_EXP:
-    case TESSI_EWISE_LOG:
-        return kind == TESSI_KIND_FLOAT;
-    }
-    return false;
+    enum tessi_dtype computed_in;
+    return tessi_ewise_choose(op, dtype, &computed_in, NULL) == TESSI_OK && computed_in == dtype;
+}
+
+bool whole_device_computes(enum tessi_ewise op, enum tessi_dtype dtype)
+{
+    bool function = tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX && tessi_ewise_computed(op, dtype) == TESSI_COMPUTED_WIDE;
+    return whole_computes(op, dtype) && !function;
 }
 
 int64_t whole_elements(const struct tessi_shape *shape)
@@ -182,6 +172,36 @@ void *whole_random(enum tessi_dtype dtype, int64_t count, uint64_t seed, bool sp
         } else {
             tessi_convert(dtype, data + (size_t)i * size, TESSI_I64, &integer, 1);
         }
+    }
+    return data;
+}
+
+static const double special_floats[] = {0.0,      -0.0,    1.0,    -1.0,    0.5,     1.5,          -2.5,   3.0,    INFINITY,
+                                        -INFINITY, NAN,     5e-324, -1e-310, 1e-45,   6e-8,         65504,  1e30,   1e300,
+                                        -1e300,   -1e-300, 0.7853,  1e22,   2147483648.0, 0x1p53, -0x1p63};
+static const int64_t special_integers[] = {0, 1, 2, 3, 7, -1, -2, 100, 127, 128, 255, 256, 32767, 32768, 65535, INT32_MAX,
+                                           INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN, INT64_MIN + 1};
+#define SPECIAL_FLOATS (int64_t)(sizeof special_floats / sizeof special_floats[0])
+#define SPECIAL_INTEGERS (int64_t)(sizeof special_integers / sizeof special_integers[0])
+
+void *whole_specials(enum tessi_dtype dtype, uint32_t operand, uint32_t operands, int64_t *count)
+{
+    bool inexact = tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT || tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX;
+    int64_t each = inexact ? SPECIAL_FLOATS : SPECIAL_INTEGERS; /* of truth values, and for conditions too */
+    int64_t period = 1;
+    *count = 1;
+    for (uint32_t i = 0; i < operands; i++) {
+        *count *= SPECIAL_FLOATS;
+        period *= i > operand ? SPECIAL_FLOATS : 1;
+    }
+    size_t size = tessi_dtype_size(dtype);
+    unsigned char *data = block_memory((size_t)*count * size);
+    for (int64_t i = 0; i < *count; i++) {
+        int64_t which = i / period % SPECIAL_FLOATS % each;
+        double pair[2] = {special_floats[which], special_floats[(which * 7 + 3) % SPECIAL_FLOATS]};
+        int64_t integer = dtype == TESSI_BOOL ? which % 2 : special_integers[which % SPECIAL_INTEGERS];
+        enum tessi_dtype from = !inexact ? TESSI_I64 : tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT ? TESSI_F64 : TESSI_C128;
+        tessi_convert(dtype, data + (size_t)i * size, from, inexact ? (const void *)pair : &integer, 1);
     }
     return data;
 }

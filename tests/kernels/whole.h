@@ -31,8 +31,13 @@ void *whole_run(const struct tessi_layer *layer, const void *const *inputs, enum
 /* Values from −4 to 4 (integers from −9 to 9, wrapped), with some special ones when asked. */
 void *whole_random(enum tessi_dtype dtype, int64_t count, uint64_t seed, bool special);
 
-/* Whether a type has the elementwise instruction; functions and quotients count for floats only. */
-bool whole_instruction_fits(enum tessi_ewise op, enum tessi_dtype dtype);
+/* Every combination of `operands` special values, row-major: the values that operand number `operand` has in them. Of them
+ * are `*count`. */
+void *whole_specials(enum tessi_dtype dtype, uint32_t operand, uint32_t operands, int64_t *count);
+
+/* Whether the elementwise operation is computed in the type; and also by devices, which have no complex functions. */
+bool whole_computes(enum tessi_ewise op, enum tessi_dtype dtype);
+bool whole_device_computes(enum tessi_ewise op, enum tessi_dtype dtype);
 
 int64_t whole_elements(const struct tessi_shape *shape);
 /* Equal bytes, or both NaN in each component. */

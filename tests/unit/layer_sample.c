@@ -71,8 +71,8 @@ static struct tessi_layer *sample_elementwise(struct sample *sample)
     program->constants[0].dtype = TESSI_F64;
     program->count = 2;
     program->code = tessi_zalloc(2 * sizeof *program->code);
-    program->code[0] = (struct tessi_instruction){TESSI_EWISE_SQRT, TESSI_F32, 0, UINT32_MAX};
-    program->code[1] = (struct tessi_instruction){TESSI_EWISE_ADD, TESSI_F64, inputs + 1, inputs};
+    program->code[0] = (struct tessi_instruction){.op = TESSI_EWISE_SQRT, .dtype = TESSI_F32, .a = 0};
+    program->code[1] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = TESSI_F64, .a = inputs + 1, .b = inputs};
     return layer;
 }
 

@@ -60,9 +60,9 @@ static void fill_elementwise(struct sample *sample, struct tessi_layer *layer)
     program->constants[2] = sample_scalar(sample, TESSI_C128);
     program->count = 3;
     program->code = tessi_zalloc(3 * sizeof *program->code);
-    program->code[0] = (struct tessi_instruction){TESSI_EWISE_MULTIPLY, TESSI_F64, 0, 1};
-    program->code[1] = (struct tessi_instruction){TESSI_EWISE_ADD, TESSI_F64, 5, 2};
-    program->code[2] = (struct tessi_instruction){TESSI_EWISE_SQRT, TESSI_F64, 6, 0};
+    program->code[0] = (struct tessi_instruction){.op = TESSI_EWISE_MULTIPLY, .dtype = TESSI_F64, .a = 0, .b = 1};
+    program->code[1] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = TESSI_F64, .a = 5, .b = 2};
+    program->code[2] = (struct tessi_instruction){.op = TESSI_EWISE_SQRT, .dtype = TESSI_F64, .a = 6, .b = 0};
 }
 
 static void fill_reduce(struct tessi_layer *layer)

@@ -321,7 +321,6 @@ static void test_wrong_calls(void **state)
     assert_poisoned(tess_from_npy(s, NULL, TESS_AUTO), TESS_INVALID, "NULL");
     assert_poisoned(tess_subtract(flags, flags), TESS_UNSUPPORTED, "bool");
     assert_poisoned(tess_negative(flags), TESS_UNSUPPORTED, "bool");
-    assert_poisoned(tess_abs(complex), TESS_UNSUPPORTED, "complex");
     assert_poisoned(tess_astype(complex, TESS_F64), TESS_INVALID, "imaginary");
     assert_poisoned(tess_max(complex, TESS_ALL, false), TESS_UNSUPPORTED, "order");
     assert_poisoned(tess_min(empty, TESS_AXIS(0), false), TESS_INVALID, "no min");

@@ -12,123 +12,113 @@
 
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
-#include "worker/kernel/complex.h"
 #include "worker/kernel/convert.h"
-#include "worker/kernel/elementary.h"
+#include "worker/kernel/half.h"
+#include "worker/kernel/scalar.h"
 
 #define STRIP 512
 #define SLOT_BYTES (STRIP * 16)
+#define SCRATCH_SLOTS (2 * TESSI_OPERANDS_MAX + 1) /* two conversions of each operand, one of the result */
 
-#define STRIP_PARAMETERS \
-    enum tessi_ewise op, size_t n, const void *a, size_t sa, const void *b, size_t sb, void *out
+#define STRIP_PARAMETERS enum tessi_ewise op, size_t n, const void *const *in, const size_t *stride, void *out
 typedef void strip_fn(STRIP_PARAMETERS);
 
-#define SIGNED_INTEGER
-#define W uint32_t
-#define T int8_t
-#define NAME(x) x##_i8
-#include "worker/kernel/elementwise_type.h"
-#define T int16_t
-#define NAME(x) x##_i16
-#include "worker/kernel/elementwise_type.h"
-#define T int32_t
-#define NAME(x) x##_i32
-#include "worker/kernel/elementwise_type.h"
-#undef W
-#define W uint64_t
-#define T int64_t
-#define NAME(x) x##_i64
-#include "worker/kernel/elementwise_type.h"
-#undef SIGNED_INTEGER
-
-#define UNSIGNED_INTEGER
-#define T uint64_t
-#define NAME(x) x##_u64
-#include "worker/kernel/elementwise_type.h"
-#undef W
-#define W uint32_t
-#define T uint8_t
-#define NAME(x) x##_u8
-#include "worker/kernel/elementwise_type.h"
-#define T uint16_t
-#define NAME(x) x##_u16
-#include "worker/kernel/elementwise_type.h"
-#define T uint32_t
-#define NAME(x) x##_u32
-#include "worker/kernel/elementwise_type.h"
-#undef W
-#undef UNSIGNED_INTEGER
-
-/* Of truth values, as NumPy: a sum is "or", a product "and". */
-#define T uint8_t
+#define CLASS(bool_, integer, float_, complex) bool_
+#define R T
+#define T unsigned char
 #define NAME(x) x##_bool
-#define ADD(x, y) ((x) | (y))
-#define MULTIPLY(x, y) ((x) & (y))
-#define ABS(x) (x)
+#define SCALAR(op) tessi_scalar_##op##_truth
 #include "worker/kernel/elementwise_type.h"
+#undef CLASS
 
+#define CLASS(bool_, integer, float_, complex) integer
+#define T signed char
+#define NAME(x) x##_i8
+#define SCALAR(op) tessi_scalar_##op##_i8
+#include "worker/kernel/elementwise_type.h"
+#define T short
+#define NAME(x) x##_i16
+#define SCALAR(op) tessi_scalar_##op##_i16
+#include "worker/kernel/elementwise_type.h"
+#define T int
+#define NAME(x) x##_i32
+#define SCALAR(op) tessi_scalar_##op##_i32
+#include "worker/kernel/elementwise_type.h"
+#define T long long
+#define NAME(x) x##_i64
+#define SCALAR(op) tessi_scalar_##op##_i64
+#include "worker/kernel/elementwise_type.h"
+#define T unsigned char
+#define NAME(x) x##_u8
+#define SCALAR(op) tessi_scalar_##op##_u8
+#include "worker/kernel/elementwise_type.h"
+#define T unsigned short
+#define NAME(x) x##_u16
+#define SCALAR(op) tessi_scalar_##op##_u16
+#include "worker/kernel/elementwise_type.h"
+#define T unsigned int
+#define NAME(x) x##_u32
+#define SCALAR(op) tessi_scalar_##op##_u32
+#include "worker/kernel/elementwise_type.h"
+#define T unsigned long long
+#define NAME(x) x##_u64
+#define SCALAR(op) tessi_scalar_##op##_u64
+#include "worker/kernel/elementwise_type.h"
+#undef CLASS
+
+#define CLASS(bool_, integer, float_, complex) float_
+#define WIDE(op) tessi_##op
+#define WIDEN(x) ((double)(x))
 #define T double
 #define NAME(x) x##_f64
-#define ADD(x, y) ((x) + (y))
-#define SUBTRACT(x, y) ((x) - (y))
-#define MULTIPLY(x, y) ((x) * (y))
-#define DIVIDE(x, y) ((x) / (y))
-#define NEGATIVE(x) (-(x))
-#define ABS(x) fabs(x)
-#define SQRT(x) sqrt(x)
-#define EXP(x) tessi_exp(x)
-#define LOG(x) tessi_log(x)
+#define SCALAR(op) tessi_scalar_##op##_f64
+#define NARROW(x) (x)
 #include "worker/kernel/elementwise_type.h"
-
+#undef NARROW
 #define T float
 #define NAME(x) x##_f32
-#define ADD(x, y) ((x) + (y))
-#define SUBTRACT(x, y) ((x) - (y))
-#define MULTIPLY(x, y) ((x) * (y))
-#define DIVIDE(x, y) ((x) / (y))
-#define NEGATIVE(x) (-(x))
-#define ABS(x) fabsf(x)
-#define SQRT(x) sqrtf(x)
-#define EXP(x) tessi_exp((double)(x))
-#define LOG(x) tessi_log((double)(x))
+#define SCALAR(op) tessi_scalar_##op##_f32
+#define NARROW(x) ((float)(x))
 #include "worker/kernel/elementwise_type.h"
-
+#undef NARROW
 /* f16 and bf16 are computed in f32 and rounded after each instruction. For + − · / √ the second rounding is innocent,
  * since 24 ≥ 2·11 + 2 (Figueroa, "When is double rounding innocuous?", 1995); what was computed in f64 becomes an f32
  * by rounding to odd, so that the rounding after it is the only one. */
 #define T float
 #define NAME(x) x##_half
-#define ADD(x, y) ((x) + (y))
-#define SUBTRACT(x, y) ((x) - (y))
-#define MULTIPLY(x, y) ((x) * (y))
-#define DIVIDE(x, y) ((x) / (y))
-#define NEGATIVE(x) (-(x))
-#define ABS(x) fabsf(x)
-#define SQRT(x) sqrtf(x)
-#define EXP(x) tessi_f64_to_f32_odd(tessi_exp((double)(x)))
-#define LOG(x) tessi_f64_to_f32_odd(tessi_log((double)(x)))
+#define SCALAR(op) tessi_scalar_##op##_f32
+#define NARROW(x) tessi_f64_to_f32_odd(x)
 #include "worker/kernel/elementwise_type.h"
+#undef NARROW
+#undef WIDE
+#undef WIDEN
+#undef CLASS
+#undef R
 
+#define CLASS(bool_, integer, float_, complex) complex
 #define COMPLEX
+#define WIDE(op) tessi_complex_##op
 #define T struct tessi_c64
+#define R float
 #define NAME(x) x##_c64
-#define NARROW(z) narrow(z)
+#define SCALAR(op) tessi_scalar_##op##_c64
 #define WIDEN(z) ((struct tessi_c128){(double)(z).re, (double)(z).im})
+#define NARROW(z) narrow(z)
 static inline struct tessi_c64 narrow(struct tessi_c128 z)
 {
     return (struct tessi_c64){(float)z.re, (float)z.im};
 }
 #include "worker/kernel/elementwise_type.h"
-#undef NARROW
+#undef R
 #undef WIDEN
+#undef NARROW
 #define T struct tessi_c128
+#define R double
 #define NAME(x) x##_c128
-#define NARROW(z) (z)
+#define SCALAR(op) tessi_scalar_##op##_c128
 #define WIDEN(z) (z)
+#define NARROW(z) (z)
 #include "worker/kernel/elementwise_type.h"
-#undef NARROW
-#undef WIDEN
-#undef COMPLEX
 
 static strip_fn *strip_choose(enum tessi_dtype dtype)
 {
@@ -166,39 +156,6 @@ static strip_fn *strip_choose(enum tessi_dtype dtype)
     return NULL;
 }
 
-static enum tessi_dtype compute_dtype(enum tessi_dtype dtype)
-{
-    return dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype;
-}
-
-enum tessi_status tessi_kernel_instruction_check(const struct tessi_instruction *code, struct tessi_error *error)
-{
-    enum tessi_kind kind = tessi_dtype_kind(code->dtype);
-    bool inexact = kind == TESSI_KIND_FLOAT || kind == TESSI_KIND_COMPLEX;
-    bool fits = true;
-    switch (code->op) {
-    case TESSI_EWISE_COPY:
-    case TESSI_EWISE_ADD:
-    case TESSI_EWISE_MULTIPLY:
-    case TESSI_EWISE_ABS:
-        break;
-    case TESSI_EWISE_SUBTRACT:
-    case TESSI_EWISE_DIVIDE:
-    case TESSI_EWISE_NEGATIVE:
-        fits = kind != TESSI_KIND_BOOLEAN;
-        break;
-    case TESSI_EWISE_SQRT:
-    case TESSI_EWISE_EXP:
-    case TESSI_EWISE_LOG:
-        fits = inexact;
-        break;
-    }
-    return fits ? TESSI_OK
-                : tessi_fail(error, TESSI_UNSUPPORTED, "%s is not defined for %s: convert to a %s type first",
-                             tessi_ewise_name(code->op), tessi_dtype_name(code->dtype),
-                             kind == TESSI_KIND_BOOLEAN ? "number" : "floating-point");
-}
-
 /* How an input's elements follow from the block's position. */
 struct view {
     const unsigned char *data;
@@ -214,6 +171,19 @@ struct operand {
     bool scalar;
 };
 
+/* An instruction, ready to run on strips. */
+struct instruction {
+    strip_fn *run;
+    uint32_t arity;
+    struct {
+        uint32_t operand;
+        enum tessi_dtype dtype;  /* that it is converted to, */
+        enum tessi_dtype loaded; /* and what the loop reads: f32 for short floats that are computed */
+    } in[TESSI_OPERANDS_MAX];
+    enum tessi_dtype result;
+    enum tessi_dtype stored; /* what the loop writes */
+};
+
 struct state {
     const struct tessi_kernel_step *step;
     const struct tessi_program *program;
@@ -223,8 +193,8 @@ struct state {
     struct operand operand[TESSI_INPUTS_MAX + TESSI_CONSTANTS_MAX + TESSI_PROGRAM_MAX];
     uint32_t slot[TESSI_PROGRAM_MAX]; /* buffer of each instruction's result */
     uint32_t slots;
-    strip_fn *run[TESSI_PROGRAM_MAX];
-    unsigned char *buffers; /* slots, then scratch for two operands, then one for each broadcast input */
+    struct instruction instruction[TESSI_PROGRAM_MAX];
+    unsigned char *buffers; /* slots, then scratch, then one for each broadcast input */
 };
 
 /* Strides of the inputs along the block's dimensions, before collapsing. */
@@ -337,11 +307,11 @@ static void slots_assign(struct state *state)
     bool used[TESSI_PROGRAM_MAX] = {false};
     for (uint32_t i = 0; i < program->count; i++) {
         const struct tessi_instruction *code = &program->code[i];
-        if (code->a >= first_result) {
-            last_use[code->a - first_result] = i;
-        }
-        if (tessi_ewise_arity(code->op) == 2 && code->b >= first_result) {
-            last_use[code->b - first_result] = i;
+        for (uint32_t o = 0; o < tessi_ewise_arity(code->op); o++) {
+            uint32_t operand = tessi_instruction_operand(code, o);
+            if (operand >= first_result) {
+                last_use[operand - first_result] = i;
+            }
         }
     }
     for (uint32_t i = 0; i < program->count; i++) {
@@ -360,6 +330,28 @@ static void slots_assign(struct state *state)
     }
 }
 
+/* What loops read and write for a type: f16 and bf16 are computed in f32. */
+static enum tessi_dtype loop_dtype(enum tessi_dtype dtype)
+{
+    return dtype == TESSI_F16 || dtype == TESSI_BF16 ? TESSI_F32 : dtype;
+}
+
+static void instruction_init(struct instruction *instruction, const struct tessi_instruction *code)
+{
+    bool moves = tessi_ewise_computed(code->op, code->dtype) == TESSI_COMPUTED_MOVE;
+    bool bits = moves && loop_dtype(code->dtype) != code->dtype; /* short floats that are not computed */
+    instruction->run = strip_choose(bits ? TESSI_U16 : code->dtype);
+    instruction->arity = tessi_ewise_arity(code->op);
+    for (uint32_t o = 0; o < instruction->arity; o++) {
+        enum tessi_dtype dtype = tessi_ewise_operand(code->op, o, code->dtype);
+        instruction->in[o].operand = tessi_instruction_operand(code, o);
+        instruction->in[o].dtype = dtype;
+        instruction->in[o].loaded = moves ? dtype : loop_dtype(dtype);
+    }
+    instruction->result = tessi_instruction_result(code);
+    instruction->stored = moves ? instruction->result : loop_dtype(instruction->result);
+}
+
 static enum tessi_status prepare(struct state *state, struct tessi_error *error)
 {
     const struct tessi_layer *layer = state->step->layer;
@@ -368,22 +360,18 @@ static enum tessi_status prepare(struct state *state, struct tessi_error *error)
     collapse(state);
     slots_assign(state);
     for (uint32_t i = 0; i < program->count; i++) {
-        enum tessi_status status = tessi_kernel_instruction_check(&program->code[i], error);
-        if (status != TESSI_OK) {
-            return status;
-        }
-        state->run[i] = strip_choose(program->code[i].dtype);
+        instruction_init(&state->instruction[i], &program->code[i]);
     }
-    size_t room = (state->slots + 4 + layer->ninputs) * (size_t)SLOT_BYTES + program->nconstants * sizeof(struct tessi_c128);
+    size_t room = (state->slots + SCRATCH_SLOTS + layer->ninputs) * (size_t)SLOT_BYTES + program->nconstants * sizeof(struct tessi_c128);
     state->buffers = tessi_try_alloc(room + 64);
     if (state->buffers == NULL) {
         return tessi_fail(error, TESSI_NOMEM, "no memory for %zu bytes of elementwise strips", room);
     }
     unsigned char *aligned = state->buffers + (64 - (uintptr_t)state->buffers % 64);
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        state->view[i].expanded = aligned + (state->slots + 4 + i) * (size_t)SLOT_BYTES;
+        state->view[i].expanded = aligned + (state->slots + SCRATCH_SLOTS + i) * (size_t)SLOT_BYTES;
     }
-    unsigned char *constants = aligned + (state->slots + 4 + layer->ninputs) * (size_t)SLOT_BYTES;
+    unsigned char *constants = aligned + (state->slots + SCRATCH_SLOTS + layer->ninputs) * (size_t)SLOT_BYTES;
     for (uint32_t i = 0; i < program->nconstants; i++) {
         const struct tessi_scalar *constant = &program->constants[i];
         tessi_convert_scalar(constant->dtype, constants + 16 * i, constant);
@@ -392,22 +380,45 @@ static enum tessi_status prepare(struct state *state, struct tessi_error *error)
     return TESSI_OK;
 }
 
-/* The operand in the instruction's dtype, then in the one that it is computed in. */
-static const void *operand_as(const struct operand *operand, enum tessi_dtype dtype, size_t n, unsigned char *scratch)
+/* The operand in the dtype that the instruction takes it in, then in the one that the loop reads. */
+static const void *operand_as(const struct operand *operand, enum tessi_dtype dtype, enum tessi_dtype loaded, size_t n,
+                              unsigned char *scratch)
 {
-    enum tessi_dtype compute = compute_dtype(dtype);
     size_t count = operand->scalar ? 1 : n;
     const void *data = operand->data;
     if (operand->dtype != dtype) {
-        unsigned char *to = compute == dtype ? scratch : scratch + SLOT_BYTES;
+        unsigned char *to = loaded == dtype ? scratch : scratch + SLOT_BYTES;
         tessi_convert(dtype, to, operand->dtype, data, count);
         data = to;
     }
-    if (compute != dtype) {
-        tessi_convert(compute, scratch, dtype, data, count);
+    if (loaded != dtype) {
+        tessi_convert(loaded, scratch, dtype, data, count);
         data = scratch;
     }
     return data;
+}
+
+/* Run an instruction on a strip: the operands' results are there already. */
+static void instruction_run(struct state *state, uint32_t number, size_t n, unsigned char *scratch, void *result)
+{
+    const struct instruction *instruction = &state->instruction[number];
+    const void *in[TESSI_OPERANDS_MAX];
+    size_t stride[TESSI_OPERANDS_MAX];
+    for (uint32_t o = 0; o < instruction->arity; o++) {
+        const struct operand *operand = &state->operand[instruction->in[o].operand];
+        bool again = o > 0 && instruction->in[o].operand == instruction->in[o - 1].operand &&
+                     instruction->in[o].dtype == instruction->in[o - 1].dtype;
+        in[o] = again ? in[o - 1]
+                      : operand_as(operand, instruction->in[o].dtype, instruction->in[o].loaded, n,
+                                   scratch + 2 * o * (size_t)SLOT_BYTES);
+        stride[o] = operand->scalar ? 0 : 1;
+    }
+    void *out = instruction->stored == instruction->result ? result
+                                                           : scratch + 2 * TESSI_OPERANDS_MAX * (size_t)SLOT_BYTES;
+    instruction->run(state->program->code[number].op, n, in, stride, out);
+    if (out != result) {
+        tessi_convert(instruction->result, result, instruction->stored, out, n);
+    }
 }
 
 static void strip_run(struct state *state, int64_t first, size_t n)
@@ -422,23 +433,10 @@ static void strip_run(struct state *state, int64_t first, size_t n)
         state->operand[i] = view_strip(state, &state->view[i], first, (int64_t)n);
     }
     for (uint32_t i = 0; i < program->count; i++) {
-        const struct tessi_instruction *code = &program->code[i];
-        const struct operand *a = &state->operand[code->a];
-        const struct operand *b = tessi_ewise_arity(code->op) == 2 ? &state->operand[code->b] : a;
-        enum tessi_dtype compute = compute_dtype(code->dtype);
-        bool last = i + 1 == program->count;
-        const void *x = operand_as(a, code->dtype, n, scratch);
-        const void *y = b == a ? x : operand_as(b, code->dtype, n, scratch + 2 * (size_t)SLOT_BYTES);
-        void *result = last && code->dtype == layer->dtype ? block : slots + state->slot[i] * (size_t)SLOT_BYTES;
-        void *out = compute == code->dtype ? result : scratch + 3 * (size_t)SLOT_BYTES;
-        state->run[i](code->op, n, x, a->scalar ? 0 : 1, y, b->scalar ? 0 : 1, out);
-        if (out != result) {
-            tessi_convert(code->dtype, result, compute, out, n);
-        }
-        results[i] = (struct operand){result, code->dtype, false};
-        if (last && result != (void *)block) {
-            tessi_convert(layer->dtype, block, code->dtype, result, n);
-        }
+        enum tessi_dtype dtype = state->instruction[i].result;
+        void *result = i + 1 == program->count ? block : slots + state->slot[i] * (size_t)SLOT_BYTES;
+        instruction_run(state, i, n, scratch, result);
+        results[i] = (struct operand){result, dtype, false};
     }
 }
 

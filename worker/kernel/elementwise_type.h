@@ -1,130 +1,105 @@
 /* The elementwise loops of one type; elementwise.c includes this once for each.
  *
- * T is the type and NAME(x) is x with the type's suffix. Arithmetic comes from the macros
- * ADD … LOG, or from one of SIGNED_INTEGER, UNSIGNED_INTEGER (with W, an unsigned type wide
- * enough that nothing is promoted to a signed one) and COMPLEX (with NARROW and WIDEN from and
- * to c128). A missing macro means that the type has no such operation. `sa` and `sb` are 0 for
- * an operand that is one value for the whole strip, else 1, and constants where it matters. */
+ * T is the type, NAME(x) is x with the type's suffix, SCALAR(op) the body of scalar.h, and CLASS(bool, integer, float, complex)
+ * that one of a row's columns which is the type's. Floats and complex numbers come with WIDEN to f64 or c128, WIDE(op), the
+ * function there, and NARROW back; R is the type of a complex number's parts. Each operation has a loop for every choice of
+ * operands that are one value for the whole strip: their stride is 0, that of others 1. */
 
-#if defined(SIGNED_INTEGER) || defined(UNSIGNED_INTEGER)
-/* Integers wrap; a quotient truncates, n / 0 is 0, and lowest / −1 wraps. */
-#define ADD(x, y) ((W)(x) + (W)(y))
-#define SUBTRACT(x, y) ((W)(x) - (W)(y))
-#define MULTIPLY(x, y) ((W)(x) * (W)(y))
-#define NEGATIVE(x) (0 - (W)(x))
-#ifdef SIGNED_INTEGER
-#define ABS(x) ((x) < 0 ? 0 - (W)(x) : (W)(x))
-#define DIVIDE(x, y) ((y) == 0 ? (T)0 : (y) == -1 ? (T)(0 - (W)(x)) : (T)((x) / (y)))
-#else
-#define ABS(x) (x)
-#define DIVIDE(x, y) ((y) == 0 ? (T)0 : (T)((x) / (y)))
-#endif
-#endif
+#define TYPE_OWN T
+#define TYPE_TRUTH unsigned char
+#define TYPE_REAL R
 
-#ifdef COMPLEX
-#define CAST(x) (x)
-#define ADD(x, y) ((T){(x).re + (y).re, (x).im + (y).im})
-#define SUBTRACT(x, y) ((T){(x).re - (y).re, (x).im - (y).im})
-#define MULTIPLY(x, y) ((T){(x).re * (y).re - (x).im * (y).im, (x).re * (y).im + (x).im * (y).re})
-#define NEGATIVE(x) ((T){-(x).re, -(x).im})
-#define DIVIDE(x, y) NARROW(tessi_complex_divide(WIDEN(x), WIDEN(y)))
-#define ABS(x) NARROW(((struct tessi_c128){tessi_complex_abs(WIDEN(x)), 0}))
-#define SQRT(x) NARROW(tessi_complex_sqrt(WIDEN(x)))
-#define EXP(x) NARROW(tessi_complex_exp(WIDEN(x)))
-#define LOG(x) NARROW(tessi_complex_log(WIDEN(x)))
-#else
-#define CAST(x) ((T)(x))
-#endif
+#define CALL_OWN_X(op) SCALAR(op)(x)
+#define CALL_OWN_XX(op) SCALAR(op)(x, y)
+#define CALL_OWN_CXX(op) SCALAR(op)(c, x, y)
+#define CALL_WIDE_X(op) WIDE(op)(WIDEN(x))
+#define CALL_WIDE_XX(op) WIDE(op)(WIDEN(x), WIDEN(y))
+#define NARROW_OWN(value) NARROW(value)
+#define NARROW_REAL(value) (R)(value)
 
-#define LOOP(expression)                 \
-    for (size_t i = 0; i < n; i++) {     \
-        const T x = a[i * sa];           \
-        const T y = b[i * sb];           \
-        (void)y;                         \
-        out[i] = CAST(expression);       \
-    }                                    \
-    return
+#define LOOP_X(TO, value)                          \
+    {                                              \
+        TO *restrict to = out;                     \
+        const T *restrict first = in[0];           \
+        if (stride[0] != 0) {                      \
+            for (size_t i = 0; i < n; i++) {       \
+                const T x = first[i];              \
+                to[i] = value;                     \
+            }                                      \
+        } else {                                   \
+            const T x = first[0];                  \
+            for (size_t i = 0; i < n; i++) {       \
+                to[i] = value;                     \
+            }                                      \
+        }                                          \
+        return;                                    \
+    }
+#define LOOP_STRIDED(TO, value, sx, sy)            \
+    for (size_t i = 0; i < n; i++) {               \
+        const T x = first[i * (sx)];               \
+        const T y = second[i * (sy)];              \
+        to[i] = value;                             \
+    }
+#define LOOP_BOTH(TO, value)                       \
+    if (sx != 0 && sy != 0) {                      \
+        LOOP_STRIDED(TO, value, 1, 1)              \
+    } else if (sx != 0) {                          \
+        LOOP_STRIDED(TO, value, 1, 0)              \
+    } else if (sy != 0) {                          \
+        LOOP_STRIDED(TO, value, 0, 1)              \
+    } else {                                       \
+        LOOP_STRIDED(TO, value, 0, 0)              \
+    }                                              \
+    return;
+#define LOOP_XX(TO, value)                         \
+    {                                              \
+        TO *restrict to = out;                     \
+        const T *restrict first = in[0];           \
+        const T *restrict second = in[1];          \
+        const size_t sx = stride[0];               \
+        const size_t sy = stride[1];               \
+        LOOP_BOTH(TO, value)                       \
+    }
 
-TESSI_BODY void NAME(loops)(enum tessi_ewise op, size_t n, const T *restrict a, size_t sa, const T *restrict b,
-                            size_t sb, T *restrict out)
+#define CASE_NO(NAME_, op, operands, result) case TESSI_EWISE_##NAME_: break;
+#define CASE_F64 CASE_NO
+#define CASE_TRUTH CASE_NO
+#define CASE_OWN(NAME_, op, operands, result) \
+    case TESSI_EWISE_##NAME_:                 \
+        LOOP_##operands(TYPE_##result, CALL_OWN_##operands(op))
+#define CASE_MOVE CASE_OWN
+#define CASE_WIDE(NAME_, op, operands, result) \
+    case TESSI_EWISE_##NAME_:                  \
+        LOOP_##operands(TYPE_##result, NARROW_##result(CALL_WIDE_##operands(op)))
+#define CASE_(computed, NAME_, op, operands, result) CASE_##computed(NAME_, op, operands, result)
+#define CASE(computed, NAME_, op, operands, result) CASE_(computed, NAME_, op, operands, result)
+
+TESSI_BODY void NAME(strip_body)(STRIP_PARAMETERS)
 {
     switch (op) {
-    case TESSI_EWISE_COPY:
-        LOOP(x);
-    case TESSI_EWISE_ADD:
-        LOOP(ADD(x, y));
-    case TESSI_EWISE_MULTIPLY:
-        LOOP(MULTIPLY(x, y));
-    case TESSI_EWISE_ABS:
-        LOOP(ABS(x));
-    case TESSI_EWISE_SUBTRACT:
-#ifdef SUBTRACT
-        LOOP(SUBTRACT(x, y));
-#else
-        return;
-#endif
-    case TESSI_EWISE_NEGATIVE:
-#ifdef NEGATIVE
-        LOOP(NEGATIVE(x));
-#else
-        return;
-#endif
-    case TESSI_EWISE_DIVIDE:
-#ifdef DIVIDE
-        LOOP(DIVIDE(x, y));
-#else
-        return;
-#endif
-    case TESSI_EWISE_SQRT:
-#ifdef SQRT
-        LOOP(SQRT(x));
-#else
-        return;
-#endif
-    case TESSI_EWISE_EXP:
-#ifdef EXP
-        LOOP(EXP(x));
-#else
-        return;
-#endif
-    case TESSI_EWISE_LOG:
-#ifdef LOG
-        LOOP(LOG(x));
-#else
-        return;
-#endif
+#define TESSI_ROW(NAME_, op, code, operands, bool_, integer, float_, complex, result, ...) \
+    CASE(CLASS(bool_, integer, float_, complex), NAME_, op, operands, result)
+        TESSI_EWISE_TABLE(TESSI_ROW)
+#undef TESSI_ROW
     }
-}
-
-TESSI_BODY void NAME(strip_body)(enum tessi_ewise op, size_t n, const void *a, size_t sa, const void *b, size_t sb,
-                                 void *out)
-{
-    if (sa == 1 && sb == 1) {
-        NAME(loops)(op, n, a, 1, b, 1, out);
-    } else if (sa == 1) {
-        NAME(loops)(op, n, a, 1, b, 0, out);
-    } else if (sb == 1) {
-        NAME(loops)(op, n, a, 0, b, 1, out);
-    } else {
-        NAME(loops)(op, n, a, 0, b, 0, out);
-    }
+    TESS_ASSERT(false); /* tessi_layer_check lets no operation through that its row does not have for the type */
 }
 
 static __attribute__((noinline)) void NAME(strip_base)(STRIP_PARAMETERS)
 {
-    NAME(strip_body)(op, n, a, sa, b, sb, out);
+    NAME(strip_body)(op, n, in, stride, out);
 }
 
 #ifdef TESSI_AVX2
 static TESSI_AVX2 void NAME(strip_avx2)(STRIP_PARAMETERS)
 {
-    NAME(strip_body)(op, n, a, sa, b, sb, out);
+    NAME(strip_body)(op, n, in, stride, out);
 }
 
 #ifndef COMPLEX
 static TESSI_AVX512 void NAME(strip_avx512)(STRIP_PARAMETERS)
 {
-    NAME(strip_body)(op, n, a, sa, b, sb, out);
+    NAME(strip_body)(op, n, in, stride, out);
 }
 #endif
 #endif
@@ -145,16 +120,6 @@ static strip_fn *NAME(strip_choose)(void)
     return NAME(strip_base);
 }
 
-#undef LOOP
 #undef T
-#undef CAST
 #undef NAME
-#undef ADD
-#undef SUBTRACT
-#undef MULTIPLY
-#undef DIVIDE
-#undef NEGATIVE
-#undef ABS
-#undef SQRT
-#undef EXP
-#undef LOG
+#undef SCALAR

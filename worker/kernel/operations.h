@@ -45,7 +45,4 @@ tessi_kernel_fn tessi_reference_matmul;
 /* First element and shape of block `index` of a grid. */
 void tessi_kernel_block(const struct tessi_grid *grid, uint64_t index, struct tessi_shape *shape, int64_t *lo);
 
-/* OK when the elementwise instruction can compute in its dtype. */
-enum tessi_status tessi_kernel_instruction_check(const struct tessi_instruction *code, struct tessi_error *error);
-
 #endif

@@ -14,7 +14,8 @@
 #include "worker/device/cuda/sources.inc"
 
 #define GROUP 4          /* elements that a thread of a flat program takes at once, each array by one wide access */
-#define GROUPED_CODE 12  /* instructions of a program that is worth it: longer ones do not wait for memory */
+#define GROUPED_CODE 12  /* instructions of a program that is worth it: longer ones do not wait for memory, */
+#define GROUPED_COST 4.0 /* nor do costlier ones */
 
 struct nvrtc {
     bool found;
@@ -65,19 +66,12 @@ static const char *type_name(enum tessi_dtype dtype)
     return names[dtype];
 }
 
-static const char *op_name(enum tessi_ewise op)
-{
-    static const char *const names[TESSI_EWISE_COUNT] = {"tessi_copy", "tessi_add", "tessi_subtract", "tessi_multiply",
-                                                         "tessi_divide", "tessi_negative", "tessi_abs", "tessi_sqrt",
-                                                         "tessi_exp", "tessi_log"};
-    return names[op];
-}
-
 /* "tessi_as<float, int>(r3)". */
 static std::string operand(const tessi_cuda_source *source, uint32_t number, enum tessi_dtype as)
 {
     uint32_t results = source->ninputs + source->nconstants;
-    enum tessi_dtype own = number < results ? source->dtype[number] : source->code[number - results].dtype;
+    enum tessi_dtype own =
+        number < results ? source->dtype[number] : tessi_instruction_result(&source->code[number - results]);
     return std::string("tessi_as<") + type_name(as) + ", " + type_name(own) + ">(r" + std::to_string(number) + ")";
 }
 
@@ -86,7 +80,7 @@ static bool is_grouped(const tessi_cuda_source *source)
 {
     bool grouped = source->flat && source->count <= GROUPED_CODE;
     for (uint32_t k = 0; k < source->count; k++) {
-        grouped = grouped && source->code[k].op != TESSI_EWISE_EXP && source->code[k].op != TESSI_EWISE_LOG;
+        grouped = grouped && tessi_ewise_row(source->code[k].op)->cost <= GROUPED_COST;
     }
     return grouped;
 }
@@ -97,17 +91,20 @@ static void write_code(std::ostringstream &text, const tessi_cuda_source *source
     uint32_t results = source->ninputs + source->nconstants;
     for (uint32_t k = 0; k < source->count; k++) {
         const struct tessi_instruction *code = &source->code[k];
-        std::string a = operand(source, code->a, code->dtype);
-        std::string b = tessi_ewise_arity(code->op) == 2 ? operand(source, code->b, code->dtype) : a;
-        text << indent << "const " << type_name(code->dtype) << " r" << results + k << " = " << op_name(code->op) << "(" << a
-             << ", " << b << ");\n";
+        text << indent << "const " << type_name(tessi_instruction_result(code)) << " r" << results + k << " = tessi_scalar_"
+             << tessi_ewise_name(code->op) << "(";
+        for (uint32_t o = 0; o < tessi_ewise_arity(code->op); o++) {
+            text << (o > 0 ? ", " : "")
+                 << operand(source, tessi_instruction_operand(code, o), tessi_ewise_operand(code->op, o, code->dtype));
+        }
+        text << ");\n";
     }
 }
 
 /* Whole groups first; what is left over goes through the loop for single elements, which follows. */
 static void write_groups(std::ostringstream &text, const tessi_cuda_source *source)
 {
-    const char *out_type = type_name(source->code[source->count - 1].dtype);
+    const char *out_type = type_name(tessi_instruction_result(&source->code[source->count - 1]));
     text << "    const long long groups = a.count / " << GROUP << ";\n"
             "    for (long long g = e; g < groups; g += step) {\n";
     for (uint32_t i = 0; i < source->ninputs; i++) {
@@ -128,7 +125,7 @@ std::string tessi_cuda_program_text(const tessi_cuda_source *source)
 {
     std::ostringstream text;
     uint32_t results = source->ninputs + source->nconstants;
-    const char *out_type = type_name(source->code[source->count - 1].dtype);
+    const char *out_type = type_name(tessi_instruction_result(&source->code[source->count - 1]));
     text << "#include \"element.h\"\n"
             "extern \"C\" __global__ void __launch_bounds__(256) program(const tessi_program_arguments a)\n{\n";
     for (uint32_t i = 0; i < source->nconstants; i++) {
@@ -206,8 +203,9 @@ static std::string key_of(const tessi_cuda_source *source)
     for (uint32_t k = 0; k < source->count; k++) {
         add((uint32_t)source->code[k].op);
         add((uint32_t)source->code[k].dtype);
-        add(source->code[k].a);
-        add(tessi_ewise_arity(source->code[k].op) == 2 ? source->code[k].b : 0);
+        for (uint32_t o = 0; o < tessi_ewise_arity(source->code[k].op); o++) {
+            add(tessi_instruction_operand(&source->code[k], o));
+        }
     }
     return key;
 }

@@ -1,14 +1,16 @@
 /* Element types and their arithmetic on a device: for nvcc, and for NVRTC when a program is compiled for itself.
  *
- * The rules are those of worker/kernel/convert.h and elementwise_type.h, and the sources of what rounds are shared
- * (half.h, elementary.h), so that the bits are the processor's. */
+ * The rules are those of worker/kernel/convert.h, and the sources of what computes and rounds are shared (scalar.h,
+ * elementary.h, half.h), so that the bits are the processor's. */
 #ifndef TESSI_CUDA_ELEMENT_H
 #define TESSI_CUDA_ELEMENT_H
 
 #define TESSI_ELEMENT static __device__ __forceinline__
 #define TESSI_ELEMENTARY static __device__ __forceinline__
 #define TESSI_HALF static __device__ __forceinline__
+#define TESSI_SCALAR static __device__ __forceinline__
 
+#include "core/graph/elementwise_table.h"
 #include "worker/kernel/elementary.h"
 #include "worker/kernel/half.h"
 
@@ -208,112 +210,52 @@ TESSI_SAME(tessi_complex64)
 #undef TESSI_SAME
 
 /* ——— arithmetic ———
- * tessi_<op>(x, y) for every type that has it; unary ones ignore y. */
+ * tessi_scalar_<op>(x, …) for every type that has it. */
 
-#define TESSI_INTEGER(T, W, SIGNED)                                                                              \
-    TESSI_ELEMENT T tessi_copy(T x, T) { return x; }                                                             \
-    TESSI_ELEMENT T tessi_add(T x, T y) { return (T)((W)x + (W)y); }                                             \
-    TESSI_ELEMENT T tessi_subtract(T x, T y) { return (T)((W)x - (W)y); }                                        \
-    TESSI_ELEMENT T tessi_multiply(T x, T y) { return (T)((W)x * (W)y); }                                        \
-    TESSI_ELEMENT T tessi_negative(T x, T) { return (T)((W)0 - (W)x); }                                          \
-    TESSI_ELEMENT T tessi_abs(T x, T) { return SIGNED && x < (T)1 ? (T)((W)0 - (W)x) : x; }                      \
-    TESSI_ELEMENT T tessi_divide(T x, T y)                                                                       \
-    {                                                                                                            \
-        return y == (T)0 ? (T)0 : SIGNED && y == (T)-1 ? (T)((W)0 - (W)x) : (T)(x / y);                          \
+#include "worker/kernel/scalar.h"
+
+/* What floats have as functions of f64, rounded once, and all that f16 and bf16 have: in f32, rounded after each, or in f64,
+ * rounded once. */
+#define TESSI_GIVES(T, result) TESSI_GIVES_##result(T)
+#define TESSI_GIVES_OWN(T) T
+#define TESSI_GIVES_REAL(T) T
+#define TESSI_GIVES_TRUTH(T) tessi_bool
+#define TESSI_TAKES_X(T) T x
+#define TESSI_TAKES_XX(T) T x, T y
+#define TESSI_TAKES_CXX(T) tessi_bool c, T x, T y
+#define TESSI_PASSES_X(T, W) tessi_as<W, T>(x)
+#define TESSI_PASSES_XX(T, W) tessi_as<W, T>(x), tessi_as<W, T>(y)
+#define TESSI_PASSES_CXX(T, W) c, tessi_as<W, T>(x), tessi_as<W, T>(y)
+
+#define TESSI_FUNCTION(T, W, call, op, operands, result)                                                             \
+    TESSI_ELEMENT TESSI_GIVES(T, result) tessi_scalar_##op(TESSI_TAKES_##operands(T))                                  \
+    {                                                                                                                \
+        return tessi_as<TESSI_GIVES(T, result), TESSI_GIVES(W, result)>(call##op(TESSI_PASSES_##operands(T, W)));        \
     }
-TESSI_INTEGER(signed char, unsigned int, true)
-TESSI_INTEGER(short, unsigned int, true)
-TESSI_INTEGER(int, unsigned int, true)
-TESSI_INTEGER(long long, unsigned long long, true)
-TESSI_INTEGER(unsigned char, unsigned int, false)
-TESSI_INTEGER(unsigned short, unsigned int, false)
-TESSI_INTEGER(unsigned int, unsigned int, false)
-TESSI_INTEGER(unsigned long long, unsigned long long, false)
-#undef TESSI_INTEGER
+#define TESSI_NO(T, op, operands, result)
+#define TESSI_SHORT_NO TESSI_NO
+#define TESSI_SHORT_OWN(T, op, operands, result) TESSI_FUNCTION(T, float, tessi_scalar_, op, operands, result)
+#define TESSI_SHORT_MOVE TESSI_NO /* by its bits, as every type */
+#define TESSI_SHORT_WIDE(T, op, operands, result) TESSI_FUNCTION(T, double, tessi_, op, operands, result)
+#define TESSI_LONG_NO TESSI_NO
+#define TESSI_LONG_OWN TESSI_NO
+#define TESSI_LONG_MOVE TESSI_NO
+#define TESSI_LONG_WIDE TESSI_SHORT_WIDE
 
-TESSI_ELEMENT tessi_bool tessi_copy(tessi_bool x, tessi_bool) { return x; }
-TESSI_ELEMENT tessi_bool tessi_abs(tessi_bool x, tessi_bool) { return x; }
-TESSI_ELEMENT tessi_bool tessi_add(tessi_bool x, tessi_bool y)
-{
-    x.bits |= y.bits;
-    return x;
-}
-TESSI_ELEMENT tessi_bool tessi_multiply(tessi_bool x, tessi_bool y)
-{
-    x.bits &= y.bits;
-    return x;
-}
+#define NAME(op) tessi_scalar_##op
+#define T tessi_f16
+#include "worker/kernel/bodies.h"
+#define NAME(op) tessi_scalar_##op
+#define T tessi_bf16
+#include "worker/kernel/bodies.h"
 
-#define TESSI_FLOATING(T, root, magnitude)                                                        \
-    TESSI_ELEMENT T tessi_copy(T x, T) { return x; }                                              \
-    TESSI_ELEMENT T tessi_add(T x, T y) { return x + y; }                                         \
-    TESSI_ELEMENT T tessi_subtract(T x, T y) { return x - y; }                                    \
-    TESSI_ELEMENT T tessi_multiply(T x, T y) { return x * y; }                                    \
-    TESSI_ELEMENT T tessi_divide(T x, T y) { return x / y; }                                      \
-    TESSI_ELEMENT T tessi_negative(T x, T) { return -x; }                                         \
-    TESSI_ELEMENT T tessi_abs(T x, T) { return magnitude(x); }                                    \
-    TESSI_ELEMENT T tessi_sqrt(T x, T) { return root(x); }                                        \
-    TESSI_ELEMENT T tessi_exp(T x, T) { return (T)tessi_exp((double)x); }                         \
-    TESSI_ELEMENT T tessi_log(T x, T) { return (T)tessi_log((double)x); }
-TESSI_FLOATING(float, sqrtf, fabsf)
-TESSI_FLOATING(double, sqrt, fabs)
-#undef TESSI_FLOATING
-
-/* In f32, rounded after each; functions in f64, rounded once. */
-#define TESSI_HALF_OP(H, op)                                                                                  \
-    TESSI_ELEMENT H op(H x, H y) { return tessi_as<H, float>(op(tessi_as<float, H>(x), tessi_as<float, H>(y))); }
-#define TESSI_HALF_FUNCTION(H, op) \
-    TESSI_ELEMENT H op(H x, H) { return tessi_as<H, double>(op(tessi_as<double, H>(x), 0.0)); }
-#define TESSI_HALF_TYPE(H)                                  \
-    TESSI_ELEMENT H tessi_copy(H x, H) { return x; }        \
-    TESSI_HALF_OP(H, tessi_add)                             \
-    TESSI_HALF_OP(H, tessi_subtract)                        \
-    TESSI_HALF_OP(H, tessi_multiply)                        \
-    TESSI_HALF_OP(H, tessi_divide)                          \
-    TESSI_HALF_OP(H, tessi_negative)                        \
-    TESSI_HALF_OP(H, tessi_abs)                             \
-    TESSI_HALF_OP(H, tessi_sqrt)                            \
-    TESSI_HALF_FUNCTION(H, tessi_exp)                       \
-    TESSI_HALF_FUNCTION(H, tessi_log)
-TESSI_HALF_TYPE(tessi_f16)
-TESSI_HALF_TYPE(tessi_bf16)
-#undef TESSI_HALF_TYPE
-#undef TESSI_HALF_OP
-#undef TESSI_HALF_FUNCTION
-
-template <typename T>
-TESSI_ELEMENT tessi_complex<T> tessi_complex_of(T re, T im)
-{
-    tessi_complex<T> z;
-    z.re = re;
-    z.im = im;
-    return z;
-}
-template <typename T>
-TESSI_ELEMENT tessi_complex<T> tessi_copy(tessi_complex<T> x, tessi_complex<T>)
-{
-    return x;
-}
-template <typename T>
-TESSI_ELEMENT tessi_complex<T> tessi_add(tessi_complex<T> x, tessi_complex<T> y)
-{
-    return tessi_complex_of(x.re + y.re, x.im + y.im);
-}
-template <typename T>
-TESSI_ELEMENT tessi_complex<T> tessi_subtract(tessi_complex<T> x, tessi_complex<T> y)
-{
-    return tessi_complex_of(x.re - y.re, x.im - y.im);
-}
-template <typename T>
-TESSI_ELEMENT tessi_complex<T> tessi_multiply(tessi_complex<T> x, tessi_complex<T> y)
-{
-    return tessi_complex_of(x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re);
-}
-template <typename T>
-TESSI_ELEMENT tessi_complex<T> tessi_negative(tessi_complex<T> x, tessi_complex<T>)
-{
-    return tessi_complex_of(-x.re, -x.im);
-}
+#define TESSI_ROW(NAME, op, code, operands, bool_, integer, float_, complex, result, ...) \
+    TESSI_LONG_##float_(float, op, operands, result)                                      \
+    TESSI_LONG_##float_(double, op, operands, result)                                     \
+    TESSI_SHORT_##float_(tessi_f16, op, operands, result)                                 \
+    TESSI_SHORT_##float_(tessi_bf16, op, operands, result)
+TESSI_EWISE_TABLE(TESSI_ROW)
+#undef TESSI_ROW
 
 /* ——— programs ——— */
 

@@ -19,31 +19,31 @@ struct interpreter_code {
     unsigned int ninputs, nconstants, count;
     unsigned char dtype[TESSI_INPUTS_MAX + TESSI_CONSTANTS_MAX];
     struct {
-        unsigned char op, dtype, a, b;
+        unsigned char op, dtype, result, operand[TESSI_OPERANDS_MAX];
     } code[TESSI_PROGRAM_MAX];
 };
 
 #define FOR_TYPES(ROW)                            \
-    ROW(TESSI_BOOL, tessi_bool, LATTICE)          \
-    ROW(TESSI_I8, signed char, INTEGER)           \
-    ROW(TESSI_I16, short, INTEGER)                \
-    ROW(TESSI_I32, int, INTEGER)                  \
-    ROW(TESSI_I64, long long, INTEGER)            \
-    ROW(TESSI_U8, unsigned char, INTEGER)         \
-    ROW(TESSI_U16, unsigned short, INTEGER)       \
-    ROW(TESSI_U32, unsigned int, INTEGER)         \
-    ROW(TESSI_U64, unsigned long long, INTEGER)   \
-    ROW(TESSI_F16, tessi_f16, FLOATING)           \
-    ROW(TESSI_BF16, tessi_bf16, FLOATING)         \
-    ROW(TESSI_F32, float, FLOATING)               \
-    ROW(TESSI_F64, double, FLOATING)              \
-    ROW(TESSI_C64, tessi_complex32, NUMBER)       \
-    ROW(TESSI_C128, tessi_complex64, NUMBER)
+    ROW(TESSI_BOOL, tessi_bool, truth)            \
+    ROW(TESSI_I8, signed char, integer)           \
+    ROW(TESSI_I16, short, integer)                \
+    ROW(TESSI_I32, int, integer)                  \
+    ROW(TESSI_I64, long long, integer)            \
+    ROW(TESSI_U8, unsigned char, integer)         \
+    ROW(TESSI_U16, unsigned short, integer)       \
+    ROW(TESSI_U32, unsigned int, integer)         \
+    ROW(TESSI_U64, unsigned long long, integer)   \
+    ROW(TESSI_F16, tessi_f16, floating)           \
+    ROW(TESSI_BF16, tessi_bf16, floating)         \
+    ROW(TESSI_F32, float, floating)               \
+    ROW(TESSI_F64, double, floating)              \
+    ROW(TESSI_C64, tessi_complex32, complex)       \
+    ROW(TESSI_C128, tessi_complex64, complex)
 
 static __device__ tessi_value load_value(unsigned char dtype, const void *data, long long at)
 {
     switch (dtype) {
-#define ROW(code, T, SET) \
+#define ROW(code, T, CLASS) \
     case code:            \
         return tessi_value_of(static_cast<const T *>(data)[at]);
         FOR_TYPES(ROW)
@@ -55,7 +55,7 @@ static __device__ tessi_value load_value(unsigned char dtype, const void *data, 
 static __device__ void store_value(unsigned char dtype, void *data, long long at, const tessi_value &value)
 {
     switch (dtype) {
-#define ROW(code, T, SET)                                               \
+#define ROW(code, T, CLASS)                                               \
     case code:                                                          \
         static_cast<T *>(data)[at] = tessi_cast(tessi_tag<T>(), value); \
         return;
@@ -64,59 +64,54 @@ static __device__ void store_value(unsigned char dtype, void *data, long long at
     }
 }
 
-/* Which instructions a type has: each set has those before it. A type's program has no others, so what is left out
- * is never asked for. */
-enum { LATTICE, NUMBER, INTEGER, FLOATING }; /* bool; complex; integers; floats */
+/* The operations of a type, by its column in the rows. A type's program has no others. */
+#define OPERAND(T, number) tessi_cast(tessi_tag<T>(), v[number])
+#define OPERANDS_X OPERAND(T, 0)
+#define OPERANDS_XX OPERAND(T, 0), OPERAND(T, 1)
+#define OPERANDS_CXX OPERAND(tessi_bool, 0), OPERAND(T, 1), OPERAND(T, 2)
+#define CASE_NO(NAME, op, operands)
+#define CASE_F64 CASE_NO
+#define CASE_TRUTH CASE_NO
+#define CASE_OWN(NAME, op, operands) \
+    case TESSI_EWISE_##NAME:         \
+        return tessi_value_of(tessi_scalar_##op(OPERANDS_##operands));
+#define CASE_MOVE CASE_OWN
+#define CASE_WIDE CASE_OWN
+#define COMPUTE(class, ROWS)                                                        \
+    template <typename T>                                                           \
+    static __device__ tessi_value compute_##class(unsigned char op, const tessi_value *v) \
+    {                                                                               \
+        switch (op) {                                                               \
+            TESSI_EWISE_TABLE(ROWS)                                                 \
+        }                                                                           \
+        return v[0];                                                                \
+    }
+#define ROW(NAME, op, code, operands, bool_, integer, float_, complex, ...) CASE_##bool_(NAME, op, operands)
+COMPUTE(truth, ROW)
+#undef ROW
+#define ROW(NAME, op, code, operands, bool_, integer, float_, complex, ...) CASE_##integer(NAME, op, operands)
+COMPUTE(integer, ROW)
+#undef ROW
+#define ROW(NAME, op, code, operands, bool_, integer, float_, complex, ...) CASE_##float_(NAME, op, operands)
+COMPUTE(floating, ROW)
+#undef ROW
+/* Complex functions are the processor's only: tessi_cuda_elementwise_supports. */
+#undef CASE_WIDE
+#define CASE_WIDE CASE_NO
+#define ROW(NAME, op, code, operands, bool_, integer, float_, complex, ...) CASE_##complex(NAME, op, operands)
+COMPUTE(complex, ROW)
+#undef ROW
 
-template <int SET, typename T>
-static __device__ T compute(unsigned char op, T x, T y)
-{
-    switch (op) {
-    case TESSI_EWISE_ADD:
-        return tessi_add(x, y);
-    case TESSI_EWISE_MULTIPLY:
-        return tessi_multiply(x, y);
-    }
-    if constexpr (SET >= NUMBER) {
-        switch (op) {
-        case TESSI_EWISE_SUBTRACT:
-            return tessi_subtract(x, y);
-        case TESSI_EWISE_NEGATIVE:
-            return tessi_negative(x, y);
-        }
-    }
-    if constexpr (SET >= INTEGER) {
-        switch (op) {
-        case TESSI_EWISE_DIVIDE:
-            return tessi_divide(x, y);
-        case TESSI_EWISE_ABS:
-            return tessi_abs(x, y);
-        }
-    }
-    if constexpr (SET >= FLOATING) {
-        switch (op) {
-        case TESSI_EWISE_SQRT:
-            return tessi_sqrt(x, y);
-        case TESSI_EWISE_EXP:
-            return tessi_exp(x, y);
-        case TESSI_EWISE_LOG:
-            return tessi_log(x, y);
-        }
-    }
-    return x;
-}
-
-static __device__ tessi_value run_instruction(unsigned char op, unsigned char dtype, const tessi_value &a,
-                                              const tessi_value &b)
+static __device__ tessi_value run_instruction(unsigned char op, unsigned char dtype, const tessi_value *v)
 {
     switch (dtype) {
-#define ROW(code, T, SET) \
-    case code:            \
-        return tessi_value_of(compute<SET, T>(op, tessi_cast(tessi_tag<T>(), a), tessi_cast(tessi_tag<T>(), b)));
+#define ROW(code, T, CLASS) \
+    case code:              \
+        return compute_##CLASS<T>(op, v);
         FOR_TYPES(ROW)
 #undef ROW
     }
-    return a;
+    return v[0];
 }
 
 static __global__ void interpret(const tessi_program_arguments a, const interpreter_code code)
@@ -134,10 +129,13 @@ static __global__ void interpret(const tessi_program_arguments a, const interpre
             values[i] = load_value(code.dtype[i], a.in[i], at[i]);
         }
         for (unsigned int k = 0; k < code.count; k++) {
-            values[results + k] =
-                run_instruction(code.code[k].op, code.code[k].dtype, values[code.code[k].a], values[code.code[k].b]);
+            tessi_value operands[TESSI_OPERANDS_MAX];
+            for (int o = 0; o < TESSI_OPERANDS_MAX; o++) {
+                operands[o] = values[code.code[k].operand[o]];
+            }
+            values[results + k] = run_instruction(code.code[k].op, code.code[k].dtype, operands);
         }
-        store_value(code.code[code.count - 1].dtype, a.out, e, values[results + code.count - 1]);
+        store_value(code.code[code.count - 1].result, a.out, e, values[results + code.count - 1]);
     }
 }
 
@@ -195,9 +193,8 @@ bool tessi_cuda_elementwise_supports(const struct tessi_layer *layer)
 {
     for (uint32_t k = 0; k < layer->as.program.count; k++) {
         const struct tessi_instruction *code = &layer->as.program.code[k];
-        bool hard = code->op == TESSI_EWISE_DIVIDE || code->op == TESSI_EWISE_SQRT || code->op == TESSI_EWISE_EXP ||
-                    code->op == TESSI_EWISE_LOG || code->op == TESSI_EWISE_ABS;
-        if (hard && tessi_dtype_kind(code->dtype) == TESSI_KIND_COMPLEX) {
+        if (tessi_dtype_kind(code->dtype) == TESSI_KIND_COMPLEX &&
+            tessi_ewise_computed(code->op, code->dtype) == TESSI_COMPUTED_WIDE) {
             return false;
         }
     }
@@ -245,8 +242,10 @@ cudaError_t tessi_cuda_elementwise(tessi_cuda_step *step)
         const struct tessi_instruction *from = &program->code[k];
         code.code[k].op = (unsigned char)from->op;
         code.code[k].dtype = (unsigned char)from->dtype;
-        code.code[k].a = (unsigned char)from->a;
-        code.code[k].b = (unsigned char)(tessi_ewise_arity(from->op) == 2 ? from->b : from->a);
+        code.code[k].result = (unsigned char)tessi_instruction_result(from);
+        for (uint32_t o = 0; o < tessi_ewise_arity(from->op); o++) {
+            code.code[k].operand[o] = (unsigned char)tessi_instruction_operand(from, o);
+        }
     }
     return tessi_cuda_run(step->stream->stream, blocks, TESSI_CUDA_THREADS, interpret, arguments, code);
 }
