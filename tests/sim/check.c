@@ -77,6 +77,7 @@ static void check_pieces(const struct sim_world *world, const struct sched_layer
     bool cut = cuts->op == TESSI_OP_REGRID && layer->consumer_count == 1 &&
                layer->consumers[0].layer->layer->op == TESSI_OP_REGRID &&
                !tessi_layer_joins(layer->consumers[0].layer->layer) && layer->tasks >= 2 * layer->inputs[0]->tasks &&
+               layer->tasks < world->options.sched.lookups_per_step && /* else it is ordered without a look at them */
                !tessi_order_exchange_fits(world->sched, cuts, layer->consumers[0].layer->layer);
     for (uint32_t d = 0; cut && d < cuts->grid.ndim; d++) {
         cut = cuts->as.regrid.step[d] == 1 && cuts->grid.axis[d].extent == cuts->input[0].grid.axis[d].extent;
@@ -270,7 +271,7 @@ static void check_layer_needed(struct sim_world *world, const struct sim_graph *
  * it. Blocks that nobody has ever needed are found to be so when it is their turn. */
 void sim_check_needed(struct sim_world *world)
 {
-    world->check_needed = world->sched->pruning_count > 0;
+    world->check_needed = world->sched->pruning_count > 0 || world->sched->loose_count > 0;
     if (world->check_needed) {
         return; /* in a later step */
     }

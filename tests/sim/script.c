@@ -38,7 +38,9 @@ static void choose_size(struct sim_world *world)
     options->sched.window_ns = random_scale(random, SIM_MS, 500 * SIM_MS);
     options->sched.assigned_per_slot = (uint32_t)random_scale(random, 2, 4096);
     options->sched.assigned_per_step = (uint32_t)random_scale(random, 2, 65536);
-    options->sched.lookups_per_step = 100 + options->sched.assigned_per_step; /* much is told of many at once */
+    options->sched.lookups_per_step = sim_mix(random->state, 1) % 4 == 0 /* much is told of many at once, or in many steps */
+                                          ? 8
+                                          : 100 + options->sched.assigned_per_step;
     options->sched.worker_silence_ns = SIM_S;
     options->sched.client_silence_ns = 3 * SIM_S;
     options->sched.wait_workers_ns = random_scale(random, SIM_S / 2, 20 * SIM_S);

@@ -182,7 +182,8 @@ static void scheduler_step(struct sim_world *world, struct tessi_sched_event *ev
         sim_send(world, order);
     }
     if (actions.wake_ns < world->tick_ns) {
-        world->tick_ns = actions.wake_ns > world->now_ns ? actions.wake_ns : world->now_ns;
+        int64_t soonest = world->now_ns + 1000; /* a step takes time: meanwhile others go on */
+        world->tick_ns = actions.wake_ns > soonest ? actions.wake_ns : soonest;
         sim_schedule(world, world->tick_ns, (struct sim_event){.kind = SIM_TICK, .periodic = true});
     }
     sim_check_scheduler(world);

@@ -84,6 +84,15 @@ static uint64_t next_key(const struct backlog *backlog)
     return other < next ? other : next;
 }
 
+/* It comes first at this worker when it is fed again. */
+static void note_cut(struct lane *lane, const struct worker *worker, uint64_t done)
+{
+    if (done == 0 && lane->cut_at == 0) {
+        lane->cut_at = worker->index + 1;
+        lane->cut_turn = lane->turn;
+    }
+}
+
 /* Assign from the lowest span of one lane until the window is full, the span is used up or a task's inputs
  * have no owner yet. True when something was assigned or found unnecessary. */
 static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct lane *lane)
@@ -103,6 +112,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         uint64_t index = span.first + done;
         if (sched->lookups == 0) {
             sched->cut_short = true;
+            note_cut(lane, worker, done);
             order = done > 0 ? tessi_order_of(span.layer, index) : order;
             break;
         }
@@ -145,6 +155,20 @@ static struct lane *next_lane(const struct session *session, uint32_t worker, si
     return best;
 }
 
+/* The lane that has waited longest for its turn since a step was cut short before it, or NULL. Without it a lane whose first
+ * task reads more than a step may look at, and waits, would keep all lanes after it from ever being looked at. */
+static struct lane *cut_lane(const struct session *session, const struct worker *worker)
+{
+    struct lane *first = NULL;
+    for (size_t l = 0; l < session->lane_count; l++) {
+        struct lane *lane = session->lanes[l];
+        if (lane->cut_at == worker->index + 1 && (first == NULL || lane->cut_turn < first->cut_turn)) {
+            first = lane;
+        }
+    }
+    return first;
+}
+
 /* One span of the first lane that has something to give. */
 static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct session *session)
 {
@@ -152,6 +176,14 @@ static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct s
         return feed_lane(sched, worker, session->lanes[0]);
     }
     session->turn++;
+    struct lane *cut = cut_lane(session, worker);
+    if (cut != NULL && sched->lookups > 0) {
+        cut->cut_at = 0;
+        cut->turn = session->turn;
+        if (feed_lane(sched, worker, cut)) {
+            return true;
+        }
+    }
     for (size_t first = 0, end; first < session->lane_count; first = end) {
         struct lane *lane;
         end = first + 1;
@@ -168,7 +200,7 @@ static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct s
     return false;
 }
 
-/* Sessions take turns at each worker, one span a turn. */
+/* Sessions take turns at each worker, one span a turn; when a step is cut short, the next begins with the one at hand. */
 static bool feed(struct tessi_sched *sched, struct worker *worker)
 {
     bool any = false;
@@ -179,6 +211,9 @@ static bool feed(struct tessi_sched *sched, struct worker *worker)
         if (session != NULL && feed_from(sched, worker, session)) {
             any = true;
             misses = 0;
+        } else if (sched->cut_short) {
+            worker->next_session--;
+            break;
         } else {
             misses++;
         }

@@ -56,6 +56,8 @@ struct lane {
     int64_t starving_since_ns; /* some could join and run it, and none has; −1: not so */
     /* --- written by balance --- */
     uint32_t turn; /* last turn of the session in which it was tried */
+    uint32_t cut_at;   /* the worker for which it had nothing looked at when a step was cut short, + 1; 0: none */
+    uint32_t cut_turn; /* in which that was */
 };
 
 struct submission {
