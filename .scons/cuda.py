@@ -23,7 +23,7 @@ def find_nvcc():
 
 def compiler(env):
     """nvcc, or None where CUDA is not wanted or not there."""
-    return find_nvcc() if env["cuda"] != "off" and env["mode"] in ("release", "debug") else None
+    return find_nvcc() if env["cuda"] == "auto" and env["mode"] in ("release", "debug") else None
 
 
 def codes(env):
@@ -48,6 +48,16 @@ def write_texts(target, source, env):
         file.write("};\n")
 
 
+def text_file(env):
+    """The texts as a file that compile.cu includes, in the SConscript's folder."""
+    return env.Command("sources.inc", ["#" + path for _, path in TEXTS], Action(write_texts, cmdstr=None))
+
+
+def archives(build):
+    """What the plugin takes from the library."""
+    return ["%s/obj/%s/libarchive.a" % (build, folder) for folder in ["core/base", "core/array", "core/graph", "worker/kernel"]]
+
+
 def program(env, build, target, source):
     """A program of one .cu file, with cuBLAS: what the benches of GPUs are compared with. No nodes without nvcc."""
     nvcc = compiler(env)
@@ -63,7 +73,8 @@ def plugin(env, build):
     """lib/tessera/cuda.so from the .cu files of the SConscript's folder. No nodes without nvcc."""
     sources = env.Glob("*.cu")
     nvcc = compiler(env)
-    if env["cuda"] != "off" and find_nvcc() is None:
+    texts = text_file(env)
+    if env["cuda"] == "auto" and find_nvcc() is None:
         print("scons: no nvcc on PATH or in /usr/local/cuda: the CUDA plugin is left out")
     if not sources or nvcc is None:
         return []
@@ -74,11 +85,8 @@ def plugin(env, build):
     cuda = env.Clone()
     cuda.Append(BUILDERS={"CudaObject": Builder(action=compile_one, suffix=".cu.o", src_suffix=".cu", single_source=True,
                                                 source_scanner=CScanner)})
-    texts = env.Command("sources.inc", ["#" + path for _, path in TEXTS], Action(write_texts, cmdstr=None))
     parts = [cuda.CudaObject(source) for source in sources]
     env.Depends(parts, texts)
-    archives = ["%s/obj/%s/libarchive.a" % (build, folder)
-                for folder in ["core/base", "core/array", "core/graph", "worker/kernel"]]
     link = [nvcc, "-shared", "-cudart=static", "-Xlinker=--as-needed,--exclude-libs=ALL,-z,defs",
             "-Xlinker=-rpath=/usr/local/cuda/lib64", "-o", "$TARGET", "$SOURCES", "-lcublas", "-ldl", "-lm", "-lpthread"]
-    return cuda.Command(build + "/lib/tessera/cuda.so", parts + archives, Action([link], **shown(env, "  link $TARGET")))
+    return cuda.Command(build + "/lib/tessera/cuda.so", parts + archives(build), Action([link], **shown(env, "  link $TARGET")))

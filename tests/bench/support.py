@@ -53,8 +53,9 @@ def program(name):
 
 def environment(**more):
     """Without an inherited choice of BLAS kernels, which halves the speed where it does not fit, and without settings
-    of `tessera`."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENBLAS_", "TESSERA_"))}
+    of `tessera`; what the CUDA plugin for processors is like stays (tests/cuda_host)."""
+    kept = ("TESSERA_CUDA_HOST", "TESSERA_CUDA_SMALL")
+    clean = {key: value for key, value in os.environ.items() if key in kept or not key.startswith(("OPENBLAS_", "TESSERA_"))}
     clean["TESSERA_HISTORY"] = "none"  # no run learns from another
     clean.update(more)
     return clean

@@ -1,6 +1,6 @@
 /* The CUDA plugin as far as it goes without a GPU: it loads, says why there is no device, and the programs that it would
- * compile for one are compiled by NVRTC for every architecture, and by the host's compiler too: thread by thread they make
- * the processor's bits. tests/gpu has what needs a device. */
+ * compile for one are compiled by NVRTC for every architecture. tests/cuda_host runs them, tests/gpu has what needs a
+ * device. */
 #include "tests/kernels/whole.h"
 
 #include <dlfcn.h>
@@ -13,11 +13,8 @@
 #include "core/base/alloc.h"
 #include "core/base/version.h"
 #include "worker/device/plugin.h"
-#include "worker/kernel/convert.h"
 
 typedef const char *try_compile_fn(const struct tessi_layer *layer, int architecture);
-typedef const char *text_fn(const struct tessi_layer *layer, bool flat);
-typedef const char *include_fn(uint32_t number, const char **name);
 
 static void *open_plugin(void)
 {
@@ -129,7 +126,8 @@ static void test_programs_compile(void **state)
     assert_non_null(address);
     memcpy(&try_compile, &address, sizeof try_compile);
     static const int architectures[] = {80, 90, 100};
-    for (uint32_t i = 0; i < 2 * TESSI_DTYPE_COUNT; i++) {
+    uint32_t stride = getenv("TESSERA_TEST_SHORT") != NULL ? 3 : 1; /* where a compilation takes its time */
+    for (uint32_t i = 0; i < 2 * TESSI_DTYPE_COUNT; i += stride) {
         uint32_t dtype = i / 2;
         struct tessi_layer *layer =
             i % 2 == 0 ? program_layer((enum tessi_dtype)dtype) : short_layer((enum tessi_dtype)dtype);
@@ -147,159 +145,11 @@ static void test_programs_compile(void **state)
     }
 }
 
-/* ——— programs on the host ——— */
-
-/* As in worker/device/cuda/element.h. */
-struct arguments {
-    void *out;
-    const void *in[8];
-    long long count;
-    unsigned int ndim;
-    long long dim[8];
-    long long stride[8][8];
-    unsigned long long constants[32][2];
-};
-typedef void run_fn(const struct arguments *arguments, unsigned blocks, unsigned threads);
-
-static const char prelude[] =
-    "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
-    "#define __global__\n#define __device__\n#define __forceinline__ inline\n#define __launch_bounds__(n)\n"
-    "#define __align__(n) __attribute__((aligned(n)))\n"
-    "static struct { unsigned x; } gridDim, blockDim, blockIdx, threadIdx;\n";
-static const char runner[] =
-    "extern \"C\" void run_%u(const tessi_program_arguments *a, unsigned blocks, unsigned threads)\n{\n"
-    "    gridDim.x = blocks;\n    blockDim.x = threads;\n"
-    "    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)\n"
-    "        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)\n            program_%u(*a);\n}\n";
-
-static void find(void *handle, const char *name, void *function)
-{
-    void *address = dlsym(handle, name);
-    assert_non_null(address);
-    memcpy(function, &address, sizeof address);
-}
-
-static void write_text(const char *folder, const char *name, const char *text)
-{
-    char path[PATH_MAX];
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
-static struct tessi_layer *host_layer(uint32_t number)
-{
-    enum tessi_dtype dtype = (enum tessi_dtype)(number / 2);
-    return number % 2 == 0 ? program_layer(dtype) : short_layer(dtype);
-}
-
-/* All programs in one file, each with a name of its own. */
-static void write_programs(const char *folder, text_fn *text)
-{
-    char path[PATH_MAX];
-    (void)snprintf(path, sizeof path, "%s/programs.cc", folder);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    (void)fputs(prelude, file);
-    for (uint32_t i = 0; i < 2 * TESSI_DTYPE_COUNT; i++) {
-        struct tessi_layer *layer = host_layer(i);
-        (void)fprintf(file, "#undef program\n#define program program_%u\n%s#undef program\n", i, text(layer, i % 2 == 1));
-        (void)fprintf(file, runner, i, i);
-        tessi_layer_destroy(layer);
-    }
-    assert_int_equal(fclose(file), 0);
-}
-
-static void compare_on_host(struct tessi_layer *layer, run_fn *run)
-{
-    struct arguments arguments = {.ndim = 1};
-    struct tessi_error error;
-    struct tessi_shape shape;
-    void *inputs[3];
-    if (tessi_layer_check(layer, &error) != TESSI_OK) {
-        fail_msg("%s", error.text);
-    }
-    tessi_grid_shape(&layer->grid, &shape);
-    int64_t count = whole_elements(&shape);
-    arguments.count = arguments.dim[0] = count;
-    for (uint32_t i = 0; i < layer->ninputs; i++) {
-        arguments.in[i] = inputs[i] = whole_random(layer->input[i].dtype, count, 40 + i, true);
-        arguments.stride[i][0] = 1;
-    }
-    for (uint32_t i = 0; i < layer->as.program.nconstants; i++) {
-        tessi_convert_scalar(layer->as.program.constants[i].dtype, arguments.constants[i], &layer->as.program.constants[i]);
-    }
-    void *want = whole_run(layer, (const void *const *)inputs, WHOLE_KERNEL);
-    unsigned char *got = aligned_alloc(64, 4096);
-    assert_true(count * (int64_t)tessi_dtype_size(layer->dtype) <= 4096);
-    for (unsigned threads = 1; threads <= 64; threads *= 4) {
-        memset(got, 0xaa, 4096);
-        arguments.out = got;
-        run(&arguments, 3, threads);
-        whole_assert_equal(layer->dtype, got, want, count);
-    }
-    for (uint32_t i = 0; i < layer->ninputs; i++) {
-        free(inputs[i]);
-    }
-    free(want);
-    free(got);
-}
-
-static void test_programs_on_the_host(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    char folder[256];
-    char command[PATH_MAX];
-    text_fn *text;
-    include_fn *include;
-    void *handle = open_plugin();
-    if (system("g++ --version >/dev/null 2>&1") != 0) {
-        print_message("there is no g++: programs were not run on the host: skipped\n");
-        skip();
-    }
-    find(handle, "tessi_cuda_text", &text);
-    find(handle, "tessi_cuda_include", &include);
-    (void)snprintf(folder, sizeof folder, "%s/tessera-programs.XXXXXX", base != NULL ? base : "/tmp");
-    assert_non_null(mkdtemp(folder));
-    (void)snprintf(command, sizeof command, "mkdir -p %s/worker/kernel %s/core/graph", folder, folder);
-    assert_int_equal(system(command), 0);
-    const char *name;
-    const char *source;
-    for (uint32_t i = 0; (source = include(i, &name)) != NULL; i++) {
-        if (source[0] != 0 && strcmp(name, "stdint.h") != 0) { /* the host has its own of those */
-            write_text(folder, name, source);
-        }
-    }
-    write_programs(folder, text);
-    (void)snprintf(command, sizeof command,
-                   "cd %s && g++ -std=c++17 -O1 -w -fPIC -shared -ffp-contract=off -fno-strict-aliasing -I. -o programs.so "
-                   "programs.cc", folder);
-    assert_int_equal(system(command), 0);
-    (void)snprintf(command, sizeof command, "%s/programs.so", folder);
-    void *programs = dlopen(command, RTLD_NOW | RTLD_LOCAL);
-    assert_non_null(programs);
-    for (uint32_t i = 0; i < 2 * TESSI_DTYPE_COUNT; i++) {
-        run_fn *run;
-        (void)snprintf(command, sizeof command, "run_%u", i);
-        find(programs, command, &run);
-        struct tessi_layer *layer = host_layer(i);
-        compare_on_host(layer, run);
-        tessi_layer_destroy(layer);
-    }
-    assert_int_equal(dlclose(programs), 0);
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plugin_loads_and_says_why),
         cmocka_unit_test(test_programs_compile),
-        cmocka_unit_test(test_programs_on_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,154 +1,37 @@
 /* Every kernel of every device against the processor's, task by task: the same bytes, but for products, which are near. The
  * emulated device is always there; CUDA when a plugin, a driver and a device are (what is missing is said).
  * TESSERA_TEST_DEVICE=cuda or emulated: only that; TESSERA_TEST_SHORT: fewer and smaller ones, for a device's checkers. */
-#include "tests/kernels/whole.h"
+#include "tests/kernels/compare.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/alloc.h"
+#include "tests/kernels/whole.h"
 #include "worker/device/emulated/emulated.h"
 #include "worker/device/plugin.h"
 
-struct end {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool done;
-    enum tessi_status status;
-    char text[256];
-};
-
-static void on_done(void *context, enum tessi_status status, const char *text, int64_t run_ns)
+static bool is_short(void)
 {
-    struct end *end = context;
-    (void)run_ns;
-    (void)pthread_mutex_lock(&end->lock);
-    end->done = true;
-    end->status = status;
-    (void)strncpy(end->text, text, sizeof end->text - 1);
-    (void)pthread_cond_broadcast(&end->changed);
-    (void)pthread_mutex_unlock(&end->lock);
+    return getenv("TESSERA_TEST_SHORT") != NULL;
 }
 
-static void await(struct end *end, const struct tessi_layer *layer)
-{
-    (void)pthread_mutex_lock(&end->lock);
-    while (!end->done) {
-        (void)pthread_cond_wait(&end->changed, &end->lock);
-    }
-    (void)pthread_mutex_unlock(&end->lock);
-    if (end->status != TESSI_OK) {
-        fail_msg("%s of %s: %s", tessi_op_row(layer->op)->name, tessi_dtype_name(layer->dtype), end->text);
-    }
-}
-
-struct bench {
-    const struct tessi_device_kind *kind;
-    bool is_short;
-    struct tessi_device *device;
-    struct tessi_stream *stream;
-    uint32_t layers, unsupported;
-};
-
-static void copy(const struct bench *bench, void *to, const void *from, size_t bytes, const struct tessi_layer *layer)
-{
-    struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    assert_int_equal(bench->kind->copy_async(bench->stream, to, from, bytes, on_done, &end), TESSI_OK);
-    await(&end, layer);
-}
-
-/* All steps of one task, here and there. */
-static void compare_task(const struct bench *bench, const struct tessi_layer *layer, uint64_t index, double tolerance)
-{
-    const struct tessi_device_kind *kind = bench->kind;
-    size_t bytes = (size_t)tessi_layer_block_bytes(layer, index);
-    unsigned char *want = aligned_alloc(64, (bytes / 64 + 1) * 64);
-    unsigned char *got = aligned_alloc(64, (bytes / 64 + 1) * 64);
-    void *out = NULL;
-    uint32_t steps = tessi_task_steps(layer, index);
-    assert_int_equal(kind->alloc(bench->device, bytes + 1, &out, NULL), TESSI_OK);
-    memset(want, 0, bytes);
-    copy(bench, out, want, bytes, layer);
-    for (uint32_t s = 0; s < steps; s++) {
-        struct tessi_launch launch = {.call = {.layer = layer, .index = index, .step = s, .steps = steps, .out = want}};
-        struct end end = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-        struct tessi_error error;
-        struct tessi_step step;
-        void *here[TESSI_STEP_REFS_MAX];
-        void *there[TESSI_STEP_REFS_MAX];
-        tessi_task_step(layer, index, s, &step);
-        for (uint32_t r = 0; r < step.count; r++) {
-            const struct tessi_input *input = &layer->input[step.ref[r].input];
-            uint64_t in_bytes = tessi_input_block_bytes(input, step.ref[r].index);
-            int64_t count = (int64_t)(in_bytes / tessi_dtype_size(input->dtype));
-            here[r] = whole_random(input->dtype, count, 7 * step.ref[r].index + step.ref[r].input, tolerance == 0);
-            launch.call.in[r] = here[r];
-            assert_int_equal(kind->alloc(bench->device, (size_t)in_bytes + 1, &there[r], NULL), TESSI_OK);
-            copy(bench, there[r], here[r], (size_t)in_bytes, layer);
-        }
-        if (tessi_kernel_run(&launch.call, &error) != TESSI_OK) {
-            fail_msg("%s", error.text);
-        }
-        launch.call.out = out;
-        for (uint32_t r = 0; r < step.count; r++) {
-            launch.call.in[r] = there[r];
-        }
-        launch.done = on_done;
-        launch.context = &end;
-        assert_int_equal(kind->launch(bench->stream, &launch), TESSI_OK);
-        kind->kick(bench->stream);
-        await(&end, layer);
-        for (uint32_t r = 0; r < step.count; r++) {
-            free(here[r]);
-            kind->free(bench->device, there[r]);
-        }
-    }
-    copy(bench, got, out, bytes, layer);
-    int64_t count = (int64_t)(bytes / tessi_dtype_size(layer->dtype));
-    if (tolerance == 0) {
-        whole_assert_equal(layer->dtype, got, want, count);
-    } else {
-        whole_assert_near(layer->dtype, got, want, count, tolerance);
-    }
-    kind->free(bench->device, out);
-    free(want);
-    free(got);
-}
-
-static void compare(struct bench *bench, struct tessi_layer *layer, double tolerance)
-{
-    struct tessi_error error;
-    if (tessi_layer_check(layer, &error) != TESSI_OK) {
-        fail_msg("%s", error.text);
-    }
-    bench->layers++;
-    if (!bench->kind->supports(bench->device, layer)) {
-        bench->unsupported++;
-    } else {
-        for (uint64_t t = 0; t < tessi_layer_tasks(layer); t++) {
-            compare_task(bench, layer, t, bench->kind == &tessi_device_emulated ? 0 : tolerance);
-        }
-    }
-    tessi_layer_destroy(layer);
-}
-
-static void compare_generators(struct bench *bench, enum tessi_dtype dtype)
+static void compare_generators(struct compare_bench *bench, enum tessi_dtype dtype)
 {
     struct tessi_layer *layer = whole_layer(TESSI_OP_FULL, dtype, &SHAPE(37, 50), (int64_t[]){16, 33});
     layer->as.full = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 3};
-    compare(bench, layer, 0);
+    compare_layer(bench, layer, 0);
     layer = whole_layer(TESSI_OP_EYE, dtype, &SHAPE(37, 50), (int64_t[]){16, 33});
     layer->as.eye.diagonal = 3;
-    compare(bench, layer, 0);
+    compare_layer(bench, layer, 0);
     layer = whole_layer(TESSI_OP_ARANGE, dtype, &SHAPE(3001), (int64_t[]){1300});
     bool inexact = tessi_dtype_kind(dtype) >= TESSI_KIND_FLOAT;
     struct tessi_scalar one = inexact ? (struct tessi_scalar){.dtype = TESSI_F64, .as.f = 0.37}
                                       : (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
     layer->as.arange.start = layer->as.arange.step = one;
     if (dtype != TESSI_BOOL) {
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     } else {
         tessi_layer_destroy(layer);
     }
@@ -158,12 +41,12 @@ static void compare_generators(struct bench *bench, enum tessi_dtype dtype)
         layer->as.random.seed = 99;
         layer->as.random.low = normal != 0 ? 1.5 : -2;
         layer->as.random.high = 3;
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     }
 }
 
 /* (a ∘ row) ∘ (column ∘ constant), with every instruction that the type has, from another type. */
-static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum tessi_dtype other)
+static void compare_program(struct compare_bench *bench, enum tessi_dtype dtype, enum tessi_dtype other)
 {
     struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(30, 70), (int64_t[]){13, 40});
     struct tessi_instruction *code = tessi_zalloc(TESSI_PROGRAM_MAX * sizeof *code);
@@ -185,10 +68,10 @@ static void compare_program(struct bench *bench, enum tessi_dtype dtype, enum te
         }
     }
     layer->as.program = (struct tessi_program){.count = n, .nconstants = 1, .code = code, .constants = constants};
-    compare(bench, layer, 0);
+    compare_layer(bench, layer, 0);
 }
 
-static void compare_flat(struct bench *bench, enum tessi_dtype dtype, int64_t count, int64_t chunk)
+static void compare_flat(struct compare_bench *bench, enum tessi_dtype dtype, int64_t count, int64_t chunk)
 {
     struct tessi_layer *layer = whole_layer(TESSI_OP_ELEMENTWISE, dtype, &SHAPE(count), (int64_t[]){chunk});
     struct tessi_instruction *code = tessi_zalloc(2 * sizeof *code);
@@ -197,10 +80,10 @@ static void compare_flat(struct bench *bench, enum tessi_dtype dtype, int64_t co
     code[0] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = dtype, .a = 0, .b = 1};
     code[1] = (struct tessi_instruction){.op = TESSI_EWISE_MULTIPLY, .dtype = dtype, .a = 2, .b = 0};
     layer->as.program = (struct tessi_program){.count = 2, .code = code};
-    compare(bench, layer, 0);
+    compare_layer(bench, layer, 0);
 }
 
-static void compare_layouts(struct bench *bench, enum tessi_dtype dtype)
+static void compare_layouts(struct compare_bench *bench, enum tessi_dtype dtype)
 {
     static const uint32_t orders[][3] = {{2, 1, 0}, {1, 0, 2}, {0, 2, 1}, {2, 0, 1}};
     int64_t dims[3] = {11, 40, 35};
@@ -218,7 +101,7 @@ static void compare_layouts(struct bench *bench, enum tessi_dtype dtype)
             layer->as.transpose.axis[d] = orders[o][d];
             input->rules.rule[orders[o][d]].dim = d;
         }
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     }
     for (int64_t stride = 1; stride <= 3; stride++) {
         struct tessi_layer *layer = whole_layer(TESSI_OP_REGRID, dtype, &SHAPE(20, 15), (int64_t[]){7, 15});
@@ -228,7 +111,7 @@ static void compare_layouts(struct bench *bench, enum tessi_dtype dtype)
             layer->as.regrid.step[d] = stride;
             input->rules.rule[d] = (struct tessi_rule){.kind = TESSI_RULE_SLICE, .dim = d, .start = 3, .step = stride};
         }
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     }
 }
 
@@ -236,7 +119,7 @@ struct extent {
     int64_t rows, columns, row_chunk, column_chunk;
 };
 
-static void compare_folds_of(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold,
+static void compare_folds_of(struct compare_bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold,
                              const struct extent *of)
 {
     int64_t chunk[2] = {of->row_chunk, of->column_chunk};
@@ -250,15 +133,15 @@ static void compare_folds_of(struct bench *bench, enum tessi_dtype from, enum te
         }
         layer->as.reduce.fold = fold;
         layer->as.reduce.axes = axes;
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     }
 }
 
-static void compare_folds(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold)
+static void compare_folds(struct compare_bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_fold fold)
 {
     static const struct extent extents[] = {
         {70, 2600, 45, 1500}, {1, 1, 1, 1}, {3, 100003, 3, 70001}, {40009, 5, 40009, 3}, {513, 33, 100, 32}};
-    for (size_t i = 0; i < (bench->is_short ? 1 : sizeof extents / sizeof extents[0]); i++) {
+    for (size_t i = 0; i < (is_short() ? 1 : sizeof extents / sizeof extents[0]); i++) {
         compare_folds_of(bench, from, to, fold, &extents[i]);
     }
 }
@@ -267,7 +150,7 @@ struct sizes {
     int64_t m, n, k, m_chunk, n_chunk, k_chunk_a, k_chunk_b;
 };
 
-static void compare_product_of(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
+static void compare_product_of(struct compare_bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
                                double tolerance, const struct sizes *of)
 {
     tolerance *= of->k > 90 ? sqrt((double)of->k / 90) : 1;
@@ -290,24 +173,24 @@ static void compare_product_of(struct bench *bench, enum tessi_dtype from, enum 
         layer->as.matmul.transpose_b = tb;
         layer->as.matmul.segment = of->k;
         layer->as.matmul.compute = compute;
-        compare(bench, layer, tolerance);
+        compare_layer(bench, layer, tolerance);
     }
 }
 
-static void compare_product(struct bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
+static void compare_product(struct compare_bench *bench, enum tessi_dtype from, enum tessi_dtype to, enum tessi_compute compute,
                             double tolerance)
 {
     static const struct sizes sizes[] = {
         {50, 44, 90, 32, 30, 40, 28},     {64, 32, 128, 64, 32, 128, 128}, {1, 1, 1, 1, 1, 1, 1},
         {1, 300, 7, 1, 211, 7, 5},        {257, 1, 129, 200, 1, 65, 129},  {130, 71, 2100, 130, 71, 2100, 2100},
         {96, 200, 1500, 96, 128, 1500, 700}};
-    for (size_t i = 0; i < (bench->is_short ? 2 : sizeof sizes / sizeof sizes[0]); i++) {
+    for (size_t i = 0; i < (is_short() ? 2 : sizeof sizes / sizeof sizes[0]); i++) {
         compare_product_of(bench, from, to, compute, tolerance, &sizes[i]);
     }
 }
 
 /* Shapes at which a grid of threads ends otherwise than it began. */
-static void compare_large(struct bench *bench, enum tessi_dtype dtype)
+static void compare_large(struct compare_bench *bench, enum tessi_dtype dtype)
 {
     static const int64_t rows[] = {1000, 70001, 3};
     static const int64_t columns[] = {777, 3, 70001};
@@ -320,39 +203,34 @@ static void compare_large(struct bench *bench, enum tessi_dtype dtype)
             layer->as.transpose.axis[d] = 1 - d;
             input->rules.rule[d].dim = 1 - d;
         }
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     }
     compare_flat(bench, dtype, 1, 1);
     compare_flat(bench, dtype, 1000003, 1000003);
     struct tessi_layer *layer = whole_layer(TESSI_OP_FULL, dtype, &SHAPE(400009), (int64_t[]){400009});
     layer->as.full = (struct tessi_scalar){.dtype = TESSI_I64, .as.i = 1};
-    compare(bench, layer, 0);
+    compare_layer(bench, layer, 0);
     for (int normal = 0; normal < 2 && tessi_dtype_kind(dtype) == TESSI_KIND_FLOAT; normal++) {
         layer = whole_layer(normal != 0 ? TESSI_OP_NORMAL : TESSI_OP_UNIFORM, dtype, &SHAPE(300007), (int64_t[]){300007});
         layer->as.random.seed = UINT64_C(0x123456789abcdef);
         layer->as.random.high = 1;
-        compare(bench, layer, 0);
+        compare_layer(bench, layer, 0);
     }
 }
 
 static void compare_everything(const struct tessi_device_kind *kind, uint32_t ordinal)
 {
-    struct bench bench = {.kind = kind, .is_short = getenv("TESSERA_TEST_SHORT") != NULL};
-    struct tessi_device_options options = {.spec = "memory=64MiB", .ordinal = ordinal};
-    struct tessi_error error;
-    if (kind->open(&options, &bench.device, &error) != TESSI_OK) {
-        fail_msg("%s", error.text);
-    }
-    assert_int_equal(kind->stream_open(bench.device, &(struct tessi_stream_options){0}, &bench.stream, NULL), TESSI_OK);
+    struct compare_bench bench;
+    compare_open(&bench, kind, ordinal);
     for (uint32_t d = 0; d < TESSI_DTYPE_COUNT; d++) {
         enum tessi_dtype dtype = (enum tessi_dtype)d;
         bool complex = tessi_dtype_kind(dtype) == TESSI_KIND_COMPLEX;
         compare_generators(&bench, dtype);
         compare_flat(&bench, dtype, 5000, 2100);
-        if (!bench.is_short) {
+        if (!is_short()) {
             compare_large(&bench, dtype);
         }
-        for (uint32_t other = bench.is_short ? TESSI_F32 : 0; other < TESSI_DTYPE_COUNT; other++) {
+        for (uint32_t other = is_short() ? TESSI_F32 : 0; other < TESSI_DTYPE_COUNT; other++) {
             if (complex || tessi_dtype_kind((enum tessi_dtype)other) != TESSI_KIND_COMPLEX) {
                 compare_program(&bench, dtype, (enum tessi_dtype)other);
             }
@@ -379,8 +257,7 @@ static void compare_everything(const struct tessi_device_kind *kind, uint32_t or
     print_message("%s %u: %u layers, of which processors would take %u\n", kind->name, ordinal, bench.layers,
                   bench.unsupported);
     assert_true(bench.unsupported * 2 < bench.layers);
-    kind->stream_close(bench.stream);
-    kind->close(bench.device);
+    compare_close(&bench);
 }
 
 static bool is_wanted(const char *name)

@@ -268,19 +268,3 @@ const char *tessi_cuda_try_compile(const struct tessi_layer *layer, int architec
     }
     return log.c_str();
 }
-
-const char *tessi_cuda_text(const struct tessi_layer *layer, bool flat)
-{
-    static thread_local std::string text;
-    tessi_cuda_source source;
-    source_of(layer, flat, &source);
-    text = tessi_cuda_program_text(&source);
-    return text.c_str();
-}
-
-const char *tessi_cuda_include(uint32_t number, const char **name)
-{
-    bool there = number < sizeof source_names / sizeof source_names[0];
-    *name = there ? source_names[number] : nullptr;
-    return there ? source_texts[number] : nullptr;
-}

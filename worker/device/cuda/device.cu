@@ -95,7 +95,7 @@ static bool environment_changes_products()
 
 static __global__ void break_device()
 {
-    asm("trap;");
+    __trap();
 }
 
 /* Whether a worker could open it: said before the worker offers to compute on it. Makes the context. */
@@ -180,6 +180,9 @@ static cudaError_t pool_create(struct tessi_device *device)
     /* What has been taken from the driver is kept: growing costs milliseconds. */
     uint64_t keep = UINT64_MAX;
     TESSI_CUDA_TRY(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &keep));
+    /* Nor may an allocation wait for another stream: the worker's loop makes it. */
+    int wait = 0;
+    TESSI_CUDA_TRY(cudaMemPoolSetAttribute(device->pool, cudaMemPoolReuseAllowInternalDependencies, &wait));
     return cudaStreamCreateWithFlags(&device->memory_stream, cudaStreamNonBlocking);
 }
 
@@ -254,8 +257,9 @@ static void fill_info(const cudaDeviceProp *properties, struct tessi_device_info
     info->gflops_half = hopper ? 850e3 : 300e3;
     info->memory_gb_s = hopper ? 4000 : 1500;
     info->copy_gb_s = hopper ? 50 : 25;
-    info->flops_min = 4e6;
-    info->bytes_min = 256 << 10;
+    bool small = getenv("TESSERA_CUDA_SMALL") != NULL; /* for tests: no task is too small */
+    info->flops_min = small ? 0 : 4e6;
+    info->bytes_min = small ? 0 : 256 << 10;
 }
 
 static void cuda_info(struct tessi_device *device, struct tessi_device_info *info)

@@ -171,10 +171,6 @@ cudaKernel_t tessi_cuda_program(struct tessi_device *device, const struct tessi_
 /* Compile for an architecture without a device; "" when that went well, else NVRTC's words or why there is none. */
 extern "C" __attribute__((visibility("default"))) const char *tessi_cuda_try_compile(const struct tessi_layer *layer,
                                                                                     int architecture);
-/* For tests that run programs elsewhere: a layer's program as text, and what programs include, by number (the name is NULL
- * after the last). Both live until the thread's next call. */
-extern "C" __attribute__((visibility("default"))) const char *tessi_cuda_text(const struct tessi_layer *layer, bool flat);
-extern "C" __attribute__((visibility("default"))) const char *tessi_cuda_include(uint32_t number, const char **name);
 
 /* gauges.cu */
 void tessi_cuda_gauges(const struct tessi_device *device, struct tessi_device_gauges *gauges);
