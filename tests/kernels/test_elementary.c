@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "core/base/philox.h"
+#include "core/graph/elementwise_table.h"
 #include "worker/kernel/complex.h"
 #include "worker/kernel/elementary.h"
 
@@ -98,6 +99,59 @@ static void test_single(void **state)
         worst = fmax(worst, fabs((double)y - exact) / (double)(nextafterf(fabsf(y), INFINITY) - fabsf(y)));
     }
     check("exp and log of f32", worst, 0.5001);
+}
+
+/* Every function of the table that is computed in f64, over all arguments and where they are hard, within its row's bound of
+ * the C library's function of its name in long double. */
+#define ACCURACY_NO(op, ulp)
+#define ACCURACY_OWN ACCURACY_NO
+#define ACCURACY_MOVE ACCURACY_NO
+#define ACCURACY_TRUTH ACCURACY_NO
+#define ACCURACY_WIDE(op, ulp) check_function(#op, (double)(ulp), tessi_##op, op##l);
+typedef double function(double x);
+typedef long double exact_function(long double x);
+
+static double argument(uint64_t i)
+{
+    static const double half_pi = 1.5707963267948966;
+    switch (i % 6) {
+    case 0:
+        return uniform(i, -1, 1);
+    case 1:
+        return any(i);
+    case 2:
+        return uniform(i, -746, 746);
+    case 3: /* next to a multiple of π/2 */
+        return nextafter((double)(int64_t)uniform(i, -4e5, 4e5) * half_pi, i % 4 == 3 ? 1e300 : -1e300);
+    case 4:
+        return uniform(i, -2e6, 2e6);
+    default:
+        return uniform(i, 0.5, 2) * (i % 4 < 2 ? 1 : 1e9);
+    }
+}
+
+static void check_function(const char *name, double limit, function *ours, exact_function *exact)
+{
+    double worst = 0;
+    for (uint64_t i = 0; i < 1000000; i++) {
+        double x = argument(i);
+        worst = fmax(worst, ulps(ours(x), exact((long double)x)));
+    }
+    check(name, worst, limit);
+    static const double edges[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 5e-324, -5e-324, 1e308, -1e308};
+    for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++) {
+        double got = ours(edges[i]), want = (double)exact((long double)edges[i]);
+        assert_true((isnan(got) && isnan(want)) || (ulps(got, (long double)want) <= limit + 0.5 && !signbit(got) == !signbit(want)));
+    }
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+#define TESSI_ROW(NAME, op, code, operands, bool_, integer, float_, complex_, result, identity, cost, fuses, ulp, ...) \
+    ACCURACY_##float_(op, ulp)
+    TESSI_EWISE_TABLE(TESSI_ROW)
+#undef TESSI_ROW
 }
 
 static void test_turns(void **state)
@@ -370,7 +424,7 @@ static void test_complex_extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),   cmocka_unit_test(test_log),   cmocka_unit_test(test_single),
+        cmocka_unit_test(test_exp),   cmocka_unit_test(test_log),   cmocka_unit_test(test_single), cmocka_unit_test(test_rows),
         cmocka_unit_test(test_turns), cmocka_unit_test(test_sine),  cmocka_unit_test(test_angle),
         cmocka_unit_test(test_complex), cmocka_unit_test(test_complex_where_hard),
         cmocka_unit_test(test_any_quotient), cmocka_unit_test(test_any_log), cmocka_unit_test(test_complex_extremes),
