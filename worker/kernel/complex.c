@@ -6,76 +6,17 @@
 
 #include "worker/kernel/elementary.h"
 
-/* The first 1280 bits of 2/π after the point. */
-static const uint64_t two_over_pi[] = {
-    UINT64_C(0xa2f9836e4e441529), UINT64_C(0xfc2757d1f534ddc0), UINT64_C(0xdb6295993c439041), UINT64_C(0xfe5163abdebbc561),
-    UINT64_C(0xb7246e3a424dd2e0), UINT64_C(0x06492eea09d1921c), UINT64_C(0xfe1deb1cb129a73e), UINT64_C(0xe88235f52ebb4484),
-    UINT64_C(0xe99c7026b45f7e41), UINT64_C(0x3991d639835339f4), UINT64_C(0x9c845f8bbdf9283b), UINT64_C(0x1ff897ffde05980f),
-    UINT64_C(0xef2f118b5a0a6d1f), UINT64_C(0x6d367ecf27cb09b7), UINT64_C(0x4f463f669e5fea2d), UINT64_C(0x7527bac7ebe5f17b),
-    UINT64_C(0x3d0739f78a5292ea), UINT64_C(0x6bfb5fb11f8d5d08), UINT64_C(0x56033046fc7b6bab), UINT64_C(0xf0cfbc209af4361d),
-};
-enum { WORDS = sizeof two_over_pi / sizeof two_over_pi[0] };
-__extension__ typedef unsigned __int128 wide;
-
-/* Bits [position, position + 64) of 2/π; those before the point are zero. */
-static uint64_t digits(int position)
-{
-    int word = position >= 0 ? position / 64 : -((63 - position) / 64);
-    int shift = position - word * 64;
-    uint64_t first = word >= 0 && word < WORDS ? two_over_pi[word] : 0;
-    uint64_t second = word + 1 >= 0 && word + 1 < WORDS ? two_over_pi[word + 1] : 0;
-    return shift == 0 ? first : first << shift | second >> (64 - shift);
-}
-
-/* x = quadrant·π/2 + (y + tail), |y| ≤ π/4, for finite |x| > π/4, in integer arithmetic: the 256
- * bits of 2/π that matter times the mantissa leave the quadrant in the top two bits. */
-static unsigned reduce(double x, double *y, double *tail)
-{
-    uint64_t bits = tessi_bits_f64(x) & INT64_MAX;
-    uint64_t mantissa = (bits & UINT64_C(0xfffffffffffff)) | UINT64_C(0x10000000000000);
-    int exponent = (int)(bits >> 52) - 1075;
-    uint64_t product[4]; /* most significant first */
-    uint64_t carry = 0;
-    for (int i = 3; i >= 0; i--) {
-        wide p = (wide)mantissa * digits(exponent - 2 + 64 * i) + carry;
-        product[i] = (uint64_t)p;
-        carry = (uint64_t)(p >> 64);
-    }
-    unsigned quadrant = (unsigned)((product[0] + (UINT64_C(1) << 61)) >> 62) & 3;
-    product[0] -= (uint64_t)quadrant << 62;
-    bool negative = (product[0] >> 63) != 0;
-    if (negative) {
-        carry = 1;
-        for (int i = 3; i >= 0; i--) {
-            product[i] = ~product[i] + carry;
-            carry = carry != 0 && product[i] == 0 ? 1 : 0;
-        }
-    }
-    int scale = -62; /* weight of the low bit of product[0], relative to a quadrant */
-    int first = product[0] != 0 ? 0 : 1;
-    int zeros = product[first] != 0 ? __builtin_clzll(product[first]) : 63;
-    uint64_t fraction = product[first] << zeros | (zeros > 0 ? product[first + 1] >> (64 - zeros) : 0);
-    scale -= 64 * first + zeros;
-    wide angle = (wide)fraction * UINT64_C(0xc90fdaa22168c235); /* π/2 · 2^63 */
-    uint64_t top = (uint64_t)(angle >> 64);
-    double unit = tessi_f64_bits((uint64_t)(scale + 1 + 1023) << 52);
-    double sign = (x < 0) != negative ? -unit : unit;
-    *y = (double)(top & ~UINT64_C(0x7ff)) * sign;
-    *tail = (double)(top & UINT64_C(0x7ff)) * sign;
-    return x < 0 ? (4 - quadrant) & 3 : quadrant;
-}
-
-static void sincos_of(double x, double *sine, double *cosine)
+void tessi_sincos(double x, double *sine, double *cosine)
 {
     double y = x;
     double tail = 0;
-    unsigned quadrant = 0;
+    uint64_t quadrant = 0;
     if (!isfinite(x)) {
         *sine = *cosine = x - x;
         return;
     }
     if (fabs(x) > 0.78539816339744828) {
-        quadrant = reduce(x, &y, &tail);
+        quadrant = tessi_reduce_far(x, &y, &tail);
     }
     double s = tessi_sin_kernel(y, tail);
     double c = tessi_cos_kernel(y, tail);
@@ -87,22 +28,6 @@ static void sincos_of(double x, double *sine, double *cosine)
     if (((quadrant + 1) & 2) != 0) {
         *cosine = -*cosine;
     }
-}
-
-double tessi_sin(double x)
-{
-    double s;
-    double c;
-    sincos_of(x, &s, &c);
-    return x == 0 ? x : s;
-}
-
-double tessi_cos(double x)
-{
-    double s;
-    double c;
-    sincos_of(x, &s, &c);
-    return c;
 }
 
 /* FDLIBM s_atan.c, for x ≥ 0. */
@@ -301,7 +226,7 @@ struct tessi_c128 tessi_complex_exp(struct tessi_c128 a)
     }
     double s;
     double c;
-    sincos_of(a.im, &s, &c);
+    tessi_sincos(a.im, &s, &c);
     if (a.re > 709.0 && a.re < 1456.0) {
         /* e^re may overflow where the product with a small sine does not: e^(re − 1799·ln 2)·2^1799. The difference is
          * exact, the constant right to 1e-16. The sine is scaled first, since it may be subnormal. */

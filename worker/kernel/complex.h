@@ -3,8 +3,7 @@
  * Functions of f32 numbers are computed in f64 and rounded once. Products are (ac − bd, ad + bc), as in
  * NumPy; quotients are by R. L. Smith, "Algorithm 116: Complex division", CACM 5(8), 1962, and where that
  * over- or underflows on its way by scaled numbers;
- * the angle and the reduction of the sine's argument follow FDLIBM (s_atan.c, e_atan2.c) and
- * Payne and Hanek, "Radian reduction for trigonometric functions", SIGNUM 18, 1983. */
+ * the angle follows FDLIBM (s_atan.c, e_atan2.c), and the sine's argument is reduced by tessi_reduce_far. */
 #ifndef TESSI_KERNEL_COMPLEX_H
 #define TESSI_KERNEL_COMPLEX_H
 
@@ -22,8 +21,7 @@ double tessi_complex_abs(struct tessi_c128 a); /* √(re² + im²) without overf
 struct tessi_c128 tessi_complex_sqrt(struct tessi_c128 a); /* re ≥ 0; the cut is the negative real axis */
 struct tessi_c128 tessi_complex_exp(struct tessi_c128 a);
 struct tessi_c128 tessi_complex_log(struct tessi_c128 a); /* −π ≤ im ≤ π */
-double tessi_sin(double x);
-double tessi_cos(double x);
+void tessi_sincos(double x, double *sine, double *cosine);
 double tessi_atan2(double y, double x);
 
 #endif

@@ -108,6 +108,75 @@ TESSI_ELEMENTARY double tessi_cos_kernel(double x, double tail)
     return near + (((1.0 - near) - half) + (z * r - x * tail));
 }
 
+/* The product's upper 64 bits; the lower ones are a·b. */
+TESSI_ELEMENTARY uint64_t tessi_multiply_high(uint64_t a, uint64_t b)
+{
+    uint64_t low = UINT64_C(0xffffffff);
+    uint64_t lowest = (a & low) * (b & low);
+    uint64_t middle = (a >> 32) * (b & low) + (lowest >> 32);
+    uint64_t other = (a & low) * (b >> 32) + (middle & low);
+    return (a >> 32) * (b >> 32) + (middle >> 32) + (other >> 32);
+}
+
+/* Bits [position, position + 64) of 2/π, of which the table has the first 1280 after the point; those before it are zero. */
+TESSI_ELEMENTARY uint64_t tessi_two_over_pi(int position)
+{
+    static const uint64_t words[] = {
+        UINT64_C(0xa2f9836e4e441529), UINT64_C(0xfc2757d1f534ddc0), UINT64_C(0xdb6295993c439041), UINT64_C(0xfe5163abdebbc561),
+        UINT64_C(0xb7246e3a424dd2e0), UINT64_C(0x06492eea09d1921c), UINT64_C(0xfe1deb1cb129a73e), UINT64_C(0xe88235f52ebb4484),
+        UINT64_C(0xe99c7026b45f7e41), UINT64_C(0x3991d639835339f4), UINT64_C(0x9c845f8bbdf9283b), UINT64_C(0x1ff897ffde05980f),
+        UINT64_C(0xef2f118b5a0a6d1f), UINT64_C(0x6d367ecf27cb09b7), UINT64_C(0x4f463f669e5fea2d), UINT64_C(0x7527bac7ebe5f17b),
+        UINT64_C(0x3d0739f78a5292ea), UINT64_C(0x6bfb5fb11f8d5d08), UINT64_C(0x56033046fc7b6bab), UINT64_C(0xf0cfbc209af4361d),
+    };
+    int count = (int)(sizeof words / sizeof words[0]);
+    int word = position >= 0 ? position / 64 : -((63 - position) / 64);
+    int shift = position - word * 64;
+    uint64_t first = word >= 0 && word < count ? words[word] : 0;
+    uint64_t second = word + 1 >= 0 && word + 1 < count ? words[word + 1] : 0;
+    return shift == 0 ? first : first << shift | second >> (64 - shift);
+}
+
+/* x = quadrant·π/2 + (y + tail), |y| ≤ π/4, for finite |x| > π/4, in integer arithmetic: the 256 bits of 2/π that matter times
+ * the mantissa leave the quadrant in the top two bits (Payne and Hanek, "Radian reduction for trigonometric functions",
+ * SIGNUM 18, 1983). Returns the quadrant, 0 to 3. */
+TESSI_ELEMENTARY uint64_t tessi_reduce_far(double x, double *y, double *tail)
+{
+    uint64_t bits = tessi_bits_f64(x) & UINT64_C(0x7fffffffffffffff);
+    uint64_t mantissa = (bits & UINT64_C(0xfffffffffffff)) | UINT64_C(0x10000000000000);
+    int exponent = (int)(bits >> 52) - 1075;
+    uint64_t product[4]; /* most significant first */
+    uint64_t carry = 0;
+    for (int i = 3; i >= 0; i--) {
+        uint64_t digits = tessi_two_over_pi(exponent - 2 + 64 * i);
+        product[i] = mantissa * digits + carry;
+        carry = tessi_multiply_high(mantissa, digits) + (product[i] < carry ? 1 : 0);
+    }
+    uint64_t quadrant = ((product[0] + (UINT64_C(1) << 61)) >> 62) & 3;
+    product[0] -= quadrant << 62;
+    int negative = (product[0] >> 63) != 0;
+    if (negative) {
+        carry = 1;
+        for (int i = 3; i >= 0; i--) {
+            product[i] = ~product[i] + carry;
+            carry = carry != 0 && product[i] == 0 ? 1 : 0;
+        }
+    }
+    int scale = -62; /* weight of the low bit of product[0], relative to a quadrant */
+    int first = product[0] != 0 ? 0 : 1;
+    int zeros = 0;
+    while (zeros < 63 && (product[first] << zeros >> 63) == 0) {
+        zeros++;
+    }
+    uint64_t fraction = product[first] << zeros | (zeros > 0 ? product[first + 1] >> (64 - zeros) : 0);
+    scale -= 64 * first + zeros;
+    uint64_t top = tessi_multiply_high(fraction, UINT64_C(0xc90fdaa22168c235)); /* π/2 · 2^63 */
+    double unit = tessi_f64_bits((uint64_t)(scale + 1 + 1023) << 52);
+    double sign = (x < 0) != negative ? -unit : unit;
+    *y = (double)(top & ~UINT64_C(0x7ff)) * sign;
+    *tail = (double)(top & UINT64_C(0x7ff)) * sign;
+    return x < 0 ? (4 - quadrant) & 3 : quadrant;
+}
+
 /* sin and cos of 2π·turns for turns in [0, 1): the reduction is exact. */
 TESSI_ELEMENTARY void tessi_sincos_turns(double turns, double *sine, double *cosine)
 {
