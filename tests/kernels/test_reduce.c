@@ -87,8 +87,9 @@ static void assert_alike(enum tessi_fold fold, enum tessi_dtype dtype, double sc
         bool beyond = !isfinite(u[0] + u[1]) && !isfinite(v[0] + v[1]);
         if (is_exact(fold)) {
             whole_assert_equal(dtype, x, y, 1);
-        } else if (!beyond) {
-            whole_assert_near(dtype, x, y, 1, scale * tolerance_of(dtype));
+        } else if (!beyond && hypot(u[0] - v[0], u[1] - v[1]) > scale * tolerance_of(dtype) * (1 + hypot(v[0], v[1]))) {
+            fail_msg("%s of %s, element %lld: %.17g + %.17gi is too far from %.17g + %.17gi", tessi_fold_row(fold)->name,
+                     tessi_dtype_name(dtype), (long long)i, u[0], u[1], v[0], v[1]);
         }
     }
 }
