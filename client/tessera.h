@@ -425,6 +425,9 @@ TESS_API tess_array *tess_sum(tess_array *a, uint32_t axes, bool keepdims);
 /* The sum divided by the number of elements; integers and bool as f64; NaN of nothing. f16 and bf16 are summed
  * in f32, and the quotient is rounded once. */
 TESS_API tess_array *tess_mean(tess_array *a, uint32_t axes, bool keepdims);
+/* The product, in the dtypes of tess_sum (numpy.prod), wrapping around where integers leave them; 1 of nothing. A partial product
+ * may be inf or 0 where that of all, in another order, is not. */
+TESS_API tess_array *tess_prod(tess_array *a, uint32_t axes, bool keepdims);
 /* NaN where there is one, as in NumPy. INVALID for an empty axis; UNSUPPORTED for complex. */
 TESS_API tess_array *tess_min(tess_array *a, uint32_t axes, bool keepdims);
 TESS_API tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims);

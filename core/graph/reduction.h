@@ -27,7 +27,8 @@
 #define TESSI_FOLD_NUMBERS(ROW)                                \
     ROW(SUM, sum, 0, ANY, SUM, WIDE, ZERO, WINS, 1)            \
     ROW(MIN, min, 1, ORDERED, SAME, KEPT, NOTHING, WINS, 1)    \
-    ROW(MAX, max, 2, ORDERED, SAME, KEPT, NOTHING, WINS, 1)
+    ROW(MAX, max, 2, ORDERED, SAME, KEPT, NOTHING, WINS, 1)    \
+    ROW(PROD, prod, 4, ANY, SUM, WIDE, ONE, WINS, 1)
 
 /* NAME, name, wire code, takes, result, words of the record, whether the last is a position, empty, nan, parameter, flops */
 #define TESSI_FOLD_RECORDS(ROW)                                            \

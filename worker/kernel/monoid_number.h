@@ -12,6 +12,11 @@ TESSI_MONOID T NAME(tessi_sum)(T x, T y)
     return ADD(x, y);
 }
 
+TESSI_MONOID T NAME(tessi_prod)(T x, T y)
+{
+    return MULTIPLY(x, y);
+}
+
 #ifdef HAS_ORDER
 /* A NaN wins, and stays: NumPy's minimum and maximum. */
 TESSI_MONOID T NAME(tessi_min)(T x, T y)
