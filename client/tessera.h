@@ -435,6 +435,9 @@ TESS_API tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims);
  * where that is not positive, as in NumPy. Integers, bool and floats below f64 in f64, rounded once; of complex numbers it is
  * real. In one pass, by pairwise joins of counts, means and sums (Chan, Golub and LeVeque, 1982). NaN of nothing. */
 TESS_API tess_array *tess_var(tess_array *a, uint32_t axes, double correction, bool keepdims);
+/* Where the largest element is first, in i64: its index along the folded axis, of several in C order along them, so in the whole
+ * flattened array for TESS_ALL (numpy.argmax). A NaN counts as the largest. INVALID for an empty axis; UNSUPPORTED for complex. */
+TESS_API tess_array *tess_argmax(tess_array *a, uint32_t axes, bool keepdims);
 
 /* ——— structure ——— */
 

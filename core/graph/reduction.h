@@ -32,7 +32,8 @@
 
 /* NAME, name, wire code, takes, result, words of the record, whether the last is a position, empty, nan, parameter, flops */
 #define TESSI_FOLD_RECORDS(ROW)                                            \
-    ROW(VAR, var, 3, ANY, REAL, 4, false, NAN, WINS, CORRECTION, 8)
+    ROW(VAR, var, 3, ANY, REAL, 4, false, NAN, WINS, CORRECTION, 8)        \
+    ROW(ARGMAX, argmax, 5, ORDERED, INDEX, 2, true, NOTHING, WINS, NONE, 2)
 #define TESSI_FOLD_RECORD_MAX 32 /* bytes */
 
 enum tessi_fold {

@@ -34,3 +34,29 @@ TESSI_MONOID double NAME(tessi_var_finish)(struct NAME(tessi_var) x, double corr
 {
     return x.squares / (x.count > correction ? x.count - correction : 0.0);
 }
+
+#ifdef HAS_ORDER
+/* The largest value and where it is first; a NaN counts as the largest. */
+struct NAME(tessi_argmax) {
+    T value;
+    int64_t position;
+};
+
+TESSI_MONOID struct NAME(tessi_argmax) NAME(tessi_argmax_lift)(T x, int64_t position)
+{
+    return (struct NAME(tessi_argmax)){x, position};
+}
+
+TESSI_MONOID struct NAME(tessi_argmax) NAME(tessi_argmax_join)(struct NAME(tessi_argmax) x, struct NAME(tessi_argmax) y)
+{
+    bool more = LESS(y.value, x.value) || (IS_NAN(x.value) && !IS_NAN(y.value));
+    bool less = LESS(x.value, y.value) || (IS_NAN(y.value) && !IS_NAN(x.value));
+    return more || (!less && x.position < y.position) ? x : y;
+}
+
+TESSI_MONOID int64_t NAME(tessi_argmax_finish)(struct NAME(tessi_argmax) x, double parameter)
+{
+    (void)parameter;
+    return x.position;
+}
+#endif
