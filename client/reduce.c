@@ -216,7 +216,7 @@ static struct tessi_node *reduce_node(struct tessi_node *a, enum tessi_fold kind
     if (tessi_fold_record_bytes(kind) > 0) {
         return tree(&fold, error);
     }
-    if (axes == 0) {
+    if (axes == 0 && dtype != TESSI_BOOL) { /* a conversion, but of complex numbers to truth values there is none */
         return tessi_node_astype(a, dtype, error);
     }
     fold.number = tessi_fold_number(kind, from);

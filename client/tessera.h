@@ -434,10 +434,18 @@ TESS_API tess_array *tess_max(tess_array *a, uint32_t axes, bool keepdims);
 /* The variance: the sum of squared distances from the mean, by their number less `correction` (0; 1 for a sample), NaN or inf
  * where that is not positive, as in NumPy. Integers, bool and floats below f64 in f64, rounded once; of complex numbers it is
  * real. In one pass, by pairwise joins of counts, means and sums (Chan, Golub and LeVeque, 1982). NaN of nothing. */
-TESS_API tess_array *tess_var(tess_array *a, uint32_t axes, double correction, bool keepdims);
+TESS_API tess_array *tess_var(tess_array *a, uint32_t axes, double correction, bool keepdims);/* The variance's square root. */
+TESS_API tess_array *tess_std(tess_array *a, uint32_t axes, double correction, bool keepdims);
+
 /* Where the largest element is first, in i64: its index along the folded axis, of several in C order along them, so in the whole
  * flattened array for TESS_ALL (numpy.argmax). A NaN counts as the largest. INVALID for an empty axis; UNSUPPORTED for complex. */
 TESS_API tess_array *tess_argmax(tess_array *a, uint32_t axes, bool keepdims);
+/* Likewise the smallest. */
+TESS_API tess_array *tess_argmin(tess_array *a, uint32_t axes, bool keepdims);
+
+/* Whether any element, or each, is not 0, as a bool; NaN is not. Of nothing false and true. */
+TESS_API tess_array *tess_any(tess_array *a, uint32_t axes, bool keepdims);
+TESS_API tess_array *tess_all(tess_array *a, uint32_t axes, bool keepdims);
 
 /* ——— structure ——— */
 

@@ -28,12 +28,16 @@
     ROW(SUM, sum, 0, ANY, SUM, WIDE, ZERO, WINS, 1)            \
     ROW(MIN, min, 1, ORDERED, SAME, KEPT, NOTHING, WINS, 1)    \
     ROW(MAX, max, 2, ORDERED, SAME, KEPT, NOTHING, WINS, 1)    \
-    ROW(PROD, prod, 4, ANY, SUM, WIDE, ONE, WINS, 1)
+    ROW(PROD, prod, 4, ANY, SUM, WIDE, ONE, WINS, 1)           \
+    ROW(ANY, any, 7, ANY, TRUTH, TRUTH, ZERO, IS_TRUE, 1)      \
+    ROW(ALL, all, 8, ANY, TRUTH, TRUTH, ONE, IS_TRUE, 1)
 
 /* NAME, name, wire code, takes, result, words of the record, whether the last is a position, empty, nan, parameter, flops */
 #define TESSI_FOLD_RECORDS(ROW)                                            \
     ROW(VAR, var, 3, ANY, REAL, 4, false, NAN, WINS, CORRECTION, 8)        \
-    ROW(ARGMAX, argmax, 5, ORDERED, INDEX, 2, true, NOTHING, WINS, NONE, 2)
+    ROW(ARGMAX, argmax, 5, ORDERED, INDEX, 2, true, NOTHING, WINS, NONE, 2) \
+    ROW(ARGMIN, argmin, 6, ORDERED, INDEX, 2, true, NOTHING, WINS, NONE, 2) \
+    ROW(STD, std, 9, ANY, REAL, 4, false, NAN, WINS, CORRECTION, 8)
 #define TESSI_FOLD_RECORD_MAX 32 /* bytes */
 
 enum tessi_fold {

@@ -17,6 +17,18 @@ TESSI_MONOID T NAME(tessi_prod)(T x, T y)
     return MULTIPLY(x, y);
 }
 
+#ifdef TRUTH
+TESSI_MONOID T NAME(tessi_any)(T x, T y)
+{
+    return ADD(x, y);
+}
+
+TESSI_MONOID T NAME(tessi_all)(T x, T y)
+{
+    return MULTIPLY(x, y);
+}
+#endif
+
 #ifdef HAS_ORDER
 /* A NaN wins, and stays: NumPy's minimum and maximum. */
 TESSI_MONOID T NAME(tessi_min)(T x, T y)

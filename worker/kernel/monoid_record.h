@@ -35,6 +35,26 @@ TESSI_MONOID double NAME(tessi_var_finish)(struct NAME(tessi_var) x, double corr
     return x.squares / (x.count > correction ? x.count - correction : 0.0);
 }
 
+/* The root of the variance. */
+struct NAME(tessi_std) {
+    struct NAME(tessi_var) var;
+};
+
+TESSI_MONOID struct NAME(tessi_std) NAME(tessi_std_lift)(T x, int64_t position)
+{
+    return (struct NAME(tessi_std)){NAME(tessi_var_lift)(x, position)};
+}
+
+TESSI_MONOID struct NAME(tessi_std) NAME(tessi_std_join)(struct NAME(tessi_std) x, struct NAME(tessi_std) y)
+{
+    return (struct NAME(tessi_std)){NAME(tessi_var_join)(x.var, y.var)};
+}
+
+TESSI_MONOID double NAME(tessi_std_finish)(struct NAME(tessi_std) x, double correction)
+{
+    return sqrt(NAME(tessi_var_finish)(x.var, correction));
+}
+
 #ifdef HAS_ORDER
 /* The largest value and where it is first; a NaN counts as the largest. */
 struct NAME(tessi_argmax) {
@@ -55,6 +75,30 @@ TESSI_MONOID struct NAME(tessi_argmax) NAME(tessi_argmax_join)(struct NAME(tessi
 }
 
 TESSI_MONOID int64_t NAME(tessi_argmax_finish)(struct NAME(tessi_argmax) x, double parameter)
+{
+    (void)parameter;
+    return x.position;
+}
+
+/* The smallest value and where it is first; a NaN counts as the smallest. */
+struct NAME(tessi_argmin) {
+    T value;
+    int64_t position;
+};
+
+TESSI_MONOID struct NAME(tessi_argmin) NAME(tessi_argmin_lift)(T x, int64_t position)
+{
+    return (struct NAME(tessi_argmin)){x, position};
+}
+
+TESSI_MONOID struct NAME(tessi_argmin) NAME(tessi_argmin_join)(struct NAME(tessi_argmin) x, struct NAME(tessi_argmin) y)
+{
+    bool less = LESS(x.value, y.value) || (IS_NAN(x.value) && !IS_NAN(y.value));
+    bool more = LESS(y.value, x.value) || (IS_NAN(y.value) && !IS_NAN(x.value));
+    return less || (!more && x.position < y.position) ? x : y;
+}
+
+TESSI_MONOID int64_t NAME(tessi_argmin_finish)(struct NAME(tessi_argmin) x, double parameter)
 {
     (void)parameter;
     return x.position;

@@ -1,6 +1,7 @@
 /* The loops of reductions whose state is a record, one set for the widest type of each kind of elements. */
 #include "worker/kernel/reduce.h"
 
+#include <math.h>
 #include <stdbool.h>
 
 #include "core/base/assert.h"
