@@ -1,4 +1,5 @@
-"""What keeps the rooms of core/sched apart, beside their includes: who calls whom, and who writes which field.
+"""What keeps the rooms of core/sched and the files of worker/flow apart, beside their includes: who calls whom, and, by
+marks in the structs of a room called state, who writes which field.
 
 Calls are those between object files, as nm tells them: headers say who may call, and circles are about who does. What a
 header holds inline belongs to whoever includes it."""

@@ -94,28 +94,6 @@ void tessi_flow_on_no_devices(struct tessi_flow *flow)
     }
 }
 
-void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task)
-{
-    flow->streams[task->at_device ? FLOW_DEVICE : FLOW_CPU] -= task->stream ? 1 : 0;
-    task->stream = false;
-}
-
-void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_slot *slot = &flow->slots[flow_task(flow, handle)->slot];
-    struct flow_run *last = NULL;
-    for (uint64_t n = slot->first; n < slot->next; n++) {
-        struct flow_run *run = flow_run(flow, slot, n);
-        if (run->task == handle) {
-            run->task = FLOW_NONE;
-            last = run;
-        }
-    }
-    if (last != NULL) {
-        tessi_flow_resources_linger(flow, handle, last);
-    }
-}
-
 static void measure(struct tessi_flow *flow, const struct flow_run *run, bool device)
 {
     struct flow_layer *layer = flow_layer(flow, flow_block(flow, run->out)->layer);

@@ -1,6 +1,5 @@
 /* Why a task waits, in words. */
 #include <inttypes.h>
-#include <string.h>
 
 #include "core/base/text.h"
 #include "worker/flow/internal.h"

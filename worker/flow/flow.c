@@ -1,4 +1,4 @@
-/* Events to handlers; layers; reports and figures. */
+/* Events to handlers; reports and figures. */
 #include "worker/flow/flow.h"
 
 #include <stddef.h>
@@ -103,77 +103,6 @@ void tessi_flow_destroy(struct tessi_flow *flow)
     tessi_free(flow);
 }
 
-static bool reads_bytes(enum tessi_flow_action_kind kind)
-{
-    return kind == TESSI_FLOW_SEND_INLINE || kind == TESSI_FLOW_SEND_LEASE || kind == TESSI_FLOW_SEND_BLOCK ||
-           kind == TESSI_FLOW_SPILL;
-}
-
-struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flow_action_kind kind, uint32_t handle)
-{
-    struct tessi_flow_actions *actions = flow->actions;
-    if (actions->count >= TESSI_FLOW_ACTIONS_MAX && actions->carry_out != NULL) {
-        actions->carry_out(actions->context); /* a layer of a million blocks that goes would take 400 MB of them */
-        TESS_ASSERT(actions->count == 0);
-    }
-    flow->acted++;
-    tessi_grow(&actions->items, &actions->capacity, actions->count + 1, sizeof *actions->items);
-    struct tessi_flow_action *action = &actions->items[actions->count++];
-    memset(action, 0, offsetof(struct tessi_flow_action, after)); /* the rest is counted */
-    action->kind = kind;
-    action->block = handle;
-    if (handle != FLOW_NONE) {
-        const struct flow_block *block = flow_block(flow, handle);
-        action->bytes = block->bytes;
-        action->task = tessi_flow_block_name(flow, block);
-        action->epoch = block->epoch;
-        if (reads_bytes(kind)) {
-            flow_block(flow, handle)->away = false; /* it comes home for that */
-        }
-    }
-    return action;
-}
-
-/* --- layers --- */
-
-static struct tessi_map_key layer_key(uint32_t session, uint32_t id)
-{
-    return (struct tessi_map_key){session, id};
-}
-
-uint32_t tessi_flow_layer_find(const struct tessi_flow *flow, uint32_t session, uint32_t id)
-{
-    uint32_t recent = flow->recent[id % FLOW_RECENT];
-    if (recent != FLOW_NONE && flow_layer(flow, recent)->id == id && flow_layer(flow, recent)->session == session) {
-        return recent;
-    }
-    return tessi_map_get(&flow->layer_of, layer_key(session, id));
-}
-
-uint32_t tessi_flow_layer_get(struct tessi_flow *flow, uint32_t session, uint32_t id)
-{
-    uint32_t handle = tessi_flow_layer_find(flow, session, id);
-    if (handle == FLOW_NONE) {
-        handle = tessi_flow_pool_take(&flow->layers);
-        *flow_layer(flow, handle) =
-            (struct flow_layer){.session = session, .id = id, .blocks = FLOW_NONE, .live = true};
-        tessi_map_put(&flow->layer_of, layer_key(session, id), handle);
-    }
-    return handle;
-}
-
-void tessi_flow_layer_release(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_layer *layer = flow_layer(flow, handle);
-    if (layer->block_count > 0 || (layer->layer != NULL && !layer->dropped)) {
-        return;
-    }
-    (void)tessi_map_remove(&flow->layer_of, layer_key(layer->session, layer->id));
-    memset(flow->recent, 0xff, sizeof flow->recent);
-    tessi_layer_destroy(layer->layer);
-    tessi_flow_pool_give(&flow->layers, handle);
-}
-
 static void on_layer(struct tessi_flow *flow, const struct tessi_flow_event *event)
 {
     struct flow_layer *layer =
@@ -210,32 +139,6 @@ static void on_drop_layer(struct tessi_flow *flow, const struct tessi_flow_event
     flow_layer(flow, handle)->dropped = true;
     tessi_flow_forget(flow, &all, 1);
     tessi_flow_layer_release(flow, handle);
-}
-
-void tessi_flow_span_blocks(struct tessi_flow *flow, const struct tessi_span *span, tessi_flow_visit_fn *visit)
-{
-    uint32_t layer = tessi_flow_layer_find(flow, span->session, span->layer);
-    if (layer == FLOW_NONE) {
-        return;
-    }
-    if (span->count <= flow_layer(flow, layer)->block_count) {
-        for (uint64_t i = 0; i < span->count; i++) {
-            uint32_t handle =
-                tessi_flow_block_find(flow, (struct tessi_task){span->session, span->layer, span->first + i});
-            if (handle != FLOW_NONE) {
-                visit(flow, handle, span);
-            }
-        }
-        return;
-    }
-    uint32_t next;
-    for (uint32_t handle = flow_layer(flow, layer)->blocks; handle != FLOW_NONE; handle = next) {
-        const struct flow_block *block = flow_block(flow, handle);
-        next = block->layer_next;
-        if (block->index >= span->first && block->index - span->first < span->count) {
-            visit(flow, handle, span);
-        }
-    }
 }
 
 /* --- the step --- */

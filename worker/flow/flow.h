@@ -1,56 +1,53 @@
-/* The worker's planner as a pure state machine: which step may start, what to fetch from whom,
- * what to drop or spill. It knows no socket, thread, clock or file: `tessi_flow_step` takes one
- * event and appends actions, which the worker's shell (or the simulator) carries out.
+/* The worker's planner as a pure state machine: which step may start, what to fetch from whom, what to drop or spill.
+ * It knows no socket, thread, clock or file: `tessi_flow_step` takes one event and appends actions, which the worker's
+ * shell (or the simulator) carries out.
  *
- * Names. A block is named by its task. The flow gives each block that it knows of a small handle;
- * the shell keeps the bytes of handle h wherever it likes. A handle lives from an ALLOC or MAP
- * action until FREE_BLOCK, and may be used again after that, for the same block or another. Actions about
- * no block held here (SEND_READ, LOCATE, …) are told by `task`; their `block` means nothing to the shell.
+ * Names. A block is named by its task. The flow gives each block that it knows of a small handle; the shell keeps the
+ * bytes of handle h wherever it likes. A handle lives from an ALLOC or MAP action until FREE_BLOCK, and may be used
+ * again after that, for the same block or another. Actions about no block held here (SEND_READ, LOCATE, …) are told by
+ * `task`; their `block` means nothing to the shell.
  *
- * Where a block is. The scheduler names an owner or owner-to-be for every input with the
- * assignment (`where`). The flow asks that peer at once with READ (once for each block, however
- * many tasks need it); the peer answers when it has the block: READY with the bytes inside
- * (INLINE, small ones), READY with a lease on its shared memory (LEASE), or READY as an offer
- * (OFFER), upon which the reader reserves room and sends PULL; or MOVED to another worker; or
- * ASK, upon which the reader sends LOCATE to the scheduler, as it does when a peer is lost. A peer has so many
- * READs to answer at most (`asks_max`): what is wanted of it beyond these is asked for as its answers come, in the order
- * of the tasks that want it, and for the oldest task at once. So no queue of messages between two workers grows without
- * bound, however many blocks a task reads.
+ * Where a block is. The scheduler names an owner or owner-to-be for every input with the assignment (`where`). The flow
+ * asks that peer at once with READ (once for each block, however many tasks need it); the peer answers when it has the
+ * block: READY with the bytes inside (INLINE, small ones), READY with a lease on its shared memory (LEASE), or READY as
+ * an offer (OFFER), upon which the reader reserves room and sends PULL; or MOVED to another worker; or ASK, upon which
+ * the reader sends LOCATE to the scheduler, as it does when a peer is lost. A peer has so many READs to answer at most
+ * (`asks_max`): what is wanted of it beyond these is asked for as its answers come, in the order of the tasks that want
+ * it, and for the oldest task at once. So no queue of messages between two workers grows without bound, however many
+ * blocks a task reads.
  *
- * Memory. The flow is the authority on the worker's budget: every ALLOC is covered by it.
- * Leases cost the owner, not the reader. Room goes to tasks in their global order. A younger task
- * may take room only when the footprint of the oldest task still fits beside all that cannot be
- * taken back. Taken back, in this order: cached copies nobody here needs, copies that only younger
- * tasks need (asked for again later), owned blocks (spilled, the one needed last first), and, for the
- * oldest task only, accumulators of younger tasks that have no step at a slot (they restart from
- * their first step). A copy that is taken back before any step has read it was fetched too early: tasks that have not begun
- * get it again one after the other, when a slot would do nothing else. A lease is given back on REVOKE as soon as no step that runs reads it; one that no task here
- * needs is kept for the next that does, within bounds.
- * Reads of a spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving
- * never waits for room. Small blocks of a layer whose client waits for them are sent there without being asked for
- * (`push`): it knows what to do when they do not come.
- * Hence the globally oldest task can always run: nothing waits for ever.
+ * Memory. The flow is the authority on the worker's budget: every ALLOC is covered by it. Leases cost the owner, not
+ * the reader. Room goes to tasks in their global order. A younger task may take room only when the footprint of the
+ * oldest task still fits beside all that cannot be taken back. Taken back, in this order: cached copies nobody here
+ * needs, copies that only younger tasks need (asked for again later), owned blocks (spilled, the one needed last
+ * first), and, for the oldest task only, accumulators of younger tasks that have no step at a slot (they restart from
+ * their first step). A copy that is taken back before any step has read it was fetched too early: tasks that have not
+ * begun get it again one after the other, when a slot would do nothing else. A lease is given back on REVOKE as soon as
+ * no step that runs reads it; one that no task here needs is kept for the next that does, within bounds. Reads of a
+ * spilled block by a peer are served from its file (SEND_BLOCK with `spilled`), so serving never waits for room. Small
+ * blocks of a layer whose client waits for them are sent there without being asked for (`push`): it knows what to do
+ * when they do not come. Hence the globally oldest task can always run: nothing waits for ever.
  *
  * Order. Room is granted in the global order. Of the tasks that have their inputs here those of higher priority start
- * first, then older ones; a task that demands a resource starts when enough of it is free, and holds it until it
- * is done. The oldest task may take a resource from younger ones that wait for data, which then start over.
+ * first, then older ones; a task that demands a resource starts when enough of it is free, and holds it until it is
+ * done. The oldest task may take a resource from younger ones that wait for data, which then start over.
  *
- * A block that is taken over from a worker that leaves is refused unless the largest task that was ever here, or
- * a quarter of the budget, still fits beside all that cannot be spilled. Accepted, it gets room after everything else.
+ * A block that is taken over from a worker that leaves is refused unless the largest task that was ever here, or a
+ * quarter of the budget, still fits beside all that cannot be spilled. Accepted, it gets room after everything else.
  * One that a full worker has to be rid of comes with the order of the task that waits there: it gets room before all
  * younger tasks here, and is refused only when what is held here and the oldest task that is older leave none.
  *
- * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same
- * step, so that the scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler
- * says so, even if it has done so before on its own account; after it no bytes land in that peer's
- * PULLs any more. It answers each RUN, SPILL, LOAD once, also for tasks that have been freed meanwhile. After a SPILL
- * that failed it says SPILL_AGAIN, after a pause; until then the flow writes no file. When what it was to send cannot be
- * read from its file it answers the peer with ASK, and says DAMAGED.
+ * What the shell owes the flow. It sends what tessi_flow_report gives before the LOCATEs of the same step, so that the
+ * scheduler answers them with that knowledge. It passes PEER_LOST on whenever the scheduler says so, even if it has
+ * done so before on its own account; after it no bytes land in that peer's PULLs any more. It answers each RUN, SPILL,
+ * LOAD once, also for tasks that have been freed meanwhile. After a SPILL that failed it says SPILL_AGAIN, after a
+ * pause; until then the flow writes no file. When what it was to send cannot be read from its file it answers the peer
+ * with ASK, and says DAMAGED.
  *
- * What the scheduler owes it. It answers LOCATE with this worker's own id only when the ASSIGN has been sent
- * before: the flow asks again until the assignment is there or the answer is another, which would otherwise
- * be a busy exchange. It reads `dropped` before `copied` in a report. `missing` may also name a block that
- * this worker owned and whose spill file is damaged. */
+ * What the scheduler owes it. It answers LOCATE with this worker's own id only when the ASSIGN has been sent before:
+ * the flow asks again until the assignment is there or the answer is another, which would otherwise be a busy exchange.
+ * It reads `dropped` before `copied` in a report. `missing` may also name a block that this worker owned and whose
+ * spill file is damaged. */
 #ifndef TESSI_FLOW_FLOW_H
 #define TESSI_FLOW_FLOW_H
 
@@ -229,10 +226,8 @@ bool tessi_flow_has_report(const struct tessi_flow *flow);
  * the worker may die. Else it may be gathered for a short while: a message for every short task costs more than the
  * task. */
 bool tessi_flow_report_presses(const struct tessi_flow *flow);
-/* Something is under way that ends by itself and may make room. */
-bool tessi_flow_busy(const struct tessi_flow *flow);
-/* Reads of peers wait for what is made here. */
-bool tessi_flow_awaited(const struct tessi_flow *flow);
+bool tessi_flow_busy(const struct tessi_flow *flow); /* something is under way that ends by itself and may make room */
+bool tessi_flow_awaited(const struct tessi_flow *flow); /* reads of peers wait for what is made here */
 
 /* Give back the memory of records and queues that are empty; when nothing has happened for a while. */
 void tessi_flow_trim(struct tessi_flow *flow);

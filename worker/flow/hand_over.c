@@ -4,17 +4,6 @@
  * Whatever keeps it from coming is reported as missing, so that the scheduler can ask somebody else. */
 #include "worker/flow/internal.h"
 
-void tessi_flow_heir_forget(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_block *block = flow_block(flow, handle);
-    if (block->heir) {
-        block->heir = false;
-        flow->heir_bytes -= flow_charge(flow, block);
-        tessi_flow_block_file(flow, handle);
-        tessi_flow_check(flow, handle);
-    }
-}
-
 void tessi_flow_heir_refuse(struct tessi_flow *flow, uint32_t handle)
 {
     struct flow_block *block = flow_block(flow, handle);

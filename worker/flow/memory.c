@@ -2,77 +2,6 @@
 #include "core/base/alloc.h"
 #include "worker/flow/internal.h"
 
-void tessi_flow_hold(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_block *block = flow_block(flow, handle);
-    TESS_ASSERT(!block->held && flow_charge(flow, block) <= flow->config.memory_bytes - flow->used_bytes);
-    block->held = true;
-    flow->used_bytes += flow_charge(flow, block);
-    flow->peak_bytes = flow->used_bytes > flow->peak_bytes ? flow->used_bytes : flow->peak_bytes;
-}
-
-static void unhold(struct tessi_flow *flow, struct flow_block *block)
-{
-    TESS_ASSERT(block->held && flow->used_bytes >= flow_charge(flow, block));
-    block->held = false;
-    flow->used_bytes -= flow_charge(flow, block);
-}
-
-/* A block whose bytes have left memory goes on to cost what it costs beside them. */
-static void set_residue(struct tessi_flow *flow, struct flow_block *block, bool residue)
-{
-    uint64_t bytes = flow_charge(flow, block) - block->bytes;
-    if (residue && !block->residue) {
-        flow->used_bytes += bytes;
-        flow->residue_bytes += bytes;
-    } else if (!residue && block->residue) {
-        flow->used_bytes -= bytes;
-        flow->residue_bytes -= bytes;
-    }
-    block->residue = residue;
-}
-
-/* Files that could not be written may be tried again: the disk has changed. */
-static void retry_failed_spills(struct tessi_flow *flow)
-{
-    flow->spill_rests = false;
-    if (flow->failed_spills.count == 0) {
-        return;
-    }
-    flow->spill_generation++;
-    for (size_t i = 0; i < flow->failed_spills.count; i++) {
-        if (flow_block(flow, flow->failed_spills.items[i])->live) {
-            tessi_flow_block_touch(flow, flow->failed_spills.items[i]);
-        }
-    }
-    flow->failed_spills.count = 0;
-}
-
-static void drop_file(struct tessi_flow *flow, struct flow_block *block)
-{
-    if (block->file) {
-        block->file = false;
-        flow->spilled_bytes -= block->regenerable ? 0 : block->bytes;
-        retry_failed_spills(flow);
-    }
-}
-
-void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_block *block = flow_block(flow, handle);
-    TESS_ASSERT(block->pins == 0 && block->leases == 0 && !block->busy);
-    (void)tessi_flow_act(flow, TESSI_FLOW_FREE_BLOCK, handle);
-    if (block->held) {
-        unhold(flow, block);
-    }
-    set_residue(flow, block, false);
-    flow->mapped_blocks -= block->mapped ? 1 : 0;
-    drop_file(flow, block);
-    block->owned = block->mapped = block->revoked = block->lost = block->revoking = false;
-    block->away = block->resident = block->fresh = false;
-    block->spill_failed = 0;
-}
-
 /* --- what can be taken back, and in which order --- */
 
 enum flow_reclaim tessi_flow_classify(const struct tessi_flow *flow, const struct flow_block *block,
@@ -175,24 +104,9 @@ static void unalloc(struct tessi_flow *flow, uint32_t handle)
 {
     (void)tessi_flow_act(flow, TESSI_FLOW_UNALLOC, handle);
     flow_block(flow, handle)->resident = false;
-    unhold(flow, flow_block(flow, handle));
-    set_residue(flow, flow_block(flow, handle), true);
+    tessi_flow_unhold(flow, flow_block(flow, handle));
+    tessi_flow_set_residue(flow, flow_block(flow, handle), true);
     tessi_flow_block_move(flow, handle, FLOW_SPILLED);
-}
-
-void tessi_flow_revoke(struct tessi_flow *flow, uint32_t handle)
-{
-    struct flow_block *block = flow_block(flow, handle);
-    if (block->revoking) {
-        return;
-    }
-    for (uint32_t tie = block->ties; tie != FLOW_NONE; tie = flow_tie(flow, tie)->block_next) {
-        if ((flow_tie(flow, tie)->flags & FLOW_TIE_LEASED) != 0) {
-            tessi_flow_act(flow, TESSI_FLOW_SEND_REVOKE, handle)->peer = flow_peer(flow, flow_tie(flow, tie)->peer)->id;
-        }
-    }
-    block->revoking = true;
-    tessi_flow_block_update(flow, handle);
 }
 
 /* Even when all that is on its way out is gone, there is too little room. */
@@ -330,7 +244,7 @@ void tessi_flow_load(struct tessi_flow *flow, uint32_t handle)
     struct flow_block *block = flow_block(flow, handle);
     struct tessi_flow_action *action = tessi_flow_act(flow, TESSI_FLOW_LOAD, handle);
     action->layer = flow_layer(flow, block->layer)->layer;
-    set_residue(flow, block, false);
+    tessi_flow_set_residue(flow, block, false);
     tessi_flow_hold(flow, handle);
     block->busy = true;
     flow->incoming_bytes += block->bytes;
@@ -364,9 +278,9 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
     if (gone) {
         TESS_ASSERT(block->state == FLOW_ABANDONED);
     } else if (event->status != TESSI_OK && !file) {
-        drop_file(flow, block); /* what is made again needs no disk */
+        tessi_flow_drop_file(flow, block); /* what is made again needs no disk */
     } else if (event->status != TESSI_OK) {
-        drop_file(flow, block);
+        tessi_flow_drop_file(flow, block);
         block->spill_failed = flow->spill_generation;
         tessi_flow_handles_push(&flow->failed_spills, event->block);
         flow->spill_rests = true;
@@ -376,7 +290,7 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
     if (event->status == TESSI_OK && file) {
         tessi_free(flow->spill_error);
         flow->spill_error = NULL;
-        retry_failed_spills(flow);
+        tessi_flow_retry_failed_spills(flow);
     }
     if (block->state == FLOW_ABANDONED) {
         tessi_flow_block_update(flow, event->block);
@@ -390,7 +304,7 @@ void tessi_flow_on_spilled(struct tessi_flow *flow, const struct tessi_flow_even
 
 void tessi_flow_on_spill_again(struct tessi_flow *flow)
 {
-    retry_failed_spills(flow);
+    tessi_flow_retry_failed_spills(flow);
 }
 
 /* A block that was read back or made again meanwhile is whole. */
@@ -414,7 +328,7 @@ void tessi_flow_on_loaded(struct tessi_flow *flow, const struct tessi_flow_event
         return;
     }
     flow->incoming_bytes -= block->bytes;
-    drop_file(flow, block);
+    tessi_flow_drop_file(flow, block);
     if (block->state == FLOW_ABANDONED) {
         tessi_flow_block_update(flow, event->block);
         tessi_flow_check(flow, event->block);

@@ -1,12 +1,7 @@
 /* Resources: counted here for what runs, as the scheduler counts them for what it has assigned. */
 #include "worker/flow/internal.h"
 
-const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task)
-{
-    return flow_layer(flow, flow_block(flow, task->block)->layer)->layer->wishes;
-}
-
-static bool is_free(const struct tessi_flow *flow, const struct tessi_resources *demand)
+bool tessi_flow_resources_are_free(const struct tessi_flow *flow, const struct tessi_resources *demand)
 {
     const struct tessi_resources *have = &flow->config.resources;
     for (uint32_t r = 0; r < have->count; r++) {
@@ -39,7 +34,7 @@ bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t handle)
     if (demand->count == 0) {
         return true;
     }
-    if (!is_free(flow, demand) || reserved(flow, handle, demand)) {
+    if (!tessi_flow_resources_are_free(flow, demand) || reserved(flow, handle, demand)) {
         return false;
     }
     if (flow->reserved_for == handle) {
@@ -114,20 +109,5 @@ void tessi_flow_resources_end(struct tessi_flow *flow, const struct flow_run *ru
     }
     if (run->lingers) {
         let_others_try(flow);
-    }
-}
-
-/* What younger tasks wait for may be the oldest one's work: they would hold what it needs for ever. */
-void tessi_flow_resources_reclaim(struct tessi_flow *flow, uint32_t handle)
-{
-    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
-    for (size_t i = 0; i < flow->holders.count && !is_free(flow, demand);) {
-        uint32_t holder = flow->holders.items[i];
-        const struct flow_task *task = flow_task(flow, holder);
-        if (task->queued == 0 && task->missing > 0 && !task->suspect && flow_block(flow, task->block)->pins == 0) {
-            tessi_flow_task_restart(flow, holder); /* it gives back what it holds: another one stands here now */
-        } else {
-            i++;
-        }
     }
 }

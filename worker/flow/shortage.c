@@ -1,8 +1,6 @@
 /* A worker that is full of what it has to keep. When its oldest task waits for room and nothing under way here will make
  * any, it says so: what it lacks, and the held blocks without which it would have it. The scheduler has others take
  * these over, which they do when the task comes before all of theirs, or beside the room that theirs need. */
-#include <string.h>
-
 #include "core/base/alloc.h"
 #include "worker/flow/internal.h"
 

@@ -7,14 +7,7 @@
  * for inputs that do not exist yet when short steps that make them are in the queues already: a dependent chain
  * runs through a slot without a word from here, and at another slot it waits there for the end of
  * those steps (`after`). Steps come after earlier ones only, so queues never wait for each other in a ring. */
-#include "core/base/alloc.h"
 #include "worker/flow/internal.h"
-
-uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
-{
-    const struct tessi_heap_entry *top = tessi_queue_peek(&flow->all);
-    return top == NULL ? FLOW_NONE : top->value;
-}
 
 #define AHEAD_NS INT64_C(500000)      /* steps queue up for so long */
 #define HANDOVER_NS INT64_C(10000000) /* another may wait behind one step that takes less: it hides the hand-over */
@@ -280,15 +273,6 @@ static void run_started(struct tessi_flow *flow)
     }
 }
 
-void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t handle)
-{
-    const struct flow_task *task = flow_task(flow, handle);
-    int32_t priority = tessi_flow_task_wishes(flow, task)->priority;
-    tessi_queue_push(&flow->startable[flow_task_kind(flow, task)], (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order,
-                     handle);
-    flow->priorities = flow->priorities || priority != 0;
-}
-
 /* It waits aside until something is given back. */
 static void put_by(struct tessi_flow *flow, uint32_t handle)
 {
@@ -317,6 +301,21 @@ static enum flow_kind place(const struct tessi_flow *flow, const struct flow_tas
         break;
     }
     return FLOW_KINDS;
+}
+
+/* What younger tasks wait for may be the oldest one's work: they would hold what it needs for ever. */
+static void reclaim_resources(struct tessi_flow *flow, uint32_t handle)
+{
+    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    for (size_t i = 0; i < flow->holders.count && !tessi_flow_resources_are_free(flow, demand);) {
+        uint32_t holder = flow->holders.items[i];
+        const struct flow_task *task = flow_task(flow, holder);
+        if (task->queued == 0 && task->missing > 0 && !task->suspect && flow_block(flow, task->block)->pins == 0) {
+            tessi_flow_task_restart(flow, holder); /* it gives back what it holds: another one stands here now */
+        } else {
+            i++;
+        }
+    }
 }
 
 static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool oldest)
@@ -349,7 +348,7 @@ static enum flow_grant start(struct tessi_flow *flow, uint32_t handle, bool olde
         return FLOW_NO_ROOM;
     }
     if (oldest) {
-        tessi_flow_resources_reclaim(flow, handle);
+        reclaim_resources(flow, handle);
     }
     if (!tessi_flow_resources_take(flow, handle)) {
         if (oldest) {

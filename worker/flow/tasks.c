@@ -1,6 +1,5 @@
 /* Tasks: assigned, given up, started over, finished. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/base/alloc.h"
 #include "worker/flow/internal.h"
@@ -272,31 +271,6 @@ void tessi_flow_on_assign(struct tessi_flow *flow, const struct tessi_flow_event
 
 /* --- going on --- */
 
-void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t handle)
-{
-    const struct flow_task *task = flow_task(flow, handle);
-    if (task->receive || task->missing > 0 || task->suspect || task->next_step == task->steps) {
-        return;
-    }
-    if (!task->started) {
-        if (flow_block(flow, task->block)->state == FLOW_UNMADE && !task->held_back &&
-            !tessi_queue_contains(&flow->startable[flow_task_kind(flow, task)], handle) &&
-            !tessi_heap_contains(&flow->lacking, handle)) {
-            tessi_flow_startable_add(flow, handle);
-        }
-    } else if (!task->held_back && !tessi_queue_contains(&flow->runnable, handle)) {
-        tessi_queue_push(&flow->runnable, task->order, task->seq, handle);
-    }
-}
-
-void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t handle)
-{
-    (void)tessi_queue_remove(&flow->startable[FLOW_CPU], handle);
-    (void)tessi_queue_remove(&flow->startable[FLOW_DEVICE], handle);
-    (void)tessi_heap_remove(&flow->lacking, handle);
-    (void)tessi_queue_remove(&flow->runnable, handle);
-}
-
 void tessi_flow_task_unmade(struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_task *task = flow_task(flow, handle);
@@ -304,6 +278,28 @@ void tessi_flow_task_unmade(struct tessi_flow *flow, uint32_t handle)
         tessi_flow_await_client(flow, task->block);
     } else {
         tessi_flow_task_ready(flow, handle);
+    }
+}
+
+void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task)
+{
+    flow->streams[task->at_device ? FLOW_DEVICE : FLOW_CPU] -= task->stream ? 1 : 0;
+    task->stream = false;
+}
+
+void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t handle)
+{
+    struct flow_slot *slot = &flow->slots[flow_task(flow, handle)->slot];
+    struct flow_run *last = NULL;
+    for (uint64_t n = slot->first; n < slot->next; n++) {
+        struct flow_run *run = flow_run(flow, slot, n);
+        if (run->task == handle) {
+            run->task = FLOW_NONE;
+            last = run;
+        }
+    }
+    if (last != NULL) {
+        tessi_flow_resources_linger(flow, handle, last);
     }
 }
 

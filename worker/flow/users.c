@@ -116,19 +116,6 @@ void tessi_flow_link_set(struct tessi_flow *flow, struct flow_link *link, enum f
     tessi_flow_block_touch(flow, link->block);
 }
 
-bool tessi_flow_block_next_use(const struct flow_block *block, struct flow_position *at)
-{
-    bool found = false;
-    for (int class = 0; class < FLOW_CLASSES; class++) {
-        const struct flow_link *root = block->root[class];
-        if (root != NULL && (!found || flow_after(*at, root->at))) {
-            *at = root->at;
-            found = true;
-        }
-    }
-    return found;
-}
-
 static void wake(void *context, const struct flow_link *link)
 {
     struct tessi_flow *flow = context;
