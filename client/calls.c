@@ -39,7 +39,7 @@ enum tessi_status tessi_link_check(struct tessi_link *link, struct tessi_error *
 static void queue_message(struct tessi_link *link, const struct tessi_message *message)
 {
     pthread_mutex_lock(&link->lock);
-    tessi_mailbox_add(&link->queued, message, NULL);
+    tessi_outbound_add(&link->queued, message, NULL);
     pthread_mutex_unlock(&link->lock);
     tessi_poller_wake(link->poller);
 }
@@ -81,11 +81,7 @@ enum tessi_status tessi_link_submit_part(struct tessi_link *link, const struct t
         status = tessi_message_pack(&probe, &message, error);
     }
     if (status == TESSI_OK) {
-        struct tessi_letter *letter = tessi_zalloc(sizeof *letter);
-        letter->header = probe.data;
-        letter->header_size = probe.size;
-        tessi_mailbox_move(&link->queued, &(struct tessi_mailbox){letter, letter});
-        probe = (struct tessi_buffer){0};
+        tessi_send_queue_add(&link->queued, probe.data, probe.size, NULL, 0);
         for (size_t i = 0; i < part->wanted_count; i++) {
             add_wanted(link, part->wanted[i], part->first, request);
         }

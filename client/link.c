@@ -69,7 +69,7 @@ enum tessi_status tessi_link_layer_failure(struct tessi_link *link, uint32_t id,
 
 void tessi_link_post(struct tessi_link *link, const struct tessi_message *message)
 {
-    tessi_mailbox_add(&link->out, message, NULL);
+    tessi_outbound_add(&link->out, message, NULL);
 }
 
 /* A status that came over the wire, where any number can be. */
@@ -100,7 +100,7 @@ static void post_release(struct tessi_link *link, uint32_t id)
     struct tessi_message message = {.type = TESSI_MSG_RELEASE, .run_id = link->run_id};
     message.as.release.ids = (struct tessi_id_list){&id, 1};
     link->idle_ns = link->idle.first == NULL ? tessi_clock_now() : link->idle_ns;
-    tessi_mailbox_add(&link->idle, &message, NULL);
+    tessi_outbound_add(&link->idle, &message, NULL);
 }
 
 /* If it was released while it was under way and is not any more, it goes; the lock is held. */
@@ -276,7 +276,7 @@ static bool take_commands(struct tessi_link *link)
 {
     pthread_mutex_lock(&link->lock);
     if (!link->held) {
-        tessi_mailbox_move(&link->out, &link->queued);
+        tessi_send_queue_move(&link->out, &link->queued);
     }
     if (link->asked != NULL && link->transfer == NULL && link->fatal.status == TESSI_OK) {
         link->transfer = link->asked;
@@ -322,12 +322,12 @@ static void send_to_scheduler(struct tessi_link *link, int64_t now_ns)
     }
     bool overdue = link->idle.first != NULL && now_ns - link->idle_ns >= IDLE_NS;
     if (link->out.first != NULL || overdue) {
-        struct tessi_mailbox hurried = link->out;
+        struct tessi_send_queue hurried = link->out;
         link->out = link->idle;
-        link->idle = (struct tessi_mailbox){0};
-        tessi_mailbox_move(&link->out, &hurried);
+        link->idle = (struct tessi_send_queue){0};
+        tessi_send_queue_move(&link->out, &hurried);
         link->sent_ns = now_ns;
-        (void)tessi_mailbox_flush(&link->out, link->scheduler);
+        (void)tessi_outbound_flush(&link->out, link->scheduler);
     }
 }
 
@@ -367,7 +367,7 @@ static void *run(void *argument)
     struct tessi_message goodbye = {.type = TESSI_MSG_GOODBYE, .run_id = link->run_id};
     goodbye.as.goodbye.text = "session closed";
     tessi_link_post(link, &goodbye);
-    (void)tessi_mailbox_flush(&link->out, link->scheduler);
+    (void)tessi_outbound_flush(&link->out, link->scheduler);
     return NULL;
 }
 
@@ -401,8 +401,8 @@ static enum tessi_status introduce(struct tessi_link *link, const struct tessi_l
 {
     struct tessi_message hello = {.type = TESSI_MSG_HELLO_CLIENT};
     hello.as.hello_client.name = config->name;
-    tessi_mailbox_add(&link->out, &hello, NULL);
-    (void)tessi_mailbox_flush(&link->out, link->scheduler);
+    tessi_outbound_add(&link->out, &hello, NULL);
+    (void)tessi_outbound_flush(&link->out, link->scheduler);
     enum tessi_status status = TESSI_OK;
     bool welcomed = false;
     while (status == TESSI_OK && !welcomed) {
@@ -440,9 +440,9 @@ static void free_link(struct tessi_link *link)
         tessi_client_close(link->scheduler);
     }
     tessi_poller_destroy(link->poller);
-    tessi_mailbox_fini(&link->out);
-    tessi_mailbox_fini(&link->idle);
-    tessi_mailbox_fini(&link->queued);
+    tessi_send_queue_fini(&link->out);
+    tessi_send_queue_fini(&link->idle);
+    tessi_send_queue_fini(&link->queued);
     tessi_serve_fini(link);
     for (size_t i = 0; i < link->wanted_count; i++) {
         tessi_free(link->wanted[i].text);

@@ -9,19 +9,9 @@
 #include "core/base/map.h"
 #include "core/net/client.h"
 #include "core/net/poller.h"
+#include "core/net/send_queue.h"
 
 #define TESSI_FRAME_BYTES (UINT64_C(1) << 20) /* of a block that is sent in pieces */
-
-struct tessi_letter { /* a message that waits for room in a socket's queue */
-    struct tessi_letter *next;
-    uint8_t *header; /* owned */
-    size_t header_size;
-    struct tessi_frame frame; /* size 0: none */
-};
-
-struct tessi_mailbox { /* messages in order */
-    struct tessi_letter *first, *last;
-};
 
 struct tessi_served { /* one RECEIVE layer; guarded by the link's lock */
     uint32_t id;
@@ -52,7 +42,7 @@ struct tessi_remote { /* a worker that the scheduler has told us of */
     struct tessi_error why; /* why the last one could not be begun */
     uint32_t failures; /* connections in a row that ended without a welcome */
     int64_t retry_ns;  /* no new connection before */
-    struct tessi_mailbox out;
+    struct tessi_send_queue out;
     struct tessi_serving *serving, *serving_last;
 };
 
@@ -89,7 +79,7 @@ struct tessi_link {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct tessi_error fatal;    /* status OK: alive */
-    struct tessi_mailbox queued; /* for the scheduler, from callers */
+    struct tessi_send_queue queued; /* for the scheduler, from callers */
     struct tessi_wanted *wanted;
     size_t wanted_count, wanted_capacity;
     struct tessi_map wanted_by_id; /* → position */
@@ -117,8 +107,8 @@ struct tessi_link {
     pthread_t thread;
     struct tessi_poller *poller;
     struct tessi_client *scheduler;
-    struct tessi_mailbox out; /* for the scheduler */
-    struct tessi_mailbox idle; /* likewise, but in no hurry: goes with what comes next */
+    struct tessi_send_queue out; /* for the scheduler */
+    struct tessi_send_queue idle; /* likewise, but in no hurry: goes with what comes next */
     int64_t idle_ns;           /* since when there is some */
     int64_t away_ns, back_ns;  /* how long the program was stopped, the last time that it was, and until when */
     int64_t sent_ns;          /* last message to the scheduler */
@@ -130,11 +120,9 @@ struct tessi_link {
 /* ——— messages ——— */
 
 /* Pack and queue; takes the frame (NULL: none). */
-void tessi_mailbox_add(struct tessi_mailbox *out, const struct tessi_message *message, struct tessi_frame *frame);
-void tessi_mailbox_move(struct tessi_mailbox *to, struct tessi_mailbox *from);
+void tessi_outbound_add(struct tessi_send_queue *queue, const struct tessi_message *message, struct tessi_frame *frame);
 /* Send until the queue is empty (true) or the socket is full. */
-bool tessi_mailbox_flush(struct tessi_mailbox *out, struct tessi_client *client);
-void tessi_mailbox_fini(struct tessi_mailbox *out);
+bool tessi_outbound_flush(struct tessi_send_queue *queue, struct tessi_client *client);
 
 /* A message to the scheduler from the I/O thread. */
 void tessi_link_post(struct tessi_link *link, const struct tessi_message *message);

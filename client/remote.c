@@ -75,7 +75,7 @@ static void disconnect(struct tessi_remote *peer)
         tessi_client_close(peer->client);
         peer->client = NULL;
     }
-    tessi_mailbox_fini(&peer->out);
+    tessi_send_queue_fini(&peer->out);
     tessi_serve_drop(peer);
     peer->welcomed = false;
     peer->gone = false;
@@ -109,8 +109,8 @@ static void connect_peer(struct tessi_remote *peer)
     struct tessi_message hello = {.type = TESSI_MSG_PEER_HELLO, .run_id = link->run_id};
     hello.as.peer_hello.id = link->id;
     hello.as.peer_hello.nonce = (uint64_t)tessi_clock_now();
-    tessi_mailbox_add(&peer->out, &hello, NULL);
-    tessi_mailbox_flush(&peer->out, peer->client);
+    tessi_outbound_add(&peer->out, &hello, NULL);
+    tessi_outbound_flush(&peer->out, peer->client);
 }
 
 bool tessi_remote_ready(struct tessi_remote *peer, int64_t now_ns)
@@ -134,8 +134,8 @@ bool tessi_remotes_welcomed(const struct tessi_link *link)
 
 void tessi_remote_send(struct tessi_remote *peer, const struct tessi_message *message)
 {
-    tessi_mailbox_add(&peer->out, message, NULL);
-    tessi_mailbox_flush(&peer->out, peer->client);
+    tessi_outbound_add(&peer->out, message, NULL);
+    tessi_outbound_flush(&peer->out, peer->client);
 }
 
 static void take_message(struct tessi_remote *peer, struct tessi_net_event *event)
@@ -230,7 +230,7 @@ int64_t tessi_remote_tend(struct tessi_link *link, int64_t now_ns)
             }
             next = peer->client == NULL && peer->retry_ns < next ? peer->retry_ns : next;
         }
-        if (peer->client != NULL && tessi_mailbox_flush(&peer->out, peer->client)) {
+        if (peer->client != NULL && tessi_outbound_flush(&peer->out, peer->client)) {
             tessi_serve_flush(peer);
         }
         i++;

@@ -191,7 +191,7 @@ static void end_first(struct tessi_remote *peer)
 
 void tessi_serve_flush(struct tessi_remote *peer)
 {
-    while (peer->serving != NULL && tessi_mailbox_flush(&peer->out, peer->client)) {
+    while (peer->serving != NULL && tessi_outbound_flush(&peer->out, peer->client)) {
         struct tessi_serving *serving = peer->serving;
         struct tessi_frame frame = next_frame(serving);
         struct tessi_message block = {.type = TESSI_MSG_BLOCK, .run_id = peer->link->run_id};
@@ -199,13 +199,13 @@ void tessi_serve_flush(struct tessi_remote *peer)
         block.as.block.offset = serving->sent;
         block.as.block.total = serving->region.bytes;
         serving->sent += frame.size;
-        tessi_mailbox_add(&peer->out, &block, &frame);
+        tessi_outbound_add(&peer->out, &block, &frame);
         if (serving->sent == serving->region.bytes) {
             end_first(peer);
         }
     }
     if (peer->client != NULL) {
-        (void)tessi_mailbox_flush(&peer->out, peer->client);
+        (void)tessi_outbound_flush(&peer->out, peer->client);
     }
 }
 

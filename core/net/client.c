@@ -11,6 +11,7 @@
 #include "core/base/descriptors.h"
 #include "core/net/address.h"
 #include "core/net/endpoint.h"
+#include "core/net/send_queue.h"
 
 enum {
     RETRY_AFTER_MS = 100, /* between two attempts to connect */
@@ -32,14 +33,6 @@ enum attempt {
     ATTEMPT_ABRUPT, /* the connection ended during the handshake */
 };
 
-/* A message that was sent while connecting. */
-struct waiting {
-    void *header;
-    size_t header_size;
-    struct tessi_frame *frames;
-    uint32_t frame_count;
-};
-
 struct tessi_client {
     struct tessi_endpoint endpoint;
     struct tessi_net_options options;
@@ -59,10 +52,7 @@ struct tessi_client {
     int64_t deadline_ns;
     int64_t again_ns; /* start the next attempt, or TESSI_NEVER */
 
-    struct waiting *waiting;
-    size_t waiting_capacity;
-    size_t waiting_count;
-    size_t waiting_sent; /* from the front */
+    struct tessi_send_queue waiting; /* sent while connecting */
 };
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -99,24 +89,13 @@ cleanup:
     return status;
 }
 
-static void waiting_clear(struct tessi_client *client)
-{
-    for (size_t i = client->waiting_sent; i < client->waiting_count; i++) {
-        tessi_frames_release(client->waiting[i].frames, client->waiting[i].frame_count);
-        tessi_free(client->waiting[i].frames);
-        tessi_free(client->waiting[i].header);
-    }
-    client->waiting_sent = 0;
-    client->waiting_count = 0;
-}
-
 /* The error's text is in `client->end`. */
 static void client_ends(struct tessi_client *client)
 {
     client->state = CLIENT_ENDED;
     client->gone_is_due = true;
     client->endpoint.is_pending = true;
-    waiting_clear(client);
+    tessi_send_queue_fini(&client->waiting);
     set_timer(client);
 }
 
@@ -198,20 +177,19 @@ static void attempt_failed(struct tessi_client *client, enum attempt how, int64_
     set_timer(client);
 }
 
+/* What came of a message that cannot be sent is told by the connection's end. */
+static enum tessi_status send_waiting(void *context, const void *header, size_t header_size, struct tessi_frame *frames,
+                                      uint32_t frame_count)
+{
+    struct tessi_client *client = context;
+    enum tessi_status status =
+        tessi_endpoint_send(&client->endpoint, NULL, 0, NULL, header, header_size, frames, frame_count);
+    return status == TESSI_BUSY ? status : TESSI_OK;
+}
+
 static void waiting_flush(struct tessi_client *client)
 {
-    while (client->waiting_sent < client->waiting_count) {
-        struct waiting *waiting = &client->waiting[client->waiting_sent];
-        if (tessi_endpoint_send(&client->endpoint, NULL, 0, NULL, waiting->header, waiting->header_size, waiting->frames,
-                                waiting->frame_count) == TESSI_BUSY) {
-            return;
-        }
-        tessi_free(waiting->frames);
-        tessi_free(waiting->header);
-        client->waiting_sent++;
-    }
-    client->waiting_sent = 0;
-    client->waiting_count = 0;
+    (void)tessi_send_queue_flush(&client->waiting, send_waiting, client);
 }
 
 static void becomes_ready(struct tessi_client *client)
@@ -366,22 +344,13 @@ enum tessi_status tessi_client_receive(struct tessi_client *client, struct tessi
 static enum tessi_status keep_waiting(struct tessi_client *client, const void *header, size_t header_size,
                                       struct tessi_frame *frames, uint32_t frame_count)
 {
-    if (client->waiting_count - client->waiting_sent >= client->options.send_queue_messages) {
+    if (client->waiting.count >= client->options.send_queue_messages) {
         if (client->endpoint.retry_ns == TESSI_NEVER) {
             client->endpoint.retry_ns = tessi_clock_now() + TESSI_NS_PER_MS;
         }
         return TESSI_BUSY;
     }
-    tessi_grow(&client->waiting, &client->waiting_capacity, client->waiting_count + 1, sizeof client->waiting[0]);
-    client->waiting[client->waiting_count++] = (struct waiting){
-        .header = tessi_memdup(header, header_size),
-        .header_size = header_size,
-        .frames = frame_count == 0 ? NULL : tessi_memdup(frames, frame_count * sizeof frames[0]),
-        .frame_count = frame_count,
-    };
-    for (uint32_t i = 0; i < frame_count; i++) {
-        frames[i] = (struct tessi_frame){0};
-    }
+    tessi_send_queue_add(&client->waiting, header, header_size, frames, frame_count);
     return TESSI_OK;
 }
 
@@ -397,7 +366,7 @@ enum tessi_status tessi_client_send(struct tessi_client *client, const void *hea
         return TESSI_CLOSED;
     }
     waiting_flush(client);
-    if (client->waiting_count > 0) {
+    if (client->waiting.count > 0) {
         return TESSI_BUSY;
     }
     enum tessi_status status =
@@ -542,8 +511,7 @@ void tessi_client_close(struct tessi_client *client)
         tessi_endpoint_send_goodbye(&client->endpoint, NULL, 0);
     }
     tessi_endpoint_close(&client->endpoint, client->state == CLIENT_READY ? (int)client->options.linger_ms : 0);
-    waiting_clear(client);
-    tessi_free(client->waiting);
+    tessi_send_queue_fini(&client->waiting);
     tessi_free(client);
 }
 

@@ -16,6 +16,7 @@
 #include "core/base/map.h"
 #include "core/net/address.h"
 #include "core/net/poller.h"
+#include "core/net/send_queue.h"
 #include "core/net/server.h"
 #include "core/server/courier.h"
 #include "core/server/devices.h"
@@ -40,11 +41,10 @@
 #define TRIM_AFTER_NS TESSI_NS_PER_S /* the end of a session: by then what it had is freed */
 #define TRIM_EVERY_NS (5 * TESSI_NS_PER_S)
 
-/* Messages that a peer's full queue did not take, in order, each after its size. */
+/* Messages that a peer's full queue did not take. */
 struct backlog {
     uint32_t peer; /* 0: free */
-    struct tessi_buffer bytes;
-    size_t sent; /* bytes at the front that have left */
+    struct tessi_send_queue waiting;
 };
 
 struct tessi_scheduler {
@@ -66,7 +66,7 @@ struct tessi_scheduler {
     uint64_t sends_failed;
     struct backlog *backlogs; /* those with peer 0 are free */
     size_t backlog_count, backlog_capacity;
-    size_t backlog_bytes; /* of all */
+    uint64_t backlog_bytes; /* of all */
     struct tessi_map backlog_of; /* peer → index */
     uint32_t *lost;              /* peers whose sends failed, not yet told to the relay */
     size_t lost_count, lost_capacity;
@@ -89,8 +89,8 @@ static void backlog_drop(struct tessi_scheduler *scheduler, uint32_t peer)
 {
     struct backlog *backlog = backlog_find(scheduler, peer);
     if (backlog != NULL) {
-        scheduler->backlog_bytes -= backlog->bytes.size;
-        tessi_buffer_fini(&backlog->bytes);
+        scheduler->backlog_bytes -= backlog->waiting.bytes;
+        tessi_send_queue_fini(&backlog->waiting);
         *backlog = (struct backlog){0};
         tessi_map_remove(&scheduler->backlog_of, key(peer));
     }
@@ -137,34 +137,21 @@ static uint32_t slowest_reader(const struct tessi_scheduler *scheduler)
     const struct backlog *most = NULL;
     for (size_t i = 0; i < scheduler->backlog_count; i++) {
         const struct backlog *backlog = &scheduler->backlogs[i];
-        most = backlog->peer != 0 && (most == NULL || backlog->bytes.size > most->bytes.size) ? backlog : most;
+        most = backlog->peer != 0 && (most == NULL || backlog->waiting.bytes > most->waiting.bytes) ? backlog : most;
     }
     return most->peer;
 }
 
-/* What has left makes room for what comes. */
-static void compact(struct tessi_scheduler *scheduler, struct backlog *backlog)
-{
-    if (backlog->sent > backlog->bytes.size / 2) {
-        backlog->bytes.size -= backlog->sent;
-        memmove(backlog->bytes.data, backlog->bytes.data + backlog->sent, backlog->bytes.size);
-        scheduler->backlog_bytes -= backlog->sent;
-        backlog->sent = 0;
-    }
-}
-
 static void send_later(struct tessi_scheduler *scheduler, uint32_t peer, const void *bytes, size_t size)
 {
-    struct backlog *backlog = backlog_make(scheduler, peer);
-    uint64_t length = size;
-    if (backlog->bytes.size - backlog->sent > BACKLOG_MAX) {
+    struct tessi_send_queue *waiting = &backlog_make(scheduler, peer)->waiting;
+    if (waiting->bytes > BACKLOG_MAX) {
         give_up(scheduler, peer);
         return;
     }
-    compact(scheduler, backlog);
-    tessi_buffer_append(&backlog->bytes, &length, sizeof length);
-    tessi_buffer_append(&backlog->bytes, bytes, size);
-    scheduler->backlog_bytes += sizeof length + size;
+    scheduler->backlog_bytes -= waiting->bytes;
+    tessi_send_queue_add(waiting, bytes, size, NULL, 0);
+    scheduler->backlog_bytes += waiting->bytes;
     if (scheduler->backlog_bytes > BACKLOGS_MAX) {
         give_up(scheduler, slowest_reader(scheduler));
     }
@@ -184,24 +171,29 @@ static void send_bytes(struct tessi_scheduler *scheduler, uint32_t peer, const v
     }
 }
 
+struct recipient {
+    struct tessi_server *server;
+    uint32_t peer;
+};
+
+static enum tessi_status send_one(void *context, const void *header, size_t size, struct tessi_frame *frames,
+                                  uint32_t frame_count)
+{
+    const struct recipient *to = context;
+    return tessi_server_send(to->server, to->peer, header, size, frames, frame_count);
+}
+
 static void backlog_flush(struct tessi_scheduler *scheduler, struct backlog *backlog)
 {
-    uint32_t peer = backlog->peer;
-    while (backlog->sent < backlog->bytes.size) {
-        uint64_t length;
-        memcpy(&length, backlog->bytes.data + backlog->sent, sizeof length);
-        const uint8_t *bytes = backlog->bytes.data + backlog->sent + sizeof length;
-        enum tessi_status status = tessi_server_send(scheduler->server, peer, bytes, (size_t)length, NULL, 0);
-        if (status == TESSI_BUSY) {
-            return;
-        }
-        if (status != TESSI_OK) {
-            peer_lost(scheduler, peer);
-            return;
-        }
-        backlog->sent += sizeof length + (size_t)length;
+    struct recipient to = {scheduler->server, backlog->peer};
+    scheduler->backlog_bytes -= backlog->waiting.bytes;
+    enum tessi_status status = tessi_send_queue_flush(&backlog->waiting, send_one, &to);
+    scheduler->backlog_bytes += backlog->waiting.bytes;
+    if (status == TESSI_OK) {
+        backlog_drop(scheduler, to.peer);
+    } else if (status != TESSI_BUSY) {
+        peer_lost(scheduler, to.peer);
     }
-    backlog_drop(scheduler, peer);
 }
 
 static void flush_all(struct tessi_scheduler *scheduler)
@@ -219,7 +211,7 @@ static void courier_send(void *context, uint32_t peer, const void *bytes, size_t
 {
     struct tessi_scheduler *scheduler = context;
     const struct backlog *backlog = backlog_find(scheduler, peer);
-    if (backlog != NULL && backlog->bytes.size - backlog->sent > UNREAD_MAX &&
+    if (backlog != NULL && backlog->waiting.bytes > UNREAD_MAX &&
         tessi_relay_role(scheduler->relay, peer) != TESSI_ROLE_WORKER) {
         give_up(scheduler, peer);
         return;
@@ -694,7 +686,7 @@ void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
         tessi_net_destroy(scheduler->net);
     }
     for (size_t i = 0; i < scheduler->backlog_count; i++) {
-        tessi_buffer_fini(&scheduler->backlogs[i].bytes);
+        tessi_send_queue_fini(&scheduler->backlogs[i].waiting);
     }
     tessi_free(scheduler->backlogs);
     tessi_free(scheduler->history_path);

@@ -1,4 +1,4 @@
-/* A line between two workers of one host: who gets one, letters in order, room and bells. */
+/* A line between two workers of one host: who gets one, messages in order, room and bells. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,36 +80,36 @@ static void a_line_belongs_to_its_hello(void **state)
     }
 }
 
-static void letters_come_in_order(void **state)
+static void messages_come_in_order(void **state)
 {
     struct ends ends;
-    struct tessi_line_letter letter;
+    struct tessi_line_message message;
     static uint8_t header[TESSI_LINE_HEADER_MAX], payload[TESSI_LINE_PAYLOAD_MAX];
     uint32_t sent = 0, received = 0, full = 0;
     (void)state;
     ends_open(&ends);
-    assert_false(tessi_line_receive(ends.lines[1], &letter));
+    assert_false(tessi_line_receive(ends.lines[1], &message));
     while (received < 2000) {
         size_t header_size = 8 + sent * 37 % (sizeof header - 8), payload_size = sent * 91 % sizeof payload;
         memcpy(header, &sent, sizeof sent);
         memset(header + 8, (int)(sent & 255), header_size - 8);
         memset(payload, (int)(sent * 3 & 255), payload_size);
         bool with = sent % 3 != 0;
-        letter = (struct tessi_line_letter){header, with ? payload : NULL, header_size, with ? payload_size : 0};
-        if (sent < 2000 && tessi_line_send(ends.lines[0], &letter)) {
+        message = (struct tessi_line_message){header, with ? payload : NULL, header_size, with ? payload_size : 0};
+        if (sent < 2000 && tessi_line_send(ends.lines[0], &message)) {
             sent++;
             continue;
         }
         full++;
-        while (tessi_line_receive(ends.lines[1], &letter)) {
-            assert_memory_equal(letter.header, &received, sizeof received);
-            assert_int_equal(letter.header_size, 8 + received * 37 % (sizeof header - 8));
-            assert_true((letter.payload != NULL) == (received % 3 != 0));
-            assert_int_equal(letter.payload_size, received % 3 != 0 ? received * 91 % sizeof payload : 0);
-            const uint8_t *bytes = letter.payload;
-            assert_true(letter.payload_size == 0 || bytes[letter.payload_size - 1] == (received * 3 & 255));
-            bytes = letter.header;
-            assert_true(letter.header_size == 8 || bytes[letter.header_size - 1] == (received & 255));
+        while (tessi_line_receive(ends.lines[1], &message)) {
+            assert_memory_equal(message.header, &received, sizeof received);
+            assert_int_equal(message.header_size, 8 + received * 37 % (sizeof header - 8));
+            assert_true((message.payload != NULL) == (received % 3 != 0));
+            assert_int_equal(message.payload_size, received % 3 != 0 ? received * 91 % sizeof payload : 0);
+            const uint8_t *bytes = message.payload;
+            assert_true(message.payload_size == 0 || bytes[message.payload_size - 1] == (received * 3 & 255));
+            bytes = message.header;
+            assert_true(message.header_size == 8 || bytes[message.header_size - 1] == (received & 255));
             received++;
         }
     }
@@ -120,14 +120,14 @@ static void letters_come_in_order(void **state)
 static void the_bell_rings_for_sleepers_only(void **state)
 {
     struct ends ends;
-    const struct tessi_line_letter hello = {"hello", NULL, 5, 0};
-    struct tessi_line_letter letter;
+    const struct tessi_line_message hello = {"hello", NULL, 5, 0};
+    struct tessi_line_message message;
     (void)state;
     ends_open(&ends);
     assert_true(tessi_line_send(ends.lines[0], &hello));
     assert_false(rings(ends.posts[1]));
     assert_true(tessi_line_calls(ends.lines[1]));
-    assert_true(tessi_line_receive(ends.lines[1], &letter));
+    assert_true(tessi_line_receive(ends.lines[1], &message));
     assert_false(tessi_line_calls(ends.lines[1]));
     tessi_line_sleep(ends.lines[1]);
     assert_true(tessi_line_send(ends.lines[0], &hello));
@@ -138,7 +138,7 @@ static void the_bell_rings_for_sleepers_only(void **state)
     while (tessi_line_send(ends.lines[0], &hello)) {
     }
     assert_false(rings(ends.posts[0]));
-    assert_true(tessi_line_receive(ends.lines[1], &letter));
+    assert_true(tessi_line_receive(ends.lines[1], &message));
     assert_true(rings(ends.posts[0]));
     assert_true(tessi_line_send(ends.lines[0], &hello));
     ends_close(&ends);
@@ -149,7 +149,7 @@ static void ends_know_that_they_share_a_processor(void **state)
 {
     cpu_set_t all, one;
     struct ends ends;
-    const struct tessi_line_letter hello = {"hello", NULL, 5, 0};
+    const struct tessi_line_message hello = {"hello", NULL, 5, 0};
     (void)state;
     ends_open(&ends);
     assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
@@ -172,7 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_belongs_to_its_hello),
-        cmocka_unit_test(letters_come_in_order),
+        cmocka_unit_test(messages_come_in_order),
         cmocka_unit_test(ends_know_that_they_share_a_processor),
         cmocka_unit_test(the_bell_rings_for_sleepers_only),
     };

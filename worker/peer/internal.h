@@ -12,25 +12,14 @@
 #include <stdatomic.h>
 
 #include "core/base/map.h"
+#include "core/net/send_queue.h"
 #include "core/wire/message.h"
 #include "worker/peer/arena_share.h"
 #include "worker/peer/copier.h"
 #include "worker/peer/line.h"
 #include "worker/peer/peer.h"
 
-#define PEER_BOX_MAX 65536 /* messages that wait for one peer; more are dropped, which a sane peer never sees */
-
-struct letter { /* a packed message that waits */
-    struct letter *next;
-    struct tessi_frame payload; /* data NULL: none */
-    size_t size;
-    uint8_t header[];
-};
-
-struct peer_box { /* messages for one connection, in order */
-    struct letter *first, **last;
-    size_t count;
-};
+#define PEER_WAITING_MAX 65536 /* messages that wait for one peer; more are dropped, which a sane peer never sees */
 
 /* Bytes of a peer that ZeroMQ holds. Outlives the peer while there are some. */
 struct peer_credit;
@@ -62,7 +51,7 @@ struct peer {
     int64_t retry_ns;
     uint32_t in; /* handle of the connection that the peer opened; 0: none */
     struct tessi_line *in_line; /* beside it; NULL */
-    struct peer_box out_box, in_box;
+    struct tessi_send_queue out_waiting, in_waiting; /* messages for the one connection and the other */
     struct tessi_spans reads[2]; /* [lease]: gathered for one message */
     struct outgoing *sending, **sending_last;
     struct peer_credit *credit;
@@ -79,7 +68,7 @@ struct tessi_peers {
     size_t line_count;
     uint32_t neighbour_count; /* peers whose memory is mapped */
     int64_t lines_used_ns; /* when something came over one */
-    uint32_t crowded; /* letters in a row from neighbours that ran on our processor and leave it to us to move */
+    uint32_t crowded; /* messages in a row from neighbours that ran on our processor and leave it to us to move */
     uint64_t run_id, nonce;
     uint32_t self;
     bool begun;
@@ -110,8 +99,6 @@ void tessi_peer_break(struct peer *peer, const char *why); /* it does not keep t
 bool tessi_peer_connect(struct peer *peer); /* our own connection, opened if there is none; false: not now */
 
 /* talk.c */
-void tessi_peer_box_init(struct peer_box *box);
-void tessi_peer_box_clear(struct peer_box *box);
 /* To the peer, as a question (on our own connection if there can be one) or an answer (on the peer's own, else
  * on ours, else nowhere: the peer has forgotten its question then). The payload passes. */
 void tessi_peer_ask(struct peer *peer, const struct tessi_message *message);

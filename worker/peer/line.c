@@ -39,7 +39,7 @@ struct tessi_line {
     int bell;               /* of the other end; -1: not known yet */
     int post;               /* connection to the other's post, until the bell has come over it; -1 */
     bool is_broken;
-    uint8_t letter[TESSI_LINE_HEADER_MAX + TESSI_LINE_PAYLOAD_MAX]; /* received, out of the other's reach */
+    uint8_t message[TESSI_LINE_HEADER_MAX + TESSI_LINE_PAYLOAD_MAX]; /* received, out of the other's reach */
 };
 
 struct hail { /* what comes with a line */
@@ -263,7 +263,7 @@ void tessi_line_close(struct tessi_line *line)
     }
 }
 
-/* ——— letters ——— */
+/* ——— messages ——— */
 
 static void ring_bell(const struct tessi_line *line)
 {
@@ -300,11 +300,11 @@ static bool has_room(struct tessi_line *line, uint64_t need)
     return RING_BYTES - used >= need;
 }
 
-bool tessi_line_send(struct tessi_line *line, const struct tessi_line_letter *letter)
+bool tessi_line_send(struct tessi_line *line, const struct tessi_line_message *message)
 {
-    TESS_ASSERT(letter->header_size <= TESSI_LINE_HEADER_MAX && letter->payload_size <= TESSI_LINE_PAYLOAD_MAX);
-    uint32_t sizes[2] = {(uint32_t)letter->header_size, (uint32_t)letter->payload_size + (letter->payload != NULL)};
-    uint64_t need = padded(sizeof sizes + letter->header_size + letter->payload_size);
+    TESS_ASSERT(message->header_size <= TESSI_LINE_HEADER_MAX && message->payload_size <= TESSI_LINE_PAYLOAD_MAX);
+    uint32_t sizes[2] = {(uint32_t)message->header_size, (uint32_t)message->payload_size + (message->payload != NULL)};
+    uint64_t need = padded(sizeof sizes + message->header_size + message->payload_size);
     if (line->is_broken) {
         return false;
     }
@@ -317,9 +317,9 @@ bool tessi_line_send(struct tessi_line *line, const struct tessi_line_letter *le
         atomic_store(&line->out->sender_waits, 0);
     }
     put(line, line->written, sizes, sizeof sizes);
-    put(line, line->written + sizeof sizes, letter->header, letter->header_size);
-    if (letter->payload_size > 0) {
-        put(line, line->written + sizeof sizes + letter->header_size, letter->payload, letter->payload_size);
+    put(line, line->written + sizeof sizes, message->header, message->header_size);
+    if (message->payload_size > 0) {
+        put(line, line->written + sizeof sizes + message->header_size, message->payload, message->payload_size);
     }
     line->written += need;
     int processor = sched_getcpu();
@@ -331,7 +331,7 @@ bool tessi_line_send(struct tessi_line *line, const struct tessi_line_letter *le
     return true;
 }
 
-bool tessi_line_receive(struct tessi_line *line, struct tessi_line_letter *letter)
+bool tessi_line_receive(struct tessi_line *line, struct tessi_line_message *message)
 {
     uint32_t sizes[2];
     if (atomic_load_explicit(&line->in->receiver_sleeps, memory_order_relaxed) != 0) {
@@ -348,13 +348,13 @@ bool tessi_line_receive(struct tessi_line *line, struct tessi_line_letter *lette
         sizes[1] -= has_payload ? 1 : 0;
         line->is_broken = sizes[0] > TESSI_LINE_HEADER_MAX || sizes[1] > TESSI_LINE_PAYLOAD_MAX ||
                           padded(sizeof sizes + sizes[0] + sizes[1]) > there;
-        *letter = (struct tessi_line_letter){line->letter, has_payload ? line->letter + sizes[0] : NULL, sizes[0],
+        *message = (struct tessi_line_message){line->message, has_payload ? line->message + sizes[0] : NULL, sizes[0],
                                              sizes[1]};
     }
     if (line->is_broken) {
         return false;
     }
-    get(line, line->read + sizeof sizes, line->letter, sizes[0] + sizes[1]);
+    get(line, line->read + sizeof sizes, line->message, sizes[0] + sizes[1]);
     line->read += padded(sizeof sizes + sizes[0] + sizes[1]);
     atomic_store(&line->in->read, line->read);
     if (atomic_load(&line->in->sender_waits) != 0 && line->bell >= 0 &&

@@ -43,18 +43,18 @@ struct tessi_line *tessi_line_take(struct tessi_line_post *post, uint32_t id, ui
 
 void tessi_line_close(struct tessi_line *line); /* NULL is allowed */
 
-struct tessi_line_letter {
+struct tessi_line_message {
     const void *header, *payload; /* valid until the next receive; payload NULL: none */
     size_t header_size, payload_size;
 };
 
 /* Sizes are within the bounds above. False: no room now. */
-bool tessi_line_send(struct tessi_line *line, const struct tessi_line_letter *letter);
-/* The next letter; false: none now, or the line is broken. */
-bool tessi_line_receive(struct tessi_line *line, struct tessi_line_letter *letter);
+bool tessi_line_send(struct tessi_line *line, const struct tessi_line_message *message);
+/* The next message; false: none now, or the line is broken. */
+bool tessi_line_receive(struct tessi_line *line, struct tessi_line_message *message);
 bool tessi_line_broken(const struct tessi_line *line);
 
-/* The other end ran on the calling thread's processor when it sent its latest letter: a hint. */
+/* The other end ran on the calling thread's processor when it sent its latest message: a hint. */
 bool tessi_line_shares_processor(const struct tessi_line *line);
 
 /* There is something to receive, or room that was missing. */

@@ -42,8 +42,6 @@ struct peer *tessi_peer_record(struct tessi_peers *peers, uint32_t id)
     peer->id = id;
     peer->sending_last = &peer->sending;
     peer->credit = tessi_peer_credit_create(peers->config.poller);
-    tessi_peer_box_init(&peer->out_box);
-    tessi_peer_box_init(&peer->in_box);
     tessi_grow(&peers->all, &peers->capacity, peers->count + 1, sizeof(struct peer *));
     tessi_map_put(&peers->by_id, (struct tessi_map_key){0, id}, (uint32_t)peers->count);
     peers->all[peers->count++] = peer;
@@ -98,7 +96,7 @@ static void out_close(struct peer *peer)
         peer->out = NULL;
         peer->out_welcomed = false;
     }
-    tessi_peer_box_clear(&peer->out_box);
+    tessi_send_queue_fini(&peer->out_waiting);
     peer->reads[0].count = peer->reads[1].count = 0;
 }
 
@@ -109,7 +107,7 @@ static void in_close(struct peer *peer)
         (void)tessi_map_remove(&peer->peers->by_handle, (struct tessi_map_key){0, peer->in});
         peer->in = 0;
     }
-    tessi_peer_box_clear(&peer->in_box);
+    tessi_send_queue_fini(&peer->in_waiting);
     tessi_peer_send_cancel(peer);
 }
 
@@ -277,7 +275,7 @@ static void welcome(struct tessi_peers *peers, uint32_t handle, const struct tes
         tessi_server_ignore(peers->server, peer->in);
         in_close(peer);
     }
-    /* Only boxes of a client survive until here: what it is to give us. */
+    /* Only what waits for a client survives until here: what it is to give us. */
     peer->in = handle;
     peer->in_line = peers->post != NULL ? tessi_line_take(peers->post, hello->id, hello->nonce) : NULL;
     peers->line_count += peer->in_line != NULL ? 1 : 0;
@@ -562,7 +560,7 @@ static void attend(struct tessi_peers *peers, int64_t now_ns)
             remove_at(peers, i);
             continue;
         }
-        if (peer->announced && peer->out == NULL && peer->out_box.first != NULL) {
+        if (peer->announced && peer->out == NULL && peer->out_waiting.first != NULL) {
             (void)tessi_peer_connect(peer);
         }
         i++;
@@ -579,7 +577,7 @@ bool tessi_peers_hear(struct tessi_peers *peers, int64_t now_ns)
         if (spoken != NULL && peer->id > peers->self) {
             peers->crowded = tessi_line_shares_processor(spoken) ? peers->crowded + 1 : 0;
         }
-        if (own || other || peer->out_box.first != NULL || peer->in_box.first != NULL) {
+        if (own || other || peer->out_waiting.first != NULL || peer->in_waiting.first != NULL) {
             tessi_peer_touch(peer);
         }
         heard = heard || own || other;

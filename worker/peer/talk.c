@@ -13,57 +13,6 @@ enum {
     LINE_SPANS_MAX = 256,     /* of one READ over a line: what is larger would overtake by another way */
 };
 
-/* ——— boxes ——— */
-
-void tessi_peer_box_init(struct peer_box *box)
-{
-    box->first = NULL;
-    box->last = &box->first;
-    box->count = 0;
-}
-
-static void box_pop(struct peer_box *box)
-{
-    struct letter *letter = box->first;
-    box->first = letter->next;
-    if (box->first == NULL) {
-        box->last = &box->first;
-    }
-    box->count--;
-    tessi_free(letter);
-}
-
-void tessi_peer_box_clear(struct peer_box *box)
-{
-    while (box->first != NULL) {
-        tessi_frame_release(&box->first->payload);
-        box_pop(box);
-    }
-}
-
-static void box_add(struct peer *peer, struct peer_box *box, const struct tessi_buffer *packed,
-                    struct tessi_frame *payload)
-{
-    if (box->count >= PEER_BOX_MAX) {
-        if (payload != NULL) {
-            tessi_frame_release(payload);
-        }
-        peer->peers->gauges.dropped_messages++;
-        tessi_peer_break(peer, "too many messages wait for it");
-        return;
-    }
-    struct letter *letter = tessi_zalloc(sizeof *letter + packed->size);
-    letter->size = packed->size;
-    memcpy(letter->header, packed->data, packed->size);
-    if (payload != NULL) {
-        letter->payload = *payload;
-        *payload = (struct tessi_frame){0};
-    }
-    *box->last = letter;
-    box->last = &letter->next;
-    box->count++;
-}
-
 /* ——— sending ——— */
 
 static enum tessi_status send_by_socket(struct peer *peer, bool own, const void *header, size_t size,
@@ -84,9 +33,9 @@ static struct tessi_line *line_of(const struct peer *peer, bool own)
 }
 
 static enum tessi_status send_by_line(struct peer *peer, struct tessi_line *line,
-                                      const struct tessi_line_letter *letter, struct tessi_frame *payload)
+                                      const struct tessi_line_message *message, struct tessi_frame *payload)
 {
-    if (!tessi_line_send(line, letter)) {
+    if (!tessi_line_send(line, message)) {
         if (!tessi_line_broken(line)) {
             return TESSI_BUSY;
         }
@@ -106,9 +55,9 @@ static enum tessi_status send_now(struct peer *peer, bool own, const void *heade
     bool has_payload = payload != NULL && (payload->data != NULL || payload->release != NULL);
     struct tessi_line *line = line_of(peer, own);
     if (line != NULL && size <= TESSI_LINE_HEADER_MAX && (!has_payload || payload->size <= TESSI_LINE_PAYLOAD_MAX)) {
-        struct tessi_line_letter letter = {header, has_payload ? payload->data : NULL, size,
+        struct tessi_line_message message = {header, has_payload ? payload->data : NULL, size,
                                            has_payload ? payload->size : 0};
-        return send_by_line(peer, line, &letter, payload);
+        return send_by_line(peer, line, &message, payload);
     }
     return send_by_socket(peer, own, header, size, payload);
 }
@@ -119,16 +68,48 @@ static bool can_send(const struct peer *peer, bool own)
     return own ? peer->out != NULL && (peer->out_line == NULL || peer->out_welcomed) : peer->in != 0;
 }
 
-static void box_flush(struct peer *peer, bool own)
+static struct tessi_send_queue *waiting_of(struct peer *peer, bool own)
 {
-    struct peer_box *box = own ? &peer->out_box : &peer->in_box;
-    while (box->first != NULL && can_send(peer, own)) {
-        struct letter *letter = box->first;
-        if (send_now(peer, own, letter->header, letter->size, &letter->payload) == TESSI_BUSY) {
-            return;
-        }
-        box_pop(box);
+    return own ? &peer->out_waiting : &peer->in_waiting;
+}
+
+struct way { /* a connection to a peer */
+    struct peer *peer;
+    bool own;
+};
+
+static enum tessi_status send_waiting(void *context, const void *header, size_t size, struct tessi_frame *frames,
+                                      uint32_t frame_count)
+{
+    const struct way *way = context;
+    if (!can_send(way->peer, way->own)) {
+        return TESSI_BUSY;
     }
+    enum tessi_status status = send_now(way->peer, way->own, header, size, frame_count > 0 ? frames : NULL);
+    return status == TESSI_BUSY ? status : TESSI_OK; /* that the connection has ended is told by itself */
+}
+
+/* True: nothing waits. */
+static bool flush(struct peer *peer, bool own)
+{
+    struct way way = {peer, own};
+    return tessi_send_queue_flush(waiting_of(peer, own), send_waiting, &way) == TESSI_OK;
+}
+
+/* Takes the payload (NULL: none). */
+static void wait_for_room(struct peer *peer, bool own, const struct tessi_buffer *packed, struct tessi_frame *payload)
+{
+    struct tessi_send_queue *waiting = waiting_of(peer, own);
+    if (waiting->count >= PEER_WAITING_MAX) {
+        if (payload != NULL) {
+            tessi_frame_release(payload);
+        }
+        peer->peers->gauges.dropped_messages++;
+        tessi_peer_break(peer, "too many messages wait for it");
+        return;
+    }
+    bool has_payload = payload != NULL && (payload->data != NULL || payload->release != NULL);
+    tessi_send_queue_add(waiting, packed->data, packed->size, payload, has_payload ? 1 : 0);
 }
 
 static const struct tessi_buffer *pack(struct tessi_peers *peers, const struct tessi_message *message)
@@ -142,13 +123,12 @@ static const struct tessi_buffer *pack(struct tessi_peers *peers, const struct t
 
 static void send_or_keep(struct peer *peer, bool own, const struct tessi_message *message, struct tessi_frame *payload)
 {
-    struct peer_box *box = own ? &peer->out_box : &peer->in_box;
     const struct tessi_buffer *packed = pack(peer->peers, message);
-    if (box->first == NULL && can_send(peer, own) &&
+    if (waiting_of(peer, own)->first == NULL && can_send(peer, own) &&
         send_now(peer, own, packed->data, packed->size, payload) != TESSI_BUSY) {
         return;
     }
-    box_add(peer, box, packed, payload);
+    wait_for_room(peer, own, packed, payload);
     if (own && peer->out == NULL) {
         (void)tessi_peer_connect(peer);
     }
@@ -171,13 +151,11 @@ void tessi_peer_answer(struct peer *peer, const struct tessi_message *message, s
 bool tessi_peer_try_answer(struct peer *peer, const struct tessi_message *message, struct tessi_frame *payload)
 {
     bool own = peer->in == 0;
-    struct peer_box *box = own ? &peer->out_box : &peer->in_box;
     if (!can_send(peer, own)) {
         tessi_frame_release(payload);
         return true;
     }
-    box_flush(peer, own);
-    if (box->first != NULL) {
+    if (!flush(peer, own)) {
         return false;
     }
     /* Pieces of a block stay in order: all go by the socket. */
@@ -213,8 +191,8 @@ void tessi_peer_flush(struct peer *peer)
 {
     flush_reads(peer, false);
     flush_reads(peer, true);
-    box_flush(peer, true);
-    box_flush(peer, false);
+    (void)flush(peer, true);
+    (void)flush(peer, false);
     tessi_peer_pump(peer);
 }
 
@@ -314,21 +292,21 @@ void tessi_peer_take(struct peer *peer, struct tessi_message *message, struct te
     }
 }
 
-static bool hear_letter(struct peer *peer, const struct tessi_line_letter *letter)
+static bool hear_message(struct peer *peer, const struct tessi_line_message *received)
 {
     struct tessi_message message;
     struct tessi_error error;
-    struct tessi_frame payload = {.data = (void *)(uintptr_t)letter->payload, .size = letter->payload_size};
-    if (tessi_message_unpack(letter->header, letter->header_size, &message, &error) != TESSI_OK) {
+    struct tessi_frame payload = {.data = (void *)(uintptr_t)received->payload, .size = received->payload_size};
+    if (tessi_message_unpack(received->header, received->header_size, &message, &error) != TESSI_OK) {
         peer->peers->gauges.dropped_messages++;
         tessi_peer_break(peer, error.text);
         return false;
     }
-    /* The bytes of a letter are gone with the next one; whoever takes BLOCK wants to keep them. */
+    /* The bytes of one are gone with the next one; whoever takes BLOCK wants to keep them. */
     if (message.run_id != peer->peers->run_id || message.type == TESSI_MSG_BLOCK) {
         peer->peers->gauges.dropped_messages++;
     } else {
-        tessi_peer_take(peer, &message, &payload, letter->payload != NULL ? 1 : 0);
+        tessi_peer_take(peer, &message, &payload, received->payload != NULL ? 1 : 0);
     }
     tessi_message_fini(&message);
     return true;
@@ -336,14 +314,14 @@ static bool hear_letter(struct peer *peer, const struct tessi_line_letter *lette
 
 bool tessi_peer_hear(struct peer *peer, bool own)
 {
-    struct tessi_line_letter letter;
+    struct tessi_line_message received;
     struct tessi_line *line;
     bool heard = false;
     /* The line may go with what is heard. */
     while ((line = own ? peer->out_line : peer->in_line) != NULL && !peer->lost && !peer->broken &&
-           (!own || peer->out_welcomed) && tessi_line_receive(line, &letter)) {
+           (!own || peer->out_welcomed) && tessi_line_receive(line, &received)) {
         heard = true;
-        if (!hear_letter(peer, &letter)) {
+        if (!hear_message(peer, &received)) {
             break;
         }
     }

@@ -27,24 +27,24 @@ void tool_has_news(struct tool_cluster *cluster, struct tool_worker *worker)
     }
 }
 
-/* The old arrays of the letter serve the next report. */
+/* The old arrays of the message serve the next report. */
 void tool_send_report(struct tool_cluster *cluster, struct tool_worker *worker)
 {
-    uint32_t number = tool_pool_take(&cluster->letters);
-    struct tool_letter *letter = &((struct tool_letter *)cluster->letters.items)[number];
-    struct tessi_report report = letter->report;
-    struct tessi_spans locates = letter->locates;
+    uint32_t number = tool_pool_take(&cluster->messages);
+    struct tool_message *message = &((struct tool_message *)cluster->messages.items)[number];
+    struct tessi_report report = message->report;
+    struct tessi_spans locates = message->locates;
     worker->report.memory_used_bytes = worker->used_bytes;
     worker->report.memory_peak_bytes = worker->peak_bytes;
     worker->report.fetched_bytes = worker->fetched_bytes;
     worker->report.served_bytes = worker->served_bytes;
-    *letter = (struct tool_letter){worker->number, worker->report, worker->locates};
+    *message = (struct tool_message){worker->number, worker->report, worker->locates};
     worker->report = report;
     worker->locates = locates;
     worker->report_pending = false;
     worker->told_ns = cluster->now_ns;
     worker->report_free_ns = cluster->now_ns + cluster->options.loop_ns;
-    tool_schedule(cluster, cluster->now_ns + cluster->options.latency_ns, TOOL_LETTER, worker->number, number, 0);
+    tool_schedule(cluster, cluster->now_ns + cluster->options.latency_ns, TOOL_MESSAGE, worker->number, number, 0);
 }
 
 /* --- memory and copies --- */

@@ -311,46 +311,46 @@ static uint64_t touch(const struct tessi_report *report, const struct tessi_span
     return sum;
 }
 
-static void take_letter(struct tool_cluster *cluster, uint32_t number)
+static void take_message(struct tool_cluster *cluster, uint32_t number)
 {
-    struct tool_letter *letter = &((struct tool_letter *)cluster->letters.items)[number];
-    uint32_t peer = TOOL_FIRST_WORKER + letter->worker;
-    struct tessi_report *report = &letter->report;
-    cluster->touched += touch(report, &letter->locates);
+    struct tool_message *message = &((struct tool_message *)cluster->messages.items)[number];
+    uint32_t peer = TOOL_FIRST_WORKER + message->worker;
+    struct tessi_report *report = &message->report;
+    cluster->touched += touch(report, &message->locates);
     (void)step(cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = peer, .report = report});
-    if (letter->locates.count > 0) {
+    if (message->locates.count > 0) {
         (void)step(cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_LOCATE,
                                                        .peer = peer,
-                                                       .spans = letter->locates.items,
-                                                       .span_count = letter->locates.count});
+                                                       .spans = message->locates.items,
+                                                       .span_count = message->locates.count});
     }
     report->started.count = report->done.count = report->copied.count = report->dropped.count = 0;
     report->adopted.count = report->missing.count = report->stolen.count = report->kept.count = 0;
     report->refused.count = 0;
-    letter->locates.count = 0;
-    tool_pool_give(&cluster->letters, number);
+    message->locates.count = 0;
+    tool_pool_give(&cluster->messages, number);
 }
 
-/* Letters that come at the same moment are at hand together, as messages are that a poll finds. */
-static void take_letters(struct tool_cluster *cluster, const struct tool_event *first)
+/* Reports that come at the same moment are at hand together, as messages are that a poll finds. */
+static void take_messages(struct tool_cluster *cluster, const struct tool_event *first)
 {
-    struct tool_event letters[TOOL_POLL];
+    struct tool_event reports[TOOL_POLL];
     const struct tool_timeline *timeline = &cluster->timeline;
     size_t count = 1, told = 0;
-    letters[0] = *first;
+    reports[0] = *first;
     while (count < TOOL_POLL && timeline->count > 0 && timeline->events[0].at_ns == cluster->now_ns &&
-           timeline->events[0].kind == TOOL_LETTER) {
-        letters[count++] = tool_timeline_pop(&cluster->timeline);
+           timeline->events[0].kind == TOOL_MESSAGE) {
+        reports[count++] = tool_timeline_pop(&cluster->timeline);
         cluster->busy_events--;
         cluster->result.events++;
     }
     for (size_t i = 0; i < count && cluster->awaited > 0; i++) {
         for (; told < count && told <= i + TOOL_AHEAD; told++) {
             if (told > i) {
-                cluster->expect[cluster->expect_count++] = TOOL_FIRST_WORKER + letters[told].worker;
+                cluster->expect[cluster->expect_count++] = TOOL_FIRST_WORKER + reports[told].worker;
             }
         }
-        take_letter(cluster, letters[i].a);
+        take_message(cluster, reports[i].a);
     }
 }
 
@@ -378,8 +378,8 @@ static void take_event(struct tool_cluster *cluster, const struct tool_event *ev
             (void)step(cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_TICK});
         }
         break;
-    case TOOL_LETTER:
-        take_letters(cluster, event);
+    case TOOL_MESSAGE:
+        take_messages(cluster, event);
         break;
     case TOOL_ORDER: {
         struct tool_order order = ((struct tool_order *)cluster->orders.items)[event->a];
@@ -465,7 +465,7 @@ void tool_cluster_init(struct tool_cluster *cluster, const struct tool_options *
         .blocks.item_size = sizeof(struct tool_block),
         .tasks.item_size = sizeof(struct tool_task),
         .links.item_size = sizeof(struct tool_link),
-        .letters.item_size = sizeof(struct tool_letter),
+        .messages.item_size = sizeof(struct tool_message),
         .orders.item_size = sizeof(struct tool_order),
         .first_measured = options->persist ? graph->sources : 0,
     };
@@ -525,10 +525,10 @@ void tool_cluster_fini(struct tool_cluster *cluster)
     for (uint32_t w = 0; w < cluster->options.workers; w++) {
         tool_worker_fini(&cluster->workers[w]);
     }
-    for (size_t i = 0; i < cluster->letters.count; i++) {
-        struct tool_letter *letter = &((struct tool_letter *)cluster->letters.items)[i];
-        tessi_report_fini(&letter->report);
-        tessi_spans_fini(&letter->locates);
+    for (size_t i = 0; i < cluster->messages.count; i++) {
+        struct tool_message *message = &((struct tool_message *)cluster->messages.items)[i];
+        tessi_report_fini(&message->report);
+        tessi_spans_fini(&message->locates);
     }
     for (size_t i = 0; i < cluster->orders.count; i++) {
         struct tool_order *order = &((struct tool_order *)cluster->orders.items)[i];
@@ -539,7 +539,7 @@ void tool_cluster_fini(struct tool_cluster *cluster)
     pool_fini(&cluster->blocks);
     pool_fini(&cluster->tasks);
     pool_fini(&cluster->links);
-    pool_fini(&cluster->letters);
+    pool_fini(&cluster->messages);
     pool_fini(&cluster->orders);
     tool_tape_fini(&cluster->tape);
     tessi_free(cluster->timeline.events);

@@ -26,7 +26,7 @@
 #define TOOL_INLINE_BYTES 65536u             /* up to this size a block rides in the first answer */
 #define TOOL_PULL_BYTES (UINT64_C(128) << 20) /* asked for and not here yet, of one worker */
 #define TOOL_AHEAD 6u /* messages that a scheduler is told of before it takes them, as core/server does */
-#define TOOL_POLL 1024u /* letters at the most that a poll finds */
+#define TOOL_POLL 1024u /* reports at the most that a poll finds */
 #define TOOL_FIRST_WORKER (TOOL_SESSION + 1u) /* the id of worker number 0 */
 
 enum tool_event_kind {
@@ -34,7 +34,7 @@ enum tool_event_kind {
     TOOL_BEAT,         /* of worker; periodic */
     TOOL_CLIENT_BEAT,  /* periodic */
     TOOL_TICK,         /* periodic */
-    TOOL_LETTER,       /* a: number of a letter that reaches the scheduler */
+    TOOL_MESSAGE,       /* a: number of a message that reaches the scheduler */
     TOOL_ORDER,        /* a: number of an order that reaches the worker */
     TOOL_REPORT_DUE,
     TOOL_STEP_END,     /* a, b: task and its life */
@@ -116,7 +116,7 @@ struct tool_worker {
     int64_t busy_ns;
 };
 
-struct tool_letter {
+struct tool_message {
     uint32_t worker;
     struct tessi_report report;
     struct tessi_spans locates;
@@ -169,7 +169,7 @@ struct tool_cluster {
     struct tool_timeline timeline;
     uint64_t busy_events; /* that are not periodic */
     struct tool_worker *workers; /* owned */
-    struct tool_pool blocks, tasks, links, letters, orders;
+    struct tool_pool blocks, tasks, links, messages, orders;
     size_t first_measured; /* layer */
     bool measuring;
     int64_t stepped_ns, waited_ns; /* real clocks: end of the last step; time without the processor until then */
