@@ -408,6 +408,9 @@ TESS_API tess_array *tess_abs(tess_array *a);
 TESS_API tess_array *tess_sqrt(tess_array *a);
 TESS_API tess_array *tess_exp(tess_array *a);
 TESS_API tess_array *tess_log(tess_array *a);
+/* Of radians, of any size; NaN of infinities. Error below 1 ulp. Floats in their own dtype, integers and bool in f64;
+ * UNSUPPORTED for complex. */
+TESS_API tess_array *tess_sin(tess_array *a);
 
 /* Convert: float to integer drops the fraction; anything but zero is true; what becomes a float is rounded once, to the
  * nearest. INVALID from complex to real; a complex number is true when either part is not zero. */

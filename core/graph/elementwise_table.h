@@ -42,7 +42,8 @@
     ROW(ABS,      abs,      6,   X,       OWN,  OWN,    OWN,   WIDE,   REAL,  NONE,    1,   CHAIN, 0,   1.1)       \
     ROW(SQRT,     sqrt,     7,   X,       F64,  F64,    OWN,   WIDE,   OWN,   NONE,    3,   CHAIN, 0.5, 1.7)       \
     ROW(EXP,      exp,      8,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)       \
-    ROW(LOG,      log,      9,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)
+    ROW(LOG,      log,      9,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)       \
+    ROW(SIN,      sin,      10,  X,       F64,  F64,    WIDE,  NO,     OWN,   NONE,    12,  CHAIN, 1.0, 0)
 /* clang-format on */
 
 #endif

@@ -194,4 +194,45 @@ TESSI_ELEMENTARY void tessi_sincos_turns(double turns, double *sine, double *cos
     *cosine = tessi_f64_bits(second ^ (((quadrant + 1) & 2) << 62));
 }
 
+/* The same for |x| ≤ 2^20·π/2: π/2 in three parts of 33 bits and a rest, as in FDLIBM's e_rem_pio2.c (W. J. Cody and W. Waite,
+ * "Software manual for the elementary functions", 1980). Products of the parts and the first difference are exact, and
+ * what the other two lose is added again (D. E. Knuth, "The Art of Computer Programming", volume 2, 4.2.2). */
+TESSI_ELEMENTARY uint64_t tessi_reduce_near(double x, double *y, double *tail)
+{
+    const double shift = 6755399441055744.0;
+    double shifted = x * 6.36619772367581382433e-01 + shift;
+    double n = shifted - shift;
+    double first = x - n * 1.57079632673412561417e+00;
+    double part = n * 6.07710050630396597660e-11;
+    double second = first - part;
+    double back = second - first;
+    double lost = (first - (second - back)) - (part + back);
+    part = n * 2.02226624871116645580e-21;
+    double third = second - part;
+    back = third - second;
+    lost += (second - (third - back)) - (part + back);
+    double rest = n * 8.47842766036889956997e-32 - lost;
+    *y = third - rest;
+    *tail = (third - *y) - rest;
+    return tessi_bits_f64(shifted) & 3;
+}
+
+/* x = quadrant·π/2 + (y + tail), for any finite x. */
+TESSI_ELEMENTARY uint64_t tessi_reduce(double x, double *y, double *tail)
+{
+    return fabs(x) <= 1647099.0 ? tessi_reduce_near(x, y, tail) : tessi_reduce_far(x, y, tail);
+}
+
+/* sin x. NaN of infinities. */
+TESSI_ELEMENTARY double tessi_sin(double x)
+{
+    double y = 0, tail = 0;
+    if (!(fabs(x) <= 1.7976931348623157e308)) {
+        return x - x;
+    }
+    uint64_t quadrant = tessi_reduce(x, &y, &tail);
+    double value = (quadrant & 1) != 0 ? tessi_cos_kernel(y, tail) : tessi_sin_kernel(y, tail);
+    return tessi_f64_bits(tessi_bits_f64(value) ^ ((quadrant & 2) << 62));
+}
+
 #endif
