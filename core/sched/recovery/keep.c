@@ -352,7 +352,8 @@ void tessi_keep_verify(const struct tessi_sched *sched)
 /* A block that cannot be made again has a second owner, or one is being looked for. */
 void tessi_keep_verify_layer(const struct tessi_sched *sched, const struct sched_layer *layer)
 {
-    TESS_ASSERT(!layer->detached || (layer->kept && layer->wanted && layer->ninputs == 0));
+    bool known = layer->wanted || layer->loose; /* released, it goes in a later step at the latest */
+    TESS_ASSERT(!layer->detached || (layer->kept && known && layer->ninputs == 0));
     uint64_t missing = 0, arrived = 0;
     for (uint64_t i = 0; layer->kept && i < layer->tasks; i++) {
         const struct keep *one = tessi_keep_find((struct tessi_sched *)(uintptr_t)sched, layer, i);
