@@ -196,6 +196,7 @@ static void tell_devices(struct tessi_worker *worker)
         worker->devices_told = 0;
         worker->devices_told_ns = worker->now_ns;
         tessi_gpus_measure(worker->gpus);
+        tessi_gpus_probe(worker->gpus);
     }
 }
 
@@ -321,8 +322,17 @@ static enum tessi_status open_devices(struct tessi_worker *worker, const char *n
         worker->gpus = NULL;
     }
     if (worker->gpus != NULL) {
-        char text[512];
         TESSI_TRY(tessi_gpus_open(worker->gpus, family, worker->store, worker->trace, error));
+    }
+    if (worker->gpus != NULL && tessi_gpus_count(worker->gpus) == 0) {
+        tessi_log_event(TESSI_LOG_ERROR, "gpus_gone", "reason=" TESSI_LOG_TEXT,
+                        "no device could be opened: processors do what was for devices, and the last bits of products may differ "
+                        "from those of other workers");
+        tessi_gpus_destroy(worker->gpus);
+        worker->gpus = NULL;
+    }
+    if (worker->gpus != NULL) {
+        char text[512];
         worker->deferred = tessi_deferred_create(worker->gpus, worker->store, worker->threads);
         tessi_gpus_describe(worker->gpus, text, sizeof text);
         tessi_log_event(TESSI_LOG_INFO, "gpus", "count=%" PRIu32 " what=" TESSI_LOG_TEXT,

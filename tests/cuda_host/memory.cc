@@ -10,6 +10,7 @@ extern "C" int __asan_address_is_poisoned(const volatile void *) __attribute__((
 
 #define GUARD_BYTES ((size_t)256)
 #define GUARD_BYTE 0xa7
+#define FRESH_BYTES ((size_t)1 << 20) /* of an allocation: cuBLAS's workspace is large, and nobody reads it */
 #define FRESH_BYTE 0xcb /* what nobody has written: not 0, and as a float a large number */
 
 struct cuda_host_pool {
@@ -264,7 +265,7 @@ EXPORT cudaError_t cudaMallocFromPoolAsync(void **memory, size_t bytes, cudaMemP
     fill_work *fill = new fill_work();
     fill->to = made;
     fill->value = FRESH_BYTE;
-    fill->bytes = bytes;
+    fill->bytes = std::min(bytes, FRESH_BYTES);
     submit(stream, __func__, fill);
     *memory = made;
     return cudaSuccess;

@@ -60,11 +60,42 @@ class Plugin(HostTest):
                                **more)
 
     @release_only
-    def test_clusters(self):
-        done = subprocess.run([sys.executable, str(ROOT / "tests" / "gpu"), "--device", "host", "--only", "cluster"],
+    def test_clusters_and_faults(self):
+        done = subprocess.run([sys.executable, str(ROOT / "tests" / "gpu"), "--device", "host", "--only", "cluster,faults"],
                               env=environment("nvrtc=off", TESSERA_CUDA_SMALL="1", TESSERA_BUILD=str(BUILD)), timeout=240,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
         self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_every_call_failing_once(self):
+        stride = {"release": "4", "debug": "4", "asan": "25", "tsan": "50"}[MODE]
+        text = self.run_right("cuda_host/test_failures", "nvrtc=off", TESSERA_TEST_STRIDE=stride)
+        self.assertIn("event=gpu_lost", text)
+
+    def product_on_a_worker(self, settings):
+        """What the worker says meanwhile. The product is checked."""
+        sys.path.insert(0, str(ROOT / "tests" / "bench"))
+        import support
+        env = support.environment(**environment("nvrtc=off," + settings, TESSERA_CUDA_SMALL="1"))
+        with support.Cluster() as cluster:
+            cluster.add_worker("--gpus", "auto", "--log", "info", env=env)
+            support.run_json([support.program("examples/matmul"), "--scheduler", cluster.endpoint, "--n", 256, "--chunk", 64,
+                              "--check", "--json"])
+            return cluster.workers[0].said()
+
+    @release_only
+    def test_worker_goes_on_without_a_device(self):
+        """`--gpus auto`: a device that was found and cannot be opened is left out, and so are all of them."""
+        said = self.product_on_a_worker("devices=2,fail=cudaMemPoolCreate@1")
+        self.assertIn("event=gpu_unusable gpu=0", said)
+        self.assertIn("event=gpus count=1", said)
+        self.assertIn("event=gpus_gone", self.product_on_a_worker("fail=cudaMemPoolCreate%1"))
+
+    @release_only
+    def test_memory_refused_for_a_while(self):
+        """The first allocations fail: the device does its work nevertheless, a little later."""
+        said = self.product_on_a_worker("fail=cudaMallocFromPoolAsync<9:2")
+        self.assertIn("event=gpu_memory_refused", said)
+        self.assertNotIn("event=gpu_too_small", said)
 
     def test_nobody_gets_a_device_unasked(self):
         env = environment()

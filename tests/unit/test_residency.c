@@ -786,12 +786,76 @@ static void test_copies_hide_behind_launches(void **state)
     assert_true(product_time(12, 64, 2.2, 8) <= 2.0);
 }
 
+/* Steps the machine with one event; the number of actions of the kind, and the last of them. */
+static uint32_t step_for(struct tessi_residency *machine, const struct tessi_residency_event *event,
+                         enum tessi_residency_action_kind kind, struct tessi_residency_action *last)
+{
+    struct tessi_residency_actions actions = {0};
+    uint32_t count = 0;
+    tessi_residency_step(machine, event, &actions);
+    tessi_residency_verify(machine);
+    for (size_t i = 0; i < actions.count; i++) {
+        if (actions.items[i].kind == kind) {
+            count++;
+            *last = actions.items[i];
+        }
+    }
+    tessi_free(actions.items);
+    return count;
+}
+
+/* Memory that the device refuses for a while: the capacity shrinks, its step waits, and each probe brings some back. */
+static void test_capacity_comes_back(void **state)
+{
+    struct tessi_residency_config config = {.memory_bytes = 64 << 10, .depth = 1, .patience = 3};
+    struct tessi_residency_event probe = {.kind = TESSI_RESIDENCY_PROBE};
+    struct tessi_residency_action action = {0};
+    struct tessi_residency_stats stats;
+    (void)state;
+    for (uint32_t refusals = 2; refusals <= 16; refusals += 14) { /* a peak, and a device whose memory is gone for good */
+        struct tessi_residency *machine = tessi_residency_create(&config);
+        struct tessi_residency_event step = {
+            .kind = TESSI_RESIDENCY_STEP, .step = 1, .first = true, .last = true, .out = 0, .out_bytes = 4096};
+        uint32_t asked = step_for(machine, &step, TESSI_RESIDENCY_ALLOC, &action);
+        uint32_t refused = 0, probes = 0;
+        while (asked == 1 && refused < refusals) {
+            uint32_t block = action.block;
+            struct tessi_residency_event answer = {.kind = TESSI_RESIDENCY_NO_MEMORY, .block = block};
+            refused++;
+            asked = step_for(machine, &answer, TESSI_RESIDENCY_ALLOC, &action);
+            tessi_residency_stats(machine, &stats);
+            assert_true(asked == 1 || stats.capacity_bytes < config.memory_bytes);
+            for (; asked == 0 && probes < config.patience; probes++) {
+                asked = step_for(machine, &probe, TESSI_RESIDENCY_ALLOC, &action);
+            }
+        }
+        if (refused < refusals) {
+            tessi_residency_stats(machine, &stats);
+            assert_int_equal(probes, config.patience);
+            assert_int_equal(stats.given_back, 1);
+        } else {
+            struct tessi_residency_event answer = {.kind = TESSI_RESIDENCY_ALLOCATED, .block = action.block};
+            assert_int_equal(step_for(machine, &answer, TESSI_RESIDENCY_LAUNCH, &action), 1);
+            struct tessi_residency_event ran = {.kind = TESSI_RESIDENCY_RAN, .step = 1, .status = TESSI_OK};
+            assert_int_equal(step_for(machine, &ran, TESSI_RESIDENCY_DONE, &action), 1);
+            assert_false(action.elsewhere);
+        }
+        for (int i = 0; i < 4; i++) {
+            (void)step_for(machine, &probe, TESSI_RESIDENCY_DONE, &action);
+        }
+        tessi_residency_stats(machine, &stats);
+        assert_int_equal(stats.capacity_bytes, config.memory_bytes);
+        tessi_residency_destroy(machine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_worlds),
         cmocka_unit_test(test_panels_stream_through_a_region),
         cmocka_unit_test(test_copies_hide_behind_launches),
+        cmocka_unit_test(test_capacity_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,7 +70,8 @@ struct tessi_after {
 typedef enum tessi_status tessi_prepare_fn(void *context, struct tessi_kernel_call *call, struct tessi_error *error);
 
 /* The end of a launch or copy. `text` explains a failure, is "" for OK, and lives during the call only. LOST: the
- * device is broken and all that it held is gone; it can only be closed.
+ * device is broken and all that it held is gone; it can only be closed. NOMEM, BUSY: a launch found no memory for its own use,
+ * or was refused for now; what it wrote is worth nothing, and its task may begin anew.
  * `run_ns` is what the work itself took. It must not close its own stream; it may submit to it. */
 typedef void tessi_done_fn(void *context, enum tessi_status status, const char *text, int64_t run_ns);
 

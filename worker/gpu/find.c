@@ -97,6 +97,7 @@ enum tessi_status tessi_gpus_look(const char *gpus, const char *memory, struct t
         return status;
     }
     bool automatic = gpus == NULL || strcmp(gpus, "auto") == 0;
+    found->automatic = automatic;
     bool emulated = gpus != NULL && strncmp(gpus, "emulated", 8) == 0 && (gpus[8] == 0 || gpus[8] == ':');
     if (gpus != NULL && strcmp(gpus, "none") == 0) {
         (void)tessi_fail(reason, TESSI_NOT_FOUND, "none are wanted");

@@ -11,6 +11,7 @@ struct tessi_gpus_found {
     char *spec; /* emulated: owned; else NULL */
     uint32_t ordinals[TESSI_GPUS_MAX];
     uint32_t count;
+    bool automatic; /* whichever there are: what cannot be used is left out */
     char numerics[32];
     double share;   /* of a device's memory */
     uint64_t bytes; /* bound on it; 0: none */

@@ -56,7 +56,7 @@ void tessi_gpus_device(struct tessi_gpus *gpus, uint32_t position, struct tessi_
     *device = (struct tessi_gpus_device){.number = gpu->number,
                                          .name = gpu->info.name,
                                          .alive = gpu->alive,
-                                         .memory_bytes = gpu->memory_bytes,
+                                         .memory_bytes = gpu->alive ? stats.capacity_bytes : gpu->memory_bytes,
                                          .used_bytes = gpu->alive ? stats.used_bytes : 0,
                                          .total_bytes = gpu->total_bytes,
                                          .copied_in_bytes = stats.copied_in_bytes,

@@ -182,11 +182,15 @@ static void do_done(struct gpu *gpu, const struct tessi_residency_action *action
     }
     uint64_t layer = (uint64_t)run->layer->session << 32 | run->layer->id;
     if (outcome->step.elsewhere && layer != gpus->small_layer) {
+        struct tessi_residency_stats stats;
+        tessi_residency_stats(gpu->residency, &stats);
         gpus->small_layer = layer;
         tessi_log_event(TESSI_LOG_WARN, "gpu_too_small",
                         "gpu=%" PRIu32 " session=%" PRIu32 " layer=%" PRIu32 " reason=" TESSI_LOG_TEXT, gpu->number,
                         run->layer->session, run->layer->id,
-                        "a task does not fit its memory: processors take the layer");
+                        stats.capacity_bytes < gpu->memory_bytes
+                            ? "the device has refused memory for long: processors take the layer"
+                            : "a task does not fit its memory: processors take the layer");
     }
     run->layer = NULL;
     run->text = NULL;
@@ -316,6 +320,10 @@ static void job_note(struct gpu *gpu, struct job *job)
         run->ran_ns = job->ran_ns;
         run->text = job->text;
         job->text = NULL;
+        if (job->status == TESSI_BUSY) {
+            tessi_log_event(TESSI_LOG_WARN, "gpu_refused", "gpu=%" PRIu32 " reason=" TESSI_LOG_TEXT, gpu->number,
+                            run->text != NULL ? run->text : "");
+        }
         if (job->status == TESSI_NOMEM) {
             tessi_log_event(TESSI_LOG_WARN, "gpu_memory_short", "gpu=%" PRIu32 " reason=" TESSI_LOG_TEXT, gpu->number,
                             run->text != NULL ? run->text : "");
@@ -344,6 +352,13 @@ static void job_take(struct job *job)
 {
     struct gpu *gpu = job->gpu;
     gpu->outstanding--;
+    if (job->kind == JOB_LAUNCH && gpu->alive) {
+        bool completes = job->status == TESSI_OK && job->launch.call.step + 1 == job->launch.call.steps;
+        gpu->refused = completes ? 0 : gpu->refused + (job->status == TESSI_BUSY ? 1 : 0);
+        if (gpu->refused == REFUSED_MAX) {
+            atomic_store(&gpu->failed, true);
+        }
+    }
     if (atomic_load(&gpu->failed) && gpu->alive) {
         give_up(gpu, job->text != NULL ? job->text : "an operation of the device failed");
     }
@@ -448,6 +463,9 @@ bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *l
         return false;
     }
     const struct gpu *gpu = &gpus->all[0];
+    while (!gpu->alive) {
+        gpu++;
+    }
     bool large = layer->op == TESSI_OP_MATMUL ? tessi_task_cost(layer, 0).flops >= gpu->info.flops_min
                                               : (double)tessi_layer_block_bytes(layer, 0) >= gpu->info.bytes_min;
     return large && gpus->found.kind->supports(gpu->device, layer);
@@ -526,6 +544,33 @@ void tessi_gpus_run(struct tessi_gpus *gpus, const struct tessi_flow_action *act
                                               .in_count = action->in_count,
                                               .in = in,
                                               .in_bytes = bytes});
+}
+
+void tessi_gpus_probe(struct tessi_gpus *gpus)
+{
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        struct gpu *gpu = &gpus->all[g];
+        struct tessi_residency_stats before, after;
+        tessi_residency_stats(gpu->residency, &before);
+        if (!gpu->alive || before.capacity_bytes == gpu->memory_bytes) {
+            continue;
+        }
+        if (!gpu->short_told) {
+            gpu->short_told = true;
+            tessi_log_event(TESSI_LOG_WARN, "gpu_memory_refused", "gpu=%" PRIu32 " bytes=%" PRIu64 " left=%" PRIu64 " reason="
+                            TESSI_LOG_TEXT, gpu->number, gpu->memory_bytes, before.capacity_bytes,
+                            "the device refused memory that the worker may take; others may have it");
+        }
+        feed(gpu, &(struct tessi_residency_event){.kind = TESSI_RESIDENCY_PROBE});
+        tessi_residency_stats(gpu->residency, &after);
+        if (after.capacity_bytes == gpu->memory_bytes) {
+            gpu->short_told = false;
+            tessi_log_event(TESSI_LOG_INFO, "gpu_memory_back", "gpu=%" PRIu32 " bytes=%" PRIu64, gpu->number,
+                            after.capacity_bytes);
+        }
+        gpus->config.wake(gpus->config.context);
+    }
+    tessi_gpus_kick(gpus);
 }
 
 void tessi_gpus_kick(struct tessi_gpus *gpus)

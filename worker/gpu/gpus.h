@@ -121,5 +121,7 @@ void tessi_gpus_device(struct tessi_gpus *gpus, uint32_t position, struct tessi_
 /* Measure what the devices do, on a thread beside: asking a driver takes milliseconds. Nothing while the last
  * time is under way. */
 void tessi_gpus_measure(struct tessi_gpus *gpus);
+/* About once a second: memory that a device has refused may be there again, and is asked for when it is wanted. */
+void tessi_gpus_probe(struct tessi_gpus *gpus);
 
 #endif

@@ -23,6 +23,8 @@
 #define NONE UINT32_MAX
 #define PIN_GRANULE ((uint64_t)16 << 20)
 #define STREAM_DEPTH 8192
+#define REFUSED_MAX 16 /* launches, and no block completed meanwhile: the device is given up */
+#define PROBES_MAX 10  /* seconds that a step waits for memory that the device had */
 #define LAUNCH_DEPTH 8 /* steps at a device at a time, at least */
 
 enum { STREAM_IN, STREAM_COMPUTE, STREAM_OUT, STREAMS };
@@ -58,6 +60,8 @@ struct gpu {
     uint32_t steps;  /* given to it and not ended */
     double step_ns;  /* what one takes, smoothed */
     uint64_t steps_run;
+    uint32_t refused; /* launches since a block was completed */
+    bool short_told;  /* that its memory is refused */
 };
 
 struct job {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/log.h"
 #include "worker/gpu/gpus.h"
 #include "worker/gpu/internal.h"
 
@@ -95,7 +96,8 @@ static enum tessi_status gpu_open(struct gpu *gpu, const char *blas_family, stru
     }
     TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, tessi_gpus_jobs_given, gpu, &gpu->front, error));
     TESSI_TRY(tessi_lane_create(tessi_gpus_job_run, NULL, gpu, &gpu->back, error));
-    struct tessi_residency_config config = {.memory_bytes = gpu->memory_bytes, .depth = LAUNCH_DEPTH};
+    struct tessi_residency_config config = {
+        .memory_bytes = gpu->memory_bytes, .depth = LAUNCH_DEPTH, .patience = PROBES_MAX};
     gpu->residency = tessi_residency_create(&config);
     gpu->alive = true;
 cleanup:
@@ -113,29 +115,6 @@ static void add_rows(struct gpu *gpu, struct tessi_trace *trace)
     }
 }
 
-enum tessi_status tessi_gpus_open(struct tessi_gpus *gpus, const char *blas_family, struct tessi_store *store,
-                                  struct tessi_trace *trace, struct tessi_error *error)
-{
-    struct tessi_arena *arena = tessi_store_arena(store);
-    enum tessi_status status = TESSI_OK;
-    gpus->store = store;
-    gpus->base = tessi_arena_base(arena);
-    gpus->arena_bytes = tessi_arena_size(arena);
-    gpus->pinned = tessi_zalloc((size_t)(gpus->arena_bytes / PIN_GRANULE + 1) * sizeof *gpus->pinned);
-    gpus->all = tessi_zalloc(gpus->found.count * sizeof *gpus->all);
-    for (uint32_t g = 0; g < gpus->found.count; g++) {
-        gpus->all[g].all = gpus;
-        gpus->all[g].number = gpus->found.ordinals[g];
-        gpus->count++;
-        add_rows(&gpus->all[g], trace);
-        TESSI_TRY(gpu_open(&gpus->all[g], blas_family, error));
-    }
-    TESSI_TRY(tessi_gpus_gauges_open(gpus, error));
-    tessi_arena_keep_pages(arena);
-cleanup:
-    return status;
-}
-
 static void gpu_stop(struct gpu *gpu)
 {
     const struct tessi_device_kind *kind = gpu->all->found.kind;
@@ -145,18 +124,6 @@ static void gpu_stop(struct gpu *gpu)
     for (int s = 0; s < STREAMS; s++) {
         kind->stream_close(gpu->streams[s]);
         gpu->streams[s] = NULL;
-    }
-}
-
-void tessi_gpus_stop(struct tessi_gpus *gpus)
-{
-    tessi_gpus_gauges_close(gpus);
-    for (uint32_t g = 0; g < gpus->count; g++) {
-        gpu_stop(&gpus->all[g]);
-    }
-    tessi_gpus_drop_ended(gpus);
-    if (gpus->count > 0 && gpus->all[0].device != NULL) {
-        tessi_gpus_unpin_all(gpus);
     }
 }
 
@@ -177,6 +144,51 @@ static void gpu_destroy(struct gpu *gpu)
     tessi_free(gpu->memory);
     tessi_free(gpu->arrival);
     tessi_free(gpu->spare);
+}
+
+enum tessi_status tessi_gpus_open(struct tessi_gpus *gpus, const char *blas_family, struct tessi_store *store,
+                                  struct tessi_trace *trace, struct tessi_error *error)
+{
+    struct tessi_arena *arena = tessi_store_arena(store);
+    enum tessi_status status = TESSI_OK;
+    gpus->store = store;
+    gpus->base = tessi_arena_base(arena);
+    gpus->arena_bytes = tessi_arena_size(arena);
+    gpus->pinned = tessi_zalloc((size_t)(gpus->arena_bytes / PIN_GRANULE + 1) * sizeof *gpus->pinned);
+    gpus->all = tessi_zalloc(gpus->found.count * sizeof *gpus->all);
+    for (uint32_t g = 0; g < gpus->found.count; g++) {
+        struct gpu *gpu = &gpus->all[gpus->count];
+        gpu->all = gpus;
+        gpu->number = gpus->found.ordinals[g];
+        status = gpu_open(gpu, blas_family, error);
+        if (status != TESSI_OK && gpus->found.automatic) {
+            tessi_log_event(TESSI_LOG_WARN, "gpu_unusable", "gpu=%" PRIu32 " reason=" TESSI_LOG_TEXT, gpu->number, error->text);
+            gpu_stop(gpu);
+            gpu_destroy(gpu);
+            memset(gpu, 0, sizeof *gpu);
+            status = TESSI_OK;
+            continue;
+        }
+        gpus->count++;
+        TESSI_TRY(status);
+        add_rows(gpu, trace);
+    }
+    TESSI_TRY(tessi_gpus_gauges_open(gpus, error));
+    tessi_arena_keep_pages(arena);
+cleanup:
+    return status;
+}
+
+void tessi_gpus_stop(struct tessi_gpus *gpus)
+{
+    tessi_gpus_gauges_close(gpus);
+    for (uint32_t g = 0; g < gpus->count; g++) {
+        gpu_stop(&gpus->all[g]);
+    }
+    tessi_gpus_drop_ended(gpus);
+    if (gpus->count > 0 && gpus->all[0].device != NULL) {
+        tessi_gpus_unpin_all(gpus);
+    }
 }
 
 void tessi_gpus_destroy(struct tessi_gpus *gpus)

@@ -87,6 +87,9 @@ struct tessi_residency {
     uint32_t claim_refused;  /* rounds that the device refused */
     uint64_t claim_squeeze;  /* to be taken back beyond what the ledger asks for */
     uint64_t claim_short;    /* bytes refused in this round */
+    uint32_t starved;        /* launches that found no memory, since an output was completed */
+    uint32_t claim_alone;    /* times that it has asked for just what it needs */
+    uint32_t probes;         /* that came while steps waited for lost capacity, since memory was had last */
     bool broken;
     struct tessi_residency_stats stats;
 };

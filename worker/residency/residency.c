@@ -296,6 +296,8 @@ static void give_back(struct tessi_residency *r, uint32_t id)
     }
 }
 
+#define ALONE_TRIES 3 /* before it waits for a probe: an allocation may be refused by chance */
+
 /* Ask for what the claim lacks, as soon as the ledger has room; false: it must wait. */
 static bool claim_ask(struct tessi_residency *r)
 {
@@ -312,6 +314,21 @@ static bool claim_ask(struct tessi_residency *r)
     enum room room = tessi_residency_make_room(r, bytes + r->claim_squeeze);
     if (room == ROOM_LATER) {
         return false;
+    }
+    if (room == ROOM_NEVER && r->claim_squeeze > 0 && r->config.patience > 0) {
+        /* Nothing is left to take back, and yet it refused: there is less than the ledger thinks. */
+        r->claim_squeeze = 0;
+        r->capacity_bytes = r->used_bytes;
+        r->stats.shrinks++;
+    }
+    bool fitted = r->capacity_bytes < r->config.memory_bytes && r->used_bytes + bytes <= r->config.memory_bytes;
+    if (room == ROOM_NEVER && fitted && r->probes < r->config.patience && r->starved < r->config.patience) {
+        if (r->claim_alone == ALONE_TRIES) {
+            return false; /* until a probe has brought capacity back */
+        }
+        r->claim_alone++; /* nothing else is there: just what it needs may be had at once */
+        r->capacity_bytes = r->used_bytes + bytes;
+        room = ROOM;
     }
     if (room == ROOM_NEVER) {
         uint32_t id = r->claim;
@@ -353,6 +370,7 @@ static void claim_begin(struct tessi_residency *r, uint32_t id)
     pin_all(r, step);
     r->claim = id;
     r->claim_refused = 0;
+    r->claim_alone = 0;
     r->claim_squeeze = 0;
 }
 
@@ -463,9 +481,13 @@ static void on_ran(struct tessi_residency *r, const struct tessi_residency_event
     struct record *out = record_at(r, out_id);
     if (event->status == TESSI_NOMEM) {
         shrink_for(r, step); /* while its output is pinned, so that it stays */
+        r->starved++;
+    }
+    if (event->status == TESSI_NOMEM || event->status == TESSI_BUSY) {
         spoil(r, out_id);
     }
     bool spoiled = out->spoiled;
+    r->starved = step->last && !spoiled ? 0 : r->starved;
     r->launched--;
     if (step->last || spoiled) {
         tessi_residency_end_accumulating(r, out);
@@ -496,6 +518,7 @@ static void on_memory(struct tessi_residency *r, uint32_t id, bool got)
     }
     struct step *step = step_at(r, r->claim);
     if (r->claim_short == 0) {
+        r->probes = 0;
         claim_complete(r);
         return;
     }
@@ -583,6 +606,20 @@ static void on_forget(struct tessi_residency *r, uint32_t handle)
     tessi_residency_settle(r, id);
 }
 
+/* The next refusal shrinks the capacity again; asking costs little. */
+static void on_probe(struct tessi_residency *r)
+{
+    uint64_t whole = r->config.memory_bytes;
+    if (r->broken || r->capacity_bytes == whole) {
+        return;
+    }
+    uint64_t more = r->capacity_bytes > whole / 8 ? r->capacity_bytes * 2 : whole / 4;
+    r->capacity_bytes = more < whole ? more : whole;
+    r->probes += r->claim != NONE ? 1 : 0;
+    r->claim_refused = 0;
+    r->claim_alone = 0;
+}
+
 static int by_arrival(const void *a, const void *b)
 {
     const struct step *x = *(struct step *const *)a;
@@ -659,6 +696,9 @@ void tessi_residency_step(struct tessi_residency *r, const struct tessi_residenc
         break;
     case TESSI_RESIDENCY_FORGET:
         on_forget(r, event->handle);
+        break;
+    case TESSI_RESIDENCY_PROBE:
+        on_probe(r);
         break;
     case TESSI_RESIDENCY_BROKEN:
         on_broken(r);

@@ -22,11 +22,13 @@
  * needs, the one used longest ago first; dirty ones (written back first); clean and dirty ones that a later step
  * needs; accumulators, when nothing runs. When more than WRITE_AHEAD of the memory is used, finished dirty
  * blocks are written back before anybody asks. When the device has no memory although the ledger has, more is taken
- * back, then the capacity shrinks to what was there, and a step that does not fit alone is given back (`elsewhere`).
+ * back, then the capacity shrinks to what was there, and a step that does not fit alone is given back (`elsewhere`). Each
+ * PROBE doubles a capacity that has shrunk, until it is whole again; a step that would fit then waits for `patience` of them.
  *
  * Failures. A BROKEN device loses what was dirty: every step is given back, every lost block named. A launch that found
  * no memory for its own use (RAN with NOMEM: it has done nothing) shrinks the capacity, and all steps of its output are
- * given back to begin anew, here if the planner likes (DONE with CANCELLED). */
+ * given back to begin anew, here if the planner likes (DONE with CANCELLED). One that was refused (RAN with BUSY) likewise,
+ * but the capacity stays. */
 #ifndef TESSI_RESIDENCY_RESIDENCY_H
 #define TESSI_RESIDENCY_RESIDENCY_H
 
@@ -44,6 +46,7 @@
 struct tessi_residency_config {
     uint64_t memory_bytes; /* at most so much is taken, and no more than is needed */
     uint32_t depth;        /* steps at the device at a time, ≥ 1, until tessi_residency_set_depth */
+    uint32_t patience;     /* probes that a step waits for when only lost capacity keeps it from running here; 0: it goes */
 };
 
 enum tessi_residency_event_kind {
@@ -55,6 +58,7 @@ enum tessi_residency_event_kind {
     TESSI_RESIDENCY_COPIED_OUT,
     TESSI_RESIDENCY_WANTED,     /* the block's bytes are wanted in host memory: answered by HOST_READY or LOST */
     TESSI_RESIDENCY_FORGET,     /* the handle is gone; no step that has not ended names it */
+    TESSI_RESIDENCY_PROBE,      /* some time has passed: what the device refused may be there again */
     TESSI_RESIDENCY_BROKEN,     /* the device is lost; answers that come after it are ignored */
 };
 

@@ -293,20 +293,27 @@ static bool cuda_supports(struct tessi_device *, const struct tessi_layer *layer
 
 /* ——— memory ——— */
 
+/* The stream has nothing else in it, so it is empty at once; then every stream may use the memory. */
 static cudaError_t pool_alloc(struct tessi_device *device, size_t bytes, void **memory)
 {
-    cudaError_t code = cudaMallocFromPoolAsync(memory, bytes, device->pool, device->memory_stream);
-    /* The stream has nothing else in it, so this ends at once; then every stream may use the memory. */
-    return code != cudaSuccess ? code : cudaStreamSynchronize(device->memory_stream);
+    bool refused = device->refuse_every > 0 && ++device->allocations % device->refuse_every == 0;
+    cudaError_t code = refused ? cudaErrorMemoryAllocation
+                               : cudaMallocFromPoolAsync(memory, bytes, device->pool, device->memory_stream);
+    if (code == cudaSuccess) {
+        code = tessi_cuda_persist([&] { return cudaStreamSynchronize(device->memory_stream); });
+        if (code != cudaSuccess) {
+            (void)cudaFreeAsync(*memory, device->memory_stream);
+        }
+    }
+    return code;
 }
 
 static enum tessi_status cuda_alloc(struct tessi_device *device, size_t bytes, void **memory, struct tessi_error *error)
 {
     std::lock_guard<std::mutex> guard(device->memory_lock);
     (void)cudaSetDevice(device->ordinal);
-    bool refused = device->refuse_every > 0 && ++device->allocations % device->refuse_every == 0;
-    cudaError_t code = refused ? cudaErrorMemoryAllocation : pool_alloc(device, bytes > 0 ? bytes : 1, memory);
-    if (code == cudaErrorMemoryAllocation && !refused) {
+    cudaError_t code = pool_alloc(device, bytes > 0 ? bytes : 1, memory);
+    if (code != cudaSuccess && !tessi_cuda_is_lost(code)) {
         /* What was freed lately may not be back yet, and what is whole but in pieces can be mapped anew. */
         (void)cudaGetLastError();
         (void)cudaStreamSynchronize(device->memory_stream);
@@ -316,7 +323,7 @@ static enum tessi_status cuda_alloc(struct tessi_device *device, size_t bytes, v
     if (code != cudaSuccess) {
         *memory = NULL;
         (void)cudaGetLastError();
-        return tessi_fail(error, code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_LOST,
+        return tessi_fail(error, tessi_cuda_is_lost(code) ? TESSI_LOST : TESSI_NOMEM,
                           "no memory on the GPU for %zu bytes: %s", bytes, cudaGetErrorString(code));
     }
     return TESSI_OK;
@@ -348,7 +355,7 @@ static void cuda_unpin(struct tessi_device *device, void *memory)
 cudaError_t tessi_cuda_scratch(struct tessi_stream *stream, size_t bytes, void **memory)
 {
     cudaError_t code = cudaMallocFromPoolAsync(memory, bytes, stream->device->pool, stream->stream);
-    if (code == cudaErrorMemoryAllocation) {
+    if (code != cudaSuccess && !tessi_cuda_is_lost(code)) {
         (void)cudaGetLastError();
         (void)cudaMemPoolTrimTo(stream->device->pool, 0);
         code = cudaMallocFromPoolAsync(memory, bytes, stream->device->pool, stream->stream);
@@ -389,7 +396,7 @@ static void tell(struct tessi_stream *stream, tessi_pending *pending)
 {
     float milliseconds = 0;
     bool waited = cudaEventQuery(pending->ended) == cudaErrorNotReady;
-    cudaError_t code = cudaEventSynchronize(pending->ended);
+    cudaError_t code = tessi_cuda_persist([&] { return cudaEventSynchronize(pending->ended); });
     size_t count = pending->entries.size();
     int64_t each_ns = 0;
     int64_t begun_ns = 0;
@@ -444,14 +451,22 @@ static cudaEvent_t event_take(struct tessi_stream *stream)
 {
     {
         std::lock_guard<std::mutex> guard(stream->lock);
-        if (!stream->spare.empty()) {
+        while (!stream->spare.empty()) {
             cudaEvent_t event = stream->spare.back();
             stream->spare.pop_back();
-            return event;
+            if (event != NULL) {
+                return event;
+            }
         }
     }
     cudaEvent_t event = NULL;
-    return cudaEventCreateWithFlags(&event, cudaEventBlockingSync) == cudaSuccess ? event : NULL;
+    cudaError_t code = tessi_cuda_persist([&] { return cudaEventCreateWithFlags(&event, cudaEventBlockingSync); });
+    return code == cudaSuccess ? event : NULL;
+}
+
+static cudaError_t event_note(cudaEvent_t event, cudaStream_t stream)
+{
+    return tessi_cuda_persist([&] { return cudaEventRecord(event, stream); });
 }
 
 /* A batch begins: what comes until `batch_close` shares two events. BUSY: too much waits. */
@@ -472,8 +487,11 @@ static enum tessi_status batch_open(struct tessi_stream *stream)
     stream->batch.begun = event_take(stream);
     stream->batch.ended = event_take(stream);
     if (stream->batch.begun == NULL || stream->batch.ended == NULL ||
-        cudaEventRecord(stream->batch.begun, stream->stream) != cudaSuccess) {
+        event_note(stream->batch.begun, stream->stream) != cudaSuccess) {
         std::lock_guard<std::mutex> guard(stream->lock);
+        stream->spare.push_back(stream->batch.begun); /* `close` destroys what is not NULL of them */
+        stream->spare.push_back(stream->batch.ended);
+        stream->batch = {};
         stream->waiting--;
         return TESSI_LOST;
     }
@@ -485,7 +503,10 @@ static void batch_add(struct tessi_stream *stream, cudaError_t code, const std::
 {
     tessi_entry entry = {};
     if (code != cudaSuccess) {
-        entry.status = tessi_cuda_is_lost(code) ? TESSI_LOST : code == cudaErrorMemoryAllocation ? TESSI_NOMEM : TESSI_FAILED;
+        entry.status = tessi_cuda_is_lost(code)              ? TESSI_LOST
+                       : code == cudaErrorMemoryAllocation ? TESSI_NOMEM
+                       : code == cudaErrorNotSupported     ? TESSI_FAILED
+                                                           : TESSI_BUSY;
         entry.text = text.empty() ? cudaGetErrorString(code) : text;
         (void)cudaGetLastError();
     }
@@ -502,7 +523,7 @@ static void batch_close(struct tessi_stream *stream)
     }
     (void)cudaSetDevice(stream->device->ordinal);
     /* An event that was not recorded is one that has been reached: its work has not been waited for then. */
-    if (cudaEventRecord(stream->batch.ended, stream->stream) != cudaSuccess) {
+    if (event_note(stream->batch.ended, stream->stream) != cudaSuccess) {
         (void)cudaStreamSynchronize(stream->stream);
         for (tessi_entry &entry : stream->batch.entries) {
             entry.status = TESSI_LOST;
@@ -614,19 +635,24 @@ static void cuda_kick(struct tessi_stream *stream)
     batch_close(stream);
 }
 
+static cudaError_t copy_bytes(struct tessi_stream *stream, void *to, const void *from, size_t bytes)
+{
+    return tessi_cuda_persist([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->stream); });
+}
+
 static enum tessi_status cuda_copy_async(struct tessi_stream *stream, void *to, const void *from, size_t bytes,
                                          tessi_done_fn *done, void *context)
 {
     batch_close(stream);
     if (done == NULL) { /* its failure is that of what follows */
         (void)cudaSetDevice(stream->device->ordinal);
-        return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->stream) == cudaSuccess ? TESSI_OK : TESSI_LOST;
+        return copy_bytes(stream, to, from, bytes) == cudaSuccess ? TESSI_OK : TESSI_LOST;
     }
     enum tessi_status status = batch_open(stream);
     if (status != TESSI_OK) {
         return status;
     }
-    cudaError_t code = bytes > 0 ? cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->stream) : cudaSuccess;
+    cudaError_t code = bytes > 0 ? copy_bytes(stream, to, from, bytes) : cudaSuccess;
     batch_add(stream, code, "", done, context, NULL);
     batch_close(stream);
     return TESSI_OK;
@@ -637,9 +663,10 @@ static enum tessi_status cuda_copy_async(struct tessi_stream *stream, void *to, 
 static enum tessi_status cuda_event_create(struct tessi_device *device, struct tessi_event **event,
                                            struct tessi_error *error)
 {
-    cudaEvent_t made;
+    cudaEvent_t made = NULL;
     (void)cudaSetDevice(device->ordinal);
-    cudaError_t code = cudaEventCreateWithFlags(&made, cudaEventDisableTiming | cudaEventBlockingSync);
+    cudaError_t code = tessi_cuda_persist(
+        [&] { return cudaEventCreateWithFlags(&made, cudaEventDisableTiming | cudaEventBlockingSync); });
     if (code != cudaSuccess) {
         return fail_cuda(error, TESSI_NOMEM, "no event on the GPU", code);
     }
@@ -657,24 +684,26 @@ static void cuda_event_destroy(struct tessi_event *event)
 static enum tessi_status cuda_event_record(struct tessi_stream *stream, struct tessi_event *event)
 {
     (void)cudaSetDevice(stream->device->ordinal);
-    return cudaEventRecord((cudaEvent_t)event, stream->stream) == cudaSuccess ? TESSI_OK : TESSI_LOST;
+    return event_note((cudaEvent_t)event, stream->stream) == cudaSuccess ? TESSI_OK : TESSI_LOST;
 }
 
 static enum tessi_status cuda_stream_wait(struct tessi_stream *stream, struct tessi_event *event)
 {
     batch_close(stream); /* the wait is no part of what a launch takes */
     (void)cudaSetDevice(stream->device->ordinal);
-    return cudaStreamWaitEvent(stream->stream, (cudaEvent_t)event, 0) == cudaSuccess ? TESSI_OK : TESSI_LOST;
+    cudaError_t code = tessi_cuda_persist([&] { return cudaStreamWaitEvent(stream->stream, (cudaEvent_t)event, 0); });
+    return code == cudaSuccess ? TESSI_OK : TESSI_LOST;
 }
 
 static bool cuda_event_query(struct tessi_event *event)
 {
-    return cudaEventQuery((cudaEvent_t)event) != cudaErrorNotReady;
+    cudaError_t code = cudaEventQuery((cudaEvent_t)event);
+    return code == cudaSuccess || tessi_cuda_is_lost(code); /* a query that fails has not said that it is reached */
 }
 
 static void cuda_event_wait(struct tessi_event *event)
 {
-    (void)cudaEventSynchronize((cudaEvent_t)event);
+    (void)tessi_cuda_persist([&] { return cudaEventSynchronize((cudaEvent_t)event); });
 }
 
 static struct tessi_device_kind make_kind()

@@ -229,7 +229,9 @@ cudaError_t tessi_cuda_elementwise(tessi_cuda_step *step)
     if (compiled != nullptr) {
         void *parameters[] = {&arguments};
         (void)cudaGetLastError();
-        return cudaLaunchKernel((const void *)compiled, blocks, TESSI_CUDA_THREADS, parameters, 0, step->stream->stream);
+        return tessi_cuda_persist([&] {
+            return cudaLaunchKernel((const void *)compiled, blocks, TESSI_CUDA_THREADS, parameters, 0, step->stream->stream);
+        });
     }
     interpreter_code code = {};
     code.ninputs = source.ninputs;

@@ -111,6 +111,25 @@ struct tessi_cuda_step {
 #define TESSI_CUDA_PARAMETERS 4096 /* bytes of a kernel's arguments, with any driver */
 #define TESSI_CUDA_PITCH INT32_MAX /* bytes between the rows of a 2D copy */
 
+/* device.cu: the device is gone for this process. */
+bool tessi_cuda_is_lost(cudaError_t error);
+
+/* A call that failed and broke nothing has done nothing: it is made again, so that one that fails by chance ends no stream. */
+#define TESSI_CUDA_TRIES 3
+template <typename F>
+static inline cudaError_t tessi_cuda_persist(F call)
+{
+    cudaError_t code = cudaSuccess;
+    for (int i = 0; i < TESSI_CUDA_TRIES; i++) {
+        code = call();
+        if (code == cudaSuccess || tessi_cuda_is_lost(code)) {
+            break;
+        }
+        (void)cudaGetLastError();
+    }
+    return code;
+}
+
 /* So many blocks as are needed for `count` things, `each` of them a block, at most `most`: a kernel with fewer walks. */
 static inline unsigned tessi_cuda_blocks(int64_t count, int64_t each, int64_t most = TESSI_CUDA_GRID_X)
 {
@@ -131,11 +150,8 @@ static inline cudaError_t tessi_cuda_run(cudaStream_t stream, dim3 grid, dim3 bl
     void *parameters[] = {&arguments..., nullptr};
     TESSI_CUDA_TRY(tessi_cuda_check_launch(grid, block));
     (void)cudaGetLastError();
-    return cudaLaunchKernel(kernel, grid, block, parameters, 0, stream);
+    return tessi_cuda_persist([&] { return cudaLaunchKernel(kernel, grid, block, parameters, 0, stream); });
 }
-
-/* device.cu: the device is gone for this process. */
-bool tessi_cuda_is_lost(cudaError_t error);
 
 /* launch.cu */
 bool tessi_cuda_supports(const struct tessi_layer *layer);

@@ -125,8 +125,10 @@ cudaError_t tessi_cuda_transpose(tessi_cuda_step *step)
     tessi_grid_block_shape(&step->layer->input[0].grid, step->step.step.ref[0].index, &in);
     tessi_transpose_view(&view, &step->step, &in);
     if (view.ndim <= 1) {
-        return cudaMemcpyAsync(step->call->out, step->call->in[0], (size_t)step->step.elements * size,
-                               cudaMemcpyDeviceToDevice, step->stream->stream);
+        return tessi_cuda_persist([&] {
+            return cudaMemcpyAsync(step->call->out, step->call->in[0], (size_t)step->step.elements * size,
+                                   cudaMemcpyDeviceToDevice, step->stream->stream);
+        });
     }
     uint32_t last = view.ndim - 1;
     uint32_t dense = last; /* the output dimension along which the input is dense */
@@ -178,9 +180,11 @@ cudaError_t tessi_cuda_regrid(tessi_cuda_step *step)
     int64_t pitch = piece.ndim != 2 ? 0 : piece.from[0] > piece.to[0] ? piece.from[0] : piece.to[0];
     bool rows = piece.ndim == 2 && piece.from[1] == 1 && piece.to[1] == 1 && pitch <= TESSI_CUDA_PITCH / (int64_t)size;
     if (rows) { /* dense rows: the copy engine's own way */
-        return cudaMemcpy2DAsync(to, (size_t)piece.to[0] * size, from, (size_t)piece.from[0] * size,
-                                 (size_t)piece.count[1] * size, (size_t)piece.count[0], cudaMemcpyDeviceToDevice,
-                                 step->stream->stream);
+        return tessi_cuda_persist([&] {
+            return cudaMemcpy2DAsync(to, (size_t)piece.to[0] * size, from, (size_t)piece.from[0] * size,
+                                     (size_t)piece.count[1] * size, (size_t)piece.count[0], cudaMemcpyDeviceToDevice,
+                                     step->stream->stream);
+        });
     }
     return copy_walk(step, size, to, from, w);
 }
