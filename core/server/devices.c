@@ -10,16 +10,16 @@ struct told { /* by one worker */
     struct tessi_message message[TESSI_DEVICES_MAX]; /* as unpacked; their run id is 0 where nothing has been told */
 };
 
-struct tessi_devices {
+struct tessi_device_table {
     const struct tessi_relay *relay;
     struct tessi_map told_by; /* worker → index */
     struct told **all;
     size_t count, capacity;
 };
 
-struct tessi_devices *tessi_devices_create(const struct tessi_relay *relay)
+struct tessi_device_table *tessi_devices_create(const struct tessi_relay *relay)
 {
-    struct tessi_devices *devices = tessi_zalloc(sizeof *devices);
+    struct tessi_device_table *devices = tessi_zalloc(sizeof *devices);
     devices->relay = relay;
     tessi_map_init(&devices->told_by);
     return devices;
@@ -35,7 +35,7 @@ static void forget(struct told *told)
     memset(told, 0, sizeof *told);
 }
 
-void tessi_devices_destroy(struct tessi_devices *devices)
+void tessi_devices_destroy(struct tessi_device_table *devices)
 {
     if (devices == NULL) {
         return;
@@ -54,13 +54,13 @@ static struct tessi_map_key key(uint32_t worker)
     return (struct tessi_map_key){0, worker};
 }
 
-static struct told *find(const struct tessi_devices *devices, uint32_t worker)
+static struct told *find(const struct tessi_device_table *devices, uint32_t worker)
 {
     uint32_t index = tessi_map_get(&devices->told_by, key(worker));
     return index == TESSI_MAP_NONE ? NULL : devices->all[index];
 }
 
-static struct told *make(struct tessi_devices *devices, uint32_t worker)
+static struct told *make(struct tessi_device_table *devices, uint32_t worker)
 {
     struct told *told = find(devices, worker);
     size_t i = 0;
@@ -79,7 +79,7 @@ static struct told *make(struct tessi_devices *devices, uint32_t worker)
     return devices->all[i];
 }
 
-bool tessi_devices_take(struct tessi_devices *devices, uint32_t peer, const void *bytes, size_t size)
+bool tessi_devices_take(struct tessi_device_table *devices, uint32_t peer, const void *bytes, size_t size)
 {
     enum tessi_msg_type type;
     uint64_t run_id;
@@ -102,7 +102,7 @@ bool tessi_devices_take(struct tessi_devices *devices, uint32_t peer, const void
     return true;
 }
 
-void tessi_devices_gone(struct tessi_devices *devices, uint32_t peer)
+void tessi_devices_gone(struct tessi_device_table *devices, uint32_t peer)
 {
     struct told *told = find(devices, peer);
     if (told != NULL) {
@@ -111,7 +111,7 @@ void tessi_devices_gone(struct tessi_devices *devices, uint32_t peer)
     }
 }
 
-const struct tessi_msg_device *tessi_devices_of(const struct tessi_devices *devices, uint32_t worker, uint32_t number)
+const struct tessi_msg_device *tessi_devices_of(const struct tessi_device_table *devices, uint32_t worker, uint32_t number)
 {
     const struct told *told = find(devices, worker);
     bool known = told != NULL && number < TESSI_DEVICES_MAX && told->message[number].run_id != 0;

@@ -54,7 +54,7 @@ struct tessi_scheduler {
     struct tessi_poller *poller;
     struct tessi_relay *relay;
     struct tessi_courier *courier;
-    struct tessi_devices *devices;
+    struct tessi_device_table *devices;
     struct tessi_members members;
     struct tessi_recorder *recorder; /* NULL: not recording */
     char *history_path;              /* owned; NULL: run times are not kept */

@@ -64,7 +64,7 @@ static void put_known(cJSON *object, const char *name, double value)
     }
 }
 
-static void put_devices(cJSON *worker, const struct tessi_devices *devices, uint32_t id)
+static void put_devices(cJSON *worker, const struct tessi_device_table *devices, uint32_t id)
 {
     cJSON *array = cJSON_AddArrayToObject(worker, "devices");
     for (uint32_t i = 0; i < TESSI_DEVICES_MAX; i++) {
@@ -179,7 +179,7 @@ static void put_traffic(cJSON *object, const struct tessi_relay_counters *counte
 }
 
 char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
-                        const struct tessi_devices *devices, const struct tessi_status_facts *facts)
+                        const struct tessi_device_table *devices, const struct tessi_status_facts *facts)
 {
     const struct tessi_sched *sched = tessi_relay_sched(relay);
     struct tessi_sched_status status;

@@ -23,6 +23,6 @@ struct tessi_status_facts {
 
 /* One JSON object as text, freed by the caller with tessi_free. */
 char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
-                        const struct tessi_devices *devices, const struct tessi_status_facts *facts);
+                        const struct tessi_device_table *devices, const struct tessi_status_facts *facts);
 
 #endif

@@ -11,7 +11,7 @@
 
 #define RUN 77
 
-static bool tell(struct tessi_devices *devices, uint32_t peer, uint64_t run_id, uint32_t number, const char *name)
+static bool tell(struct tessi_device_table *devices, uint32_t peer, uint64_t run_id, uint32_t number, const char *name)
 {
     struct tessi_message message = {.type = TESSI_MSG_DEVICE, .run_id = run_id};
     struct tessi_buffer buffer = {0};
@@ -47,7 +47,7 @@ static void test_devices(void **state)
     (void)state;
     struct tessi_sched_config config = tessi_sched_config_default();
     struct tessi_relay *relay = tessi_relay_create(&config, RUN);
-    struct tessi_devices *devices = tessi_devices_create(relay);
+    struct tessi_device_table *devices = tessi_devices_create(relay);
     join(relay, 5);
     join(relay, 6);
     assert_false(tell(devices, 9, RUN, 0, "of a stranger"));
