@@ -81,7 +81,7 @@ static void trace_step(const struct step *step)
 
 static bool is_of_files(const struct tessi_layer *layer)
 {
-    return layer->op == TESSI_OP_READ_NPY || layer->op == TESSI_OP_WRITE_NPY;
+    return tessi_op_row(layer->op)->file != TESSI_FILE_NO;
 }
 
 /* Files may be there on one machine and not on the next: whoever is told of one hears where. */
@@ -165,7 +165,7 @@ static enum tessi_status find_file(const struct tessi_slots *slots, const struct
                                    struct tessi_layer **found, struct tessi_error *error)
 {
     char *path;
-    bool writes = layer->op == TESSI_OP_WRITE_NPY;
+    bool writes = tessi_op_row(layer->op)->file == TESSI_FILE_WRITTEN;
     enum tessi_status status = writes ? find_to_write(slots, layer, &path, error)
                                       : find_to_read(slots, layer->as.npy.path, &path, error);
     if (status != TESSI_OK) {

@@ -45,6 +45,23 @@ static enum tessi_status check_scalar(const struct tessi_layer *layer, const str
     return TESSI_OK;
 }
 
+static enum tessi_status check_full(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    return check_scalar(layer, &layer->as.full, error);
+}
+
+static enum tessi_status check_eye(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    return layer->grid.ndim == 2 ? TESSI_OK : invalid(layer, error, "the result has two dimensions");
+}
+
+static enum tessi_status check_receive(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    (void)layer;
+    (void)error;
+    return TESSI_OK;
+}
+
 static enum tessi_status check_arange(const struct tessi_layer *layer, struct tessi_error *error)
 {
     if (layer->grid.ndim != 1) {
@@ -67,13 +84,26 @@ static enum tessi_status check_random(const struct tessi_layer *layer, struct te
     if (!isfinite(low) || !isfinite(high)) {
         return invalid(layer, error, "a parameter is not finite: give finite ones");
     }
-    if (layer->op == TESSI_OP_UNIFORM && (high < low || !isfinite(high - low))) {
+    return TESSI_OK;
+}
+
+static enum tessi_status check_uniform(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    double low = layer->as.random.low, high = layer->as.random.high;
+    enum tessi_status status = check_random(layer, error);
+    if (status == TESSI_OK && (high < low || !isfinite(high - low))) {
         return invalid(layer, error, "the interval is reversed or wider than f64: give low <= high");
     }
-    if (layer->op == TESSI_OP_NORMAL && high < 0.0) {
+    return status;
+}
+
+static enum tessi_status check_normal(const struct tessi_layer *layer, struct tessi_error *error)
+{
+    enum tessi_status status = check_random(layer, error);
+    if (status == TESSI_OK && layer->as.random.high < 0.0) {
         return invalid(layer, error, "the standard deviation is negative: give 0 or more");
     }
-    return TESSI_OK;
+    return status;
 }
 
 static bool path_good(const char *path)
@@ -497,39 +527,11 @@ static enum tessi_status check_opaque(const struct tessi_layer *layer, struct te
     return TESSI_OK;
 }
 
-static enum tessi_status check_parameters(const struct tessi_layer *layer, struct tessi_error *error)
-{
-    switch (layer->op) {
-    case TESSI_OP_FULL:
-        return check_scalar(layer, &layer->as.full, error);
-    case TESSI_OP_ARANGE:
-        return check_arange(layer, error);
-    case TESSI_OP_EYE:
-        return layer->grid.ndim == 2 ? TESSI_OK : invalid(layer, error, "the result has two dimensions");
-    case TESSI_OP_UNIFORM:
-    case TESSI_OP_NORMAL:
-        return check_random(layer, error);
-    case TESSI_OP_RECEIVE:
-        return TESSI_OK;
-    case TESSI_OP_READ_NPY:
-        return check_read_npy(layer, error);
-    case TESSI_OP_ELEMENTWISE:
-        return check_elementwise(layer, error);
-    case TESSI_OP_REDUCE:
-        return check_reduce(layer, error);
-    case TESSI_OP_TRANSPOSE:
-        return check_transpose(layer, error);
-    case TESSI_OP_REGRID:
-        return check_regrid(layer, error);
-    case TESSI_OP_MATMUL:
-        return check_matmul(layer, error);
-    case TESSI_OP_OPAQUE:
-        return check_opaque(layer, error);
-    case TESSI_OP_WRITE_NPY:
-        return check_write_npy(layer, error);
-    }
-    return tessi_fail(error, TESSI_INVALID, "layer with the unknown operation %u", (uint32_t)layer->op);
-}
+static enum tessi_status (*const checks[TESSI_OP_COUNT])(const struct tessi_layer *layer, struct tessi_error *error) = {
+#define TESSI_ROW(NAME, name, code, ...) [code] = check_##name,
+    TESSI_OP_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+};
 
 /* Tasks of one layer that read each other: each reads lower indices only, so the layer's own order is a topological
  * one. Rules do so when the first dimension that they shift is shifted back. */
@@ -633,7 +635,7 @@ static enum tessi_status check_layer(const struct tessi_layer *layer, struct tes
         }
     }
     status = tessi_wishes_check(layer->wishes, error);
-    return status != TESSI_OK ? status : check_parameters(layer, error);
+    return status != TESSI_OK ? status : checks[layer->op](layer, error);
 }
 
 enum tessi_status tessi_layer_check(const struct tessi_layer *layer, struct tessi_error *error)

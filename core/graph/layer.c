@@ -261,26 +261,17 @@ bool tessi_reduce_makes_records(const struct tessi_layer *layer)
 
 bool tessi_layer_regenerable(const struct tessi_layer *layer)
 {
-    switch (layer->op) {
-    case TESSI_OP_FULL:
-    case TESSI_OP_ARANGE:
-    case TESSI_OP_EYE:
-    case TESSI_OP_UNIFORM:
-    case TESSI_OP_NORMAL:
-    case TESSI_OP_READ_NPY:
-        return true;
-    case TESSI_OP_RECEIVE:
-    case TESSI_OP_ELEMENTWISE:
-    case TESSI_OP_REDUCE:
-    case TESSI_OP_TRANSPOSE:
-    case TESSI_OP_REGRID:
-    case TESSI_OP_MATMUL:
-    case TESSI_OP_OPAQUE:
-    case TESSI_OP_WRITE_NPY:
+    return tessi_op_row(layer->op)->again == TESSI_AGAIN_AGAIN;
+}
+
+bool tessi_layer_suits_devices(const struct tessi_layer *layer, double flops_min, double bytes_min)
+{
+    if (tessi_op_row(layer->op)->devices == TESSI_DEVICES_NONE || tessi_layer_tasks(layer) == 0) {
         return false;
     }
-    TESS_ASSERT(false);
-    return false;
+    return tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS
+               ? tessi_task_cost(layer, 0).flops >= flops_min
+               : (double)tessi_layer_block_bytes(layer, 0) >= bytes_min;
 }
 
 bool tessi_layer_reads_itself(const struct tessi_layer *layer)

@@ -189,6 +189,12 @@ uint64_t tessi_input_bytes(const struct tessi_input *input);
  * nothing (a generator), so they need no spill file. */
 bool tessi_layer_regenerable(const struct tessi_layer *layer);
 
+/* Whether its tasks are a device's business and large enough for its way: their operations or the bytes of their blocks, by what
+ * limits them. */
+bool tessi_layer_suits_devices(const struct tessi_layer *layer, double flops_min, double bytes_min);
+/* How many elements of work one element of the output along dimension d stands for: a segment of k, or itself. */
+int64_t tessi_layer_work_along(const struct tessi_layer *layer, uint32_t d);
+
 /* Steps of task `index`, ≥ 1, in the one order that fixes the bits. */
 uint32_t tessi_task_steps(const struct tessi_layer *layer, uint64_t index);
 void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out);

@@ -5,7 +5,9 @@
 #include "core/base/assert.h"
 
 static const struct tessi_op_row op_rows[] = {
-#define TESSI_ROW(NAME, name, code, min, max, consume) [code] = {#name, min, max, TESSI_CONSUME_##consume},
+#define TESSI_ROW(NAME, name, code, min, max, consume, steps, flops, limit, again, file, devices, place)               \
+    [code] = {#name, min, max, TESSI_CONSUME_##consume, TESSI_LIMIT_##limit, TESSI_AGAIN_##again,                      \
+              TESSI_FILE_##file, TESSI_DEVICES_##devices, TESSI_PLACE_##place},
     TESSI_OP_TABLE(TESSI_ROW)
 #undef TESSI_ROW
 };

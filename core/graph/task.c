@@ -115,7 +115,7 @@ static struct contraction contraction_of(const struct tessi_layer *layer, uint64
     return c;
 }
 
-static void matmul_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+static void product_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
 {
     struct contraction c = contraction_of(layer, index);
     uint64_t steps = tessi_refine_count(c.a, c.b, c.lo, c.hi);
@@ -158,20 +158,73 @@ static void gather_ref(void *context, uint64_t index)
     gather->step->ref[gather->step->count++] = (struct tessi_block_ref){gather->input, index};
 }
 
+/* ——— sequences of steps: how many, and each ——— */
+
+static uint64_t one_count(const struct tessi_layer *layer, uint64_t index)
+{
+    (void)layer;
+    (void)index;
+    return 1;
+}
+
+static void one_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+{
+    TESS_ASSERT(step == 0);
+    for (uint32_t i = 0; i < layer->ninputs; i++) {
+        struct gather gather = {out, i};
+        tessi_task_inputs(layer, i, index, gather_ref, &gather);
+    }
+}
+
+static uint64_t blocks_count(const struct tessi_layer *layer, uint64_t index)
+{
+    return tessi_task_input_count(layer, 0, index);
+}
+
+static void blocks_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+{
+    struct tessi_box box;
+    input_box(layer, 0, index, &box);
+    uint64_t volume = tessi_box_volume(&box);
+    TESS_ASSERT(step < volume || (step == 0 && volume == 0));
+    if (volume > 0) {
+        out->count = 1;
+        out->ref[0] = (struct tessi_block_ref){0, box_block(&layer->input[0].grid, &box, step)};
+    }
+}
+
+static uint64_t pieces_count(const struct tessi_layer *layer, uint64_t index)
+{
+    return tessi_layer_joins(layer) ? tessi_join_steps(layer, index) : blocks_count(layer, index);
+}
+
+static void pieces_step(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out)
+{
+    if (tessi_layer_joins(layer)) {
+        join_step(layer, index, step, out);
+    } else {
+        blocks_step(layer, index, step, out);
+    }
+}
+
+static uint64_t product_count(const struct tessi_layer *layer, uint64_t index)
+{
+    struct contraction c = contraction_of(layer, index);
+    return tessi_refine_count(c.a, c.b, c.lo, c.hi);
+}
+
+static const struct sequence {
+    uint64_t (*count)(const struct tessi_layer *layer, uint64_t index); /* 0: one that reads nothing */
+    void (*step)(const struct tessi_layer *layer, uint64_t index, uint32_t step, struct tessi_step *out);
+} sequences[TESSI_OP_COUNT] = {
+#define TESSI_ROW(NAME, name, code, min, max, consume, steps, ...) [code] = {steps##_count, steps##_step},
+    TESSI_OP_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+};
+
 uint32_t tessi_task_steps(const struct tessi_layer *layer, uint64_t index)
 {
-    if (tessi_op_row(layer->op)->consume != TESSI_CONSUME_STREAM) {
-        return 1;
-    }
-    uint64_t steps;
-    if (layer->op == TESSI_OP_MATMUL) {
-        struct contraction c = contraction_of(layer, index);
-        steps = tessi_refine_count(c.a, c.b, c.lo, c.hi);
-    } else if (tessi_layer_joins(layer)) {
-        steps = tessi_join_steps(layer, index);
-    } else {
-        steps = tessi_task_input_count(layer, 0, index);
-    }
+    uint64_t steps = sequences[layer->op].count(layer, index);
     TESS_ASSERT(steps <= UINT32_MAX);
     return steps > 0 ? (uint32_t)steps : 1;
 }
@@ -181,38 +234,7 @@ void tessi_task_step(const struct tessi_layer *layer, uint64_t index, uint32_t s
     out->count = 0;
     out->k_lo = 0;
     out->k_hi = 0;
-    if (layer->op == TESSI_OP_MATMUL) {
-        matmul_step(layer, index, step, out);
-        return;
-    }
-    if (tessi_layer_joins(layer)) {
-        join_step(layer, index, step, out);
-        return;
-    }
-    switch (tessi_op_row(layer->op)->consume) {
-    case TESSI_CONSUME_NONE:
-        TESS_ASSERT(step == 0);
-        return;
-    case TESSI_CONSUME_ONCE:
-        TESS_ASSERT(step == 0);
-        for (uint32_t i = 0; i < layer->ninputs; i++) {
-            struct gather gather = {out, i};
-            tessi_task_inputs(layer, i, index, gather_ref, &gather);
-        }
-        return;
-    case TESSI_CONSUME_STREAM: {
-        struct tessi_box box;
-        input_box(layer, 0, index, &box);
-        uint64_t volume = tessi_box_volume(&box);
-        TESS_ASSERT(step < volume || (step == 0 && volume == 0));
-        if (volume > 0) {
-            out->count = 1;
-            out->ref[0] = (struct tessi_block_ref){0, box_block(&layer->input[0].grid, &box, step)};
-        }
-        return;
-    }
-    }
-    TESS_ASSERT(false);
+    sequences[layer->op].step(layer, index, step, out);
 }
 
 enum few { NONE, ONE, BOX }; /* blocks or tasks; BOX: to be found in the general way */
@@ -443,52 +465,85 @@ static struct reads reads_of(const struct tessi_layer *layer, uint32_t i, uint64
 /* A task by the clock is given the speed of one core on data in memory, until its time is measured. */
 #define OPAQUE_FLOPS_PER_NANOSECOND 10.0
 
-static double program_flops(const struct tessi_program *program)
+/* ——— floating-point operations of a task whose block has so many elements ——— */
+
+#define FLOPS_PARAMETERS const struct tessi_layer *layer, uint64_t index, double elements
+
+static double none_flops(FLOPS_PARAMETERS)
 {
+    (void)layer;
+    (void)index;
+    (void)elements;
+    return 0.0;
+}
+
+static double arange_flops(FLOPS_PARAMETERS)
+{
+    (void)layer;
+    (void)index;
+    return 2.0 * elements;
+}
+
+static double uniform_flops(FLOPS_PARAMETERS)
+{
+    (void)layer;
+    (void)index;
+    return UNIFORM_FLOPS * elements;
+}
+
+static double normal_flops(FLOPS_PARAMETERS)
+{
+    (void)layer;
+    (void)index;
+    return NORMAL_FLOPS * elements;
+}
+
+static double program_flops(FLOPS_PARAMETERS)
+{
+    const struct tessi_program *program = &layer->as.program;
     double flops = 0;
+    (void)index;
     for (uint32_t i = 0; i < program->count; i++) {
         flops += tessi_ewise_row(program->code[i].op)->cost;
     }
-    return flops;
+    return flops * elements;
 }
 
-static double task_flops(const struct tessi_layer *layer, uint64_t index)
+static double reduce_flops(FLOPS_PARAMETERS)
 {
-    double elements = (double)tessi_grid_block_elements(&layer->grid, index);
-    switch (layer->op) {
-    case TESSI_OP_FULL:
-    case TESSI_OP_EYE:
-    case TESSI_OP_RECEIVE:
-    case TESSI_OP_READ_NPY:
-    case TESSI_OP_WRITE_NPY:
-    case TESSI_OP_TRANSPOSE:
-    case TESSI_OP_REGRID:
-        return 0.0;
-    case TESSI_OP_ARANGE:
-        return 2.0 * elements;
-    case TESSI_OP_UNIFORM:
-        return UNIFORM_FLOPS * elements;
-    case TESSI_OP_NORMAL:
-        return NORMAL_FLOPS * elements;
-    case TESSI_OP_ELEMENTWISE:
-        return program_flops(&layer->as.program) * elements;
-    case TESSI_OP_REDUCE:
-        return tessi_fold_row(layer->as.reduce.fold)->flops * (double)reads_of(layer, 0, index).total /
-               (double)(tessi_reduce_reads_records(layer) ? tessi_fold_record_bytes(layer->as.reduce.fold)
-                                                          : (int64_t)tessi_dtype_size(layer->input[0].dtype));
-    case TESSI_OP_MATMUL: {
-        struct contraction c = contraction_of(layer, index);
-        /* The third axis of a split product has one element a block, so `elements` is m·n here too.
-         * A complex multiplication and addition are four of the real ones. */
-        double each = tessi_dtype_kind(layer->dtype) == TESSI_KIND_COMPLEX ? 8.0 : 2.0;
-        return each * elements * (double)(c.hi - c.lo);
-    }
-    case TESSI_OP_OPAQUE:
-        return OPAQUE_FLOPS_PER_NANOSECOND * (double)layer->as.opaque.nanoseconds +
-               (double)TESSI_OPAQUE_FLOPS * (double)layer->as.opaque.iterations;
-    }
-    TESS_ASSERT(false);
-    return 0.0;
+    (void)elements;
+    return tessi_fold_row(layer->as.reduce.fold)->flops * (double)reads_of(layer, 0, index).total /
+           (double)(tessi_reduce_reads_records(layer) ? tessi_fold_record_bytes(layer->as.reduce.fold)
+                                                      : (int64_t)tessi_dtype_size(layer->input[0].dtype));
+}
+
+static double product_flops(FLOPS_PARAMETERS)
+{
+    struct contraction c = contraction_of(layer, index);
+    /* The third axis of a split product has one element a block, so `elements` is m·n here too.
+     * A complex multiplication and addition are four of the real ones. */
+    double each = tessi_dtype_kind(layer->dtype) == TESSI_KIND_COMPLEX ? 8.0 : 2.0;
+    return each * elements * (double)(c.hi - c.lo);
+}
+
+static double opaque_flops(FLOPS_PARAMETERS)
+{
+    (void)index;
+    (void)elements;
+    return OPAQUE_FLOPS_PER_NANOSECOND * (double)layer->as.opaque.nanoseconds +
+           (double)TESSI_OPAQUE_FLOPS * (double)layer->as.opaque.iterations;
+}
+
+static double (*const flops_of[TESSI_OP_COUNT])(FLOPS_PARAMETERS) = {
+#define TESSI_ROW(NAME, name, code, min, max, consume, steps, flops, ...) [code] = flops##_flops,
+    TESSI_OP_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+};
+
+int64_t tessi_layer_work_along(const struct tessi_layer *layer, uint32_t d)
+{
+    TESS_ASSERT(d < layer->grid.ndim);
+    return layer->op == TESSI_OP_MATMUL && d == 2 ? layer->as.matmul.segment : 1;
 }
 
 uint64_t tessi_opaque_nanoseconds(const struct tessi_layer *layer, uint64_t index)
@@ -508,14 +563,15 @@ uint64_t tessi_opaque_nanoseconds(const struct tessi_layer *layer, uint64_t inde
 struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = {
-        .flops = task_flops(layer, index),
+        .flops = flops_of[layer->op](layer, index, (double)tessi_grid_block_elements(&layer->grid, index)),
         .bytes = (double)tessi_layer_block_bytes(layer, index),
     };
-    if (layer->op == TESSI_OP_READ_NPY) {
+    enum tessi_file file = tessi_op_row(layer->op)->file;
+    if (file == TESSI_FILE_READ) {
         cost.bytes *= 2.0; /* The file is read and the block is written. */
     }
     for (uint32_t i = 0; i < layer->ninputs; i++) {
-        cost.bytes += (double)reads_of(layer, i, index).total * (layer->op == TESSI_OP_WRITE_NPY ? 2.0 : 1.0);
+        cost.bytes += (double)reads_of(layer, i, index).total * (file == TESSI_FILE_WRITTEN ? 2.0 : 1.0);
     }
     return cost;
 }

@@ -144,7 +144,7 @@ void sim_devices_home(struct sim_world *world, struct sim_node *node, uint32_t t
 
 bool sim_devices_take(const struct sim_world *world, const struct sim_worker *worker, const struct tessi_layer *layer)
 {
-    bool able = tessi_op_is_for_devices(layer->op);
+    bool able = tessi_op_row(layer->op)->devices != TESSI_DEVICES_NONE;
     uint64_t chance = sim_mix(world->seed, (uint64_t)layer->session << 32 | layer->id) % 100;
     return worker->devices != NULL && able && chance < 70;
 }

@@ -76,6 +76,19 @@ static struct tessi_layer *sample_elementwise(struct sample *sample)
     return layer;
 }
 
+/* The first level of a reduction whose states are records, instead of a sum's. */
+static void make_records(struct tessi_layer *layer)
+{
+    struct tessi_axis *axis = &layer->grid.axis[__builtin_ctz(layer->as.reduce.axes)];
+    int64_t record = tessi_fold_record_bytes(TESSI_FOLD_VAR);
+    *axis = tessi_axis_regular(axis->extent * record, record);
+    layer->dtype = TESSI_U8;
+    layer->as.reduce.fold = TESSI_FOLD_VAR;
+    layer->as.reduce.from = layer->input[0].dtype;
+    layer->as.reduce.lifts = true;
+    layer->as.reduce.parameter = 0.5;
+}
+
 static struct tessi_layer *sample_reduce(struct sample *sample)
 {
     struct tessi_layer *layer = layer_of(TESSI_OP_REDUCE, TESSI_F64);
@@ -101,6 +114,10 @@ static struct tessi_layer *sample_reduce(struct sample *sample)
         }
     }
     layer->grid.ndim = o;
+    if (layer->as.reduce.keepdims && layer->as.reduce.axes != 0 && tessi_input_bytes(input) > 0 &&
+        sample_next(sample) % 2 == 0) {
+        make_records(layer);
+    }
     return layer;
 }
 

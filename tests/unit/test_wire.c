@@ -114,7 +114,9 @@ static void assert_parameters_equal(const struct tessi_layer *a, const struct te
         return;
     case TESSI_OP_REDUCE:
         assert_true(a->as.reduce.fold == b->as.reduce.fold && a->as.reduce.axes == b->as.reduce.axes &&
-                    a->as.reduce.keepdims == b->as.reduce.keepdims);
+                    a->as.reduce.keepdims == b->as.reduce.keepdims && a->as.reduce.from == b->as.reduce.from);
+        assert_true(a->as.reduce.lifts == b->as.reduce.lifts && a->as.reduce.finishes == b->as.reduce.finishes);
+        assert_memory_equal(&a->as.reduce.parameter, &b->as.reduce.parameter, sizeof a->as.reduce.parameter);
         return;
     case TESSI_OP_TRANSPOSE:
         assert_memory_equal(&a->as.transpose, &b->as.transpose, sizeof a->as.transpose);

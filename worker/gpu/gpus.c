@@ -459,22 +459,21 @@ static struct gpu *holder(struct tessi_gpus *gpus, const struct tessi_flow_actio
 
 bool tessi_gpus_takes(const struct tessi_gpus *gpus, const struct tessi_layer *layer)
 {
-    if (tessi_gpus_alive(gpus) == 0 || tessi_layer_tasks(layer) == 0) {
+    if (tessi_gpus_alive(gpus) == 0) {
         return false;
     }
     const struct gpu *gpu = &gpus->all[0];
     while (!gpu->alive) {
         gpu++;
     }
-    bool large = layer->op == TESSI_OP_MATMUL ? tessi_task_cost(layer, 0).flops >= gpu->info.flops_min
-                                              : (double)tessi_layer_block_bytes(layer, 0) >= gpu->info.bytes_min;
-    return large && gpus->found.kind->supports(gpu->device, layer);
+    return tessi_layer_suits_devices(layer, gpu->info.flops_min, gpu->info.bytes_min) &&
+           gpus->found.kind->supports(gpu->device, layer);
 }
 
 /* Products have the bits of the device's BLAS; everything else shares its source with the processor's kernels. */
 bool tessi_gpus_either(const struct tessi_layer *layer)
 {
-    return layer->op != TESSI_OP_MATMUL;
+    return tessi_op_row(layer->op)->devices == TESSI_DEVICES_EITHER;
 }
 
 double tessi_gpus_copy_ns_per_byte(const struct tessi_gpus *gpus)

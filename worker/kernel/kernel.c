@@ -10,22 +10,34 @@ struct row {
     tessi_kernel_fn *reference;
 };
 
-/* One row an operation. RECEIVE has none: its block arrives. Files and the clock's work
- * have nothing simpler to be compared with. */
+static enum tessi_status arrives(const struct tessi_kernel_step *step, struct tessi_error *error)
+{
+    (void)step;
+    return tessi_fail(error, TESSI_UNSUPPORTED, "this operation has no kernel");
+}
+
+/* The kernels of each kind of operation, and their plain references. */
+#define FULL_KERNELS {tessi_kernel_full, tessi_reference_generate}
+#define ARANGE_KERNELS {tessi_kernel_arange, tessi_reference_generate}
+#define EYE_KERNELS {tessi_kernel_eye, tessi_reference_generate}
+#define UNIFORM_KERNELS {tessi_kernel_random, tessi_reference_random}
+#define NORMAL_KERNELS {tessi_kernel_random, tessi_reference_random}
+#define ELEMENTWISE_KERNELS {tessi_kernel_elementwise, tessi_reference_elementwise}
+#define REDUCE_KERNELS {tessi_kernel_reduce, tessi_reference_reduce}
+#define TRANSPOSE_KERNELS {tessi_kernel_transpose, tessi_reference_transpose}
+#define REGRID_KERNELS {tessi_kernel_regrid, tessi_reference_regrid}
+#define MATMUL_KERNELS {tessi_kernel_matmul, tessi_reference_matmul}
+/* Its block arrives. */
+#define RECEIVE_KERNELS {arrives, arrives}
+/* Files and the clock's work have nothing simpler to be compared with. */
+#define READ_NPY_KERNELS {tessi_kernel_read_npy, tessi_kernel_read_npy}
+#define WRITE_NPY_KERNELS {tessi_kernel_write_npy, tessi_kernel_write_npy}
+#define OPAQUE_KERNELS {tessi_kernel_opaque, tessi_kernel_opaque}
+
 static const struct row rows[TESSI_OP_COUNT] = {
-    [TESSI_OP_FULL] = {tessi_kernel_full, tessi_reference_generate},
-    [TESSI_OP_ARANGE] = {tessi_kernel_arange, tessi_reference_generate},
-    [TESSI_OP_EYE] = {tessi_kernel_eye, tessi_reference_generate},
-    [TESSI_OP_UNIFORM] = {tessi_kernel_random, tessi_reference_random},
-    [TESSI_OP_NORMAL] = {tessi_kernel_random, tessi_reference_random},
-    [TESSI_OP_READ_NPY] = {tessi_kernel_read_npy, tessi_kernel_read_npy},
-    [TESSI_OP_ELEMENTWISE] = {tessi_kernel_elementwise, tessi_reference_elementwise},
-    [TESSI_OP_REDUCE] = {tessi_kernel_reduce, tessi_reference_reduce},
-    [TESSI_OP_TRANSPOSE] = {tessi_kernel_transpose, tessi_reference_transpose},
-    [TESSI_OP_REGRID] = {tessi_kernel_regrid, tessi_reference_regrid},
-    [TESSI_OP_MATMUL] = {tessi_kernel_matmul, tessi_reference_matmul},
-    [TESSI_OP_WRITE_NPY] = {tessi_kernel_write_npy, tessi_kernel_write_npy},
-    [TESSI_OP_OPAQUE] = {tessi_kernel_opaque, tessi_kernel_opaque},
+#define TESSI_ROW(NAME, name, code, ...) [code] = NAME##_KERNELS,
+    TESSI_OP_TABLE(TESSI_ROW)
+#undef TESSI_ROW
 };
 
 void tessi_kernel_block(const struct tessi_grid *grid, uint64_t index, struct tessi_shape *shape, int64_t *lo)
@@ -45,18 +57,13 @@ static enum tessi_status run(const struct tessi_kernel_call *call, bool referenc
     struct tessi_kernel_step step = {.call = call, .layer = layer};
     TESS_ASSERT(call->step < call->steps && call->index < tessi_layer_tasks(layer));
     tessi_kernel_fn *function = reference ? rows[layer->op].reference : rows[layer->op].run;
-    enum tessi_status status;
-    if (function == NULL) {
-        status = tessi_fail(error, TESSI_UNSUPPORTED, "this operation has no kernel");
-    } else {
-        tessi_task_step(layer, call->index, call->step, &step.step);
-        tessi_kernel_block(&layer->grid, call->index, &step.shape, step.lo);
-        step.elements = 1;
-        for (uint32_t d = 0; d < step.shape.ndim; d++) {
-            step.elements *= step.shape.dim[d];
-        }
-        status = function(&step, error);
+    tessi_task_step(layer, call->index, call->step, &step.step);
+    tessi_kernel_block(&layer->grid, call->index, &step.shape, step.lo);
+    step.elements = 1;
+    for (uint32_t d = 0; d < step.shape.ndim; d++) {
+        step.elements *= step.shape.dim[d];
     }
+    enum tessi_status status = function(&step, error);
     if (status != TESSI_OK) {
         char label[TESSI_LAYER_LABEL_MAX];
         tessi_error_prefix(error, "%s, layer %u, block %llu", tessi_layer_label(layer, label, sizeof label), layer->id,

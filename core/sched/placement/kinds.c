@@ -19,15 +19,14 @@
 
 uint32_t tessi_kinds_guess(const struct tessi_sched *sched, const struct tessi_layer *layer)
 {
-    if (sched->device_workers == 0 || !tessi_op_is_for_devices(layer->op) || tessi_layer_tasks(layer) == 0) {
+    if (sched->device_workers == 0 || tessi_op_row(layer->op)->devices == TESSI_DEVICES_NONE ||
+        tessi_layer_tasks(layer) == 0) {
         return 0;
     }
     if (tessi_history_knows(sched, layer, 1)) {
         return 1;
     }
-    bool large = layer->op == TESSI_OP_MATMUL ? tessi_task_cost(layer, 0).flops >= sched->device_flops_min
-                                              : (double)tessi_layer_block_bytes(layer, 0) >= sched->device_bytes_min;
-    return large ? 1 : 0;
+    return tessi_layer_suits_devices(layer, sched->device_flops_min, sched->device_bytes_min) ? 1 : 0;
 }
 
 static void move(struct load *from, struct load *to, uint64_t tasks, double estimate_ns)

@@ -485,13 +485,14 @@ static void choose_placement(struct tessi_sched *sched, struct sched_layer *laye
     bool joins = joins_from_everywhere(sched, layer);
     if (is_pinned(layer)) {
         layer->placement = PLACE_PINNED;
-    } else if (layer->layer->op == TESSI_OP_MATMUL || joins || layer->lane->demand.count > 0) {
+    } else if (tessi_op_row(layer->layer->op)->place == TESSI_PLACE_GRID || joins || layer->lane->demand.count > 0) {
         tessi_regions_make(sched, layer);
     } else if (is_irregular(layer) && sched->alive_count > 0 && look_up(sched, layer->tasks)) {
         place_each(sched, layer);
     } else if (input < TESSI_INPUTS_MAX) {
         place_with_input(sched, layer, input);
-    } else if (layer->consumer_count > 0 && layer->consumers[0].layer->layer->op == TESSI_OP_MATMUL &&
+    } else if (layer->consumer_count > 0 &&
+               tessi_op_row(layer->consumers[0].layer->layer->op)->place == TESSI_PLACE_GRID &&
                look_up(sched, layer->tasks)) {
         layer->placement = PLACE_WITH_CONSUMER;
         layer->place_consumer = layer->consumers[0].layer;

@@ -49,9 +49,7 @@ static uint32_t side_to_cut(const struct tessi_layer *layer, const struct tessi_
             continue;
         }
         int64_t side = tessi_axis_hi(&grid->axis[d], box->hi[d] - 1) - tessi_axis_lo(&grid->axis[d], box->lo[d]);
-        if (layer->op == TESSI_OP_MATMUL && d == 2) {
-            side *= layer->as.matmul.segment; /* each of its elements stands for a segment of k */
-        }
+        side *= tessi_layer_work_along(layer, d);
         if (longest == grid->ndim || side > most) {
             longest = d;
             most = side;

@@ -46,7 +46,7 @@ static struct tessi_map_key on_processor(struct tessi_map_key kind, uint32_t pro
 double tessi_history_guess(const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
-    double flops_per_ns = layer->op == TESSI_OP_MATMUL ? GUESS_GFLOPS : 1;
+    double flops_per_ns = tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS ? GUESS_GFLOPS : 1;
     double time = 2000 + cost.flops / flops_per_ns + cost.bytes / 4;
     return layer->op == TESSI_OP_OPAQUE ? time + (double)layer->as.opaque.nanoseconds : time;
 }

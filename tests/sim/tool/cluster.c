@@ -73,8 +73,9 @@ static double cost_ns(const struct tool_options *options, const struct tessi_lay
     if (layer->op == TESSI_OP_OPAQUE) {
         return (double)layer->as.opaque.nanoseconds;
     }
-    double flops_per_ns = layer->op == TESSI_OP_MATMUL ? options->flops_per_ns : options->flops_per_ns / 16;
-    double memory_ns = layer->op == TESSI_OP_MATMUL ? 0 : cost.bytes / 10;
+    bool dense = tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS;
+    double flops_per_ns = dense ? options->flops_per_ns : options->flops_per_ns / 16;
+    double memory_ns = dense ? 0 : cost.bytes / 10;
     double compute_ns = cost.flops / flops_per_ns;
     return compute_ns > memory_ns ? compute_ns : memory_ns;
 }

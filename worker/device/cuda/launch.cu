@@ -1,31 +1,64 @@
 /* Which operation goes to which kernels, and what all launches have in common. */
 #include "worker/device/cuda/internal.h"
 
+/* ——— the kernels of each kind of operation: whether they can run a layer's tasks, and a step of one ——— */
+
+static bool always(const struct tessi_layer *)
+{
+    return true;
+}
+
+static bool never(const struct tessi_layer *)
+{
+    return false;
+}
+
+static bool one_dimension(const struct tessi_layer *layer)
+{
+    return layer->grid.ndim == 1;
+}
+
+static cudaError_t refuse(tessi_cuda_step *step)
+{
+    step->text = "this operation has no kernel on a GPU";
+    return cudaErrorNotSupported;
+}
+
+#define FULL_KERNELS always, tessi_cuda_generate
+#define ARANGE_KERNELS one_dimension, tessi_cuda_generate
+#define EYE_KERNELS always, tessi_cuda_generate
+#define UNIFORM_KERNELS always, tessi_cuda_random
+#define NORMAL_KERNELS always, tessi_cuda_random
+#define TRANSPOSE_KERNELS always, tessi_cuda_transpose
+#define REGRID_KERNELS always, tessi_cuda_regrid
+#define ELEMENTWISE_KERNELS tessi_cuda_elementwise_supports, tessi_cuda_elementwise
+#define REDUCE_KERNELS tessi_cuda_reduce_supports, tessi_cuda_reduce
+#define MATMUL_KERNELS tessi_cuda_matmul_supports, tessi_cuda_matmul
+#define RECEIVE_KERNELS never, refuse
+#define READ_NPY_KERNELS never, refuse
+#define WRITE_NPY_KERNELS never, refuse
+#define OPAQUE_KERNELS never, refuse
+
+struct kernels {
+    bool (*supports)(const struct tessi_layer *layer);
+    cudaError_t (*run)(tessi_cuda_step *step);
+};
+
+static struct kernels kernels_of(enum tessi_op op)
+{
+    switch (op) {
+#define TESSI_ROW(NAME, name, code, ...) \
+    case TESSI_OP_##NAME:                \
+        return {NAME##_KERNELS};
+        TESSI_OP_TABLE(TESSI_ROW)
+#undef TESSI_ROW
+    }
+    return {never, refuse};
+}
+
 bool tessi_cuda_supports(const struct tessi_layer *layer)
 {
-    switch (layer->op) {
-    case TESSI_OP_FULL:
-    case TESSI_OP_EYE:
-    case TESSI_OP_UNIFORM:
-    case TESSI_OP_NORMAL:
-    case TESSI_OP_TRANSPOSE:
-    case TESSI_OP_REGRID:
-        return true;
-    case TESSI_OP_ARANGE:
-        return layer->grid.ndim == 1;
-    case TESSI_OP_ELEMENTWISE:
-        return tessi_cuda_elementwise_supports(layer);
-    case TESSI_OP_REDUCE:
-        return tessi_cuda_reduce_supports(layer);
-    case TESSI_OP_MATMUL:
-        return tessi_cuda_matmul_supports(layer);
-    case TESSI_OP_RECEIVE:
-    case TESSI_OP_READ_NPY:
-    case TESSI_OP_OPAQUE:
-    case TESSI_OP_WRITE_NPY:
-        return false;
-    }
-    return false;
+    return kernels_of(layer->op).supports(layer);
 }
 
 cudaError_t tessi_cuda_check_launch(dim3 grid, dim3 block)
@@ -34,36 +67,6 @@ cudaError_t tessi_cuda_check_launch(dim3 grid, dim3 block)
     bool fits = grid.x >= 1 && grid.x <= TESSI_CUDA_GRID_X && grid.y >= 1 && grid.y <= TESSI_CUDA_GRID_YZ && grid.z >= 1 &&
                 grid.z <= TESSI_CUDA_GRID_YZ && threads >= 1 && threads <= TESSI_CUDA_BLOCK && block.z <= TESSI_CUDA_BLOCK_Z;
     return fits ? cudaSuccess : cudaErrorInvalidConfiguration;
-}
-
-static cudaError_t run(tessi_cuda_step *step)
-{
-    switch (step->layer->op) {
-    case TESSI_OP_FULL:
-    case TESSI_OP_ARANGE:
-    case TESSI_OP_EYE:
-        return tessi_cuda_generate(step);
-    case TESSI_OP_UNIFORM:
-    case TESSI_OP_NORMAL:
-        return tessi_cuda_random(step);
-    case TESSI_OP_TRANSPOSE:
-        return tessi_cuda_transpose(step);
-    case TESSI_OP_REGRID:
-        return tessi_cuda_regrid(step);
-    case TESSI_OP_ELEMENTWISE:
-        return tessi_cuda_elementwise(step);
-    case TESSI_OP_REDUCE:
-        return tessi_cuda_reduce(step);
-    case TESSI_OP_MATMUL:
-        return tessi_cuda_matmul(step);
-    case TESSI_OP_RECEIVE:
-    case TESSI_OP_READ_NPY:
-    case TESSI_OP_OPAQUE:
-    case TESSI_OP_WRITE_NPY:
-        break;
-    }
-    step->text = "this operation has no kernel on a GPU";
-    return cudaErrorNotSupported;
 }
 
 cudaError_t tessi_cuda_launch(tessi_cuda_step *step)
@@ -79,5 +82,5 @@ cudaError_t tessi_cuda_launch(tessi_cuda_step *step)
     step->step.call = step->call;
     step->step.layer = layer;
     step->step.elements = (int64_t)tessi_grid_block_elements(&layer->grid, step->call->index);
-    return step->step.elements == 0 ? cudaSuccess : run(step);
+    return step->step.elements == 0 ? cudaSuccess : kernels_of(layer->op).run(step);
 }

@@ -367,7 +367,7 @@ static void emulated_gauges(struct tessi_device *device, struct tessi_device_gau
 static bool emulated_supports(struct tessi_device *device, const struct tessi_layer *layer)
 {
     (void)device;
-    return tessi_op_is_for_devices(layer->op);
+    return tessi_op_row(layer->op)->devices != TESSI_DEVICES_NONE;
 }
 
 static enum tessi_status emulated_pin(struct tessi_device *device, void *memory, size_t bytes, struct tessi_error *error)
