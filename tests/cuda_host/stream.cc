@@ -256,11 +256,14 @@ EXPORT cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned int fla
 
 EXPORT cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
-    CUDA_HOST_ENTER(event->device);
-    guard held;
-    left[event->device]--;
-    drop(event->latest);
-    delete event;
+    int device = event->device;
+    {
+        guard held; /* whatever befalls the call: of a broken device too nobody keeps the event */
+        left[device]--;
+        drop(event->latest);
+        delete event;
+    }
+    CUDA_HOST_ENTER(device);
     return cudaSuccess;
 }
 
