@@ -412,6 +412,19 @@ TESS_API tess_array *tess_log(tess_array *a);
  * UNSUPPORTED for complex. */
 TESS_API tess_array *tess_sin(tess_array *a);
 
+/* Comparisons, element by element, in the promoted type (f64 for i64 with u64); the result is bool. Of a NaN nothing but
+ * tess_not_equal is true, and −0 equals 0. Complex numbers have no order: UNSUPPORTED. */
+TESS_API tess_array *tess_equal(tess_array *a, tess_array *b);
+TESS_API tess_array *tess_not_equal(tess_array *a, tess_array *b);
+TESS_API tess_array *tess_less(tess_array *a, tess_array *b);
+TESS_API tess_array *tess_less_equal(tess_array *a, tess_array *b);
+TESS_API tess_array *tess_greater(tess_array *a, tess_array *b);
+TESS_API tess_array *tess_greater_equal(tess_array *a, tess_array *b);
+
+/* a where the condition is true (any dtype: not zero), else b; the dtype is that of a and b promoted, and all three
+ * broadcast. */
+TESS_API tess_array *tess_where(tess_array *condition, tess_array *a, tess_array *b);
+
 /* Convert: float to integer drops the fraction; anything but zero is true; what becomes a float is rounded once, to the
  * nearest. INVALID from complex to real; a complex number is true when either part is not zero. */
 TESS_API tess_array *tess_astype(tess_array *a, tess_dtype dtype);

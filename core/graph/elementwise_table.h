@@ -43,7 +43,14 @@
     ROW(SQRT,     sqrt,     7,   X,       F64,  F64,    OWN,   WIDE,   OWN,   NONE,    3,   CHAIN, 0.5, 1.7)       \
     ROW(EXP,      exp,      8,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)       \
     ROW(LOG,      log,      9,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)       \
-    ROW(SIN,      sin,      10,  X,       F64,  F64,    WIDE,  NO,     OWN,   NONE,    12,  CHAIN, 1.0, 0)
+    ROW(SIN,      sin,      10,  X,       F64,  F64,    WIDE,  NO,     OWN,   NONE,    12,  CHAIN, 1.0, 0) \
+    ROW(EQUAL, equal, 11, XX, OWN, OWN, OWN, OWN, TRUTH, NONE, 1, CHAIN, 0, 0) \
+    ROW(NOT_EQUAL, not_equal, 12, XX, OWN, OWN, OWN, OWN, TRUTH, NONE, 1, CHAIN, 0, 0) \
+    ROW(LESS, less, 13, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
+    ROW(LESS_EQUAL, less_equal, 14, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
+    ROW(GREATER, greater, 15, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
+    ROW(GREATER_EQUAL, greater_equal, 16, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
+    ROW(WHERE, where, 17, CXX, MOVE, MOVE, MOVE, MOVE, OWN, NONE, 1, CHAIN, 0, 0)
 /* clang-format on */
 
 #endif

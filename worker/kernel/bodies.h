@@ -10,6 +10,34 @@ TESSI_SCALAR T NAME(copy)(T x)
     return x;
 }
 
+TESSI_SCALAR T NAME(where)(TESSI_TYPE_BOOL condition, T x, T y)
+{
+    return TESSI_IS(condition) ? x : y;
+}
+
+/* ——— comparisons: of a NaN nothing but "not equal" is true ——— */
+
+#if defined(BOOL) || defined(SIGNED) || defined(UNSIGNED) || defined(FLOATING)
+#ifdef BOOL
+#define VALUE(x) TESSI_IS(x)
+#else
+#define VALUE(x) (x)
+#endif
+#define COMPARISON(name, operator)                        \
+    TESSI_SCALAR TESSI_TYPE_BOOL NAME(name)(T x, T y)     \
+    {                                                     \
+        return tessi_truth(VALUE(x) operator VALUE(y));   \
+    }
+COMPARISON(equal, ==)
+COMPARISON(not_equal, !=)
+COMPARISON(less, <)
+COMPARISON(less_equal, <=)
+COMPARISON(greater, >)
+COMPARISON(greater_equal, >=)
+#undef COMPARISON
+#undef VALUE
+#endif
+
 /* ——— truth values, as NumPy: a sum is "or", a product "and" ——— */
 
 #ifdef BOOL
@@ -133,6 +161,16 @@ TESSI_SCALAR T NAME(multiply)(T x, T y)
 TESSI_SCALAR T NAME(negative)(T x)
 {
     return NAME(pair)(-x.re, -x.im);
+}
+
+TESSI_SCALAR TESSI_TYPE_BOOL NAME(equal)(T x, T y)
+{
+    return tessi_truth((x.re == y.re) & (x.im == y.im));
+}
+
+TESSI_SCALAR TESSI_TYPE_BOOL NAME(not_equal)(T x, T y)
+{
+    return tessi_truth((x.re != y.re) | (x.im != y.im));
 }
 #endif
 

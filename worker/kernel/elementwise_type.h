@@ -61,6 +61,39 @@
         LOOP_BOTH(TO, value)                       \
     }
 
+#define LOOP_CXX(TO, value)                              \
+    {                                                    \
+        TO *restrict to = out;                           \
+        const unsigned char *restrict condition = in[0]; \
+        const T *restrict first = in[1];                 \
+        const T *restrict second = in[2];                \
+        const size_t sx = stride[1];                     \
+        const size_t sy = stride[2];                     \
+        if (stride[0] != 0) {                            \
+            CONDITION_LOOPS(TO, value, condition[i])     \
+        } else {                                         \
+            CONDITION_LOOPS(TO, value, condition[0])     \
+        }                                                \
+        return;                                          \
+    }
+#define CONDITION_LOOP(value, is, sx, sy)  \
+    for (size_t i = 0; i < n; i++) {       \
+        const unsigned char c = is;        \
+        const T x = first[i * (sx)];       \
+        const T y = second[i * (sy)];      \
+        to[i] = value;                     \
+    }
+#define CONDITION_LOOPS(TO, value, is)     \
+    if (sx != 0 && sy != 0) {              \
+        CONDITION_LOOP(value, is, 1, 1)    \
+    } else if (sx != 0) {                  \
+        CONDITION_LOOP(value, is, 1, 0)    \
+    } else if (sy != 0) {                  \
+        CONDITION_LOOP(value, is, 0, 1)    \
+    } else {                               \
+        CONDITION_LOOP(value, is, 0, 0)    \
+    }
+
 #define CASE_NO(NAME_, op, operands, result) case TESSI_EWISE_##NAME_: break;
 #define CASE_F64 CASE_NO
 #define CASE_TRUTH CASE_NO
