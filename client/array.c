@@ -27,7 +27,8 @@ static const char nobody_text[] = "an operation was given NULL instead of arrays
                                   "pass handles that tess_ functions returned";
 
 /* What an operation returns for which there is no memory: it takes none, so that a program may go on for long. */
-static const char starved_text[] = "out of memory: nothing was done; release arrays, or read and persist less at a time";
+static const char starved_text[] =
+    "out of memory: nothing was done; release arrays, or read and persist less at a time";
 static const struct tess_array starved = {.status = TESSI_NOMEM, .text = (char *)(uintptr_t)starved_text};
 
 /* ——— nodes ——— */
@@ -139,7 +140,7 @@ static void forget_inputs(struct tessi_node *node)
 {
     struct tessi_layer *bare = tessi_layer_create(0, RECIPE_ID, TESSI_OP_RECEIVE, node->layer->dtype);
     tessi_grid_copy(&bare->grid, &node->layer->grid);
-    tessi_layer_set_wishes(bare, node->layer->wishes);
+    tessi_layer_set_task_options(bare, node->layer->task_options);
     uint32_t inputs = node->layer->ninputs;
     tessi_layer_destroy(node->layer);
     node->layer = bare;

@@ -28,19 +28,19 @@ struct tessi_node {
     uint32_t *served;                           /* RECEIVE: layer ids under which the link serves the data, owned */
     size_t served_count;
     size_t served_capacity;
-    size_t served_limit; /* with so many, those that have gone are forgotten */
-    uint32_t named;    /* the last id that was held for it, in the session's table; 0: none */
-    uint32_t named_at; /* position there */
-    bool detached;     /* what it was made from is forgotten: `held` stays as long as the node */
-    uint32_t held;     /* id of the layer that the cluster holds for this node; 0: none */
-    uint32_t pending;  /* id of the layer that is computed to be read; 0: none */
-    bool chosen;       /* its chunks were chosen by us, or follow from such */
-    bool in_parts;     /* it is computed in parts, one layer after the other */
-    bool cancelled;    /* meanwhile: no other part begins */
-    bool scheduled;    /* its layer's wishes are its own; else the session's hold */
+    size_t served_limit;           /* with so many, those that have gone are forgotten */
+    uint32_t named;                /* the last id that was held for it, in the session's table; 0: none */
+    uint32_t named_at;             /* position there */
+    bool detached;                 /* what it was made from is forgotten: `held` stays as long as the node */
+    uint32_t held;                 /* id of the layer that the cluster holds for this node; 0: none */
+    uint32_t pending;              /* id of the layer that is computed to be read; 0: none */
+    bool chosen;                   /* its chunks were chosen by us, or follow from such */
+    bool in_parts;                 /* it is computed in parts, one layer after the other */
+    bool cancelled;                /* meanwhile: no other part begins */
+    bool scheduled;                /* its layer's task options are its own; else the session's hold */
     struct tessi_node *next_to_go; /* tessi_node_unref */
-    uint32_t mark;     /* walks: equal to the session's mark when visited */
-    uint32_t position; /* in the walk's list, when visited */
+    uint32_t mark;                 /* walks: equal to the session's mark when visited */
+    uint32_t position;             /* in the walk's list, when visited */
 };
 
 struct tess_array {

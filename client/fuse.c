@@ -91,7 +91,7 @@ static struct tessi_layer *fused_layer(const struct tessi_plan_entry *reader, co
 {
     struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_ELEMENTWISE, reader->layer->dtype);
     tessi_grid_copy(&layer->grid, &reader->layer->grid);
-    tessi_layer_set_wishes(layer, reader->layer->wishes);
+    tessi_layer_set_task_options(layer, reader->layer->task_options);
     tessi_layer_set_name(layer, reader->layer->name);
     for (uint32_t i = 0; i < fused->ninputs; i++) {
         struct tessi_input *input = tessi_layer_add_input(layer, 0);
@@ -167,8 +167,8 @@ static bool can_inline(const struct tessi_plan *plan, const struct tessi_plan_en
 {
     const struct tessi_plan_entry *link = &plan->entries[reader->input[i]];
     if (link->layer == NULL || link->layer->op != TESSI_OP_ELEMENTWISE || link->wanted || link->consumers != 1 ||
-        !tessi_wishes_equal(link->layer->wishes, reader->layer->wishes) || !fuses(link->layer) || !fuses(reader->layer) ||
-        !tessi_grid_equal(&link->layer->grid, &reader->layer->grid)) {
+        !tessi_task_options_equal(link->layer->task_options, reader->layer->task_options) || !fuses(link->layer) ||
+        !fuses(reader->layer) || !tessi_grid_equal(&link->layer->grid, &reader->layer->grid)) {
         return false;
     }
     const struct tessi_map_rules *rules = &reader->layer->input[i].rules;

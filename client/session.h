@@ -11,7 +11,7 @@
 #include "client/tessera.h"
 #include "core/base/map.h"
 #include "core/base/status.h"
-#include "core/graph/wishes.h"
+#include "core/graph/task_options.h"
 
 #define TESSI_CHUNK_BYTES (UINT64_C(128) << 20)
 
@@ -33,7 +33,7 @@ struct tess_session {
     struct tessi_error kept;  /* see tess_session_error; status OK: none */
     struct tessi_error fatal; /* why it could not be opened; status OK: it was */
     uint64_t chunk_bytes;
-    struct tessi_wishes wishes; /* of what is computed without any of its own */
+    struct tessi_task_options task_options; /* of what is computed without any of its own */
     struct tess_scope root;
     struct tess_scope *innermost;
     struct tessi_net *net;           /* NULL in a session that is not connected */
@@ -42,10 +42,10 @@ struct tess_session {
     struct tessi_link *link;         /* NULL: not connected, arrays can be built only */
     struct tessi_node **named;       /* those that a layer was held for, each under its last id, owned array */
     size_t named_count, named_capacity;
-    struct tessi_map named_by_id;    /* layer → position in named */
-    uint32_t next_layer;             /* ids on the cluster, never used twice */
-    pid_t owner;                     /* the process that opened it: a child of fork has none of its threads */
-    uint32_t mark;                   /* of the last walk over the graph */
+    struct tessi_map named_by_id; /* layer → position in named */
+    uint32_t next_layer;          /* ids on the cluster, never used twice */
+    pid_t owner;                  /* the process that opened it: a child of fork has none of its threads */
+    uint32_t mark;                /* of the last walk over the graph */
     tess_progress_fn *progress;
     void *progress_context;
     double seconds;       /* of the last computation waited for; SECONDS_UNKNOWN: the link knows */

@@ -7,7 +7,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 
-#define PACKING 3 /* times the bytes of what is packed, while the message grows */
+#define PACKING 3       /* times the bytes of what is packed, while the message grows */
 #define SERVED_KEPT 128 /* names of a client's data that are remembered before it is looked which are needed */
 
 /* Whether the cluster has the node's blocks or is making them. */
@@ -53,10 +53,11 @@ static bool add_entry(struct tessi_plan *plan, struct tess_session *session, str
         }
         entry->layer = tessi_layer_copy(node->layer);
         if (!node->scheduled) {
-            tessi_layer_set_wishes(entry->layer, &session->wishes);
+            tessi_layer_set_task_options(entry->layer, &session->task_options);
         }
-        if (entry->layer->op == TESSI_OP_RECEIVE && entry->layer->wishes->demand.count > 0) {
-            tessi_layer_own_wishes(entry->layer)->demand = (struct tessi_resources){0}; /* nothing runs: the data come from here */
+        if (entry->layer->op == TESSI_OP_RECEIVE && entry->layer->task_options->demand.count > 0) {
+            tessi_layer_own_task_options(entry->layer)->demand =
+                (struct tessi_resources){0}; /* nothing runs: the data come from here */
         }
         for (uint32_t i = 0; i < node->layer->ninputs; i++) {
             entry->input[i] = node->input[i]->position;
@@ -178,7 +179,8 @@ uint32_t tessi_plan_id(const struct tessi_plan *plan, const struct tessi_node *n
 static void serve(struct tess_session *session, struct tessi_node *node, uint32_t id)
 {
     tessi_link_serve(session->link, id, &node->layer->grid, tessi_dtype_size(node->layer->dtype), node->data);
-    if (node->served_count >= node->served_limit) { /* those that are not asked for any more are forgotten now and then */
+    if (node->served_count >=
+        node->served_limit) { /* those that are not asked for any more are forgotten now and then */
         uint32_t kept = 0;
         for (size_t i = 0; i < node->served_count; i++) {
             if (tessi_link_serves(session->link, node->served[i])) {
@@ -195,18 +197,19 @@ static void serve(struct tess_session *session, struct tessi_node *node, uint32_
 /* A long plan goes in parts, so that no message is too long and the scheduler never has to take in very many layers at
  * once. What a later part reads of an earlier one is asked for with that and released after its last reader. */
 #define PART_LAYERS 4096
-#define PART_BYTES ((uint64_t)8 << 20) /* of descriptions in memory, which are longer than on the wire; but one layer at least */
+#define PART_BYTES                                                                                                     \
+    ((uint64_t)8 << 20) /* of descriptions in memory, which are longer than on the wire; but one layer at least */
 
-struct part_of { /* of an entry of the plan */
+struct part_of {                /* of an entry of the plan */
     uint32_t part, last_reader; /* parts */
 };
 
 struct sending {
     struct tess_session *session;
     struct tessi_plan *plan;
-    struct part_of *of;  /* by entry, owned */
+    struct part_of *of; /* by entry, owned */
     uint32_t parts;
-    uint32_t request;    /* of the first part */
+    uint32_t request;            /* of the first part */
     struct tessi_layer **layers; /* of the part at hand, as the following; owned */
     uint32_t *wanted;
     size_t layer_count, wanted_count;
@@ -337,8 +340,8 @@ enum tessi_status tessi_plan_submit(struct tess_session *session, struct tessi_p
     for (uint32_t part = 0; part < sending.parts && status == TESSI_OK; part++) {
         size_t first = next;
         gather_part(&sending, part, &next);
-        struct tessi_link_part now = {sending.request, part, sending.layers, sending.layer_count, sending.wanted,
-                                      sending.wanted_count};
+        struct tessi_link_part now = {sending.request,     part,           sending.layers,
+                                      sending.layer_count, sending.wanted, sending.wanted_count};
         status = tessi_link_submit_part(session->link, &now, error);
         if (status == TESSI_OK) {
             release_lent(&sending, part);

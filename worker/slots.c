@@ -40,10 +40,10 @@ struct step { /* one that is with a slot */
  * their outcomes in the same order. */
 struct slot {
     struct tessi_stream *stream;
-    struct step *steps; /* run n is at n % depth */
-    uint64_t taken;     /* runs whose outcomes the owner has */
-    bool kick;          /* it has been given something and may sleep */
-    int64_t given_ns;   /* what that should take; not added up beyond `brief_ns` */
+    struct step *steps;                          /* run n is at n % depth */
+    uint64_t taken;                              /* runs whose outcomes the owner has */
+    bool kick;                                   /* it has been given something and may sleep */
+    int64_t given_ns;                            /* what that should take; not added up beyond `brief_ns` */
     _Alignas(64) atomic_uint_fast64_t submitted; /* runs; written by the owner, as is what follows */
     atomic_uint_fast64_t wake_at;                /* when so many have ended, the owner wants to know */
     _Alignas(64) atomic_uint_fast64_t ended;     /* runs; written by the slot's thread */
@@ -59,8 +59,8 @@ struct tessi_slots {
     uint64_t host;
     struct tessi_device *device;
     struct slot *all;
-    int64_t brief_ns;  /* work that takes less may be done by the owner */
-    uint32_t kicks;    /* slots with `kick` */
+    int64_t brief_ns;               /* work that takes less may be done by the owner */
+    uint32_t kicks;                 /* slots with `kick` */
     _Alignas(64) atomic_bool woken; /* the owner has been told and has not looked yet */
     atomic_uint looks;              /* times that it has looked */
     atomic_bool awaited;
@@ -153,7 +153,8 @@ static enum tessi_status find_to_write(const struct tessi_slots *slots, const st
     const char *name = strrchr(named, '/');
     if (slots->write_dir == NULL || name == NULL ||
         strncmp(name + 1, TESSI_NPY_TEMPORARY, strlen(TESSI_NPY_TEMPORARY)) != 0) {
-        return tessi_fail(error, TESSI_AUTH, "%s: this worker writes no such files: start it with --write for a directory",
+        return tessi_fail(error, TESSI_AUTH,
+                          "%s: this worker writes no such files: start it with --write for a directory",
                           layer->as.write.target);
     }
     enum tessi_status status = tessi_settings_resolve(slots->write_dir, "--write", named, path, error);
@@ -166,8 +167,8 @@ static enum tessi_status find_file(const struct tessi_slots *slots, const struct
 {
     char *path;
     bool writes = tessi_op_row(layer->op)->file == TESSI_FILE_WRITTEN;
-    enum tessi_status status = writes ? find_to_write(slots, layer, &path, error)
-                                      : find_to_read(slots, layer->as.npy.path, &path, error);
+    enum tessi_status status =
+        writes ? find_to_write(slots, layer, &path, error) : find_to_read(slots, layer->as.npy.path, &path, error);
     if (status != TESSI_OK) {
         return status;
     }
@@ -296,7 +297,7 @@ static int64_t expected_ns(const struct tessi_flow_action *action)
     if (action->step_ns > 0) {
         return action->step_ns;
     }
-    if (is_of_files(action->layer) || action->layer->op == TESSI_OP_OPAQUE) {
+    if (is_of_files(action->layer) || action->layer->op == TESSI_OP_SYNTHETIC) {
         return INT64_MAX;
     }
     struct tessi_cost cost = tessi_task_cost(action->layer, action->task.index);

@@ -7,8 +7,8 @@
 #include "core/graph/layer.h"
 
 #define PATH_MAX_BYTES 4096
-#define OPAQUE_NANOSECONDS_MAX UINT64_C(86400000000000) /* a day */
-#define OPAQUE_SPREAD_MAX 2.0
+#define SYNTHETIC_NANOSECONDS_MAX UINT64_C(86400000000000) /* a day */
+#define SYNTHETIC_SPREAD_MAX 2.0
 
 static enum tessi_status invalid(const struct tessi_layer *layer, struct tessi_error *error, const char *why)
 {
@@ -252,8 +252,7 @@ static enum tessi_status check_elementwise(const struct tessi_layer *layer, stru
             const struct tessi_rule *rule = &input->rules.rule[d];
             bool same = rule->kind == TESSI_RULE_SAME && rule->dim == d + missing &&
                         tessi_axis_equal(&input->grid.axis[d], &layer->grid.axis[d + missing]);
-            bool broadcast =
-                rule->kind == TESSI_RULE_FIXED && rule->value == 0 && input->grid.axis[d].extent == 1;
+            bool broadcast = rule->kind == TESSI_RULE_FIXED && rule->value == 0 && input->grid.axis[d].extent == 1;
             if (!same && !broadcast) {
                 return tessi_fail(error, TESSI_INVALID,
                                   "elementwise: input %u, dimension %u is neither chunked as the result's dimension %u "
@@ -268,8 +267,9 @@ static enum tessi_status check_elementwise(const struct tessi_layer *layer, stru
 /* The axis has one chunk of `unit` elements for each of what it had before. */
 static bool is_cut_by(const struct tessi_axis *axis, int64_t unit)
 {
-    return unit == 1 ? (uint64_t)axis->extent == axis->count
-                     : axis->bounds == NULL && axis->chunk == unit && (uint64_t)axis->extent == axis->count * (uint64_t)unit;
+    return unit == 1
+               ? (uint64_t)axis->extent == axis->count
+               : axis->bounds == NULL && axis->chunk == unit && (uint64_t)axis->extent == axis->count * (uint64_t)unit;
 }
 
 /* One input dimension of a reduction: `o` is the output dimension that a kept one becomes. */
@@ -438,8 +438,9 @@ static enum tessi_status check_regrid(const struct tessi_layer *layer, struct te
         }
     }
     if (tessi_layer_joins(layer) && !tessi_join_check(layer)) {
-        return invalid(layer, error, "the second input does not hold the pieces of the first: its chunks end where those "
-                                     "of either end");
+        return invalid(layer, error,
+                       "the second input does not hold the pieces of the first: its chunks end where those "
+                       "of either end");
     }
     return TESSI_OK;
 }
@@ -454,9 +455,9 @@ static bool operand_good(const struct tessi_layer *layer, uint32_t i, uint32_t k
         !tessi_axis_equal(&input->grid.axis[kept], &layer->grid.axis[i])) {
         return false;
     }
-    return layer->grid.ndim == 2 ? k_rule->kind == TESSI_RULE_ALL
-                                 : k_rule->kind == TESSI_RULE_SEGMENT && k_rule->dim == 2 &&
-                                       k_rule->value == layer->as.matmul.segment;
+    return layer->grid.ndim == 2
+               ? k_rule->kind == TESSI_RULE_ALL
+               : k_rule->kind == TESSI_RULE_SEGMENT && k_rule->dim == 2 && k_rule->value == layer->as.matmul.segment;
 }
 
 static enum tessi_status check_matmul(const struct tessi_layer *layer, struct tessi_error *error)
@@ -502,7 +503,7 @@ static enum tessi_status check_matmul(const struct tessi_layer *layer, struct te
     return TESSI_OK;
 }
 
-static enum tessi_status check_opaque(const struct tessi_layer *layer, struct tessi_error *error)
+static enum tessi_status check_synthetic(const struct tessi_layer *layer, struct tessi_error *error)
 {
     uint64_t refs = 0;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
@@ -514,14 +515,14 @@ static enum tessi_status check_opaque(const struct tessi_layer *layer, struct te
         }
     }
     if (refs > TESSI_STEP_REFS_MAX) {
-        return tessi_fail(error, TESSI_TOO_BIG, "opaque: a task may read more than %d blocks: group them in a tree",
+        return tessi_fail(error, TESSI_TOO_BIG, "synthetic: a task may read more than %d blocks: group them in a tree",
                           TESSI_STEP_REFS_MAX);
     }
-    if (layer->as.opaque.nanoseconds > OPAQUE_NANOSECONDS_MAX) {
+    if (layer->as.synthetic.nanoseconds > SYNTHETIC_NANOSECONDS_MAX) {
         return invalid(layer, error, "a task would run for more than a day: shorten it");
     }
-    if (layer->as.opaque.iterations > OPAQUE_NANOSECONDS_MAX || !(layer->as.opaque.spread >= 0.0) ||
-        layer->as.opaque.spread > OPAQUE_SPREAD_MAX) {
+    if (layer->as.synthetic.iterations > SYNTHETIC_NANOSECONDS_MAX || !(layer->as.synthetic.spread >= 0.0) ||
+        layer->as.synthetic.spread > SYNTHETIC_SPREAD_MAX) {
         return invalid(layer, error, "iterations or spread are out of range: a day of one, 0 to 2 of the other");
     }
     return TESSI_OK;
@@ -580,15 +581,15 @@ static enum tessi_status check_input(const struct tessi_layer *layer, uint32_t i
         return tessi_fail(error, TESSI_INVALID, "unknown element type %u: give one of the table",
                           (uint32_t)input->dtype);
     }
-    if (layer->reads[i] == layer->id && layer->op != TESSI_OP_OPAQUE) {
+    if (layer->reads[i] == layer->id && layer->op != TESSI_OP_SYNTHETIC) {
         return tessi_fail(error, TESSI_INVALID, "a layer cannot read itself: name an earlier one");
     }
     enum tessi_status status = tessi_grid_check(&input->grid, error);
     if (status != TESSI_OK) {
         return status;
     }
-    if (input->rules.table != NULL && layer->op != TESSI_OP_OPAQUE) {
-        return tessi_fail(error, TESSI_INVALID, "only opaque layers take an explicit table: use index rules");
+    if (input->rules.table != NULL && layer->op != TESSI_OP_SYNTHETIC) {
+        return tessi_fail(error, TESSI_INVALID, "only synthetic layers take an explicit table: use index rules");
     }
     status = tessi_rules_check(&input->rules, &input->grid, &layer->grid, error);
     if (status != TESSI_OK) {
@@ -634,7 +635,7 @@ static enum tessi_status check_layer(const struct tessi_layer *layer, struct tes
             return status;
         }
     }
-    status = tessi_wishes_check(layer->wishes, error);
+    status = tessi_task_options_check(layer->task_options, error);
     return status != TESSI_OK ? status : checks[layer->op](layer, error);
 }
 

@@ -27,7 +27,7 @@ struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi
     layer->id = id;
     layer->op = op;
     layer->dtype = dtype;
-    layer->wishes = &tessi_no_wishes;
+    layer->task_options = &tessi_no_task_options;
     return layer;
 }
 
@@ -99,25 +99,25 @@ static void copy_program(struct tessi_program *to, const struct tessi_program *f
     to->constants = tessi_memdup(from->constants, from->nconstants * sizeof *from->constants);
 }
 
-static void free_wishes(struct tessi_layer *layer)
+static void free_task_options(struct tessi_layer *layer)
 {
-    if (layer->wishes != &tessi_no_wishes) {
-        tessi_free((void *)(uintptr_t)layer->wishes);
+    if (layer->task_options != &tessi_no_task_options) {
+        tessi_free((void *)(uintptr_t)layer->task_options);
     }
 }
 
-struct tessi_wishes *tessi_layer_own_wishes(struct tessi_layer *layer)
+struct tessi_task_options *tessi_layer_own_task_options(struct tessi_layer *layer)
 {
-    if (layer->wishes == &tessi_no_wishes) {
-        layer->wishes = tessi_memdup(&tessi_no_wishes, sizeof tessi_no_wishes);
+    if (layer->task_options == &tessi_no_task_options) {
+        layer->task_options = tessi_memdup(&tessi_no_task_options, sizeof tessi_no_task_options);
     }
-    return (struct tessi_wishes *)(uintptr_t)layer->wishes;
+    return (struct tessi_task_options *)(uintptr_t)layer->task_options;
 }
 
-void tessi_layer_set_wishes(struct tessi_layer *layer, const struct tessi_wishes *wishes)
+void tessi_layer_set_task_options(struct tessi_layer *layer, const struct tessi_task_options *task_options)
 {
-    if (!tessi_wishes_equal(layer->wishes, wishes)) {
-        *tessi_layer_own_wishes(layer) = *wishes;
+    if (!tessi_task_options_equal(layer->task_options, task_options)) {
+        *tessi_layer_own_task_options(layer) = *task_options;
     }
 }
 
@@ -126,8 +126,8 @@ struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer)
     struct tessi_layer *copy = tessi_memdup(layer, sizeof *layer);
     tessi_grid_copy(&copy->grid, &layer->grid);
     take_inputs(copy, layer);
-    copy->wishes = &tessi_no_wishes;
-    tessi_layer_set_wishes(copy, layer->wishes);
+    copy->task_options = &tessi_no_task_options;
+    tessi_layer_set_task_options(copy, layer->task_options);
     copy->name = layer->name == NULL ? NULL : tessi_strdup(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         copy->as.npy.path = tessi_strdup(layer->as.npy.path);
@@ -149,7 +149,7 @@ void tessi_layer_destroy(struct tessi_layer *layer)
     }
     tessi_grid_fini(&layer->grid);
     let_inputs_go(layer);
-    free_wishes(layer);
+    free_task_options(layer);
     tessi_free(layer->name);
     if (layer->op == TESSI_OP_READ_NPY) {
         tessi_free(layer->as.npy.path);
@@ -269,9 +269,8 @@ bool tessi_layer_suits_devices(const struct tessi_layer *layer, double flops_min
     if (tessi_op_row(layer->op)->devices == TESSI_DEVICES_NONE || tessi_layer_tasks(layer) == 0) {
         return false;
     }
-    return tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS
-               ? tessi_task_cost(layer, 0).flops >= flops_min
-               : (double)tessi_layer_block_bytes(layer, 0) >= bytes_min;
+    return tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS ? tessi_task_cost(layer, 0).flops >= flops_min
+                                                               : (double)tessi_layer_block_bytes(layer, 0) >= bytes_min;
 }
 
 bool tessi_layer_reads_itself(const struct tessi_layer *layer)

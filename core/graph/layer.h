@@ -11,16 +11,16 @@
 #include "core/graph/map.h"
 #include "core/graph/op.h"
 #include "core/graph/reduction.h"
-#include "core/graph/wishes.h"
+#include "core/graph/task_options.h"
 
-#define TESSI_PROGRAM_MAX 64  /* instructions of an elementwise program */
+#define TESSI_PROGRAM_MAX 64 /* instructions of an elementwise program */
 #define TESSI_CONSTANTS_MAX 32
-#define TESSI_STEP_REFS_MAX 64 /* blocks that one step may read */
-#define TESSI_LAYER_NAME_MAX 35 /* 31 of the user's, and "for " before it */
-#define TESSI_LAYER_LABEL_MAX 64 /* of tessi_layer_label, with the final 0 */
-#define TESSI_OPAQUE_FLOPS 128 /* of an OPAQUE task's iteration: 64 multiplications and additions */
+#define TESSI_STEP_REFS_MAX 64    /* blocks that one step may read */
+#define TESSI_LAYER_NAME_MAX 35   /* 31 of the user's, and "for " before it */
+#define TESSI_LAYER_LABEL_MAX 64  /* of tessi_layer_label, with the final 0 */
+#define TESSI_SYNTHETIC_FLOPS 128 /* of an SYNTHETIC task's iteration: 64 multiplications and additions */
 
-struct tessi_scalar { /* a value in the widest type of its kind */
+struct tessi_scalar {       /* a value in the widest type of its kind */
     enum tessi_dtype dtype; /* one of I64, U64, F64, C128, BOOL */
     union {
         int64_t i;
@@ -54,8 +54,8 @@ static inline enum tessi_dtype tessi_instruction_result(const struct tessi_instr
 struct tessi_program {
     uint32_t count;
     uint32_t nconstants;
-    struct tessi_instruction *code;     /* owned */
-    struct tessi_scalar *constants;     /* owned */
+    struct tessi_instruction *code; /* owned */
+    struct tessi_scalar *constants; /* owned */
 };
 
 struct tessi_input { /* how a layer reads an array, whichever that is */
@@ -71,12 +71,14 @@ struct tessi_layer {
     enum tessi_dtype dtype; /* of the output */
     struct tessi_grid grid; /* of the output: one task a block; owned */
     uint32_t ninputs;
-    uint32_t reads[TESSI_INPUTS_MAX]; /* ids within the session; of an OPAQUE layer maybe its own: then every task reads
+    uint32_t
+        reads[TESSI_INPUTS_MAX]; /* ids within the session; of an SYNTHETIC layer maybe its own: then every task reads
                                          lower indices */
-    struct tessi_input *input; /* ninputs, owned by all layers that share them: see tessi_layer_add_input */
-    const struct tessi_wishes *wishes; /* never NULL; owned by the layer unless it is tessi_no_wishes */
-    char *name; /* that the user gave the array, owned, at most TESSI_LAYER_NAME_MAX bytes; NULL: none */
-    bool push; /* its client waits for the blocks: small ones are sent there as soon as they are made */
+    struct tessi_input *input;   /* ninputs, owned by all layers that share them: see tessi_layer_add_input */
+    const struct tessi_task_options
+        *task_options; /* never NULL; owned by the layer unless it is tessi_no_task_options */
+    char *name;        /* that the user gave the array, owned, at most TESSI_LAYER_NAME_MAX bytes; NULL: none */
+    bool push;         /* its client waits for the blocks: small ones are sent there as soon as they are made */
     union {
         struct tessi_scalar full;
         struct {
@@ -90,10 +92,10 @@ struct tessi_layer {
             double low, high; /* uniform: [low, high); normal: mean, standard deviation */
         } random;
         struct {
-            char *path;        /* owned */
-            uint64_t offset;   /* of the first element in the file, bytes */
+            char *path;                      /* owned */
+            uint64_t offset;                 /* of the first element in the file, bytes */
             struct tessi_file_identity file; /* as the client saw it: whoever reads another one fails */
-            bool swapped;      /* its elements are big-endian */
+            bool swapped;                    /* its elements are big-endian */
         } npy; /* a C-order file; Fortran order is a transposed layer over the reversed shape */
         struct {
             char *path;        /* owned; as whoever writes opens it, while the file has no other name */
@@ -101,18 +103,18 @@ struct tessi_layer {
             uint64_t offset;   /* of the first element in the file, bytes */
             uint64_t bytes;    /* of the whole file */
             uint64_t token[2]; /* of its mark (core/array/npy.h): who finds another one there writes nothing */
-            uint64_t host;     /* of the client (core/base/host.h): elsewhere what is written is flushed at once; 0: here */
-        } write; /* the output's chunks are single elements, one for each block of the input */
+            uint64_t host; /* of the client (core/base/host.h): elsewhere what is written is flushed at once; 0: here */
+        } write;           /* the output's chunks are single elements, one for each block of the input */
         struct tessi_program program;
         struct {
             enum tessi_fold fold;
-            uint32_t axes;  /* bit d: input dimension d is folded */
-            bool keepdims;  /* folded dimensions stay with one element per group; else they are gone */
+            uint32_t axes; /* bit d: input dimension d is folded */
+            bool keepdims; /* folded dimensions stay with one element per group; else they are gone */
             /* Where the state is a record; else all of these are 0. */
             enum tessi_dtype from; /* of what is reduced: that of the input, if the layer lifts */
-            bool lifts;     /* reads elements; else records */
-            bool finishes;  /* makes elements of the result, each from one block; else records */
-            double parameter; /* for finishing */
+            bool lifts;            /* reads elements; else records */
+            bool finishes;         /* makes elements of the result, each from one block; else records */
+            double parameter;      /* for finishing */
         } reduce;
         struct {
             uint32_t axis[TESSI_NDIM_MAX]; /* output dimension d is input dimension axis[d] */
@@ -125,15 +127,15 @@ struct tessi_layer {
             bool transpose_a; /* A is stored (k, m) */
             bool transpose_b; /* B is stored (n, k) */
             enum tessi_compute compute;
-            int64_t segment;  /* elements of k in one segment; output grid is (i, j) when it covers k, else (i, j, s) */
+            int64_t segment; /* elements of k in one segment; output grid is (i, j) when it covers k, else (i, j, s) */
         } matmul;
         struct {
             uint64_t nanoseconds; /* sleep (or spin) so long; the block holds a function of its inputs */
             bool spin;
-            uint64_t iterations; /* then compute: TESSI_OPAQUE_FLOPS operations each, the kernel of Task Bench */
-            double spread;       /* times are log-normal: nanoseconds in the mean, this the deviation of the logarithm */
-            uint32_t pin;        /* not 0: task i goes to worker i mod pin of those there, and is not stolen */
-        } opaque;
+            uint64_t iterations; /* then compute: TESSI_SYNTHETIC_FLOPS operations each, the kernel of Task Bench */
+            double spread; /* times are log-normal: nanoseconds in the mean, this the deviation of the logarithm */
+            uint32_t pin;  /* not 0: task i goes to worker i mod pin of those there, and is not stolen */
+        } synthetic;
     } as;
 };
 
@@ -153,9 +155,9 @@ struct tessi_layer *tessi_layer_create(uint32_t session, uint32_t id, enum tessi
 struct tessi_layer *tessi_layer_copy(const struct tessi_layer *layer);
 void tessi_layer_destroy(struct tessi_layer *layer); /* NULL is allowed */
 
-/* Its wishes, to be changed; and others' instead of them. */
-struct tessi_wishes *tessi_layer_own_wishes(struct tessi_layer *layer);
-void tessi_layer_set_wishes(struct tessi_layer *layer, const struct tessi_wishes *wishes);
+/* Its task options, to be changed; and others' instead of them. */
+struct tessi_task_options *tessi_layer_own_task_options(struct tessi_layer *layer);
+void tessi_layer_set_task_options(struct tessi_layer *layer, const struct tessi_task_options *task_options);
 /* NULL or "": none. What is too long is cut between two characters. */
 void tessi_layer_set_name(struct tessi_layer *layer, const char *name);
 /* "matmul", with a name "matmul [w]", for people; returns text. */
@@ -219,13 +221,13 @@ uint64_t tessi_block_dependent_count(const struct tessi_layer *layer, uint32_t i
 bool tessi_layer_reads_all(const struct tessi_layer *layer, uint32_t input);
 
 /* Estimated work of a task: floating-point operations (8mnk of a complex product, 2mnk of a real one) and
- * bytes read plus written; an OPAQUE task counts 10 operations for a nanosecond. */
+ * bytes read plus written; an SYNTHETIC task counts 10 operations for a nanosecond. */
 struct tessi_cost {
     double flops;
     double bytes;
 };
-/* How long the OPAQUE task `index` sleeps or spins, its share of the spread included. */
-uint64_t tessi_opaque_nanoseconds(const struct tessi_layer *layer, uint64_t index);
+/* How long the SYNTHETIC task `index` sleeps or spins, its share of the spread included. */
+uint64_t tessi_synthetic_nanoseconds(const struct tessi_layer *layer, uint64_t index);
 struct tessi_cost tessi_task_cost(const struct tessi_layer *layer, uint64_t index);
 
 /* Footprint: output block plus a window of two consecutive steps' inputs. Of a stream it is an upper

@@ -26,7 +26,7 @@ enum tessi_consume { TESSI_CONSUME_NONE, TESSI_CONSUME_ONCE, TESSI_CONSUME_STREA
  * TRANSPOSE   permute the axes of one block
  * REGRID      slice and rechunk: copy pieces; of two inputs: join.h
  * MATMUL      C(i,j,s) += A(i,k) B(k,j) for k in segment s
- * OPAQUE      benches and tests: work by the clock or none
+ * SYNTHETIC   benches and tests: work by the clock or none
  * WRITE_NPY   a block goes to its place in a file; what is made says so: one true */
 
 /* consume  how a task takes its inputs: see tessi_consume
@@ -44,20 +44,20 @@ enum tessi_consume { TESSI_CONSUME_NONE, TESSI_CONSUME_ONCE, TESSI_CONSUME_STREA
  * made from this one, so that what is forgotten does not compile. */
 
 /* NAME, name, wire code, min inputs, max inputs, consume, steps, flops, limit, again, file, devices, place */
-#define TESSI_OP_TABLE(ROW)                                                                                   \
-    ROW(FULL, full, 1, 0, 0, NONE, one, none, BYTES, AGAIN, NO, EITHER, INPUT)                                \
-    ROW(ARANGE, arange, 2, 0, 0, NONE, one, arange, BYTES, AGAIN, NO, EITHER, INPUT)                          \
-    ROW(EYE, eye, 3, 0, 0, NONE, one, none, BYTES, AGAIN, NO, EITHER, INPUT)                                  \
-    ROW(UNIFORM, uniform, 4, 0, 0, NONE, one, uniform, BYTES, AGAIN, NO, EITHER, INPUT)                       \
-    ROW(NORMAL, normal, 5, 0, 0, NONE, one, normal, BYTES, AGAIN, NO, EITHER, INPUT)                          \
-    ROW(RECEIVE, receive, 6, 0, 0, NONE, one, none, BYTES, KEPT, NO, NONE, INPUT)                             \
-    ROW(READ_NPY, read_npy, 7, 0, 0, NONE, one, none, BYTES, AGAIN, READ, NONE, INPUT)                        \
-    ROW(ELEMENTWISE, elementwise, 8, 1, TESSI_INPUTS_MAX, ONCE, one, program, BYTES, KEPT, NO, EITHER, INPUT) \
-    ROW(REDUCE, reduce, 9, 1, 1, STREAM, blocks, reduce, BYTES, KEPT, NO, EITHER, INPUT)                      \
-    ROW(TRANSPOSE, transpose, 10, 1, 1, ONCE, one, none, BYTES, KEPT, NO, EITHER, INPUT)                      \
-    ROW(REGRID, regrid, 11, 1, 2, STREAM, pieces, none, BYTES, KEPT, NO, EITHER, INPUT)                       \
-    ROW(MATMUL, matmul, 12, 2, 2, STREAM, product, product, FLOPS, KEPT, NO, OWN_BITS, GRID)                  \
-    ROW(OPAQUE, opaque, 13, 0, TESSI_INPUTS_MAX, ONCE, one, opaque, BYTES, KEPT, NO, NONE, INPUT)             \
+#define TESSI_OP_TABLE(ROW)                                                                                            \
+    ROW(FULL, full, 1, 0, 0, NONE, one, none, BYTES, AGAIN, NO, EITHER, INPUT)                                         \
+    ROW(ARANGE, arange, 2, 0, 0, NONE, one, arange, BYTES, AGAIN, NO, EITHER, INPUT)                                   \
+    ROW(EYE, eye, 3, 0, 0, NONE, one, none, BYTES, AGAIN, NO, EITHER, INPUT)                                           \
+    ROW(UNIFORM, uniform, 4, 0, 0, NONE, one, uniform, BYTES, AGAIN, NO, EITHER, INPUT)                                \
+    ROW(NORMAL, normal, 5, 0, 0, NONE, one, normal, BYTES, AGAIN, NO, EITHER, INPUT)                                   \
+    ROW(RECEIVE, receive, 6, 0, 0, NONE, one, none, BYTES, KEPT, NO, NONE, INPUT)                                      \
+    ROW(READ_NPY, read_npy, 7, 0, 0, NONE, one, none, BYTES, AGAIN, READ, NONE, INPUT)                                 \
+    ROW(ELEMENTWISE, elementwise, 8, 1, TESSI_INPUTS_MAX, ONCE, one, program, BYTES, KEPT, NO, EITHER, INPUT)          \
+    ROW(REDUCE, reduce, 9, 1, 1, STREAM, blocks, reduce, BYTES, KEPT, NO, EITHER, INPUT)                               \
+    ROW(TRANSPOSE, transpose, 10, 1, 1, ONCE, one, none, BYTES, KEPT, NO, EITHER, INPUT)                               \
+    ROW(REGRID, regrid, 11, 1, 2, STREAM, pieces, none, BYTES, KEPT, NO, EITHER, INPUT)                                \
+    ROW(MATMUL, matmul, 12, 2, 2, STREAM, product, product, FLOPS, KEPT, NO, OWN_BITS, GRID)                           \
+    ROW(SYNTHETIC, synthetic, 13, 0, TESSI_INPUTS_MAX, ONCE, one, synthetic, BYTES, KEPT, NO, NONE, INPUT)             \
     ROW(WRITE_NPY, write_npy, 14, 1, 1, ONCE, one, none, BYTES, KEPT, WRITTEN, NONE, INPUT)
 
 enum tessi_op {

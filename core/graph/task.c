@@ -57,8 +57,7 @@ static bool is_pieces(const struct tessi_layer *layer, uint32_t input)
     return tessi_layer_joins(layer) && input == TESSI_JOIN_PIECES;
 }
 
-static void visit_box(const struct tessi_grid *grid, const struct tessi_box *box, tessi_visit_fn *visit,
-                      void *context)
+static void visit_box(const struct tessi_grid *grid, const struct tessi_box *box, tessi_visit_fn *visit, void *context)
 {
     if (tessi_box_volume(box) == 0) {
         return;
@@ -463,7 +462,7 @@ static struct reads reads_of(const struct tessi_layer *layer, uint32_t i, uint64
 #define UNIFORM_FLOPS 10.0
 #define NORMAL_FLOPS 40.0
 /* A task by the clock is given the speed of one core on data in memory, until its time is measured. */
-#define OPAQUE_FLOPS_PER_NANOSECOND 10.0
+#define SYNTHETIC_FLOPS_PER_NANOSECOND 10.0
 
 /* ——— floating-point operations of a task whose block has so many elements ——— */
 
@@ -526,12 +525,12 @@ static double product_flops(FLOPS_PARAMETERS)
     return each * elements * (double)(c.hi - c.lo);
 }
 
-static double opaque_flops(FLOPS_PARAMETERS)
+static double synthetic_flops(FLOPS_PARAMETERS)
 {
     (void)index;
     (void)elements;
-    return OPAQUE_FLOPS_PER_NANOSECOND * (double)layer->as.opaque.nanoseconds +
-           (double)TESSI_OPAQUE_FLOPS * (double)layer->as.opaque.iterations;
+    return SYNTHETIC_FLOPS_PER_NANOSECOND * (double)layer->as.synthetic.nanoseconds +
+           (double)TESSI_SYNTHETIC_FLOPS * (double)layer->as.synthetic.iterations;
 }
 
 static double (*const flops_of[TESSI_OP_COUNT])(FLOPS_PARAMETERS) = {
@@ -546,11 +545,11 @@ int64_t tessi_layer_work_along(const struct tessi_layer *layer, uint32_t d)
     return layer->op == TESSI_OP_MATMUL && d == 2 ? layer->as.matmul.segment : 1;
 }
 
-uint64_t tessi_opaque_nanoseconds(const struct tessi_layer *layer, uint64_t index)
+uint64_t tessi_synthetic_nanoseconds(const struct tessi_layer *layer, uint64_t index)
 {
-    double mean = (double)layer->as.opaque.nanoseconds, spread = layer->as.opaque.spread;
+    double mean = (double)layer->as.synthetic.nanoseconds, spread = layer->as.synthetic.spread;
     if (spread == 0.0) {
-        return layer->as.opaque.nanoseconds;
+        return layer->as.synthetic.nanoseconds;
     }
     uint32_t word[4];
     tessi_philox_element(layer->id, index, 0, word);

@@ -25,7 +25,7 @@ struct tessi_net {
     void *door_socket; /* the door-keeper's; used by its thread only once that runs */
 
     unsigned number;        /* in the names of ZeroMQ's threads */
-    atomic_bool io_is_kept; /* a poller looks after ZeroMQ's thread: together.h */
+    atomic_bool io_is_kept; /* a poller looks after ZeroMQ's thread: affinity.h */
 
     atomic_uint endpoints_open;
     atomic_uint_fast64_t monitors_named;
@@ -49,16 +49,16 @@ struct tessi_endpoint {
      * what comes later makes a new one. */
     bool is_touched;       /* the socket, since a look or a receive that found nothing */
     bool is_monitor_quiet; /* a look found nothing, and the monitor was not used since */
-    bool is_signalled;  /* its descriptor was readable in this round */
-    bool is_pending;    /* the owner's own queue has an event */
-    bool is_stirred;    /* `watch_fd` was readable; the owner clears it */
-    int64_t retry_ns;   /* after a BUSY send: when to report that it may be tried again, or NEVER */
-    int64_t timer_ns;   /* when the owner wants to be called, or NEVER */
-    uint64_t sends;     /* messages that were sent */
+    bool is_signalled;     /* its descriptor was readable in this round */
+    bool is_pending;       /* the owner's own queue has an event */
+    bool is_stirred;       /* `watch_fd` was readable; the owner clears it */
+    int64_t retry_ns;      /* after a BUSY send: when to report that it may be tried again, or NEVER */
+    int64_t timer_ns;      /* when the owner wants to be called, or NEVER */
+    uint64_t sends;        /* messages that were sent */
     uint64_t received_bytes, received_frames; /* of the last message, whatever became of them */
-    int watch_fd;       /* of the owner's watch over connections, or −1 */
-    int epoll_fd;       /* the poller's, or −1 */
-    void *poller_entry; /* the poller's, for epoll */
+    int watch_fd;                             /* of the owner's watch over connections, or −1 */
+    int epoll_fd;                             /* the poller's, or −1 */
+    void *poller_entry;                       /* the poller's, for epoll */
 };
 
 /* Default values put in for zeros. */

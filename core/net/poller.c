@@ -11,15 +11,15 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/base/clock.h"
+#include "core/net/affinity.h"
 #include "core/net/endpoint.h"
-#include "core/net/together.h"
 
 enum { EVENTS_MAX = 64 };
 
 /* What epoll returns: an endpoint's entry, a descriptor's, or the wake-up's (neither). */
 struct entry {
     struct tessi_endpoint *endpoint;
-    int fd;           /* without endpoint, or the endpoint's `watch_fd` */
+    int fd; /* without endpoint, or the endpoint's `watch_fd` */
     void *owner;
     size_t position;  /* in `entries` */
     bool is_reported; /* in this round */
@@ -34,10 +34,10 @@ struct tessi_poller {
     size_t entries_capacity;
     size_t entries_count;
     struct tessi_net *net; /* of the endpoints; NULL: there was none yet */
-    struct tessi_together together;
+    struct tessi_affinity affinity;
     bool has_slept; /* in the last wait, until something came */
     uint64_t sends; /* of all endpoints, before the last wait */
-    size_t turn; /* where the next look begins, so that a small `capacity` starves nobody */
+    size_t turn;    /* where the next look begins, so that a small `capacity` starves nobody */
 };
 
 struct round {
@@ -71,7 +71,7 @@ void tessi_poller_destroy(struct tessi_poller *poller)
     if (poller == NULL) {
         return;
     }
-    tessi_together_fini(&poller->together);
+    tessi_affinity_fini(&poller->affinity);
     for (size_t i = 0; i < poller->entries_count; i++) {
         TESS_ASSERT(poller->entries[i]->endpoint == NULL);
         tessi_free(poller->entries[i]);
@@ -351,10 +351,10 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
         bool is_endpoint = poller->entries[i]->endpoint != NULL && poller->entries[i]->fd < 0;
         sends += is_endpoint ? poller->entries[i]->endpoint->sends : 0;
     }
-    poller->together.answers += poller->has_slept && sends != poller->sends ? 1 : 0;
+    poller->affinity.answers += poller->has_slept && sends != poller->sends ? 1 : 0;
     poller->has_slept = false;
     poller->sends = sends;
-    tessi_together_tend(&poller->together, poller->net, round.now_ns);
+    tessi_affinity_tend(&poller->affinity, poller->net, round.now_ns);
     for (;;) {
         round.next_ns = until_ns;
         look_at_all(poller, &round);
@@ -383,7 +383,7 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
 
 void tessi_poller_keep_apart(struct tessi_poller *poller)
 {
-    tessi_together_part(&poller->together, tessi_clock_now());
+    tessi_affinity_part(&poller->affinity, tessi_clock_now());
 }
 
 void tessi_poller_wake(struct tessi_poller *poller)

@@ -50,7 +50,7 @@ uint32_t tessi_poller_wait(struct tessi_poller *poller, int64_t timeout_ns, stru
                            uint32_t capacity);
 
 /* The thread that waits has its processors back, and is not kept where ZeroMQ's thread is for some time (else it may
- * be: see together.h). For threads that look instead of sleeping, and before others are made, which inherit. */
+ * be: see affinity.h). For threads that look instead of sleeping, and before others are made, which inherit. */
 void tessi_poller_keep_apart(struct tessi_poller *poller);
 
 /* From any thread, also before the wait begins: end one wait soon. */

@@ -5,22 +5,22 @@
 #include "core/base/alloc.h"
 #include "core/base/map.h"
 
-struct told { /* by one worker */
-    uint32_t worker; /* 0: a free record */
+struct told {                                        /* by one worker */
+    uint32_t worker;                                 /* 0: a free record */
     struct tessi_message message[TESSI_DEVICES_MAX]; /* as unpacked; their run id is 0 where nothing has been told */
 };
 
 struct tessi_device_table {
-    const struct tessi_relay *relay;
+    const struct tessi_driver *driver;
     struct tessi_map told_by; /* worker → index */
     struct told **all;
     size_t count, capacity;
 };
 
-struct tessi_device_table *tessi_devices_create(const struct tessi_relay *relay)
+struct tessi_device_table *tessi_devices_create(const struct tessi_driver *driver)
 {
     struct tessi_device_table *devices = tessi_zalloc(sizeof *devices);
-    devices->relay = relay;
+    devices->driver = driver;
     tessi_map_init(&devices->told_by);
     return devices;
 }
@@ -85,9 +85,10 @@ bool tessi_devices_take(struct tessi_device_table *devices, uint32_t peer, const
     uint64_t run_id;
     struct tessi_message message;
     if (!tessi_message_peek(bytes, size, &type, &run_id) || type != TESSI_MSG_DEVICE ||
-        run_id != tessi_relay_run_id(devices->relay) || tessi_relay_role(devices->relay, peer) != TESSI_ROLE_WORKER ||
+        run_id != tessi_driver_run_id(devices->driver) ||
+        tessi_driver_role(devices->driver, peer) != TESSI_ROLE_WORKER ||
         tessi_message_unpack(bytes, size, &message, NULL) != TESSI_OK) {
-        return false; /* the relay counts what is malformed, stale or misplaced */
+        return false; /* the driver counts what is malformed, stale or misplaced */
     }
     uint32_t number = message.as.device.number;
     if (number >= TESSI_DEVICES_MAX) {
@@ -111,7 +112,8 @@ void tessi_devices_gone(struct tessi_device_table *devices, uint32_t peer)
     }
 }
 
-const struct tessi_msg_device *tessi_devices_of(const struct tessi_device_table *devices, uint32_t worker, uint32_t number)
+const struct tessi_msg_device *tessi_devices_of(const struct tessi_device_table *devices, uint32_t worker,
+                                                uint32_t number)
 {
     const struct told *told = find(devices, worker);
     bool known = told != NULL && number < TESSI_DEVICES_MAX && told->message[number].run_id != 0;

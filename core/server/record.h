@@ -1,4 +1,4 @@
-/* The record of a live run: everything that went into the relay, and a digest of what came out.
+/* The record of a live run: everything that went into the driver, and a digest of what came out.
  *
  * The file is a header (magic, protocol, run id, configuration) and one entry for each input, in the
  * byte order of the host. An input is written before it is taken, its digest with the next one, so the

@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "core/server/driver.h"
 #include "core/server/record.h"
-#include "core/server/relay.h"
 
 static const char *describe(const struct tessi_record_entry *entry, char *text, size_t size)
 {
@@ -29,27 +29,28 @@ static const char *describe(const struct tessi_record_entry *entry, char *text, 
     return text;
 }
 
-static void take(struct tessi_relay *relay, const struct tessi_record_entry *entry)
+static void take(struct tessi_driver *driver, const struct tessi_record_entry *entry)
 {
     struct tessi_error why = {0};
     switch (entry->kind) {
     case TESSI_RECORD_MESSAGE:
-        (void)tessi_relay_receive(relay, entry->now_ns, entry->peer, entry->bytes, entry->size, &why);
+        (void)tessi_driver_receive(driver, entry->now_ns, entry->peer, entry->bytes, entry->size, &why);
         return;
     case TESSI_RECORD_GONE:
-        tessi_relay_gone(relay, entry->now_ns, entry->peer);
+        tessi_driver_gone(driver, entry->now_ns, entry->peer);
         return;
     case TESSI_RECORD_TICK:
-        tessi_relay_tick(relay, entry->now_ns);
+        tessi_driver_tick(driver, entry->now_ns);
         return;
     case TESSI_RECORD_HISTORY:
-        (void)tessi_relay_history(relay, entry->bytes, entry->size, &why); /* a live run goes on without it, too */
+        (void)tessi_driver_history(driver, entry->bytes, entry->size, &why); /* a live run goes on without it, too */
         return;
     }
 }
 
-static enum tessi_status replay_entries(const char *path, struct tessi_record_reader *reader, struct tessi_relay *relay,
-                                        struct tessi_replay_counts *counts, struct tessi_error *error)
+static enum tessi_status replay_entries(const char *path, struct tessi_record_reader *reader,
+                                        struct tessi_driver *driver, struct tessi_replay_counts *counts,
+                                        struct tessi_error *error)
 {
     struct tessi_record_entry entry;
     enum tessi_status status;
@@ -61,8 +62,8 @@ static enum tessi_status replay_entries(const char *path, struct tessi_record_re
         }
         first_ns = counts->steps == 0 ? entry.now_ns : first_ns;
         last_ns = entry.now_ns;
-        take(relay, &entry);
-        const struct tessi_outbox *outbox = tessi_relay_outbox(relay);
+        take(driver, &entry);
+        const struct tessi_outbox *outbox = tessi_driver_outbox(driver);
         counts->steps++;
         counts->messages += entry.kind == TESSI_RECORD_MESSAGE;
         counts->actions += outbox->count;
@@ -90,9 +91,9 @@ enum tessi_status tessi_replay(const char *path, struct tessi_replay_counts *cou
     if (status != TESSI_OK) {
         return status;
     }
-    struct tessi_relay *relay = tessi_relay_create(&config, run_id);
-    status = replay_entries(path, reader, relay, counts, error);
-    tessi_relay_destroy(relay);
+    struct tessi_driver *driver = tessi_driver_create(&config, run_id);
+    status = replay_entries(path, reader, driver, counts, error);
+    tessi_driver_destroy(driver);
     tessi_record_close(reader);
     return status;
 }

@@ -1,5 +1,5 @@
-#include "core/sched/explain/explain.h"
 #include "core/server/scheduler.h"
+#include "core/sched/explain/explain.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,24 +18,24 @@
 #include "core/net/poller.h"
 #include "core/net/send_queue.h"
 #include "core/net/server.h"
-#include "core/server/courier.h"
 #include "core/server/devices.h"
+#include "core/server/driver.h"
 #include "core/server/history.h"
 #include "core/server/members.h"
+#include "core/server/query_router.h"
 #include "core/server/record.h"
-#include "core/server/relay.h"
 #include "core/server/status.h"
 #include "core/wire/scan.h"
 
-#define DRAIN_MAX 4096                  /* messages between two looks at the clock's needs */
-#define AHEAD 6                         /* messages received before an earlier one is taken */
-#define BACKLOG_MAX ((size_t)512 << 20)  /* bytes that may wait for one peer before it is given up */
-#define BACKLOGS_MAX ((size_t)1 << 30)   /* and for all of them: who keeps most waiting is */
-#define UNREAD_MAX ((size_t)16 << 20)    /* and answers to who asks and does not read */
+#define DRAIN_MAX 4096                    /* messages between two looks at the clock's needs */
+#define AHEAD 6                           /* messages received before an earlier one is taken */
+#define BACKLOG_MAX ((size_t)512 << 20)   /* bytes that may wait for one peer before it is given up */
+#define BACKLOGS_MAX ((size_t)1 << 30)    /* and for all of them: who keeps most waiting is */
+#define UNREAD_MAX ((size_t)16 << 20)     /* and answers to who asks and does not read */
 #define FIRST_BYTES ((uint64_t)256 << 10) /* of the first message of a connection, a hello or a question */
 #define LINGER_MS 1000
 #define SUBMITTED_TIMES 4 /* what a submission takes at most when it is unpacked, in lengths of its message */
-#define DESCRIPTORS 48 /* its own, and some connections */
+#define DESCRIPTORS 48    /* its own, and some connections */
 #define LATE_NS (100 * TESSI_NS_PER_MS)
 #define HISTORY_EVERY_NS (180 * TESSI_NS_PER_S)
 #define TRIM_AFTER_NS TESSI_NS_PER_S /* the end of a session: by then what it had is freed */
@@ -52,23 +52,23 @@ struct tessi_scheduler {
     bool owns_net;
     struct tessi_server *server;
     struct tessi_poller *poller;
-    struct tessi_relay *relay;
-    struct tessi_courier *courier;
+    struct tessi_driver *driver;
+    struct tessi_router *router;
     struct tessi_device_table *devices;
     struct tessi_members members;
     struct tessi_recorder *recorder; /* NULL: not recording */
     char *history_path;              /* owned; NULL: run times are not kept */
     int64_t history_ns;              /* when they were last written */
     uint64_t history_tasks;          /* tasks done then */
-    int64_t trim_ns, trimmed_ns;     /* when freed memory goes back to the system, INT64_MAX: nothing is due; and went */
+    int64_t trim_ns, trimmed_ns; /* when freed memory goes back to the system, INT64_MAX: nothing is due; and went */
     atomic_bool stopping;
     int64_t started_ns;
     uint64_t sends_failed;
     struct backlog *backlogs; /* those with peer 0 are free */
     size_t backlog_count, backlog_capacity;
-    uint64_t backlog_bytes; /* of all */
+    uint64_t backlog_bytes;      /* of all */
     struct tessi_map backlog_of; /* peer → index */
-    uint32_t *lost;              /* peers whose sends failed, not yet told to the relay */
+    uint32_t *lost;              /* peers whose sends failed, not yet told to the driver */
     size_t lost_count, lost_capacity;
 };
 
@@ -207,12 +207,12 @@ static void flush_all(struct tessi_scheduler *scheduler)
 
 /* An answer, or a question to a worker. Answers are longer than what they answer: who does not read them is given up
  * before they are many. */
-static void courier_send(void *context, uint32_t peer, const void *bytes, size_t size)
+static void router_send(void *context, uint32_t peer, const void *bytes, size_t size)
 {
     struct tessi_scheduler *scheduler = context;
     const struct backlog *backlog = backlog_find(scheduler, peer);
     if (backlog != NULL && backlog->waiting.bytes > UNREAD_MAX &&
-        tessi_relay_role(scheduler->relay, peer) != TESSI_ROLE_WORKER) {
+        tessi_driver_role(scheduler->driver, peer) != TESSI_ROLE_WORKER) {
         give_up(scheduler, peer);
         return;
     }
@@ -235,11 +235,11 @@ static void log_members(struct tessi_scheduler *scheduler, const char *why)
 {
     size_t count;
     struct tessi_sched_worker_status worker;
-    const struct tessi_trace_record *notes = tessi_relay_notes(scheduler->relay, &count);
+    const struct tessi_trace_record *notes = tessi_driver_notes(scheduler->driver, &count);
     for (size_t i = 0; i < count; i++) {
         uint32_t peer = notes[i].peer;
         if (notes[i].kind == TESSI_TRACE_JOIN &&
-            tessi_sched_worker_find(tessi_relay_sched(scheduler->relay), peer, &worker)) {
+            tessi_sched_worker_find(tessi_driver_sched(scheduler->driver), peer, &worker)) {
             tessi_members_add(&scheduler->members, peer, worker.info);
             tessi_log_event(TESSI_LOG_INFO, "worker_joined", "peer=%u name=" TESSI_LOG_TEXT " address=%s from=%s", peer,
                             worker.info->name, worker.info->address, tessi_server_peer_host(scheduler->server, peer));
@@ -256,12 +256,12 @@ static void log_members(struct tessi_scheduler *scheduler, const char *why)
 /* Send what the last input gave, and record its digest. `why` a worker has gone, if it has. */
 static void deliver(struct tessi_scheduler *scheduler, const char *why)
 {
-    const struct tessi_outbox *outbox = tessi_relay_outbox(scheduler->relay);
+    const struct tessi_outbox *outbox = tessi_driver_outbox(scheduler->driver);
     if (scheduler->recorder != NULL) {
         tessi_recorder_digest(scheduler->recorder, tessi_outbox_digest(outbox));
     }
     log_members(scheduler, why);
-    tessi_courier_keep_notes(scheduler->courier);
+    tessi_router_keep_notes(scheduler->router);
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
         log_action(item->peer, item->type);
@@ -289,12 +289,12 @@ static void answer_status(struct tessi_scheduler *scheduler, uint32_t peer)
                                        .server = tessi_server_gauges_read(scheduler->server),
                                        .waiting_bytes = scheduler->backlog_bytes,
                                        .sends_failed = scheduler->sends_failed};
-    char *json = tessi_status_json(scheduler->relay, scheduler->courier, scheduler->devices, &facts);
+    char *json = tessi_status_json(scheduler->driver, scheduler->router, scheduler->devices, &facts);
     struct tessi_message message = {
-        .type = TESSI_MSG_STATUS_REPLY, .run_id = tessi_relay_run_id(scheduler->relay), .as.status_reply.json = json};
+        .type = TESSI_MSG_STATUS_REPLY, .run_id = tessi_driver_run_id(scheduler->driver), .as.status_reply.json = json};
     struct tessi_buffer buffer = {0};
     if (tessi_message_pack(&buffer, &message, NULL) == TESSI_OK) {
-        courier_send(scheduler, peer, buffer.data, buffer.size);
+        router_send(scheduler, peer, buffer.data, buffer.size);
     }
     tessi_buffer_fini(&buffer);
     tessi_free(json);
@@ -308,8 +308,8 @@ static bool refuse_for_memory(struct tessi_scheduler *scheduler, uint32_t peer, 
     uint32_t count, code, request;
     struct tessi_scan scan;
     if (!tessi_message_peek(bytes, size, &type, &run_id) || type != TESSI_MSG_SUBMIT ||
-        tessi_relay_role(scheduler->relay, peer) != TESSI_ROLE_CLIENT ||
-        run_id != tessi_relay_run_id(scheduler->relay) || tessi_memory_ready(SUBMITTED_TIMES * size)) {
+        tessi_driver_role(scheduler->driver, peer) != TESSI_ROLE_CLIENT ||
+        run_id != tessi_driver_run_id(scheduler->driver) || tessi_memory_ready(SUBMITTED_TIMES * size)) {
         return false;
     }
     tessi_scan_init(&scan, bytes, size);
@@ -351,21 +351,20 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
 {
     struct tessi_error why = {0};
     int64_t now_ns = tessi_clock_now();
-    if (tessi_courier_take(scheduler->courier, now_ns, peer, bytes, size) ||
-        tessi_devices_take(scheduler->devices, peer, bytes, size) ||
-        refuse_for_memory(scheduler, peer, bytes, size)) {
+    if (tessi_router_take(scheduler->router, now_ns, peer, bytes, size) ||
+        tessi_devices_take(scheduler->devices, peer, bytes, size) || refuse_for_memory(scheduler, peer, bytes, size)) {
         return;
     }
-    enum tessi_role before = tessi_relay_role(scheduler->relay, peer);
+    enum tessi_role before = tessi_driver_role(scheduler->driver, peer);
     /* What is longer than any message is not recorded: a record's reader bounds its entries likewise. */
     size_t kept = size <= TESSI_MESSAGE_MAX ? size : 0;
     record(scheduler, TESSI_RECORD_MESSAGE, peer, now_ns, bytes, kept);
-    enum tessi_relay_result result = tessi_relay_receive(scheduler->relay, now_ns, peer, bytes, kept, &why);
-    if (result == TESSI_RELAY_DROPPED) {
+    enum tessi_driver_result result = tessi_driver_receive(scheduler->driver, now_ns, peer, bytes, kept, &why);
+    if (result == TESSI_DRIVER_DROPPED) {
         tessi_log_event(TESSI_LOG_DEBUG, "message_dropped", "peer=%u bytes=%zu reason=" TESSI_LOG_TEXT, peer, size,
                         why.text);
     }
-    enum tessi_role after = tessi_relay_role(scheduler->relay, peer);
+    enum tessi_role after = tessi_driver_role(scheduler->driver, peer);
     if (before == TESSI_ROLE_CLIENT && after != before) {
         trim_soon(scheduler, now_ns);
     }
@@ -377,7 +376,7 @@ static void take_message(struct tessi_scheduler *scheduler, uint32_t peer, const
         }
     }
     deliver(scheduler, goodbye);
-    if (result == TESSI_RELAY_STATUS) {
+    if (result == TESSI_DRIVER_STATUS) {
         answer_status(scheduler, peer);
     }
 }
@@ -386,9 +385,9 @@ static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
 {
     int64_t now_ns = tessi_clock_now();
     backlog_drop(scheduler, peer);
-    tessi_courier_gone(scheduler->courier, peer);
+    tessi_router_gone(scheduler->router, peer);
     tessi_devices_gone(scheduler->devices, peer);
-    enum tessi_role role = tessi_relay_role(scheduler->relay, peer);
+    enum tessi_role role = tessi_driver_role(scheduler->driver, peer);
     if (role == TESSI_ROLE_NONE) {
         return;
     }
@@ -397,7 +396,7 @@ static void take_gone(struct tessi_scheduler *scheduler, uint32_t peer)
         trim_soon(scheduler, now_ns);
     }
     record(scheduler, TESSI_RECORD_GONE, peer, now_ns, NULL, 0);
-    tessi_relay_gone(scheduler->relay, now_ns, peer);
+    tessi_driver_gone(scheduler->driver, now_ns, peer);
     deliver(scheduler, "its connection ended");
     tessi_members_remove(&scheduler->members, peer);
 }
@@ -415,14 +414,14 @@ static void drain(struct tessi_scheduler *scheduler);
 /* One that comes late may be the first thing after a long absence: what others said meanwhile is taken before it. */
 static void take_tick(struct tessi_scheduler *scheduler)
 {
-    int64_t now_ns = tessi_clock_now(), wake_ns = tessi_relay_outbox(scheduler->relay)->wake_ns;
+    int64_t now_ns = tessi_clock_now(), wake_ns = tessi_driver_outbox(scheduler->driver)->wake_ns;
     if (now_ns >= wake_ns && now_ns - wake_ns > LATE_NS) {
         drain(scheduler);
         now_ns = tessi_clock_now();
     }
-    if (now_ns >= tessi_relay_outbox(scheduler->relay)->wake_ns) {
+    if (now_ns >= tessi_driver_outbox(scheduler->driver)->wake_ns) {
         record(scheduler, TESSI_RECORD_TICK, 0, now_ns, NULL, 0);
-        tessi_relay_tick(scheduler->relay, now_ns);
+        tessi_driver_tick(scheduler->driver, now_ns);
         deliver(scheduler, "it was silent for too long");
         take_lost(scheduler);
     }
@@ -458,7 +457,7 @@ static void drain(struct tessi_scheduler *scheduler)
             struct tessi_net_event *event = &events[(first + count) % (1 + AHEAD)];
             more = tessi_server_receive(scheduler->server, event) == TESSI_OK;
             if (more && count > 0 && event->kind == TESSI_NET_MESSAGE) {
-                tessi_relay_expect(scheduler->relay, event->peer);
+                tessi_driver_expect(scheduler->driver, event->peer);
             }
             count += more;
         }
@@ -540,7 +539,7 @@ static void load_history(struct tessi_scheduler *scheduler)
     enum tessi_status status = tessi_history_read(scheduler->history_path, &bytes, &size, &error);
     if (status == TESSI_OK) {
         record(scheduler, TESSI_RECORD_HISTORY, 0, scheduler->history_ns, bytes, size);
-        status = tessi_relay_history(scheduler->relay, bytes, size, &error);
+        status = tessi_driver_history(scheduler->driver, bytes, size, &error);
         deliver(scheduler, "");
     }
     if (status != TESSI_OK && status != TESSI_NOT_FOUND) {
@@ -554,7 +553,7 @@ static void save_history(struct tessi_scheduler *scheduler)
 {
     struct tessi_error error = {0};
     struct tessi_sched_status now;
-    const struct tessi_sched *sched = tessi_relay_sched(scheduler->relay);
+    const struct tessi_sched *sched = tessi_driver_sched(scheduler->driver);
     size_t size;
     tessi_sched_status(sched, &now);
     scheduler->history_ns = tessi_clock_now();
@@ -594,9 +593,9 @@ static enum tessi_status open_all(struct tessi_scheduler *scheduler, const struc
     if (config->record_path != NULL) {
         TESSI_TRY(tessi_recorder_open(config->record_path, &sched, run_id, &scheduler->recorder, error));
     }
-    scheduler->relay = tessi_relay_create(&sched, run_id);
-    scheduler->courier = tessi_courier_create(scheduler->relay, courier_send, scheduler);
-    scheduler->devices = tessi_devices_create(scheduler->relay);
+    scheduler->driver = tessi_driver_create(&sched, run_id);
+    scheduler->router = tessi_router_create(scheduler->driver, router_send, scheduler);
+    scheduler->devices = tessi_devices_create(scheduler->driver);
     if (config->history_path != NULL) {
         scheduler->history_path = tessi_strdup(config->history_path);
         load_history(scheduler);
@@ -631,7 +630,7 @@ const char *tessi_scheduler_endpoint(const struct tessi_scheduler *scheduler)
 void tessi_scheduler_run(struct tessi_scheduler *scheduler)
 {
     while (!atomic_load(&scheduler->stopping)) {
-        int64_t wake_ns = tessi_relay_outbox(scheduler->relay)->wake_ns;
+        int64_t wake_ns = tessi_driver_outbox(scheduler->driver)->wake_ns;
         int64_t now_ns = tessi_clock_now();
         wake_ns = scheduler->trim_ns < wake_ns ? scheduler->trim_ns : wake_ns;
         int64_t timeout_ns = wake_ns == INT64_MAX ? TESSI_POLL_FOREVER : wake_ns > now_ns ? wake_ns - now_ns : 0;
@@ -653,8 +652,8 @@ void tessi_scheduler_run(struct tessi_scheduler *scheduler)
         }
     }
     save_history(scheduler);
-    tessi_relay_shutdown(scheduler->relay, "the scheduler was stopped");
-    const struct tessi_outbox *outbox = tessi_relay_outbox(scheduler->relay);
+    tessi_driver_shutdown(scheduler->driver, "the scheduler was stopped");
+    const struct tessi_outbox *outbox = tessi_driver_outbox(scheduler->driver);
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
         send_bytes(scheduler, item->peer, outbox->bytes.data + item->offset, item->size);
@@ -679,9 +678,9 @@ void tessi_scheduler_destroy(struct tessi_scheduler *scheduler)
     tessi_server_close(scheduler->server);
     tessi_poller_destroy(scheduler->poller);
     tessi_recorder_close(scheduler->recorder);
-    tessi_courier_destroy(scheduler->courier);
+    tessi_router_destroy(scheduler->router);
     tessi_devices_destroy(scheduler->devices);
-    tessi_relay_destroy(scheduler->relay);
+    tessi_driver_destroy(scheduler->driver);
     if (scheduler->owns_net) {
         tessi_net_destroy(scheduler->net);
     }

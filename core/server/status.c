@@ -1,5 +1,5 @@
-#include "core/sched/explain/explain.h"
 #include "core/server/status.h"
+#include "core/sched/explain/explain.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -130,7 +130,7 @@ static void put_arrays(cJSON *object, const struct tessi_sched *sched)
 }
 
 /* How steals went: why some came to nothing, and the newest ones. */
-static void put_steals(cJSON *object, const struct tessi_sched_status *status, const struct tessi_courier *courier,
+static void put_steals(cJSON *object, const struct tessi_sched_status *status, const struct tessi_router *router,
                        int64_t now_ns)
 {
     cJSON *refused = cJSON_AddObjectToObject(object, "steals_refused");
@@ -141,7 +141,7 @@ static void put_steals(cJSON *object, const struct tessi_sched_status *status, c
     }
     cJSON *recent = cJSON_AddArrayToObject(object, "recent_steals");
     const struct tessi_trace_record *record;
-    for (size_t i = 0; (record = tessi_courier_steal(courier, i)) != NULL; i++) {
+    for (size_t i = 0; (record = tessi_router_steal(router, i)) != NULL; i++) {
         cJSON *steal = cJSON_CreateObject();
         char task[64];
         snprintf(task, sizeof task, "%" PRIu32 ".%" PRIu32 ":%" PRIu64, record->session, record->layer, record->index);
@@ -156,7 +156,7 @@ static void put_steals(cJSON *object, const struct tessi_sched_status *status, c
     }
 }
 
-static void put_traffic(cJSON *object, const struct tessi_relay_counters *counters,
+static void put_traffic(cJSON *object, const struct tessi_driver_counters *counters,
                         const struct tessi_status_facts *facts)
 {
     put(object, "messages_received", counters->messages);
@@ -178,14 +178,14 @@ static void put_traffic(cJSON *object, const struct tessi_relay_counters *counte
     put(object, "connections_silent", facts->server.strangers);
 }
 
-char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
+char *tessi_status_json(const struct tessi_driver *driver, const struct tessi_router *router,
                         const struct tessi_device_table *devices, const struct tessi_status_facts *facts)
 {
-    const struct tessi_sched *sched = tessi_relay_sched(relay);
+    const struct tessi_sched *sched = tessi_driver_sched(driver);
     struct tessi_sched_status status;
     char run_id[32];
     tessi_sched_status(sched, &status);
-    snprintf(run_id, sizeof run_id, "%016" PRIx64, tessi_relay_run_id(relay));
+    snprintf(run_id, sizeof run_id, "%016" PRIx64, tessi_driver_run_id(driver));
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "endpoint", facts->endpoint);
     cJSON_AddStringToObject(root, "version", tessi_build_name());
@@ -194,8 +194,8 @@ char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_cour
     cJSON_AddNumberToObject(root, "uptime_seconds", seconds(facts->now_ns - facts->started_ns));
     put_machine(root, &status);
     put_arrays(root, sched);
-    put_steals(root, &status, courier, facts->now_ns);
-    put_traffic(root, tessi_relay_counters(relay), facts);
+    put_steals(root, &status, router, facts->now_ns);
+    put_traffic(root, tessi_driver_counters(driver), facts);
     cJSON *workers = cJSON_AddArrayToObject(root, "workers");
     for (size_t i = 0; i < status.workers; i++) {
         struct tessi_sched_worker_status worker;

@@ -6,9 +6,9 @@
 
 #include "core/net/context.h"
 #include "core/net/server.h"
-#include "core/server/courier.h"
 #include "core/server/devices.h"
-#include "core/server/relay.h"
+#include "core/server/driver.h"
+#include "core/server/query_router.h"
 
 struct tessi_status_facts {
     const char *endpoint;
@@ -18,11 +18,11 @@ struct tessi_status_facts {
     struct tessi_net_counters net;
     struct tessi_server_gauges server;
     uint64_t waiting_bytes; /* for peers whose queues are full */
-    uint64_t sends_failed; /* messages that found their peer gone */
+    uint64_t sends_failed;  /* messages that found their peer gone */
 };
 
 /* One JSON object as text, freed by the caller with tessi_free. */
-char *tessi_status_json(const struct tessi_relay *relay, const struct tessi_courier *courier,
+char *tessi_status_json(const struct tessi_driver *driver, const struct tessi_router *router,
                         const struct tessi_device_table *devices, const struct tessi_status_facts *facts);
 
 #endif

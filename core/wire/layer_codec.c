@@ -51,13 +51,13 @@ static void pack_rules(struct tessi_buffer *buffer, const struct tessi_map_rules
     }
 }
 
-static void pack_wishes(struct tessi_buffer *buffer, const struct tessi_wishes *wishes)
+static void pack_task_options(struct tessi_buffer *buffer, const struct tessi_task_options *task_options)
 {
     char demand[TESSI_RESOURCES_TEXT_MAX];
     tessi_pack_array(buffer, 3);
-    tessi_pack_i64(buffer, wishes->priority);
-    tessi_pack_u64(buffer, (uint64_t)wishes->policy);
-    tessi_pack_text(buffer, tessi_resources_text(&wishes->demand, demand, sizeof demand), sizeof demand);
+    tessi_pack_i64(buffer, task_options->priority);
+    tessi_pack_u64(buffer, (uint64_t)task_options->policy);
+    tessi_pack_text(buffer, tessi_resources_text(&task_options->demand, demand, sizeof demand), sizeof demand);
 }
 
 void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *layer)
@@ -77,7 +77,7 @@ void tessi_layer_pack(struct tessi_buffer *buffer, const struct tessi_layer *lay
         pack_rules(buffer, &layer->input[i].rules);
     }
     tessi_parameters_pack(buffer, layer);
-    pack_wishes(buffer, layer->wishes);
+    pack_task_options(buffer, layer->task_options);
     tessi_pack_bool(buffer, layer->push);
     if (layer->name != NULL) {
         tessi_pack_text(buffer, layer->name, TESSI_LAYER_NAME_MAX);
@@ -190,12 +190,13 @@ static bool unpack_input(struct tessi_scan *scan, struct tessi_layer *layer)
         return false;
     }
     struct tessi_input *input = tessi_layer_add_input(layer, reads);
-    return tessi_dtype_unpack(scan, &input->dtype) && unpack_grid(scan, &input->grid) && unpack_rules(scan, &input->rules);
+    return tessi_dtype_unpack(scan, &input->dtype) && unpack_grid(scan, &input->grid) &&
+           unpack_rules(scan, &input->rules);
 }
 
-static bool unpack_wishes(struct tessi_scan *scan, struct tessi_layer *layer)
+static bool unpack_task_options(struct tessi_scan *scan, struct tessi_layer *layer)
 {
-    struct tessi_wishes wishes = {0};
+    struct tessi_task_options task_options = {0};
     char demand[TESSI_RESOURCES_TEXT_MAX];
     int64_t priority;
     uint32_t policy;
@@ -206,12 +207,12 @@ static bool unpack_wishes(struct tessi_scan *scan, struct tessi_layer *layer)
     if (priority < -TESSI_PRIORITY_MAX || priority > TESSI_PRIORITY_MAX || policy >= TESSI_POLICIES) {
         return tessi_scan_fail(scan, "a priority or policy out of range");
     }
-    wishes.priority = (int32_t)priority;
-    wishes.policy = (enum tessi_policy)policy;
-    if (demand[0] != 0 && tessi_resources_parse(demand, &wishes.demand, NULL) != TESSI_OK) {
+    task_options.priority = (int32_t)priority;
+    task_options.policy = (enum tessi_policy)policy;
+    if (demand[0] != 0 && tessi_resources_parse(demand, &task_options.demand, NULL) != TESSI_OK) {
         return tessi_scan_fail(scan, "a malformed demand for resources");
     }
-    tessi_layer_set_wishes(layer, &wishes);
+    tessi_layer_set_task_options(layer, &task_options);
     return true;
 }
 
@@ -235,7 +236,7 @@ static bool unpack_body(struct tessi_scan *scan, bool named, struct tessi_layer 
             return false;
         }
     }
-    return tessi_parameters_unpack(scan, layer) && unpack_wishes(scan, layer) &&
+    return tessi_parameters_unpack(scan, layer) && unpack_task_options(scan, layer) &&
            tessi_scan_bool(scan, &layer->push) && (!named || unpack_name(scan, layer));
 }
 
@@ -244,8 +245,9 @@ enum tessi_status tessi_layer_unpack(struct tessi_scan *scan, struct tessi_layer
     uint32_t session, id, op, fields;
     enum tessi_dtype dtype = TESSI_BOOL;
     *layer = NULL;
-    if (!tessi_scan_array(scan, &fields) || (fields != 10 && fields != 9 && !tessi_scan_fail(scan, "no layer")) || !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) ||
-        !tessi_scan_u32(scan, &op) || !tessi_dtype_unpack(scan, &dtype)) {
+    if (!tessi_scan_array(scan, &fields) || (fields != 10 && fields != 9 && !tessi_scan_fail(scan, "no layer")) ||
+        !tessi_scan_u32(scan, &session) || !tessi_scan_u32(scan, &id) || !tessi_scan_u32(scan, &op) ||
+        !tessi_dtype_unpack(scan, &dtype)) {
         return tessi_scan_status(scan, error);
     }
     if (!tessi_op_valid(op)) {

@@ -323,10 +323,9 @@ static bool unpack_reduce(struct tessi_scan *scan, struct tessi_layer *layer)
     if (fields != (has_records(fold) ? 7u : 3u)) {
         return tessi_scan_fail(scan, "a reduction has the wrong number of fields");
     }
-    return fields == 3 || (tessi_dtype_unpack(scan, &layer->as.reduce.from) &&
-                           tessi_scan_bool(scan, &layer->as.reduce.lifts) &&
-                           tessi_scan_bool(scan, &layer->as.reduce.finishes) &&
-                           tessi_scan_f64(scan, &layer->as.reduce.parameter));
+    return fields == 3 ||
+           (tessi_dtype_unpack(scan, &layer->as.reduce.from) && tessi_scan_bool(scan, &layer->as.reduce.lifts) &&
+            tessi_scan_bool(scan, &layer->as.reduce.finishes) && tessi_scan_f64(scan, &layer->as.reduce.parameter));
 }
 
 static void pack_transpose(struct tessi_buffer *buffer, const struct tessi_layer *layer)
@@ -390,21 +389,21 @@ static bool unpack_matmul(struct tessi_scan *scan, struct tessi_layer *layer)
     return true;
 }
 
-static void pack_opaque(struct tessi_buffer *buffer, const struct tessi_layer *layer)
+static void pack_synthetic(struct tessi_buffer *buffer, const struct tessi_layer *layer)
 {
     tessi_pack_array(buffer, 5);
-    tessi_pack_u64(buffer, layer->as.opaque.nanoseconds);
-    tessi_pack_bool(buffer, layer->as.opaque.spin);
-    tessi_pack_u64(buffer, layer->as.opaque.iterations);
-    tessi_pack_f64(buffer, layer->as.opaque.spread);
-    tessi_pack_u64(buffer, layer->as.opaque.pin);
+    tessi_pack_u64(buffer, layer->as.synthetic.nanoseconds);
+    tessi_pack_bool(buffer, layer->as.synthetic.spin);
+    tessi_pack_u64(buffer, layer->as.synthetic.iterations);
+    tessi_pack_f64(buffer, layer->as.synthetic.spread);
+    tessi_pack_u64(buffer, layer->as.synthetic.pin);
 }
 
-static bool unpack_opaque(struct tessi_scan *scan, struct tessi_layer *layer)
+static bool unpack_synthetic(struct tessi_scan *scan, struct tessi_layer *layer)
 {
-    return tessi_scan_array_of(scan, 5) && tessi_scan_u64(scan, &layer->as.opaque.nanoseconds) &&
-           tessi_scan_bool(scan, &layer->as.opaque.spin) && tessi_scan_u64(scan, &layer->as.opaque.iterations) &&
-           tessi_scan_f64(scan, &layer->as.opaque.spread) && tessi_scan_u32(scan, &layer->as.opaque.pin);
+    return tessi_scan_array_of(scan, 5) && tessi_scan_u64(scan, &layer->as.synthetic.nanoseconds) &&
+           tessi_scan_bool(scan, &layer->as.synthetic.spin) && tessi_scan_u64(scan, &layer->as.synthetic.iterations) &&
+           tessi_scan_f64(scan, &layer->as.synthetic.spread) && tessi_scan_u32(scan, &layer->as.synthetic.pin);
 }
 
 static const struct codec {

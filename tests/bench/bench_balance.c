@@ -26,9 +26,9 @@ int main(int argc, char **argv)
     tess_session *session = bench_session_open(scheduler, workers, (uint32_t)workers);
     struct tessi_layer *layer = NULL;
     for (int pass = even ? 0 : 1; pass < 2; pass++) {
-        layer = bench_layer(session, TESSI_OP_OPAQUE, 1, pass == 0 ? &workers : &tasks);
-        layer->as.opaque.nanoseconds = (uint64_t)nanoseconds;
-        layer->as.opaque.spread = (double)spread_percent / 100.0;
+        layer = bench_layer(session, TESSI_OP_SYNTHETIC, 1, pass == 0 ? &workers : &tasks);
+        layer->as.synthetic.nanoseconds = (uint64_t)nanoseconds;
+        layer->as.synthetic.spread = (double)spread_percent / 100.0;
         if (pass == 0) {
             (void)bench_run(session, &layer, 1, 1);
             bench_release(session, &layer, 1);
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
     }
     double sum = 0.0, longest = 0.0;
     for (uint64_t i = 0; i < (uint64_t)tasks; i++) {
-        double seconds = (double)tessi_opaque_nanoseconds(layer, i) / 1e9;
+        double seconds = (double)tessi_synthetic_nanoseconds(layer, i) / 1e9;
         sum += seconds;
         longest = seconds > longest ? seconds : longest;
     }

@@ -1,4 +1,4 @@
-/* A chain of opaque one-element tasks, each reading the one before: one layer that reads itself, one place back.
+/* A chain of synthetic one-element tasks, each reading the one before: one layer that reads itself, one place back.
  *
  * With --alternate the tasks are pinned to the workers in turn, so that every link crosses from one to the next.
  * Timed from the submission until the client knows that the last block is there; the blocks are compared with a
@@ -12,8 +12,8 @@
 
 static double run_once(tess_session *session, int64_t links, uint32_t pin)
 {
-    struct tessi_layer *layer = bench_layer(session, TESSI_OP_OPAQUE, 1, &links);
-    layer->as.opaque.pin = pin;
+    struct tessi_layer *layer = bench_layer(session, TESSI_OP_SYNTHETIC, 1, &links);
+    layer->as.synthetic.pin = pin;
     bench_input(layer, layer)->rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 0, .value = -1};
     return bench_run_checked(session, layer);
 }
@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         {"--alternate", BENCH_FLAG, &alternate, "from worker to worker in turn"},
         {"--repeats", BENCH_NUMBER, &repeats, "(1)"},
     };
-    bench_options_parse(argc, argv, "Times a chain of dependent opaque tasks.", options,
+    bench_options_parse(argc, argv, "Times a chain of dependent synthetic tasks.", options,
                         sizeof options / sizeof options[0]);
     tess_session *session = bench_session_open(scheduler, workers, (uint32_t)workers);
     uint32_t pin = alternate ? (uint32_t)workers : 1;

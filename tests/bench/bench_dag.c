@@ -1,4 +1,4 @@
-/* An irregular graph of opaque tasks: each reads one to three blocks, drawn from the `width` tasks before it.
+/* An irregular graph of synthetic tasks: each reads one to three blocks, drawn from the `width` tasks before it.
  *
  * The graph goes to the cluster as one layer that reads itself through an explicit table. Timed from the submission
  * until the client knows that the last block is there; every block is compared with a serial run. */
@@ -45,11 +45,12 @@ static struct tessi_table *draw_table(uint64_t tasks, uint64_t width, uint64_t s
     return table;
 }
 
-static double run_once(tess_session *session, int64_t tasks, int64_t width, int64_t nanoseconds, bool sleeps, uint64_t seed)
+static double run_once(tess_session *session, int64_t tasks, int64_t width, int64_t nanoseconds, bool sleeps,
+                       uint64_t seed)
 {
-    struct tessi_layer *layer = bench_layer(session, TESSI_OP_OPAQUE, 1, &tasks);
-    layer->as.opaque.nanoseconds = (uint64_t)nanoseconds;
-    layer->as.opaque.spin = !sleeps;
+    struct tessi_layer *layer = bench_layer(session, TESSI_OP_SYNTHETIC, 1, &tasks);
+    layer->as.synthetic.nanoseconds = (uint64_t)nanoseconds;
+    layer->as.synthetic.spin = !sleeps;
     bench_input(layer, layer)->rules.table = draw_table((uint64_t)tasks, (uint64_t)width, seed);
     return bench_run_checked(session, layer);
 }
@@ -69,7 +70,7 @@ int main(int argc, char **argv)
         {"--repeats", BENCH_NUMBER, &repeats, "(1)"},
         {"--warm-up", BENCH_NUMBER, &warm_up, "tasks before the timed ones (20000)"},
     };
-    bench_options_parse(argc, argv, "Times an irregular graph of opaque tasks.", options,
+    bench_options_parse(argc, argv, "Times an irregular graph of synthetic tasks.", options,
                         sizeof options / sizeof options[0]);
     tess_session *session = bench_session_open(scheduler, workers, (uint32_t)workers);
     (void)run_once(session, warm_up, width, nanoseconds, sleeps, 0);

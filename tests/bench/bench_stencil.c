@@ -27,8 +27,8 @@ struct length {
 
 static struct tessi_layer *stencil(tess_session *session, int64_t steps, int64_t width, uint64_t iterations)
 {
-    struct tessi_layer *layer = bench_layer(session, TESSI_OP_OPAQUE, 2, (const int64_t[]){steps, width});
-    layer->as.opaque.iterations = iterations;
+    struct tessi_layer *layer = bench_layer(session, TESSI_OP_SYNTHETIC, 2, (const int64_t[]){steps, width});
+    layer->as.synthetic.iterations = iterations;
     for (int64_t shift = -1; shift <= 1; shift++) {
         struct tessi_input *input = bench_input(layer, layer);
         input->rules.rule[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .dim = 0, .value = -1};
@@ -62,14 +62,15 @@ static void *compute_alone(void *context)
         runs++;
         seconds = bench_seconds_now() - started;
     } while (seconds < PEAK_SECONDS);
-    own->flops_per_second = (double)runs * (double)own->layer->as.opaque.iterations * TESSI_OPAQUE_FLOPS / seconds;
+    own->flops_per_second =
+        (double)runs * (double)own->layer->as.synthetic.iterations * TESSI_SYNTHETIC_FLOPS / seconds;
     return NULL;
 }
 
 static double measure_peak(tess_session *session, int64_t threads)
 {
-    struct tessi_layer *layer = bench_layer(session, TESSI_OP_OPAQUE, 1, (const int64_t[]){1});
-    layer->as.opaque.iterations = 20000;
+    struct tessi_layer *layer = bench_layer(session, TESSI_OP_SYNTHETIC, 1, (const int64_t[]){1});
+    layer->as.synthetic.iterations = 20000;
     struct peak_thread *all = tessi_zalloc((size_t)threads * sizeof *all);
     pthread_barrier_t barrier;
     (void)pthread_barrier_init(&barrier, NULL, (unsigned)threads);
@@ -111,7 +112,7 @@ static struct length measure(tess_session *session, int64_t steps, int64_t width
     }
     double tasks = (double)(steps * width);
     return (struct length){iterations, best, best * (double)width / tasks * 1e6,
-                           tasks * (double)iterations * TESSI_OPAQUE_FLOPS / best / peak};
+                           tasks * (double)iterations * TESSI_SYNTHETIC_FLOPS / best / peak};
 }
 
 /* Where the efficiency falls through one half, on a logarithmic scale of granularities; 0: it never does. */
@@ -151,7 +152,7 @@ int main(int argc, char **argv)
     double ns = (double)longest_us * 1e3;
     bool below = false;
     for (; count < LENGTHS_MAX && ns >= (double)shortest_ns && !below; ns /= 2) {
-        uint64_t iterations = (uint64_t)(ns * peak / (double)width / TESSI_OPAQUE_FLOPS / 1e9);
+        uint64_t iterations = (uint64_t)(ns * peak / (double)width / TESSI_SYNTHETIC_FLOPS / 1e9);
         lengths[count] = measure(session, steps, width, iterations > 0 ? iterations : 1, peak);
         below = lengths[count].efficiency < 0.25;
         count++;

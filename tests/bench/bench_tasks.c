@@ -10,11 +10,11 @@
 #include "tests/bench/graph.h"
 #include "tests/bench/options.h"
 
-static double run_once(tess_session *session, int64_t side, bool opaque)
+static double run_once(tess_session *session, int64_t side, bool synthetic)
 {
     struct tessi_layer *layers[2];
-    layers[0] = bench_layer(session, opaque ? TESSI_OP_OPAQUE : TESSI_OP_FULL, 2, (const int64_t[]){side, side});
-    if (!opaque) {
+    layers[0] = bench_layer(session, synthetic ? TESSI_OP_SYNTHETIC : TESSI_OP_FULL, 2, (const int64_t[]){side, side});
+    if (!synthetic) {
         layers[0]->as.full = (struct tessi_scalar){.dtype = TESSI_F64, .as.f = 1.5};
     }
     layers[1] = bench_layer(session, TESSI_OP_TRANSPOSE, 2, (const int64_t[]){side, side});
@@ -37,7 +37,8 @@ int main(int argc, char **argv)
         {"--scheduler", BENCH_TEXT, &scheduler, "of a cluster (default: one inside this process)"},
         {"--workers", BENCH_NUMBER, &workers, "to wait for, or slots of the embedded cluster (2)"},
         {"--tasks", BENCH_NUMBER, &tasks, "in both layers together, rounded to two squares (2000000)"},
-        {"--full", BENCH_FLAG, &full, "the first layer is a constant, which workers can make again, and no opaque tasks"},
+        {"--full", BENCH_FLAG, &full,
+         "the first layer is a constant, which workers can make again, and no synthetic tasks"},
         {"--repeats", BENCH_NUMBER, &repeats, "(1)"},
         {"--warm-up", BENCH_NUMBER, &warm_up, "tasks before the timed ones (20000)"},
     };

@@ -40,10 +40,10 @@ static void occupy_slot(tess_session *session, int64_t seconds)
     struct tessi_error error = {0};
     struct tessi_shape shape = {.ndim = 1, .dim = {2}};
     const int64_t chunk[TESSI_NDIM_MAX] = {1};
-    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(0, 0, TESSI_OP_SYNTHETIC, TESSI_F64);
     tessi_grid_regular(&layer->grid, &shape, chunk);
-    layer->as.opaque.pin = 1; /* both stay where they begin, though another worker has nothing to do */
-    layer->as.opaque.nanoseconds = (uint64_t)seconds * UINT64_C(1000000000);
+    layer->as.synthetic.pin = 1; /* both stay where they begin, though another worker has nothing to do */
+    layer->as.synthetic.nanoseconds = (uint64_t)seconds * UINT64_C(1000000000);
     struct tessi_node *node = tessi_node_build(session, layer, NULL, &error);
     check_status(session, tess_persist(tessi_array_finish(session, "occupy_slot", node, &error)));
 }
@@ -129,8 +129,8 @@ int main(int argc, char **argv)
     printf("{\"program\": \"bench_transfer\", \"bytes\": %lld, \"block\": %lld, \"seconds\": %.6f, \"gb_per_s\": %.3f, "
            "\"cold_seconds\": %.6f, \"first_worker_slept\": %s, \"encrypted\": %s}\n",
            (long long)(blocks * block_bytes), (long long)block_bytes, seconds,
-           (double)(blocks * block_bytes) / seconds / 1e9, cold_seconds,
-           in_time ? "true" : "false", keys_dir != NULL ? "true" : "false");
+           (double)(blocks * block_bytes) / seconds / 1e9, cold_seconds, in_time ? "true" : "false",
+           keys_dir != NULL ? "true" : "false");
     (void)fflush(stdout);
     char line[16];
     (void)fgets(line, sizeof line, stdin); /* the script looks at the workers before the session is closed */

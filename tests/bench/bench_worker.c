@@ -1,6 +1,6 @@
 /* A worker of one thread that sleeps longer than its tasks say: a slow machine for tests/bench/balance.
  *
- * Everything is the ordinary worker's, but for the sleep of opaque tasks: this program's clock_nanosleep takes the place of
+ * Everything is the ordinary worker's, but for the sleep of synthetic tasks: this program's clock_nanosleep takes the place of
  * the C library's. */
 #include <signal.h>
 #include <stdio.h>

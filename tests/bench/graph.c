@@ -54,8 +54,7 @@ struct tessi_layer *bench_layer(tess_session *session, enum tessi_op op, uint32_
         shape.dim[d] = blocks[d];
         chunk[d] = 1;
     }
-    struct tessi_layer *layer =
-        tessi_layer_create(tessi_link_id(session->link), ++session->next_layer, op, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(tessi_link_id(session->link), ++session->next_layer, op, TESSI_F64);
     tessi_grid_regular(&layer->grid, &shape, chunk);
     return layer;
 }
@@ -99,7 +98,7 @@ double *bench_oracle(const struct tessi_layer *layer, const double *const *input
     uint64_t tasks = tessi_layer_tasks(layer);
     double *values = tessi_zalloc(tasks * sizeof *values);
     struct tessi_layer *quick = tessi_layer_copy(layer);
-    quick->as.opaque.nanoseconds = quick->as.opaque.iterations = 0;
+    quick->as.synthetic.nanoseconds = quick->as.synthetic.iterations = 0;
     for (uint64_t i = 0; i < tasks; i++) {
         struct tessi_kernel_call call = {.layer = quick, .index = i, .steps = 1, .out = &values[i]};
         struct tessi_step step;

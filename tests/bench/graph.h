@@ -1,6 +1,6 @@
 /* Graphs of explicit layers, submitted as they are: what the benches of the engine's own cost are made of.
  *
- * The public header has no opaque tasks and fuses nothing here; these functions speak to the link behind a session. */
+ * The public header has no synthetic tasks and fuses nothing here; these functions speak to the link behind a session. */
 #ifndef TESTS_BENCH_GRAPH_H
 #define TESTS_BENCH_GRAPH_H
 
@@ -25,14 +25,14 @@ struct tessi_input *bench_input(struct tessi_layer *layer, const struct tessi_la
  * the client knows that they are complete. */
 double bench_run(tess_session *session, struct tessi_layer *const *layers, size_t count, size_t wanted);
 
-/* What the blocks of an OPAQUE layer must hold, computed here one after the other, to be freed with tessi_free.
+/* What the blocks of an SYNTHETIC layer must hold, computed here one after the other, to be freed with tessi_free.
  * `inputs` are the values of each input, NULL for the layer itself. Its tasks take no time here. */
 double *bench_oracle(const struct tessi_layer *layer, const double *const *inputs);
 
 /* Fetch a held layer and compare it with `values`; ends the program when a block differs. */
 void bench_check(tess_session *session, const struct tessi_layer *layer, const double *values);
 
-/* Run one OPAQUE layer that reads nothing but itself, compare its blocks and give it up. Takes the layer; returns the
+/* Run one SYNTHETIC layer that reads nothing but itself, compare its blocks and give it up. Takes the layer; returns the
  * seconds of bench_run. */
 double bench_run_checked(tess_session *session, struct tessi_layer *layer);
 

@@ -471,11 +471,11 @@ static void say_layers(void)
     for (size_t l = from; l < graph->count; l++) {
         struct tessi_layer *layer = tessi_layer_copy(graph->layers[l].layer);
         uint32_t drawn = input_byte(input);
-        tessi_layer_own_wishes(layer)->priority = drawn % 16 == 0 ? (int32_t)(drawn / 16) - 8 : 0;
+        tessi_layer_own_task_options(layer)->priority = drawn % 16 == 0 ? (int32_t)(drawn / 16) - 8 : 0;
         layer->push = drawn % 8 == 1;
         if (drawn % 8 == 2) {
-            TESS_ASSERT(tessi_resources_parse(drawn % 16 == 2 ? "ssd=1" : "ssd=2", &tessi_layer_own_wishes(layer)->demand, NULL) ==
-                        TESSI_OK);
+            TESS_ASSERT(tessi_resources_parse(drawn % 16 == 2 ? "ssd=1" : "ssd=2",
+                                              &tessi_layer_own_task_options(layer)->demand, NULL) == TESSI_OK);
         }
         step(&(struct tessi_flow_event){
             .kind = TESSI_FLOW_LAYER, .layer = layer, .device = drawn % 4 == 3, .either = drawn % 3 == 0});

@@ -1,5 +1,5 @@
 /* Fuzzer of the scheduler, from the bytes of messages on: several workers and clients, honest and lying, against
- * tessi_relay and the machine behind it. See runner.h for how it is run.
+ * tessi_driver and the machine behind it. See runner.h for how it is run.
  *
  * Workers know what they were asked to do, so that most of what they say is taken; a byte of the input then decides what
  * of it is forged. What the server guarantees holds: ids are never used twice, time does not go back, and a peer that
@@ -18,7 +18,7 @@
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/explain/explain.h"
-#include "core/server/relay.h"
+#include "core/server/driver.h"
 #include "core/wire/message.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/runner.h"
@@ -53,7 +53,7 @@ struct actor {
 
 static struct {
     struct input input;
-    struct tessi_relay *relay;
+    struct tessi_driver *driver;
     struct actor actors[ACTORS];
     uint32_t peers;
     int64_t now_ns;
@@ -114,8 +114,8 @@ static void listen(struct actor *actor, const struct tessi_message *message)
 /* Of every step. */
 static void look(void)
 {
-    const struct tessi_outbox *outbox = tessi_relay_outbox(fuzz.relay);
-    tessi_sched_verify(tessi_relay_sched(fuzz.relay));
+    const struct tessi_outbox *outbox = tessi_driver_outbox(fuzz.driver);
+    tessi_sched_verify(tessi_driver_sched(fuzz.driver));
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
         struct actor *actor = actor_of(item->peer);
@@ -138,7 +138,7 @@ static void receive(uint32_t peer, const void *bytes, size_t size)
 {
     struct tessi_error why;
     fuzz_count();
-    (void)tessi_relay_receive(fuzz.relay, fuzz.now_ns, peer, bytes, size, &why);
+    (void)tessi_driver_receive(fuzz.driver, fuzz.now_ns, peer, bytes, size, &why);
     look();
 }
 
@@ -164,7 +164,7 @@ static void tick(int64_t after_ns)
 {
     fuzz_count();
     fuzz.now_ns += after_ns;
-    tessi_relay_tick(fuzz.relay, fuzz.now_ns);
+    tessi_driver_tick(fuzz.driver, fuzz.now_ns);
     look();
 }
 
@@ -173,7 +173,7 @@ static void gone(struct actor *actor)
     fuzz_count();
     uint32_t peer = actor->peer;
     leave(actor);
-    tessi_relay_gone(fuzz.relay, fuzz.now_ns, peer);
+    tessi_driver_gone(fuzz.driver, fuzz.now_ns, peer);
     look();
 }
 
@@ -232,10 +232,11 @@ static void wish(struct tessi_layer *layer)
     struct input *input = &fuzz.input;
     uint32_t choice = input_byte(input);
     if (choice < 40) {
-        tessi_layer_own_wishes(layer)->priority = (int32_t)(choice % 17) - 8;
-        tessi_layer_own_wishes(layer)->policy = (enum tessi_policy)(input_below(input, TESSI_POLICIES));
+        tessi_layer_own_task_options(layer)->priority = (int32_t)(choice % 17) - 8;
+        tessi_layer_own_task_options(layer)->policy = (enum tessi_policy)(input_below(input, TESSI_POLICIES));
     } else if (choice < 70) {
-        TESS_ASSERT(tessi_resources_parse(demands[choice % 4], &tessi_layer_own_wishes(layer)->demand, NULL) == TESSI_OK);
+        TESS_ASSERT(tessi_resources_parse(demands[choice % 4], &tessi_layer_own_task_options(layer)->demand, NULL) ==
+                    TESSI_OK);
     }
     layer->push = choice % 8 == 7;
 }
@@ -251,7 +252,7 @@ static void spoil(struct tessi_layer *layer)
         layer->id = (uint32_t)input_number(input);
         break;
     case 2:
-        tessi_layer_own_wishes(layer)->priority = (int32_t)input_number(input);
+        tessi_layer_own_task_options(layer)->priority = (int32_t)input_number(input);
         break;
     case 3:
         layer->reads[0] = (uint32_t)input_number(input);
@@ -469,7 +470,7 @@ static void say_bytes(struct actor *actor)
 static void ask(void)
 {
     struct input *input = &fuzz.input;
-    const struct tessi_sched *sched = tessi_relay_sched(fuzz.relay);
+    const struct tessi_sched *sched = tessi_driver_sched(fuzz.driver);
     struct tessi_span span = known_span(&fuzz.actors[input_below(input, ACTORS)]);
     struct tessi_sched_status status;
     struct tessi_sched_why why;
@@ -514,7 +515,7 @@ static void step(void)
     struct actor *actor = &fuzz.actors[input_below(input, ACTORS)];
     uint32_t what = input_byte(input);
     fuzz.now_ns += (int64_t)what * 40000;
-    tessi_relay_expect(fuzz.relay, actor->peer);
+    tessi_driver_expect(fuzz.driver, actor->peer);
     if (actor->peer == 0) {
         join(actor);
     } else if (what < 110 && actor->worker) {
@@ -560,7 +561,7 @@ static bool something_waits(void)
     size_t position = 0;
     struct tessi_task task;
     bool any = false;
-    while (!any && tessi_sched_first_waiting(tessi_relay_sched(fuzz.relay), &position, &task, &any)) {
+    while (!any && tessi_sched_first_waiting(tessi_driver_sched(fuzz.driver), &position, &task, &any)) {
     }
     return any;
 }
@@ -602,7 +603,7 @@ static void finish(void)
         }
     }
     struct tessi_sched_status status;
-    tessi_sched_status(tessi_relay_sched(fuzz.relay), &status);
+    tessi_sched_status(tessi_driver_sched(fuzz.driver), &status);
     TESS_ASSERT(status.layers == 0 && status.sessions == 0 && status.tasks_waiting == 0);
 }
 
@@ -612,12 +613,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&fuzz, 0, sizeof fuzz);
     fuzz.input = (struct input){data, data + size};
     fuzz.now_ns = 1;
-    fuzz.relay = tessi_relay_create(&config, RUN_ID);
+    fuzz.driver = tessi_driver_create(&config, RUN_ID);
     for (int i = 0; i < STEPS_MAX && !input_ended(&fuzz.input); i++) {
         step();
     }
     finish();
-    tessi_relay_destroy(fuzz.relay);
+    tessi_driver_destroy(fuzz.driver);
     tessi_buffer_fini(&fuzz.last);
     for (size_t i = 0; i < ACTORS; i++) {
         leave(&fuzz.actors[i]);

@@ -125,7 +125,7 @@ class Processes(unittest.TestCase):
     def test_names_of_arrays_are_shown(self):
         with tempfile.TemporaryDirectory() as folder, \
                 Cluster(workers=1, scheduler=["--wait-workers", "100s"]) as cluster:
-            client = Process([os.path.join(BUILD, "tests/integration/client_wishes"), cluster.address, "256", "64", "tape=1"])
+            client = Process([os.path.join(BUILD, "tests/integration/client_task_options"), cluster.address, "256", "64", "tape=1"])
             try:
                 arrays = until(lambda: [a for a in cluster.status()["arrays"] if a["name"] == "the \x1b product"],
                                what="the array is there")

@@ -39,7 +39,7 @@ class Replay(unittest.TestCase):
             with Cluster(workers=0, scheduler=["--record", path]) as cluster:
                 for name, resources in (("w0", "ssd=2"), ("w1", "ssd=1"), ("w2", "tape=1")):
                     cluster.add_worker(name, "--resources", resources)
-                process = Process([os.path.join(BUILD, "tests/integration/client_wishes"), cluster.address, "1536", "128",
+                process = Process([os.path.join(BUILD, "tests/integration/client_task_options"), cluster.address, "1536", "128",
                                    "ssd=1"])
                 try:
                     until(lambda: cluster.status()["tasks_done"] > 50, what="the job is under way")

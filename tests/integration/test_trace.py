@@ -125,7 +125,7 @@ class Trace(unittest.TestCase):
                 task, = reasons("3:0")
                 text = "\n".join(task["reasons"])
                 return (task["task"] == f"{session}.3:0" and task["state"] == "assigned"
-                        and "its input 1:0 (opaque) is being made by w" in text and "there: its input 1:0" in text)
+                        and "its input 1:0 (synthetic) is being made by w" in text and "there: its input 1:0" in text)
 
             until(explained, seconds=4, what="the reason is given while the first task sleeps")
             first, = reasons()
@@ -134,7 +134,7 @@ class Trace(unittest.TestCase):
             self.assertEqual(reasons(f"{session}.1:0")[0]["state"], "running")
             text = tessera("status", cluster.address, "--why", "3:0")
             self.assertEqual(text.returncode, 0, text.stderr)
-            self.assertTrue(text.stdout.startswith(f"task {session}.3:0  opaque"), text.stdout)
+            self.assertTrue(text.stdout.startswith(f"task {session}.3:0  synthetic"), text.stdout)
             missing = tessera("status", cluster.address, "--why", "99:0")
             self.assertEqual(missing.returncode, 1)
             self.assertIn("99:0", missing.stderr)

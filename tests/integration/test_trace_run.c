@@ -26,11 +26,11 @@
 
 static struct tessi_layer *sleepers(uint32_t session, uint32_t id, int64_t tasks, uint64_t nanoseconds)
 {
-    struct tessi_layer *layer = tessi_layer_create(session, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(session, id, TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {.ndim = 1, .dim = {tasks}};
     int64_t chunk = 1;
     tessi_grid_regular(&layer->grid, &shape, &chunk);
-    layer->as.opaque.nanoseconds = nanoseconds;
+    layer->as.synthetic.nanoseconds = nanoseconds;
     return layer;
 }
 

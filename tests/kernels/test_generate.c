@@ -1,11 +1,11 @@
 /* Blocks that come from nothing or from a file: constants, ranges, diagonals, random numbers, .npy. */
 #include "tests/kernels/whole.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -268,9 +268,10 @@ static void test_read_npy(void **state)
 /* Blocks of few columns, whose runs are read together, of every length of elements and rows; in either byte order. */
 static void test_read_npy_columns(void **state)
 {
-    static const enum tessi_dtype types[] = {TESSI_BOOL, TESSI_I8, TESSI_F16, TESSI_F32, TESSI_U64, TESSI_C64, TESSI_C128};
-    static const struct tessi_shape shapes[] = {{2, {3000, 5}}, {2, {70, 1500}}, {3, {40, 30, 20}}, {2, {20000, 16}},
-                                                {3, {9, 3, 4000}}};
+    static const enum tessi_dtype types[] = {TESSI_BOOL, TESSI_I8,  TESSI_F16, TESSI_F32,
+                                             TESSI_U64,  TESSI_C64, TESSI_C128};
+    static const struct tessi_shape shapes[] = {
+        {2, {3000, 5}}, {2, {70, 1500}}, {3, {40, 30, 20}}, {2, {20000, 16}}, {3, {9, 3, 4000}}};
     static const int64_t chunks[][3] = {{3000, 1}, {70, 3}, {33, 7, 2}, {19999, 1}, {9, 2, 1}};
     (void)state;
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
@@ -361,7 +362,7 @@ static void test_read_npy_errors(void **state)
     assert_int_equal(truncate(path, 120), 0);
     assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
     assert_non_null(strstr(error.text, path));
-    assert_int_equal(truncate(path, 128), 0); /* as long again, but written to */
+    assert_int_equal(truncate(path, 128), 0);          /* as long again, but written to */
     const struct timespec times[2] = {{1, 0}, {1, 0}}; /* clocks of file systems are coarse */
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
     assert_int_equal(tessi_kernel_run(&call, &error), TESSI_IO);
@@ -417,17 +418,17 @@ static void test_read_npy_follows_no_links(void **state)
     tessi_layer_destroy(layer);
 }
 
-/* The block of an opaque task follows from its inputs and its index, and from nothing else. */
-static void test_opaque(void **state)
+/* The block of a synthetic task follows from its inputs and its index, and from nothing else. */
+static void test_synthetic(void **state)
 {
     struct tessi_shape shape = SHAPE(1000);
     int64_t chunk[1] = {300};
     (void)state;
     for (uint32_t dtype = 0; dtype < TESSI_DTYPE_COUNT; dtype++) {
-        struct tessi_layer *layer = whole_layer(TESSI_OP_OPAQUE, dtype, &shape, chunk);
+        struct tessi_layer *layer = whole_layer(TESSI_OP_SYNTHETIC, dtype, &shape, chunk);
         (void)whole_input(layer, TESSI_I32, &shape, chunk);
-        layer->as.opaque.nanoseconds = dtype % 2 == 0 ? 1000 : 0;
-        layer->as.opaque.spin = dtype % 4 == 0;
+        layer->as.synthetic.nanoseconds = dtype % 2 == 0 ? 1000 : 0;
+        layer->as.synthetic.spin = dtype % 4 == 0;
         int32_t *in = whole_random(TESSI_I32, 1000, 1, false);
         unsigned char *first = whole_run(layer, (const void *const[]){in}, WHOLE_KERNEL);
         unsigned char *second = whole_run(layer, (const void *const[]){in}, WHOLE_KERNEL);
@@ -457,10 +458,11 @@ int main(void)
         cmocka_unit_test(test_uniform_bounds),
         cmocka_unit_test(test_normal_moments),
         cmocka_unit_test(test_read_npy),
-        cmocka_unit_test(test_read_npy_columns), cmocka_unit_test(test_read_npy_columns_in_strips),
+        cmocka_unit_test(test_read_npy_columns),
+        cmocka_unit_test(test_read_npy_columns_in_strips),
         cmocka_unit_test(test_read_npy_errors),
         cmocka_unit_test(test_read_npy_follows_no_links),
-        cmocka_unit_test(test_opaque),
+        cmocka_unit_test(test_synthetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,7 @@ struct read {
 
 struct view { /* of one layer */
     bool exists, wanted, announced, failed, cancelled, released;
-    bool doubtful; /* a submission that asked for it was refused: whether an earlier one did is not known */
+    bool doubtful;      /* a submission that asked for it was refused: whether an earlier one did is not known */
     struct read *reads; /* by block, owned */
 };
 
@@ -138,8 +138,7 @@ static void greet(struct sim_world *world, struct sim_node *node, uint32_t worke
     }
 }
 
-static void ask(struct sim_world *world, struct sim_node *node, struct tessi_task task, uint32_t worker,
-                uint32_t epoch)
+static void ask(struct sim_world *world, struct sim_node *node, struct tessi_task task, uint32_t worker, uint32_t epoch)
 {
     struct read *read = &node->client->views[task.layer - 1].reads[task.index];
     if (sim_view(node, worker)->lost) {
@@ -215,8 +214,8 @@ static void on_answer(struct sim_world *world, struct sim_node *node, const stru
 {
     struct view *view = &node->client->views[message->task.layer - 1];
     struct read *read = view->reads == NULL ? NULL : &view->reads[message->task.index];
-    bool waits = read != NULL && (read->state == READ_ASKED || read->state == READ_PULLING) &&
-                 read->worker == message->from;
+    bool waits =
+        read != NULL && (read->state == READ_ASKED || read->state == READ_PULLING) && read->worker == message->from;
     if (message->kind == SIM_LEASE) {
         take_lease(world, node, message);
     }
@@ -592,7 +591,7 @@ void sim_client_start(struct sim_world *world, struct sim_node *node)
     node->welcomed = true;
     client->graph.session = node->id;
     sim_script_write(world, &client->graph, &client->script);
-    sim_wishes_choose(world, &client->graph);
+    sim_task_options_choose(world, &client->graph);
     client->views = tessi_zalloc((client->graph.count + 1) * sizeof *client->views);
     sim_send(world, sim_message(SIM_HELLO, node->id, SIM_SCHEDULER));
     int64_t start_ns = world->now_ns + random_scale(&world->random, 1000, 50 * SIM_MS);

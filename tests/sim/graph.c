@@ -152,8 +152,8 @@ static const struct tessi_layer *finish(struct maker *maker, struct tessi_layer 
     if (random_chance(maker->random, maker->options->fail_percent) && layer->op != TESSI_OP_RECEIVE) {
         added->tasks[random_below(maker->random, (uint32_t)added->task_count)].fails = true;
         for (uint64_t i = 0; i < added->task_count && maker->options->fail_more_percent > 0; i++) {
-            added->tasks[i].fails = added->tasks[i].fails ||
-                                    random_chance(maker->random, maker->options->fail_more_percent);
+            added->tasks[i].fails =
+                added->tasks[i].fails || random_chance(maker->random, maker->options->fail_more_percent);
         }
     }
     return layer;
@@ -182,7 +182,7 @@ static const struct tessi_layer *pick(struct maker *maker, uint32_t ndim)
 
 static enum tessi_op pick_source(struct maker *maker, uint32_t ndim)
 {
-    static const enum tessi_op any[] = {TESSI_OP_FULL, TESSI_OP_UNIFORM, TESSI_OP_NORMAL, TESSI_OP_READ_NPY,
+    static const enum tessi_op any[] = {TESSI_OP_FULL,    TESSI_OP_UNIFORM, TESSI_OP_NORMAL, TESSI_OP_READ_NPY,
                                         TESSI_OP_RECEIVE, TESSI_OP_RECEIVE, TESSI_OP_ARANGE, TESSI_OP_EYE};
     enum tessi_op op = any[random_below(maker->random, sizeof any / sizeof *any)];
     if (op == TESSI_OP_ARANGE || op == TESSI_OP_EYE) {
@@ -456,7 +456,7 @@ static const struct tessi_layer *make_matmul(struct maker *maker)
     return count > 1 && random_chance(maker->random, 80) ? make_fold(maker, product, 1u << 2, 0, false) : product;
 }
 
-static struct tessi_rule opaque_rule(struct maker *maker, const struct tessi_axis *in, const struct tessi_grid *out)
+static struct tessi_rule synthetic_rule(struct maker *maker, const struct tessi_axis *in, const struct tessi_grid *out)
 {
     uint32_t dim = random_below(maker->random, out->ndim);
     struct tessi_rule fixed = {.kind = TESSI_RULE_FIXED,
@@ -539,12 +539,13 @@ static void read_itself(struct maker *maker, struct tessi_layer *layer)
     }
 }
 
-static const struct tessi_layer *make_opaque(struct maker *maker)
+static const struct tessi_layer *make_synthetic(struct maker *maker)
 {
-    struct tessi_layer *layer = begin(maker, TESSI_OP_OPAQUE);
+    struct tessi_layer *layer = begin(maker, TESSI_OP_SYNTHETIC);
     make_grid(maker, (uint32_t)random_between(maker->random, 1, 2), &layer->grid);
-    layer->as.opaque.nanoseconds = (uint64_t)random_scale(maker->random, 1000, 20000000);
-    layer->as.opaque.pin = random_chance(maker->random, 10) ? (uint32_t)random_between(maker->random, 1, SIM_PINS_MAX) : 0;
+    layer->as.synthetic.nanoseconds = (uint64_t)random_scale(maker->random, 1000, 20000000);
+    layer->as.synthetic.pin =
+        random_chance(maker->random, 10) ? (uint32_t)random_between(maker->random, 1, SIM_PINS_MAX) : 0;
     if (random_chance(maker->random, 35)) {
         read_itself(maker, layer);
     }
@@ -553,12 +554,11 @@ static const struct tessi_layer *make_opaque(struct maker *maker)
         uint32_t number = layer->ninputs;
         bind(layer, input);
         if (layer->grid.ndim == 1 && random_chance(maker->random, 40)) {
-            layer->input[number].rules.table =
-                make_table(maker, tessi_layer_tasks(layer), tessi_layer_tasks(input));
+            layer->input[number].rules.table = make_table(maker, tessi_layer_tasks(layer), tessi_layer_tasks(input));
             continue;
         }
         for (uint32_t d = 0; d < input->grid.ndim; d++) {
-            layer->input[number].rules.rule[d] = opaque_rule(maker, &input->grid.axis[d], &layer->grid);
+            layer->input[number].rules.rule[d] = synthetic_rule(maker, &input->grid.axis[d], &layer->grid);
         }
     }
     return finish(maker, layer);
@@ -579,15 +579,15 @@ static void make_write(struct maker *maker, const struct tessi_layer *input)
 /* Short tasks of which several stand in one queue, with their reader behind them. */
 static void make_pairs(struct maker *maker)
 {
-    struct tessi_layer *made = begin(maker, TESSI_OP_OPAQUE);
+    struct tessi_layer *made = begin(maker, TESSI_OP_SYNTHETIC);
     made->grid.ndim = 1;
     made->grid.axis[0] = tessi_axis_regular(16, 1);
-    made->as.opaque.nanoseconds = 1000;
+    made->as.synthetic.nanoseconds = 1000;
     const struct tessi_layer *input = finish(maker, made);
-    struct tessi_layer *layer = begin(maker, TESSI_OP_OPAQUE);
+    struct tessi_layer *layer = begin(maker, TESSI_OP_SYNTHETIC);
     layer->grid.ndim = 1;
     layer->grid.axis[0] = tessi_axis_regular(16, 1);
-    layer->as.opaque.nanoseconds = 1000;
+    layer->as.synthetic.nanoseconds = 1000;
     for (int64_t shift = -random_between(maker->random, 1, 2); shift <= 0; shift++) {
         uint32_t number = layer->ninputs;
         bind(layer, input);
@@ -617,7 +617,7 @@ static void make_one(struct maker *maker)
     } else if (choice < 86) {
         (void)make_matmul(maker);
     } else if (choice < 98) {
-        (void)make_opaque(maker);
+        (void)make_synthetic(maker);
     } else {
         make_write(maker, input);
     }

@@ -35,8 +35,9 @@ static void start_step(struct sim_world *world, struct sim_node *node, uint32_t 
         return;
     }
     if (!well || slot->runs[0].given_back) {
-        sim_schedule(world, world->now_ns, (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number,
-                                                               .b = slot->round, .failed = true});
+        sim_schedule(
+            world, world->now_ns,
+            (struct sim_event){.kind = SIM_STEP_END, .node = node->id, .a = number, .b = slot->round, .failed = true});
         return;
     }
     for (uint32_t i = 0; i < action->in_count; i++) {
@@ -74,7 +75,7 @@ static void check_resources(const struct sim_world *world, const struct sim_node
                 }
                 const struct sim_graph *graph = sim_graph_of(world, action->task.session);
                 const struct tessi_layer *layer = sim_graph_layer(graph, action->task.layer)->layer;
-                used += again ? 0 : tessi_resources_amount(&layer->wishes->demand, have->item[r].name);
+                used += again ? 0 : tessi_resources_amount(&layer->task_options->demand, have->item[r].name);
             }
         }
         if (used > have->item[r].amount) {
@@ -89,9 +90,9 @@ static void check_pin(const struct sim_world *world, const struct sim_node *node
                       const struct tessi_flow_action *action)
 {
     struct sim_layer *layer = sim_graph_layer(sim_graph_of(world, action->task.session), action->task.layer);
-    uint32_t pin = layer->layer->op == TESSI_OP_OPAQUE ? layer->layer->as.opaque.pin : 0;
+    uint32_t pin = layer->layer->op == TESSI_OP_SYNTHETIC ? layer->layer->as.synthetic.pin : 0;
     if (pin == 0 || layer->workers < pin || world->disturbed || world->options.tiny_percent > 0 ||
-        layer->layer->wishes->demand.count > 0) {
+        layer->layer->task_options->demand.count > 0) {
         return;
     }
     uint32_t *at = &layer->pinned_to[action->task.index % pin];
@@ -111,9 +112,8 @@ void sim_slots_note(struct sim_world *world, struct sim_node *node, const struct
     if (action->step == 0) {
         check_pin(world, node, action);
         if (task->run_epoch == action->epoch && task->run_worker != node->id) {
-            sim_fail(world, "task %u:%llu runs twice under epoch %u: at worker %u and at worker %u",
-                     action->task.layer, (unsigned long long)action->task.index, action->epoch, task->run_worker,
-                     node->id);
+            sim_fail(world, "task %u:%llu runs twice under epoch %u: at worker %u and at worker %u", action->task.layer,
+                     (unsigned long long)action->task.index, action->epoch, task->run_worker, node->id);
         }
         if (action->epoch >= task->run_epoch) {
             task->run_epoch = action->epoch;
@@ -178,7 +178,9 @@ void sim_worker_run_ended(struct sim_world *world, struct sim_node *node, uint32
     struct tessi_flow_outcome outcome = {.slot = number,
                                          .run = action.run,
                                          .ran_ns = world->now_ns - slot->runs[0].started_ns,
-                                         .status = skipped ? TESSI_CANCELLED : fails ? TESSI_FAILED : TESSI_OK,
+                                         .status = skipped ? TESSI_CANCELLED
+                                                   : fails ? TESSI_FAILED
+                                                           : TESSI_OK,
                                          .text = !skipped && fails ? "scripted to fail" : NULL,
                                          .elsewhere = slot->runs[0].elsewhere};
     if (outcome.status == TESSI_OK) {

@@ -9,7 +9,7 @@
  *   peers.c   what it sends to its peers and hears from them
  *   devices.c its devices
  *   client.c  a client: submits, serves, reads and compares, releases
- *   wishes.c  priorities, policies and resources
+ *   task_options.c  priorities, policies and resources
  *   script.c  what each client is going to do, and the faults
  *   check.c   what must hold in the world as a whole
  *   dump.c    the world at a standstill, for whoever has to find out why
@@ -29,8 +29,18 @@
 #define SIM_S INT64_C(1000000000)
 
 enum sim_profile {
-    SIM_CALM, SIM_DEATHS, SIM_PAUSES, SIM_MEMORY, SIM_DISKS, SIM_FAILURES, SIM_CLIENTS, SIM_CHAOS,
-    SIM_LEAVES, SIM_TIGHT, SIM_DEVICES, SIM_FULL,
+    SIM_CALM,
+    SIM_DEATHS,
+    SIM_PAUSES,
+    SIM_MEMORY,
+    SIM_DISKS,
+    SIM_FAILURES,
+    SIM_CLIENTS,
+    SIM_CHAOS,
+    SIM_LEAVES,
+    SIM_TIGHT,
+    SIM_DEVICES,
+    SIM_FULL,
     SIM_ANY /* what the seed says */
 };
 #define SIM_PROFILES 8 /* seeds take the first ones in turns; every other calm world is one of leaves */
@@ -43,17 +53,17 @@ struct sim_options {
     struct sim_graph_options graph;
     struct tessi_sched_config sched;
     int64_t latency_ns, spike_ns;
-    uint32_t spike_percent;     /* of messages between the scheduler and others */
+    uint32_t spike_percent; /* of messages between the scheduler and others */
     double bytes_per_ns;
     int64_t report_delay_ns;
-    bool small_memory;          /* memory near the largest footprint, files for the rest; else memory for all */
+    bool small_memory; /* memory near the largest footprint, files for the rest; else memory for all */
     bool no_spill;
-    bool full;                  /* what is wanted fills half of all room or more, and nobody joins */
-    uint32_t block_cost;        /* of a small block beside its data */
-    bool too_small;             /* no worker can run the largest task: it is refused */
-    uint32_t tiny_percent;      /* workers that cannot run the largest tasks */
+    bool full;             /* what is wanted fills half of all room or more, and nobody joins */
+    uint32_t block_cost;   /* of a small block beside its data */
+    bool too_small;        /* no worker can run the largest task: it is refused */
+    uint32_t tiny_percent; /* workers that cannot run the largest tasks */
     uint32_t slow_percent;
-    uint32_t stranger_percent;  /* workers that lack the cluster's numerics family */
+    uint32_t stranger_percent; /* workers that lack the cluster's numerics family */
     uint32_t spill_fail_percent, damage_percent;
     uint32_t priority_percent, policy_percent, demand_percent; /* of layers */
     uint32_t bare_percent;      /* workers that have none, or fewer, of the resources that layers may demand */
@@ -62,7 +72,7 @@ struct sim_options {
     bool peers_notice;          /* workers see neighbours' connections break, before or after the scheduler does */
     bool hear_the_lost;         /* what a peer sent before it was declared lost still arrives afterwards */
     uint32_t deaths, pauses, joins, leaves, client_deaths, client_pauses, scheduler_pauses;
-    bool leave_in_peace;        /* workers that leave have time, and room elsewhere: nothing may be lost by it */
+    bool leave_in_peace; /* workers that leave have time, and room elsewhere: nothing may be lost by it */
     bool all_die;
     uint32_t device_percent;    /* workers with devices */
     uint32_t breaks;            /* of devices */
@@ -85,12 +95,29 @@ struct sim_region { /* memory that leases may share */
 };
 
 enum sim_message_kind {
-    SIM_HELLO, SIM_REPORT, SIM_HEARTBEAT, SIM_LOCATE, SIM_GOODBYE, SIM_LEAVE, /* to the scheduler */
-    SIM_SUBMIT, SIM_RELEASE, SIM_CANCEL, SIM_DETACH,
+    SIM_HELLO,
+    SIM_REPORT,
+    SIM_HEARTBEAT,
+    SIM_LOCATE,
+    SIM_GOODBYE,
+    SIM_LEAVE, /* to the scheduler */
+    SIM_SUBMIT,
+    SIM_RELEASE,
+    SIM_CANCEL,
+    SIM_DETACH,
     SIM_ORDER, /* from the scheduler: one of its actions */
-    SIM_PEER_HELLO, SIM_READ, SIM_PULL, SIM_GIVE_BACK, /* between peers: by the one that connected */
-    SIM_INLINE, SIM_LEASE, SIM_OFFER, SIM_BLOCK, SIM_MOVED, SIM_ASK, SIM_REVOKE, /* the answers */
-    SIM_GONE, /* the connection broke */
+    SIM_PEER_HELLO,
+    SIM_READ,
+    SIM_PULL,
+    SIM_GIVE_BACK, /* between peers: by the one that connected */
+    SIM_INLINE,
+    SIM_LEASE,
+    SIM_OFFER,
+    SIM_BLOCK,
+    SIM_MOVED,
+    SIM_ASK,
+    SIM_REVOKE, /* the answers */
+    SIM_GONE,   /* the connection broke */
     SIM_MESSAGES
 };
 extern const char *const sim_message_names[SIM_MESSAGES];
@@ -98,7 +125,7 @@ extern const char *const sim_message_names[SIM_MESSAGES];
 struct sim_message {
     enum sim_message_kind kind;
     uint32_t from, to;
-    bool late; /* a duplicate */
+    bool late;                        /* a duplicate */
     struct tessi_sched_action action; /* ORDER: owns all that it points to */
     struct tessi_report report;       /* REPORT: owned */
     struct tessi_worker_info info;    /* HELLO of a worker */
@@ -116,19 +143,19 @@ struct sim_message {
 
 enum sim_event_kind {
     SIM_DELIVER,
-    SIM_STEP_END,  /* a: slot, b: its round */
-    SIM_STEP_TOLD, /* a: slot; the planner hears of the steps that have ended there */
-    SIM_SPILLED,   /* a: block */
-    SIM_LOADED,    /* a: block */
-    SIM_UNREADABLE, /* a: number of the send: the file that a peer wants has turned out to be damaged */
+    SIM_STEP_END,    /* a: slot, b: its round */
+    SIM_STEP_TOLD,   /* a: slot; the planner hears of the steps that have ended there */
+    SIM_SPILLED,     /* a: block */
+    SIM_LOADED,      /* a: block */
+    SIM_UNREADABLE,  /* a: number of the send: the file that a peer wants has turned out to be damaged */
     SIM_SPILL_AGAIN, /* the pause after a spill that failed is over */
-    SIM_FLUSH,     /* a worker's report is due */
-    SIM_BEAT,      /* heartbeat is due */
+    SIM_FLUSH,       /* a worker's report is due */
+    SIM_BEAT,        /* heartbeat is due */
     SIM_TICK,
     SIM_RESUME,
-    SIM_FAULT,     /* a: number of the fault */
-    SIM_SCRIPT,    /* a client goes on */
-    SIM_LET_GO,    /* a client gives back lease number a */
+    SIM_FAULT,       /* a: number of the fault */
+    SIM_SCRIPT,      /* a client goes on */
+    SIM_LET_GO,      /* a client gives back lease number a */
     SIM_DEVICE_HOME, /* a: ticket; the block's bytes are in host memory */
     SIM_DEVICE_LOST, /* a: device; the worker notices that it is broken */
 };
@@ -137,8 +164,8 @@ struct sim_event {
     enum sim_event_kind kind;
     uint32_t node;
     uint32_t a, b;
-    bool failed;   /* SPILLED */
-    bool periodic; /* would go on for ever */
+    bool failed;                 /* SPILLED */
+    bool periodic;               /* would go on for ever */
     struct sim_message *message; /* DELIVER: owned */
 };
 
@@ -149,14 +176,14 @@ struct sim_link {
 };
 
 enum sim_op_kind {
-    SIM_OP_SUBMIT,      /* submission `number` */
-    SIM_OP_AWAIT,       /* all that is wanted has been announced */
-    SIM_OP_READ,        /* layer `number`: start reading its blocks */
+    SIM_OP_SUBMIT, /* submission `number` */
+    SIM_OP_AWAIT,  /* all that is wanted has been announced */
+    SIM_OP_READ,   /* layer `number`: start reading its blocks */
     SIM_OP_AWAIT_READS,
-    SIM_OP_RELEASE,     /* layer `number`; 0: all */
+    SIM_OP_RELEASE, /* layer `number`; 0: all */
     SIM_OP_CANCEL,
     SIM_OP_DETACH,
-    SIM_OP_WAIT,        /* for_ns */
+    SIM_OP_WAIT, /* for_ns */
     SIM_OP_LEAVE,
 };
 struct sim_op {
@@ -190,10 +217,10 @@ struct sim_node {
     uint32_t host;
     bool is_client;
     bool alive, paused;
-    int64_t paused_ns; /* since */
-    bool leaving, left;  /* has said LEAVE; has been told LEFT */
-    bool welcomed; /* until then, and while paused, events wait in the inbox */
-    bool counted;  /* deaths of what ran here have been counted */
+    int64_t paused_ns;  /* since */
+    bool leaving, left; /* has said LEAVE; has been told LEFT */
+    bool welcomed;      /* until then, and while paused, events wait in the inbox */
+    bool counted;       /* deaths of what ran here have been counted */
     struct sim_event *inbox;
     size_t inbox_count, inbox_capacity;
     struct sim_view *views; /* by node id, owned */
@@ -202,12 +229,22 @@ struct sim_node {
     double slowness;
     uint32_t devices;
     uint32_t to_scheduler, from_scheduler; /* messages under way */
-    struct sim_worker *worker; /* NULL: a client, or dead */
+    struct sim_worker *worker;             /* NULL: a client, or dead */
     struct sim_client *client;
 };
 
-enum sim_fault_kind { SIM_KILL, SIM_PAUSE, SIM_JOIN, SIM_DRAIN, SIM_KILL_CLIENT, SIM_PAUSE_CLIENT, SIM_KILL_ALL, SIM_BREAK,
-                      SIM_END, SIM_PAUSE_SCHEDULER };
+enum sim_fault_kind {
+    SIM_KILL,
+    SIM_PAUSE,
+    SIM_JOIN,
+    SIM_DRAIN,
+    SIM_KILL_CLIENT,
+    SIM_PAUSE_CLIENT,
+    SIM_KILL_ALL,
+    SIM_BREAK,
+    SIM_END,
+    SIM_PAUSE_SCHEDULER
+};
 
 struct sim_fault {
     enum sim_fault_kind kind;
@@ -246,14 +283,14 @@ struct sim_world {
     uint64_t steps; /* events so far */
     /* what gives the scheduler a reason to fail work */
     int64_t alone_since_ns, alone_longest_ns;
-    int64_t lonely_since_ns; /* and reads wait; −1: not so */
+    int64_t lonely_since_ns;                /* and reads wait; −1: not so */
     int64_t bare_since_ns, bare_longest_ns; /* nobody has all resources */
-    struct random wishes; /* a source of its own, so that worlds without wishes are what they were */
+    struct random task_options; /* a source of its own, so that worlds without task options are what they were */
     struct random devices, scheduler_pauses; /* likewise */
-    bool disturbed; /* a worker has died, left or been taken for lost: tasks may be anywhere */
-    bool check_needed;    /* the scheduler has yet to look for what nobody needs any more */
-    bool ever_inadequate; /* at some time no known worker could run the largest task */
-    uint64_t detached; /* layers */
+    bool disturbed;                          /* a worker has died, left or been taken for lost: tasks may be anywhere */
+    bool check_needed;                       /* the scheduler has yet to look for what nobody needs any more */
+    bool ever_inadequate;                    /* at some time no known worker could run the largest task */
+    uint64_t detached;                       /* layers */
     uint64_t reads_right, tasks_run, regions;
     uint64_t refused, gave_up; /* for want of room */
 };
@@ -261,8 +298,7 @@ struct sim_world {
 /* world.c */
 /* Ends the process when something is wrong. */
 void sim_run(uint64_t seed, enum sim_profile profile, bool verbose, uint64_t *digest);
-_Noreturn void sim_fail(const struct sim_world *world, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+_Noreturn void sim_fail(const struct sim_world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_trace(const struct sim_world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct sim_node *sim_node_create(struct sim_world *world);
 struct sim_node *sim_node(const struct sim_world *world, uint32_t id);
@@ -288,7 +324,7 @@ void sim_worker_leave(struct sim_world *world, struct sim_node *node, int64_t wa
 void sim_worker_event(struct sim_world *world, struct sim_node *node, struct sim_event *event);
 void sim_worker_destroy(struct sim_world *world, struct sim_node *node);
 const struct tessi_flow *sim_worker_flow(const struct sim_node *node); /* NULL before WELCOME */
-bool sim_worker_quiet(const struct sim_node *node); /* nothing to report */
+bool sim_worker_quiet(const struct sim_node *node);                    /* nothing to report */
 void sim_worker_check_empty(const struct sim_world *world, const struct sim_node *node);
 
 /* client.c */
@@ -304,7 +340,7 @@ void sim_client_say(const struct sim_world *world, const struct sim_node *node);
 void sim_options_choose(struct sim_world *world);
 void sim_faults_plan(struct sim_world *world);
 
-void sim_wishes_choose(struct sim_world *world, struct sim_graph *graph);
+void sim_task_options_choose(struct sim_world *world, struct sim_graph *graph);
 void sim_resources_choose(struct sim_world *world, struct tessi_worker_info *info, bool adequate);
 void sim_script_write(struct sim_world *world, struct sim_graph *graph, struct sim_script *script);
 void sim_script_fini(struct sim_script *script);
@@ -318,11 +354,11 @@ void sim_check_order(const struct sim_world *world, uint32_t session, uint32_t f
 void sim_check_scheduler(struct sim_world *world); /* after each of its steps */
 void sim_check_needed(struct sim_world *world);    /* after a submission, a release and the like */
 void sim_check_lost(struct sim_world *world);      /* a block is given up only when nobody owns it */
-void sim_check_minds(struct sim_world *world);      /* scheduler and workers agree on who has what */
+void sim_check_minds(struct sim_world *world);     /* scheduler and workers agree on who has what */
 bool sim_scheduler_knows(const struct sim_world *world, uint32_t id);
-void sim_check_empty(struct sim_world *world);     /* at the end, when all has been released */
-void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, uint32_t layer,
-                       enum tessi_status status, const char *text);
+void sim_check_empty(struct sim_world *world); /* at the end, when all has been released */
+void sim_check_failure(struct sim_world *world, const struct sim_graph *graph, uint32_t layer, enum tessi_status status,
+                       const char *text);
 void sim_check_give_up(const struct sim_world *world); /* work is given up for want of room: there is none */
 bool sim_loss_possible(const struct sim_world *world, const struct sim_graph *graph); /* a block may fail after DONE */
 void sim_count_deaths(struct sim_world *world, struct sim_node *node);

@@ -18,7 +18,7 @@
 #define SELF 1u
 #define PEER 2u
 #define OTHER 3u
-#define SMALL 800     /* travels inside READY */
+#define SMALL 800 /* travels inside READY */
 #define LARGE 100000
 
 struct bench {
@@ -32,8 +32,12 @@ struct bench {
 
 static inline struct bench create(uint64_t memory_bytes, uint64_t spill_bytes, uint32_t slots)
 {
-    struct tessi_flow_config config = {.self = SELF, .slots = slots, .slot_depth = 2, .window = 2,
-                                       .memory_bytes = memory_bytes, .spill_bytes = spill_bytes,
+    struct tessi_flow_config config = {.self = SELF,
+                                       .slots = slots,
+                                       .slot_depth = 2,
+                                       .window = 2,
+                                       .memory_bytes = memory_bytes,
+                                       .spill_bytes = spill_bytes,
                                        .pull_bytes = 10 * LARGE};
     return (struct bench){.flow = tessi_flow_create(&config)};
 }
@@ -59,23 +63,30 @@ static inline void layer(struct bench *bench, const struct tessi_layer *layer)
     step(bench, (struct tessi_flow_event){.kind = TESSI_FLOW_LAYER, .layer = tessi_layer_copy(layer)});
 }
 
-static inline struct tessi_span span(uint32_t layer_id, uint64_t first, uint64_t count, uint32_t epoch,
-                                     uint64_t order)
+static inline struct tessi_span span(uint32_t layer_id, uint64_t first, uint64_t count, uint32_t epoch, uint64_t order)
 {
-    return (struct tessi_span){.session = SESSION, .layer = layer_id, .first = first, .count = count, .epoch = epoch,
-                               .order = order, .order_step = 1};
+    return (struct tessi_span){.session = SESSION,
+                               .layer = layer_id,
+                               .first = first,
+                               .count = count,
+                               .epoch = epoch,
+                               .order = order,
+                               .order_step = 1};
 }
 
 static inline struct tessi_span at(uint32_t worker, uint32_t layer_id, uint64_t first, uint64_t count)
 {
-    return (struct tessi_span){.session = SESSION, .layer = layer_id, .first = first, .count = count, .epoch = 1,
-                               .worker = worker};
+    return (struct tessi_span){
+        .session = SESSION, .layer = layer_id, .first = first, .count = count, .epoch = 1, .worker = worker};
 }
 
 static inline void assign(struct bench *bench, struct tessi_span tasks, struct tessi_span where)
 {
-    step(bench, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1,
-                                          .where = &where, .where_count = where.count > 0 ? 1 : 0});
+    step(bench, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN,
+                                          .spans = &tasks,
+                                          .span_count = 1,
+                                          .where = &where,
+                                          .where_count = where.count > 0 ? 1 : 0});
 }
 
 static inline void scheduler(struct bench *bench, enum tessi_flow_event_kind kind, struct tessi_span tasks)
@@ -179,7 +190,7 @@ static inline void make(struct bench *bench, uint32_t layer_id, uint64_t index, 
 static inline struct bench with_reader(uint64_t memory_bytes, uint64_t spill_bytes, int64_t bytes)
 {
     struct bench bench = create(memory_bytes, spill_bytes, 1);
-    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 16, bytes);
+    bench.source = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 16, bytes);
     bench.reader = layer_same(SESSION, 2, bench.source, NULL, bytes);
     layer(&bench, bench.source);
     layer(&bench, bench.reader);

@@ -72,7 +72,8 @@ static struct tessi_layer *sample_elementwise(struct sample *sample)
     program->count = 2;
     program->code = tessi_zalloc(2 * sizeof *program->code);
     program->code[0] = (struct tessi_instruction){.op = TESSI_EWISE_SQRT, .dtype = TESSI_F32, .a = 0};
-    program->code[1] = (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = TESSI_F64, .a = inputs + 1, .b = inputs};
+    program->code[1] =
+        (struct tessi_instruction){.op = TESSI_EWISE_ADD, .dtype = TESSI_F64, .a = inputs + 1, .b = inputs};
     return layer;
 }
 
@@ -196,13 +197,13 @@ static void add_operand(struct tessi_layer *layer, struct tessi_axis kept, struc
     input->grid.axis[1 - k_dim] = kept;
     input->grid.axis[k_dim] = k;
     input->rules.rule[1 - k_dim] = (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = i};
-    input->rules.rule[k_dim] =
-        segment == 0 ? (struct tessi_rule){.kind = TESSI_RULE_ALL}
-                     : (struct tessi_rule){.kind = TESSI_RULE_SEGMENT, .dim = 2, .value = segment};
+    input->rules.rule[k_dim] = segment == 0
+                                   ? (struct tessi_rule){.kind = TESSI_RULE_ALL}
+                                   : (struct tessi_rule){.kind = TESSI_RULE_SEGMENT, .dim = 2, .value = segment};
 }
 
-struct tessi_layer *matmul_of(struct tessi_axis m, struct tessi_axis n, struct tessi_axis k_a,
-                              struct tessi_axis k_b, unsigned transposes, int64_t segment)
+struct tessi_layer *matmul_of(struct tessi_axis m, struct tessi_axis n, struct tessi_axis k_a, struct tessi_axis k_b,
+                              unsigned transposes, int64_t segment)
 {
     struct tessi_layer *layer = layer_of(TESSI_OP_MATMUL, TESSI_F64);
     int64_t k = k_a.extent;
@@ -275,9 +276,9 @@ static void sample_self(struct sample *sample, struct tessi_layer *layer, bool t
     }
 }
 
-static struct tessi_layer *sample_opaque(struct sample *sample)
+static struct tessi_layer *sample_synthetic(struct sample *sample)
 {
-    struct tessi_layer *layer = layer_of(TESSI_OP_OPAQUE, TESSI_U64);
+    struct tessi_layer *layer = layer_of(TESSI_OP_SYNTHETIC, TESSI_U64);
     bool tables = sample_next(sample) % 2 == 0;
     sample_grid(sample, tables ? 1 : (uint32_t)sample_between(sample, 1, 2), 6, &layer->grid);
     uint32_t inputs = (uint32_t)sample_between(sample, 0, 3);
@@ -333,8 +334,8 @@ struct tessi_layer *sample_small_layer(struct sample *sample, enum tessi_op op)
         return sample_regrid(sample);
     case TESSI_OP_MATMUL:
         return sample_matmul(sample);
-    case TESSI_OP_OPAQUE:
-        return sample_opaque(sample);
+    case TESSI_OP_SYNTHETIC:
+        return sample_synthetic(sample);
     case TESSI_OP_WRITE_NPY:
         return sample_write(sample);
     }

@@ -124,7 +124,7 @@ static void fill_matmul(struct sample *sample, struct tessi_layer *layer)
 
 /* Each task reads the block before its own, but for the first; and the block of its own index when that is another
  * layer's. */
-static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
+static void fill_synthetic(struct sample *sample, struct tessi_layer *layer)
 {
     uint64_t tasks = layer->grid.axis[0].count;
     struct tessi_table *table = tessi_zalloc(sizeof *table);
@@ -147,11 +147,11 @@ static void fill_opaque(struct sample *sample, struct tessi_layer *layer)
         }
         table->rows[t + 1] = used;
     }
-    layer->as.opaque.nanoseconds = sample_next(sample) % 1000000;
-    layer->as.opaque.spin = true;
-    layer->as.opaque.iterations = sample_next(sample) % 1000000;
-    layer->as.opaque.spread = 0.5;
-    layer->as.opaque.pin = (uint32_t)sample_next(sample);
+    layer->as.synthetic.nanoseconds = sample_next(sample) % 1000000;
+    layer->as.synthetic.spin = true;
+    layer->as.synthetic.iterations = sample_next(sample) % 1000000;
+    layer->as.synthetic.spread = 0.5;
+    layer->as.synthetic.pin = (uint32_t)sample_next(sample);
 }
 
 /* The grid that was made is the input's. */
@@ -213,8 +213,8 @@ static void fill_parameters(struct sample *sample, struct tessi_layer *layer)
     case TESSI_OP_MATMUL:
         fill_matmul(sample, layer);
         return;
-    case TESSI_OP_OPAQUE:
-        fill_opaque(sample, layer);
+    case TESSI_OP_SYNTHETIC:
+        fill_synthetic(sample, layer);
         return;
     case TESSI_OP_WRITE_NPY:
         fill_write(sample, layer);
@@ -230,9 +230,9 @@ struct tessi_layer *sample_layer(struct sample *sample, enum tessi_op op)
     if ((layer->id & 1) != 0) {
         tessi_layer_set_name(layer, "a name of more than sixteen bytes, for a layer that has one");
     }
-    uint32_t ndim = op == TESSI_OP_ARANGE || op == TESSI_OP_OPAQUE ? 1
-                    : op == TESSI_OP_EYE || op == TESSI_OP_MATMUL  ? 2
-                                                                   : (uint32_t)sample_between(sample, 1, 4);
+    uint32_t ndim = op == TESSI_OP_ARANGE || op == TESSI_OP_SYNTHETIC ? 1
+                    : op == TESSI_OP_EYE || op == TESSI_OP_MATMUL     ? 2
+                                                                      : (uint32_t)sample_between(sample, 1, 4);
     sample_grid(sample, ndim, 30, &layer->grid);
     fill_parameters(sample, layer);
     return layer;
@@ -325,16 +325,17 @@ static struct tessi_trace_list sample_trace(struct sample *sample)
     }
     struct tessi_trace_record *items = tessi_zalloc(count * sizeof *items);
     for (size_t i = 0; i < count; i++) {
-        items[i] = (struct tessi_trace_record){.index = sample_next(sample),
-                                               .start_ns = (int64_t)sample_next(sample),
-                                               .took_ns = (int64_t)(sample_next(sample) >> 20),
-                                               .amount = sample_next(sample),
-                                               .session = (uint32_t)sample_next(sample),
-                                               .layer = (uint32_t)sample_next(sample),
-                                               .peer = (uint32_t)sample_next(sample),
-                                               .lane = (uint16_t)sample_next(sample),
-                                               .kind = (uint8_t)sample_between(sample, TESSI_TRACE_RUN, TESSI_TRACE_KEEP),
-                                               .why = (uint8_t)sample_next(sample)};
+        items[i] =
+            (struct tessi_trace_record){.index = sample_next(sample),
+                                        .start_ns = (int64_t)sample_next(sample),
+                                        .took_ns = (int64_t)(sample_next(sample) >> 20),
+                                        .amount = sample_next(sample),
+                                        .session = (uint32_t)sample_next(sample),
+                                        .layer = (uint32_t)sample_next(sample),
+                                        .peer = (uint32_t)sample_next(sample),
+                                        .lane = (uint16_t)sample_next(sample),
+                                        .kind = (uint8_t)sample_between(sample, TESSI_TRACE_RUN, TESSI_TRACE_KEEP),
+                                        .why = (uint8_t)sample_next(sample)};
     }
     return (struct tessi_trace_list){items, count};
 }

@@ -24,7 +24,7 @@ struct given { /* a task that a worker has */
 };
 
 struct runner {
-    double speed;   /* of an ordinary worker: 1 */
+    double speed; /* of an ordinary worker: 1 */
     uint32_t slots, busy;
     struct given *tasks; /* owned; by index, in the order of arrival */
     size_t count, capacity, first;
@@ -38,8 +38,8 @@ struct event {
     enum kind kind;
     uint32_t worker;
     struct tessi_span span;
-    enum { GIVE, ASK_BACK } what;  /* ARRIVE */
-    struct tessi_report report;    /* REPORT; owned */
+    enum { GIVE, ASK_BACK } what; /* ARRIVE */
+    struct tessi_report report;   /* REPORT; owned */
 };
 
 struct world {
@@ -170,8 +170,8 @@ static void dispatch(struct world *world, struct event *event)
         break;
     }
     case REPORT:
-        step(world, (struct tessi_sched_event){
-                        .kind = TESSI_SCHED_REPORT, .peer = event->worker, .report = &event->report});
+        step(world,
+             (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = event->worker, .report = &event->report});
         tessi_report_fini(&event->report);
         break;
     case TICK:
@@ -191,7 +191,7 @@ static void dispatch(struct world *world, struct event *event)
 
 static struct tessi_layer *tasks_layer(uint64_t tasks)
 {
-    struct tessi_layer *layer = tessi_layer_create(CLIENT, 1, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, 1, TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {1, {(int64_t)tasks}};
     int64_t chunks[1] = {1};
     tessi_grid_regular(&layer->grid, &shape, chunks);
@@ -231,8 +231,12 @@ static struct outcome run(struct world *world, uint64_t tasks)
     }
     step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_CLIENT_JOIN, .peer = CLIENT});
     struct tessi_layer *layers[1] = {tasks_layer(tasks)};
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT, .peer = CLIENT, .layers = layers,
-                                           .layer_count = 1, .ids = &wanted, .id_count = 1});
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
+                                           .peer = CLIENT,
+                                           .layers = layers,
+                                           .layer_count = 1,
+                                           .ids = &wanted,
+                                           .id_count = 1});
     while (!world->finished && world->heap.count > 0) {
         struct tessi_heap_entry top = tessi_heap_pop(&world->heap);
         struct event event = world->events[top.value];
@@ -355,12 +359,9 @@ static void test_equal_workers_leave_each_other_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_worker_slower),
-        cmocka_unit_test(test_one_of_many_slower),
-        cmocka_unit_test(test_one_device_much_faster),
-        cmocka_unit_test(test_a_worker_joins_half_way),
-        cmocka_unit_test(test_uneven_tasks),
-        cmocka_unit_test(test_equal_workers_leave_each_other_alone),
+        cmocka_unit_test(test_one_worker_slower),      cmocka_unit_test(test_one_of_many_slower),
+        cmocka_unit_test(test_one_device_much_faster), cmocka_unit_test(test_a_worker_joins_half_way),
+        cmocka_unit_test(test_uneven_tasks),           cmocka_unit_test(test_equal_workers_leave_each_other_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,7 +127,7 @@ static void test_younger_accumulator_stays_while_it_can(void **state)
 {
     (void)state;
     struct bench bench = create(3 * LARGE, 0, 1);
-    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 2, 2, LARGE);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 2, 2, LARGE);
     struct tessi_layer *fold = layer_fold(SESSION, 2, from, LARGE);
     layer(&bench, fold);
     peer_up(&bench, PEER, false);
@@ -157,8 +157,8 @@ static void test_restart(void **state)
 {
     (void)state;
     struct bench bench = create(3 * LARGE, 0, 1);
-    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 2, 2, LARGE);
-    struct tessi_layer *also = layer_source(SESSION, 4, TESSI_OP_OPAQUE, 2, 2, LARGE);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 2, 2, LARGE);
+    struct tessi_layer *also = layer_source(SESSION, 4, TESSI_OP_SYNTHETIC, 2, 2, LARGE);
     struct tessi_layer *fold = layer_fold(SESSION, 2, from, LARGE);
     struct tessi_layer *wide = layer_same(SESSION, 3, from, also, LARGE);
     layer(&bench, fold);
@@ -171,8 +171,8 @@ static void test_restart(void **state)
     assert_int_equal(report(&bench)->started.count, 1);
     done(&bench, run); /* its second input is not there: the accumulator waits */
     struct tessi_span tasks = span(3, 2, 1, 1, 0), where[2] = {at(PEER, 1, 0, 4), at(PEER, 4, 0, 4)};
-    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1,
-                                           .where = where, .where_count = 2});
+    step(&bench, (struct tessi_flow_event){
+                     .kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1, .where = where, .where_count = 2});
     peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 1, 2);
     peer_event(&bench, TESSI_FLOW_DATA, PEER, 1, 2);
     peer_event(&bench, TESSI_FLOW_READY_OFFER, PEER, 4, 2);
@@ -196,11 +196,16 @@ static void test_blocks_in_files_are_shed_last(void **state)
     (void)state;
     enum { COST = 512 };
     struct bench bench = {0};
-    bench.flow = tessi_flow_create(&(struct tessi_flow_config){.self = SELF, .slots = 1, .slot_depth = 2, .window = 2,
-                                                               .memory_bytes = LARGE + COST, .spill_bytes = LARGE,
-                                                               .block_cost = COST, .pull_bytes = LARGE});
-    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 2, SMALL);
-    bench.reader = layer_source(SESSION, 2, TESSI_OP_OPAQUE, 1, 1, LARGE);
+    bench.flow = tessi_flow_create(&(struct tessi_flow_config){.self = SELF,
+                                                               .slots = 1,
+                                                               .slot_depth = 2,
+                                                               .window = 2,
+                                                               .memory_bytes = LARGE + COST,
+                                                               .spill_bytes = LARGE,
+                                                               .block_cost = COST,
+                                                               .pull_bytes = LARGE});
+    bench.source = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 2, SMALL);
+    bench.reader = layer_source(SESSION, 2, TESSI_OP_SYNTHETIC, 1, 1, LARGE);
     layer(&bench, bench.source);
     layer(&bench, bench.reader);
     make(&bench, 1, 0, 0);

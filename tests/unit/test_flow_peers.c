@@ -55,7 +55,7 @@ static void test_idle_leases(void **state)
 {
     (void)state;
     struct bench bench = create(4 * LARGE, 0, 1);
-    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 8, LARGE);
+    bench.source = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 8, LARGE);
     bench.reader = layer_same(SESSION, 2, bench.source, NULL, 8);
     layer(&bench, bench.source);
     layer(&bench, bench.reader);
@@ -84,15 +84,15 @@ static void test_one_read_for_many_tasks(void **state)
 {
     (void)state;
     struct bench bench = create(100 * LARGE, 0, 1);
-    struct tessi_layer *a = layer_left(SESSION, 1, TESSI_OP_OPAQUE, 2, 3, LARGE);
-    struct tessi_layer *b = layer_source(SESSION, 2, TESSI_OP_OPAQUE, 3, 2, LARGE);
+    struct tessi_layer *a = layer_left(SESSION, 1, TESSI_OP_SYNTHETIC, 2, 3, LARGE);
+    struct tessi_layer *b = layer_source(SESSION, 2, TESSI_OP_SYNTHETIC, 3, 2, LARGE);
     struct tessi_layer *c = layer_product(SESSION, 3, a, b, LARGE);
     layer(&bench, c);
     peer_up(&bench, PEER, false);
     struct tessi_span where[2] = {at(PEER, 2, 0, 6), at(PEER, 1, 0, 6)}; /* in any order */
     struct tessi_span tasks = span(3, 0, 4, 1, 0);
-    step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1,
-                                           .where = where, .where_count = 2});
+    step(&bench, (struct tessi_flow_event){
+                     .kind = TESSI_FLOW_ASSIGN, .spans = &tasks, .span_count = 1, .where = where, .where_count = 2});
     assert_int_equal(count(&bench, TESSI_FLOW_SEND_READ), 12);
     assert_int_equal(count(&bench, TESSI_FLOW_LOCATE), 0);
     destroy(&bench);
@@ -106,10 +106,15 @@ static void test_one_read_for_many_tasks(void **state)
 static void test_questions_are_few(void **state)
 {
     (void)state;
-    struct tessi_flow_config config = {.self = SELF, .slots = 1, .slot_depth = 2, .window = 2, .memory_bytes = 100 * LARGE,
-                                       .pull_bytes = 100 * LARGE, .asks_max = 2};
+    struct tessi_flow_config config = {.self = SELF,
+                                       .slots = 1,
+                                       .slot_depth = 2,
+                                       .window = 2,
+                                       .memory_bytes = 100 * LARGE,
+                                       .pull_bytes = 100 * LARGE,
+                                       .asks_max = 2};
     struct bench bench = {.flow = tessi_flow_create(&config)};
-    bench.source = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 16, LARGE);
+    bench.source = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 16, LARGE);
     bench.reader = layer_same(SESSION, 2, bench.source, NULL, LARGE);
     layer(&bench, bench.source);
     layer(&bench, bench.reader);
@@ -218,7 +223,7 @@ static void test_serving(void **state)
 {
     (void)state;
     struct bench bench = with_reader(10 * LARGE, 0, LARGE);
-    struct tessi_layer *tiny = layer_source(SESSION, 5, TESSI_OP_OPAQUE, 1, 1, SMALL);
+    struct tessi_layer *tiny = layer_source(SESSION, 5, TESSI_OP_SYNTHETIC, 1, 1, SMALL);
     layer(&bench, tiny);
     assign(&bench, span(1, 0, 1, 1, 0), (struct tessi_span){0});
     struct tessi_flow_action run = the(&bench, TESSI_FLOW_RUN);
@@ -285,8 +290,8 @@ static void test_small_blocks_are_pushed(void **state)
 {
     (void)state;
     struct bench bench = create(20 * LARGE, 0, 1);
-    struct tessi_layer *small = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, SMALL);
-    struct tessi_layer *large = layer_source(SESSION, 2, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *small = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 4, SMALL);
+    struct tessi_layer *large = layer_source(SESSION, 2, TESSI_OP_SYNTHETIC, 1, 4, LARGE);
     small->push = large->push = true;
     layer(&bench, small);
     layer(&bench, large);
@@ -310,15 +315,11 @@ static void test_small_blocks_are_pushed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_inline_offer_lease),
-        cmocka_unit_test(test_idle_leases),
-        cmocka_unit_test(test_one_read_for_many_tasks),
-        cmocka_unit_test(test_questions_are_few), cmocka_unit_test(test_moved_ask_and_location),
-        cmocka_unit_test(test_peer_lost),
-        cmocka_unit_test(test_revoke_waits_for_the_step),
-        cmocka_unit_test(test_serving),
-        cmocka_unit_test(test_small_blocks_are_pushed),
-        cmocka_unit_test(test_one_lease_for_each_peer),
+        cmocka_unit_test(test_inline_offer_lease),        cmocka_unit_test(test_idle_leases),
+        cmocka_unit_test(test_one_read_for_many_tasks),   cmocka_unit_test(test_questions_are_few),
+        cmocka_unit_test(test_moved_ask_and_location),    cmocka_unit_test(test_peer_lost),
+        cmocka_unit_test(test_revoke_waits_for_the_step), cmocka_unit_test(test_serving),
+        cmocka_unit_test(test_small_blocks_are_pushed),   cmocka_unit_test(test_one_lease_for_each_peer),
         cmocka_unit_test(test_leases_of_a_lost_peer_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ static void test_readers_queue_up(void **state)
 {
     (void)state;
     struct bench bench = create(20 * LARGE, 0, 2);
-    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 4, LARGE);
     struct tessi_layer *same = layer_same(SESSION, 2, from, NULL, LARGE);
     layer(&bench, from);
     layer(&bench, same);
@@ -86,7 +86,7 @@ static void test_reader_of_a_failure_starts_over(void **state)
 {
     (void)state;
     struct bench bench = create(20 * LARGE, 0, 1);
-    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 4, LARGE);
     struct tessi_layer *same = layer_same(SESSION, 2, from, NULL, LARGE);
     layer(&bench, from);
     layer(&bench, same);
@@ -116,7 +116,7 @@ static void test_readers_of_distrusted_start_over(void **state)
 {
     (void)state;
     struct bench bench = create(20 * LARGE, 0, 2);
-    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 1, 4, LARGE);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 1, 4, LARGE);
     struct tessi_layer *same = layer_same(SESSION, 2, from, NULL, LARGE);
     struct tessi_layer *next = layer_same(SESSION, 3, same, NULL, LARGE);
     layer(&bench, from);
@@ -138,8 +138,7 @@ static void test_readers_of_distrusted_start_over(void **state)
                                          {.slot = maker.slot, .run = maker.run, .ran_ns = 5}};
     for (int i = 0; i < 2; i++) {
         assert_int_equal(stats(&bench).restarted_tasks, 0);
-        step(&bench,
-             (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &ends[i], .outcome_count = 1});
+        step(&bench, (struct tessi_flow_event){.kind = TESSI_FLOW_STEP_DONE, .outcomes = &ends[i], .outcome_count = 1});
     }
     assert_int_equal(stats(&bench).restarted_tasks, 2);
     assert_int_equal(report(&bench)->done.items[0].first, 0);
@@ -219,7 +218,7 @@ static void test_stream_order_and_window(void **state)
 {
     (void)state;
     struct bench bench = create(100 * LARGE, 0, 1);
-    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_OPAQUE, 6, 1, LARGE);
+    struct tessi_layer *from = layer_source(SESSION, 1, TESSI_OP_SYNTHETIC, 6, 1, LARGE);
     struct tessi_layer *fold = layer_fold(SESSION, 2, from, LARGE);
     layer(&bench, fold);
     peer_up(&bench, PEER, false);

@@ -214,7 +214,8 @@ static void dispatch(struct world *world, struct event *event)
         end_task(world, event);
         break;
     case REPORT:
-        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = event->worker, .report = &event->report});
+        step(world,
+             (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = event->worker, .report = &event->report});
         tessi_report_fini(&event->report);
         break;
     case TICK:
@@ -234,12 +235,12 @@ static void dispatch(struct world *world, struct event *event)
 static struct tessi_layer *make_layer(uint32_t id, uint64_t tasks)
 {
     struct tessi_layer *layer =
-        tessi_layer_create(CLIENT, id, id == FOR_DEVICES ? TESSI_OP_FULL : TESSI_OP_OPAQUE, TESSI_F64);
+        tessi_layer_create(CLIENT, id, id == FOR_DEVICES ? TESSI_OP_FULL : TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {1, {10 * (int64_t)tasks}};
     int64_t chunks[1] = {10};
     layer->as.full = (struct tessi_scalar){.dtype = TESSI_F64};
     if (id == FOR_PROCESSORS) {
-        layer->as.opaque.nanoseconds = 0;
+        layer->as.synthetic.nanoseconds = 0;
     }
     tessi_grid_regular(&layer->grid, &shape, chunks);
     return layer;
@@ -272,8 +273,12 @@ static double run(struct world *world, uint64_t for_processors, uint64_t for_dev
         layers[count] = make_layer(FOR_PROCESSORS, for_processors);
         wanted[count++] = FOR_PROCESSORS;
     }
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT, .peer = CLIENT, .layers = layers,
-                                           .layer_count = count, .ids = wanted, .id_count = count});
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
+                                           .peer = CLIENT,
+                                           .layers = layers,
+                                           .layer_count = count,
+                                           .ids = wanted,
+                                           .id_count = count});
     if (world->lose_ns > 0) {
         at(world, world->lose_ns, (struct event){.kind = LOSE});
     }
@@ -303,7 +308,8 @@ static double run(struct world *world, uint64_t for_processors, uint64_t for_dev
     return took_ns;
 }
 
-static void worker(struct world *world, uint32_t slots, double speed, uint32_t devices, double device_speed, double gflops)
+static void worker(struct world *world, uint32_t slots, double speed, uint32_t devices, double device_speed,
+                   double gflops)
 {
     struct runner *runner = &world->runners[world->workers++];
     runner->queue[0] = (struct queue){.units = slots, .speed = speed};

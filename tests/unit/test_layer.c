@@ -129,9 +129,9 @@ static void test_matmul_known_answers(void **state)
     tessi_layer_destroy(layer);
 
     /* Chunks that meet nowhere before 2^61: answered without a walk. */
-    layer = matmul_of(tessi_axis_regular(1, 1), tessi_axis_regular(1, 1),
-                      tessi_axis_regular(INT64_C(1) << 50, INT32_MAX),
-                      tessi_axis_regular(INT64_C(1) << 50, INT32_MAX - 1), 0, 0);
+    layer =
+        matmul_of(tessi_axis_regular(1, 1), tessi_axis_regular(1, 1), tessi_axis_regular(INT64_C(1) << 50, INT32_MAX),
+                  tessi_axis_regular(INT64_C(1) << 50, INT32_MAX - 1), 0, 0);
     assert_int_equal(tessi_layer_check(layer, NULL), TESSI_OK);
     uint32_t steps = tessi_task_steps(layer, 0);
     assert_int_equal(steps, 2 * ((INT64_C(1) << 50) / INT32_MAX) + 1);
@@ -212,7 +212,7 @@ static void test_tables_of_names(void **state)
     (void)state;
     assert_false(tessi_op_valid(0));
     assert_true(tessi_op_valid(TESSI_OP_FULL));
-    assert_true(tessi_op_valid(TESSI_OP_OPAQUE));
+    assert_true(tessi_op_valid(TESSI_OP_SYNTHETIC));
     assert_false(tessi_op_valid(TESSI_OP_COUNT));
     assert_string_equal(tessi_op_row(TESSI_OP_MATMUL)->name, "matmul");
     assert_int_equal(tessi_op_row(TESSI_OP_MATMUL)->min_inputs, 2);

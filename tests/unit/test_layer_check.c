@@ -24,13 +24,13 @@ static void refuse(struct tessi_layer *layer, const char *naming)
     }
 }
 
-#define REFUSE(make, change, naming)                           \
-    do {                                                       \
-        struct tessi_layer *layer = (make);                    \
-        assert_int_equal(tessi_layer_check(layer, NULL), TESSI_OK); \
-        change;                                                \
-        refuse(layer, naming);                                 \
-        tessi_layer_destroy(layer);                            \
+#define REFUSE(make, change, naming)                                                                                   \
+    do {                                                                                                               \
+        struct tessi_layer *layer = (make);                                                                            \
+        assert_int_equal(tessi_layer_check(layer, NULL), TESSI_OK);                                                    \
+        change;                                                                                                        \
+        refuse(layer, naming);                                                                                         \
+        tessi_layer_destroy(layer);                                                                                    \
     } while (0)
 
 static struct tessi_layer *good_matmul(int64_t segment)
@@ -206,9 +206,9 @@ static void test_check_refuses_writes(void **state)
     REFUSE(good_write(), layer->input[0].rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_ALL}, "one element");
 }
 
-static struct tessi_layer *good_opaque(int64_t blocks)
+static struct tessi_layer *good_synthetic(int64_t blocks)
 {
-    struct tessi_layer *layer = layer_of(TESSI_OP_OPAQUE, TESSI_U64);
+    struct tessi_layer *layer = layer_of(TESSI_OP_SYNTHETIC, TESSI_U64);
     layer->grid = (struct tessi_grid){.ndim = 1, .axis = {tessi_axis_regular(4, 1)}};
     struct tessi_input *input = add_input(layer, TESSI_U64, 1);
     input->grid.axis[0] = tessi_axis_regular(blocks, 1);
@@ -219,7 +219,7 @@ static struct tessi_layer *good_opaque(int64_t blocks)
 /* Four tasks along one dimension or four by three along two; input 0 is the layer itself, one step back. */
 static struct tessi_layer *good_self(uint32_t ndim)
 {
-    struct tessi_layer *layer = layer_of(TESSI_OP_OPAQUE, TESSI_U64);
+    struct tessi_layer *layer = layer_of(TESSI_OP_SYNTHETIC, TESSI_U64);
     layer->grid = (struct tessi_grid){.ndim = ndim, .axis = {tessi_axis_regular(4, 1), tessi_axis_regular(3, 1)}};
     struct tessi_input *input = add_input(layer, TESSI_U64, ndim);
     layer->reads[0] = layer->id;
@@ -271,9 +271,9 @@ static void test_check_layers_that_read_themselves(void **state)
     REFUSE(good_self(1), layer->input[0].rules.rule[0].kind = TESSI_RULE_ALL, "offset along it");
     REFUSE(good_self(1), layer->input[0].dtype = TESSI_F64, "differs from its own input");
     REFUSE(good_self(1), layer->input[0].grid.axis[0] = tessi_axis_regular(5, 1), "differs from its own input");
-    REFUSE(good_opaque(4), layer->as.opaque.spread = -1.0, "out of range");
-    REFUSE(good_opaque(4), layer->as.opaque.spread = (double)NAN, "out of range");
-    REFUSE(good_opaque(4), layer->as.opaque.iterations = UINT64_MAX, "out of range");
+    REFUSE(good_synthetic(4), layer->as.synthetic.spread = -1.0, "out of range");
+    REFUSE(good_synthetic(4), layer->as.synthetic.spread = (double)NAN, "out of range");
+    REFUSE(good_synthetic(4), layer->as.synthetic.iterations = UINT64_MAX, "out of range");
 }
 
 static struct tessi_layer *good_transpose(void)
@@ -335,23 +335,26 @@ static void test_check_refuses_other_pieces(void **state)
     REFUSE(good_join(), set_pieces(layer, tessi_axis_explicit((const int64_t[]){0, 3, 4, 6, 8, 10}, 5)), "pieces");
     REFUSE(good_join(), layer->input[1].dtype = TESSI_F32, "pieces");
     REFUSE(good_join(), layer->grid.axis[0] = tessi_axis_regular(10, 5), "pieces");
-    REFUSE(good_join(), (layer->as.regrid.step[0] = 2, layer->input[0].rules.rule[0].step = 2,
-                         layer->grid.axis[0] = tessi_axis_regular(5, 4)),
+    REFUSE(good_join(),
+           (layer->as.regrid.step[0] = 2, layer->input[0].rules.rule[0].step = 2,
+            layer->grid.axis[0] = tessi_axis_regular(5, 4)),
            "pieces");
-    REFUSE(good_join(), (add_input(layer, TESSI_F64, 1)->rules.rule[0].kind = TESSI_RULE_ALL,
-                         layer->input[2].grid.axis[0] = tessi_axis_regular(10, 4)),
+    REFUSE(good_join(),
+           (add_input(layer, TESSI_F64, 1)->rules.rule[0].kind = TESSI_RULE_ALL,
+            layer->input[2].grid.axis[0] = tessi_axis_regular(10, 4)),
            "inputs");
 }
 
 static void test_check_refuses_the_others(void **state)
 {
     (void)state;
-    REFUSE(good_opaque(64), layer->input[0].grid.axis[0] = tessi_axis_regular(65, 1), "more than 64");
-    REFUSE(good_opaque(40), (add_input(layer, TESSI_U64, 1)->rules.rule[0].kind = TESSI_RULE_ALL,
-                             tessi_grid_copy(&layer->input[1].grid, &layer->input[0].grid)),
+    REFUSE(good_synthetic(64), layer->input[0].grid.axis[0] = tessi_axis_regular(65, 1), "more than 64");
+    REFUSE(good_synthetic(40),
+           (add_input(layer, TESSI_U64, 1)->rules.rule[0].kind = TESSI_RULE_ALL,
+            tessi_grid_copy(&layer->input[1].grid, &layer->input[0].grid)),
            "more than 64");
-    REFUSE(good_opaque(4), layer->as.opaque.nanoseconds = UINT64_MAX, "day");
-    REFUSE(good_opaque(4), layer->input[0].dtype = (enum tessi_dtype)99, "element type");
+    REFUSE(good_synthetic(4), layer->as.synthetic.nanoseconds = UINT64_MAX, "day");
+    REFUSE(good_synthetic(4), layer->input[0].dtype = (enum tessi_dtype)99, "element type");
     REFUSE(good_transpose(), layer->as.transpose.axis[0] = 0, "permutation");
     REFUSE(good_transpose(), layer->as.transpose.axis[0] = UINT32_MAX, "permutation");
     REFUSE(good_transpose(), layer->input[0].rules.rule[0].dim = 0, "permutation");
@@ -363,7 +366,7 @@ static void test_check_refuses_the_others(void **state)
     REFUSE(good_regrid(), layer->dtype = TESSI_F32, "type");
     const uint32_t rows[] = {0, 1, 2, 3, 4, 5};
     const uint32_t columns[] = {0, 1, 2, 3, 0};
-    REFUSE(good_regrid(), layer->input[0].rules.table = tessi_table_create(3, 4, rows, columns), "opaque");
+    REFUSE(good_regrid(), layer->input[0].rules.table = tessi_table_create(3, 4, rows, columns), "synthetic");
 }
 
 /* Changed fields of good layers: what the check lets through, every other function survives. */
@@ -424,7 +427,7 @@ static void test_checked_layers_are_safe(void **state)
     unsigned accepted = 0;
     unsigned refused = 0;
     for (unsigned round = 0; round < 60000; round++) {
-        enum tessi_op op = (enum tessi_op)sample_between(&sample, TESSI_OP_ELEMENTWISE, TESSI_OP_OPAQUE);
+        enum tessi_op op = (enum tessi_op)sample_between(&sample, TESSI_OP_ELEMENTWISE, TESSI_OP_SYNTHETIC);
         struct tessi_layer *layer = sample_small_layer(&sample, op);
         change_something(&sample, layer);
         if (tessi_layer_check(layer, NULL) != TESSI_OK) {
@@ -449,14 +452,10 @@ static void test_checked_layers_are_safe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_check_refuses_matmuls),
-        cmocka_unit_test(test_check_refuses_reductions),
-        cmocka_unit_test(test_check_refuses_elementwise),
-        cmocka_unit_test(test_check_refuses_generators),
-        cmocka_unit_test(test_check_refuses_writes),
-        cmocka_unit_test(test_check_layers_that_read_themselves),
-        cmocka_unit_test(test_check_refuses_other_pieces),
-        cmocka_unit_test(test_check_refuses_the_others),
+        cmocka_unit_test(test_check_refuses_matmuls),      cmocka_unit_test(test_check_refuses_reductions),
+        cmocka_unit_test(test_check_refuses_elementwise),  cmocka_unit_test(test_check_refuses_generators),
+        cmocka_unit_test(test_check_refuses_writes),       cmocka_unit_test(test_check_layers_that_read_themselves),
+        cmocka_unit_test(test_check_refuses_other_pieces), cmocka_unit_test(test_check_refuses_the_others),
         cmocka_unit_test(test_checked_layers_are_safe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

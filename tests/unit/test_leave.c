@@ -18,7 +18,7 @@ struct world {
     struct tessi_sched *sched;
     struct tessi_sched_actions actions;
     int64_t now_ns;
-    struct tessi_spans tasks[WORKERS + 1]; /* given, not reported */
+    struct tessi_spans tasks[WORKERS + 1];  /* given, not reported */
     struct tessi_spans offers[WORKERS + 1]; /* TAKE_OVER, not answered */
     struct tessi_spans asked[WORKERS + 1];  /* STEAL */
     uint64_t freed[WORKERS + 1];
@@ -86,14 +86,18 @@ static void start(struct world *world, uint32_t workers, int64_t tasks, bool gen
         join(world, w);
     }
     struct tessi_layer *layer =
-        tessi_layer_create(CLIENT, 1, generated ? TESSI_OP_UNIFORM : TESSI_OP_OPAQUE, TESSI_F64);
+        tessi_layer_create(CLIENT, 1, generated ? TESSI_OP_UNIFORM : TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {1, {tasks * BLOCK / 8}};
     int64_t chunk = BLOCK / 8;
     tessi_grid_regular(&layer->grid, &shape, &chunk);
     layer->as.random.high = generated ? 1 : 0;
     uint32_t wanted = 1;
-    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT, .peer = CLIENT, .layers = &layer,
-                                           .layer_count = 1, .ids = &wanted, .id_count = 1});
+    step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
+                                           .peer = CLIENT,
+                                           .layers = &layer,
+                                           .layer_count = 1,
+                                           .ids = &wanted,
+                                           .id_count = 1});
 }
 
 static void stop(struct world *world)
@@ -382,10 +386,14 @@ static void test_newcomer_gets_work_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks_are_handed_over),   cmocka_unit_test(test_next_receiver),
-        cmocka_unit_test(test_generated_blocks_are_not), cmocka_unit_test(test_work_goes_elsewhere),
-        cmocka_unit_test(test_time_is_over),             cmocka_unit_test(test_receiver_goes),
-        cmocka_unit_test(test_newcomer_gets_work_at_once), cmocka_unit_test(test_attempts_differ),
+        cmocka_unit_test(test_blocks_are_handed_over),
+        cmocka_unit_test(test_next_receiver),
+        cmocka_unit_test(test_generated_blocks_are_not),
+        cmocka_unit_test(test_work_goes_elsewhere),
+        cmocka_unit_test(test_time_is_over),
+        cmocka_unit_test(test_receiver_goes),
+        cmocka_unit_test(test_newcomer_gets_work_at_once),
+        cmocka_unit_test(test_attempts_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

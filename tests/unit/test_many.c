@@ -196,7 +196,7 @@ static void test_readers_are_bounded(void **state)
     start(&world, 0);
     struct tessi_layer *layers[3] = {source(1, 1, 1)};
     for (uint32_t i = 1; i < 3; i++) {
-        layers[i] = tessi_layer_create(CLIENT, 1 + i, TESSI_OP_OPAQUE, TESSI_U64);
+        layers[i] = tessi_layer_create(CLIENT, 1 + i, TESSI_OP_SYNTHETIC, TESSI_U64);
         layers[i]->grid = (struct tessi_grid){.ndim = 1, .axis = {tessi_axis_regular(4000000000, 1)}};
         struct tessi_input *input = reads(layers[i], layers[0]);
         input->rules.rule[0] = input->rules.rule[1] = (struct tessi_rule){.kind = TESSI_RULE_FIXED};
@@ -348,8 +348,8 @@ static void test_readers_go_in_several_steps(void **state)
     struct session *session = tessi_find_session(sched, CLIENT);
     assert_true(tessi_find_layer(session, 1)->live_pages > 0);
     sched->config.lookups_per_step = 4 * PAGE_TASKS;
-    step(&world, (struct tessi_sched_event){
-                     .kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = ids, .id_count = READERS / 2});
+    step(&world,
+         (struct tessi_sched_event){.kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = ids, .id_count = READERS / 2});
     uint32_t steps = 1;
     for (; sched->loose_count > 0; steps++) {
         tessi_sched_verify(sched);
@@ -371,9 +371,12 @@ static void test_readers_go_in_several_steps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_untouched_blocks_cost_nothing), cmocka_unit_test(test_what_would_take_too_much_is_refused),
-        cmocka_unit_test(test_readers_are_bounded),           cmocka_unit_test(test_order_of_a_long_chain),
-        cmocka_unit_test(test_regions_follow_the_input),      cmocka_unit_test(test_questions_are_bounded),
+        cmocka_unit_test(test_untouched_blocks_cost_nothing),
+        cmocka_unit_test(test_what_would_take_too_much_is_refused),
+        cmocka_unit_test(test_readers_are_bounded),
+        cmocka_unit_test(test_order_of_a_long_chain),
+        cmocka_unit_test(test_regions_follow_the_input),
+        cmocka_unit_test(test_questions_are_bounded),
         cmocka_unit_test(test_readers_go_in_several_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

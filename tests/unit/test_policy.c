@@ -89,18 +89,18 @@ static void start(struct world *world)
 /* `tasks` tasks that read nothing and take `ms` milliseconds. */
 static struct tessi_layer *layer(uint32_t id, int64_t tasks, uint64_t ms)
 {
-    struct tessi_layer *made = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *made = tessi_layer_create(CLIENT, id, TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {1, {tasks}};
     int64_t chunks[1] = {1};
     tessi_grid_regular(&made->grid, &shape, chunks);
-    made->as.opaque.nanoseconds = ms * 1000000;
+    made->as.synthetic.nanoseconds = ms * 1000000;
     return made;
 }
 
 static struct tessi_layer *demanding(uint32_t id, int64_t tasks, const char *demand)
 {
     struct tessi_layer *made = layer(id, tasks, 1000);
-    assert_int_equal(tessi_resources_parse(demand, &tessi_layer_own_wishes(made)->demand, NULL), TESSI_OK);
+    assert_int_equal(tessi_resources_parse(demand, &tessi_layer_own_task_options(made)->demand, NULL), TESSI_OK);
     return made;
 }
 
@@ -124,8 +124,8 @@ static void reads_table(struct tessi_layer *reader, const struct tessi_layer *in
         columns[i < tasks ? i : 0] = i < tasks ? (uint32_t)i : columns[0];
     }
     reads(reader, input);
-    reader->input[reader->ninputs - 1].rules = (struct tessi_map_rules){
-        .table = tessi_table_create(tasks, tessi_layer_tasks(input), rows, columns)};
+    reader->input[reader->ninputs - 1].rules =
+        (struct tessi_map_rules){.table = tessi_table_create(tasks, tessi_layer_tasks(input), rows, columns)};
     tessi_free(rows);
     tessi_free(columns);
 }
@@ -205,8 +205,8 @@ static void test_higher_priority_goes_first(void **state)
     struct tessi_layer *bulk[1] = {layer(1, 20, 1000)};
     submit(&world, bulk, 1);
     struct tessi_layer *low[1] = {layer(2, 5, 1000)}, *high[1] = {layer(3, 5, 1000)};
-    tessi_layer_own_wishes(low[0])->priority = -3;
-    tessi_layer_own_wishes(high[0])->priority = 4;
+    tessi_layer_own_task_options(low[0])->priority = -3;
+    tessi_layer_own_task_options(high[0])->priority = 4;
     submit(&world, low, 1);
     submit(&world, high, 1);
     size_t before = world.count;
@@ -233,7 +233,7 @@ static void test_what_urgent_work_waits_for_is_urgent(void **state)
     tessi_grid_regular(&input.grid, &shape, chunks);
     reads(urgent[0], &input);
     tessi_grid_fini(&input.grid);
-    tessi_layer_own_wishes(urgent[0])->priority = 1;
+    tessi_layer_own_task_options(urgent[0])->priority = 1;
     submit(&world, urgent, 1);
     size_t before = world.count;
     finish_all(&world);
@@ -247,7 +247,7 @@ static void run_policy(struct world *world, enum tessi_policy policy)
     start(world);
     join(world, 1, 1, "", "");
     struct tessi_layer *layers[2] = {layer(1, 10, 1000), layer(2, 10, 10)};
-    tessi_layer_own_wishes(layers[0])->policy = tessi_layer_own_wishes(layers[1])->policy = policy;
+    tessi_layer_own_task_options(layers[0])->policy = tessi_layer_own_task_options(layers[1])->policy = policy;
     submit(world, layers, 2);
     finish_all(world);
     assert_int_equal(world->count, 20);
@@ -283,7 +283,7 @@ static void run_irregular(struct world *world, enum tessi_policy policy)
     reads_table(layers[2], layers[1]);
     reads_table(layers[3], layers[2]);
     for (int i = 0; i < 4; i++) {
-        tessi_layer_own_wishes(layers[i])->policy = policy;
+        tessi_layer_own_task_options(layers[i])->policy = policy;
     }
     submit(world, layers, 4);
     finish_all(world);
@@ -416,8 +416,17 @@ static void test_a_worker_without_sense(void **state)
 static void test_parsing(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"=1", "ssd=0", "ssd=-1", "ssd=1x", "ssd=4294967296", "a b=1", "ssd=1,ssd=2",
-                                        "a,b,c,d,e,f,g,h,i", "a23456789012345678901234=1", ",", "ssd=1,,x=1"};
+    static const char *const wrong[] = {"=1",
+                                        "ssd=0",
+                                        "ssd=-1",
+                                        "ssd=1x",
+                                        "ssd=4294967296",
+                                        "a b=1",
+                                        "ssd=1,ssd=2",
+                                        "a,b,c,d,e,f,g,h,i",
+                                        "a23456789012345678901234=1",
+                                        ",",
+                                        "ssd=1,,x=1"};
     char text[TESSI_RESOURCES_TEXT_MAX];
     struct tessi_resources resources;
     struct tessi_error error;
@@ -530,7 +539,8 @@ static void test_history_is_bounded(void **state)
         submit(&world, layers, 1);
         assert_int_equal(world.count, 1);
         finish(&world, 0, 1000);
-        step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = &id, .id_count = 1});
+        step(&world,
+             (struct tessi_sched_event){.kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = &id, .id_count = 1});
     }
     void *saved = tessi_sched_history_save(world.sched, &size);
     assert_true(size < 600000);

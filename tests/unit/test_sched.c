@@ -24,8 +24,8 @@ struct world {
     enum tessi_status failed_status, refused;
     char text[512];
     uint64_t freed[8], stolen;
-    uint64_t located; /* answers to the client */
-    uint32_t location; /* of the last one */
+    uint64_t located;                /* answers to the client */
+    uint32_t location;               /* of the last one */
     struct tessi_spans take_over[8]; /* told to worker id, who has not said that it did */
     uint32_t detached;
 };
@@ -353,10 +353,10 @@ static void test_failure_poisons_dependents_only(void **state)
 /* A chain as one layer: each task reads the one before. */
 static struct tessi_layer *chain(uint32_t id, int64_t links, uint32_t pin)
 {
-    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {1, {links}};
     tessi_grid_regular(&layer->grid, &shape, (const int64_t[TESSI_NDIM_MAX]){1});
-    layer->as.opaque.pin = pin;
+    layer->as.synthetic.pin = pin;
     add_input(layer, layer, (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .value = -1}, (struct tessi_rule){0});
     layer->input[0].rules.ndim = 1;
     return layer;
@@ -365,7 +365,7 @@ static struct tessi_layer *chain(uint32_t id, int64_t links, uint32_t pin)
 /* One task that reads one block of `from`. */
 static struct tessi_layer *reader(uint32_t id, const struct tessi_layer *from, int64_t block)
 {
-    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {1, {1}};
     tessi_grid_regular(&layer->grid, &shape, (const int64_t[TESSI_NDIM_MAX]){1});
     add_input(layer, from, (struct tessi_rule){.kind = TESSI_RULE_FIXED, .value = block}, (struct tessi_rule){0});
@@ -426,7 +426,7 @@ static void test_long_links_are_spread(void **state)
     start(&world, 2);
     struct tessi_layer *layer = chain(1, 40, 0);
     layer->input[0].rules.rule[0].value = -2;
-    layer->as.opaque.nanoseconds = 10000000;
+    layer->as.synthetic.nanoseconds = 10000000;
     submit(&world, &layer, 1, 1);
     for (uint32_t w = 1; w <= 2; w++) {
         assert_true(world.pending[w].count > 1);
@@ -513,7 +513,7 @@ static void test_nothing_feeds_the_cancelled(void **state)
 
 static struct tessi_layer *step_of(uint32_t id, const struct tessi_layer *input)
 {
-    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *layer = tessi_layer_create(CLIENT, id, TESSI_OP_SYNTHETIC, TESSI_F64);
     tessi_grid_copy(&layer->grid, &input->grid);
     add_input(layer, input, (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0},
               (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 1});
@@ -620,7 +620,8 @@ static void iterate(struct world *world, uint32_t workers, uint32_t steps)
         submit(world, &next, 1, id);
         finish_all(world, workers);
         assert_int_equal(world->done_layer, id);
-        step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = &(uint32_t){id - 1}, .id_count = 1});
+        step(world, (struct tessi_sched_event){
+                        .kind = TESSI_SCHED_RELEASE, .peer = CLIENT, .ids = &(uint32_t){id - 1}, .id_count = 1});
         take_all_over(world, workers);
     }
     tessi_layer_destroy(kept);
@@ -721,7 +722,8 @@ static void test_refusing_owner_forgets(void **state)
     struct world world;
     start(&world, 2);
     iterate(&world, 2, 1);
-    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_DETACH, .peer = CLIENT, .ids = &(uint32_t){2}, .id_count = 1});
+    step(&world,
+         (struct tessi_sched_event){.kind = TESSI_SCHED_DETACH, .peer = CLIENT, .ids = &(uint32_t){2}, .id_count = 1});
     for (uint32_t w = 1; w <= 2; w++) {
         uint64_t told = 0, freed = world.freed[w];
         for (size_t s = 0; s < world.take_over[w].count; s++) {
@@ -745,7 +747,8 @@ static void test_cancelled_is_refused(void **state)
     struct tessi_layer *blocks = source(1, 100, 100, 10);
     struct tessi_layer *reader = product(2, blocks, blocks, 10);
     submit(&world, &blocks, 1, 1);
-    step(&world, (struct tessi_sched_event){.kind = TESSI_SCHED_CANCEL, .peer = CLIENT, .ids = &(uint32_t){1}, .id_count = 1});
+    step(&world,
+         (struct tessi_sched_event){.kind = TESSI_SCHED_CANCEL, .peer = CLIENT, .ids = &(uint32_t){1}, .id_count = 1});
     submit(&world, &reader, 1, 2);
     assert_int_equal(world.refused, TESSI_CANCELLED);
     assert_non_null(strstr(world.text, "was cancelled"));
@@ -763,9 +766,9 @@ static void test_what_waits_for_something_long_moves(void **state)
     struct tessi_layer *blocks = source(1, 4096, 2048, 1024), *sleep = chain(2, 2, 1);
     submit(&world, &blocks, 1, 1);
     finish_all(&world, 1);
-    sleep->as.opaque.nanoseconds = UINT64_C(10000000000);
+    sleep->as.synthetic.nanoseconds = UINT64_C(10000000000);
     submit(&world, &sleep, 1, 2);
-    struct tessi_layer *readers = tessi_layer_create(CLIENT, 3, TESSI_OP_OPAQUE, TESSI_F64);
+    struct tessi_layer *readers = tessi_layer_create(CLIENT, 3, TESSI_OP_SYNTHETIC, TESSI_F64);
     struct tessi_shape shape = {2, {4, 2}};
     tessi_grid_regular(&readers->grid, &shape, (const int64_t[TESSI_NDIM_MAX]){1, 1});
     add_input(readers, blocks, (struct tessi_rule){.kind = TESSI_RULE_SAME, .dim = 0},
@@ -781,8 +784,8 @@ static void test_what_waits_for_something_long_moves(void **state)
 
 static void locate_block(struct world *world, struct tessi_span span)
 {
-    step(world, (struct tessi_sched_event){
-                    .kind = TESSI_SCHED_LOCATE, .peer = CLIENT, .spans = &span, .span_count = 1});
+    step(world,
+         (struct tessi_sched_event){.kind = TESSI_SCHED_LOCATE, .peer = CLIENT, .spans = &span, .span_count = 1});
 }
 
 /* Held data were lost with the last worker: whoever reads them is told so in time, as often as they do, and has them
@@ -825,10 +828,8 @@ static void fail_first(struct world *world, uint32_t id, enum tessi_status statu
 {
     char text[] = "it is said so";
     struct tessi_span span = world->pending[id].items[0];
-    struct tessi_failure failure = {.task = {span.session, span.layer, span.first},
-                                    .epoch = span.epoch,
-                                    .status = status,
-                                    .text = text};
+    struct tessi_failure failure = {
+        .task = {span.session, span.layer, span.first}, .epoch = span.epoch, .status = status, .text = text};
     struct tessi_report report = {.failures = &failure, .failure_count = 1};
     world->pending[id].count = 0;
     step(world, (struct tessi_sched_event){.kind = TESSI_SCHED_REPORT, .peer = id, .report = &report});

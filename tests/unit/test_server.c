@@ -1,4 +1,4 @@
-/* The scheduler's shell: what the relay takes and drops, the live event loop over inproc and tcp, the
+/* The scheduler's shell: what the driver takes and drops, the live event loop over inproc and tcp, the
  * record of a run and its replay. */
 #include <pthread.h>
 #include <setjmp.h>
@@ -17,8 +17,8 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/net/client.h"
+#include "core/server/driver.h"
 #include "core/server/record.h"
-#include "core/server/relay.h"
 #include "core/server/replay.h"
 #include "core/server/scheduler.h"
 #include "core/wire/pack.h"
@@ -27,12 +27,12 @@
 #define RUN_ID UINT64_C(0x1234567890abcdef)
 #define WAIT_NS (20 * TESSI_NS_PER_S)
 
-/* ——— the relay, without network ——— */
+/* ——— the driver, without network ——— */
 
-static struct tessi_relay *new_relay(void)
+static struct tessi_driver *new_driver(void)
 {
     struct tessi_sched_config config = tessi_sched_config_default();
-    return tessi_relay_create(&config, RUN_ID);
+    return tessi_driver_create(&config, RUN_ID);
 }
 
 static struct tessi_message hello_worker(void)
@@ -50,23 +50,23 @@ static struct tessi_message hello_client(void)
     return (struct tessi_message){.type = TESSI_MSG_HELLO_CLIENT, .as.hello_client.name = "c"};
 }
 
-static enum tessi_relay_result give(struct tessi_relay *relay, int64_t now_ns, uint32_t peer,
-                                    const struct tessi_message *message)
+static enum tessi_driver_result give(struct tessi_driver *driver, int64_t now_ns, uint32_t peer,
+                                     const struct tessi_message *message)
 {
     struct tessi_buffer buffer = {0};
     struct tessi_error why = {0};
     assert_int_equal(tessi_message_pack(&buffer, message, NULL), TESSI_OK);
-    enum tessi_relay_result result = tessi_relay_receive(relay, now_ns, peer, buffer.data, buffer.size, &why);
-    assert_true((result == TESSI_RELAY_DROPPED) == (why.text[0] != 0) || result == TESSI_RELAY_TAKEN);
+    enum tessi_driver_result result = tessi_driver_receive(driver, now_ns, peer, buffer.data, buffer.size, &why);
+    assert_true((result == TESSI_DRIVER_DROPPED) == (why.text[0] != 0) || result == TESSI_DRIVER_TAKEN);
     tessi_buffer_fini(&buffer);
     return result;
 }
 
 /* The first message of `type` to `peer` in the outbox, or a failed test. */
-static void find(const struct tessi_relay *relay, uint32_t peer, enum tessi_msg_type type,
+static void find(const struct tessi_driver *driver, uint32_t peer, enum tessi_msg_type type,
                  struct tessi_message *message)
 {
-    const struct tessi_outbox *outbox = tessi_relay_outbox(relay);
+    const struct tessi_outbox *outbox = tessi_driver_outbox(driver);
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
         if (item->peer == peer && item->type == type) {
@@ -79,23 +79,23 @@ static void find(const struct tessi_relay *relay, uint32_t peer, enum tessi_msg_
     fail_msg("no %s for peer %u", tessi_message_name(type), peer);
 }
 
-static void expect(const struct tessi_relay *relay, uint32_t peer, enum tessi_msg_type type)
+static void expect(const struct tessi_driver *driver, uint32_t peer, enum tessi_msg_type type)
 {
     struct tessi_message message;
-    find(relay, peer, type, &message);
+    find(driver, peer, type, &message);
     assert_true(message.run_id == RUN_ID);
     tessi_message_fini(&message);
 }
 
-static void join(struct tessi_relay *relay, uint32_t worker, uint32_t client)
+static void join(struct tessi_driver *driver, uint32_t worker, uint32_t client)
 {
     struct tessi_message message = hello_worker();
-    assert_int_equal(give(relay, 1, worker, &message), TESSI_RELAY_TAKEN);
-    expect(relay, worker, TESSI_MSG_WELCOME);
+    assert_int_equal(give(driver, 1, worker, &message), TESSI_DRIVER_TAKEN);
+    expect(driver, worker, TESSI_MSG_WELCOME);
     message = hello_client();
-    assert_int_equal(give(relay, 2, client, &message), TESSI_RELAY_TAKEN);
-    expect(relay, client, TESSI_MSG_WELCOME);
-    expect(relay, client, TESSI_MSG_PEER_UP);
+    assert_int_equal(give(driver, 2, client, &message), TESSI_DRIVER_TAKEN);
+    expect(driver, client, TESSI_MSG_WELCOME);
+    expect(driver, client, TESSI_MSG_PEER_UP);
 }
 
 /* A submission of one array of zeros in four blocks. */
@@ -129,53 +129,53 @@ static struct tessi_message done_report(uint64_t run_id, const struct tessi_mess
 static void test_a_computation(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
-    join(relay, 5, 6);
+    struct tessi_driver *driver = new_driver();
+    join(driver, 5, 6);
     struct tessi_layer *layer = zeros(6);
     struct tessi_message message = submission(RUN_ID, &layer), assign, done;
-    assert_int_equal(give(relay, 3, 6, &message), TESSI_RELAY_TAKEN);
+    assert_int_equal(give(driver, 3, 6, &message), TESSI_DRIVER_TAKEN);
     tessi_layer_destroy(layer);
-    expect(relay, 6, TESSI_MSG_ACCEPTED);
-    expect(relay, 5, TESSI_MSG_LAYERS);
-    find(relay, 5, TESSI_MSG_ASSIGN, &assign);
+    expect(driver, 6, TESSI_MSG_ACCEPTED);
+    expect(driver, 5, TESSI_MSG_LAYERS);
+    find(driver, 5, TESSI_MSG_ASSIGN, &assign);
     uint64_t tasks = 0;
     for (size_t i = 0; i < assign.as.assign.spans.count; i++) {
         tasks += assign.as.assign.spans.items[i].count;
     }
     assert_int_equal(tasks, 4);
     message = done_report(RUN_ID, &assign);
-    assert_int_equal(give(relay, 4, 5, &message), TESSI_RELAY_TAKEN);
+    assert_int_equal(give(driver, 4, 5, &message), TESSI_DRIVER_TAKEN);
     tessi_message_fini(&assign);
-    find(relay, 6, TESSI_MSG_DONE, &done);
+    find(driver, 6, TESSI_MSG_DONE, &done);
     assert_int_equal(done.as.done.layer, 1);
     assert_int_equal(done.as.done.stats.tasks_done, 4);
     tessi_message_fini(&done);
     message = (struct tessi_message){.type = TESSI_MSG_GOODBYE, .run_id = RUN_ID, .as.goodbye.text = ""};
-    assert_int_equal(give(relay, 5, 5, &message), TESSI_RELAY_TAKEN);
-    expect(relay, 6, TESSI_MSG_PEER_LOST);
-    assert_int_equal(tessi_relay_role(relay, 5), TESSI_ROLE_ENDED);
-    tessi_relay_gone(relay, 6, 5);
-    assert_int_equal(tessi_relay_outbox(relay)->count, 0);
-    tessi_relay_destroy(relay);
+    assert_int_equal(give(driver, 5, 5, &message), TESSI_DRIVER_TAKEN);
+    expect(driver, 6, TESSI_MSG_PEER_LOST);
+    assert_int_equal(tessi_driver_role(driver, 5), TESSI_ROLE_ENDED);
+    tessi_driver_gone(driver, 6, 5);
+    assert_int_equal(tessi_driver_outbox(driver)->count, 0);
+    tessi_driver_destroy(driver);
 }
 
 static void test_a_lost_worker_is_announced(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
-    join(relay, 5, 6);
-    tessi_relay_gone(relay, 3, 5);
-    expect(relay, 6, TESSI_MSG_PEER_LOST);
-    tessi_relay_gone(relay, 4, 6);
-    tessi_relay_gone(relay, 5, 77); /* a stranger's end means nothing */
-    assert_int_equal(tessi_relay_outbox(relay)->count, 0);
-    tessi_relay_destroy(relay);
+    struct tessi_driver *driver = new_driver();
+    join(driver, 5, 6);
+    tessi_driver_gone(driver, 3, 5);
+    expect(driver, 6, TESSI_MSG_PEER_LOST);
+    tessi_driver_gone(driver, 4, 6);
+    tessi_driver_gone(driver, 5, 77); /* a stranger's end means nothing */
+    assert_int_equal(tessi_driver_outbox(driver)->count, 0);
+    tessi_driver_destroy(driver);
 }
 
 static void test_garbage_is_counted(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
+    struct tessi_driver *driver = new_driver();
     struct sample sample = {7};
     for (uint32_t i = 0; i < 1000; i++) {
         uint8_t bytes[64];
@@ -184,68 +184,68 @@ static void test_garbage_is_counted(void **state)
             bytes[b] = (uint8_t)sample_next(&sample);
         }
         size_t size = (size_t)sample_between(&sample, 0, sizeof bytes);
-        assert_int_equal(tessi_relay_receive(relay, 1, 1 + i % 3, bytes, size, &why), TESSI_RELAY_DROPPED);
+        assert_int_equal(tessi_driver_receive(driver, 1, 1 + i % 3, bytes, size, &why), TESSI_DRIVER_DROPPED);
         assert_true(why.text[0] != 0);
-        assert_int_equal(tessi_relay_outbox(relay)->count, 0);
+        assert_int_equal(tessi_driver_outbox(driver)->count, 0);
     }
-    assert_int_equal(tessi_relay_counters(relay)->malformed, 1000);
-    tessi_relay_destroy(relay);
+    assert_int_equal(tessi_driver_counters(driver)->malformed, 1000);
+    tessi_driver_destroy(driver);
 }
 
 static void test_stale_and_misplaced_are_counted(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
+    struct tessi_driver *driver = new_driver();
     struct tessi_message heartbeat = {.type = TESSI_MSG_HEARTBEAT, .run_id = RUN_ID};
-    assert_int_equal(give(relay, 1, 9, &heartbeat), TESSI_RELAY_DROPPED); /* a stranger */
-    assert_int_equal(tessi_relay_counters(relay)->misplaced, 1);
-    join(relay, 5, 6);
-    assert_int_equal(give(relay, 3, 5, &heartbeat), TESSI_RELAY_TAKEN);
+    assert_int_equal(give(driver, 1, 9, &heartbeat), TESSI_DRIVER_DROPPED); /* a stranger */
+    assert_int_equal(tessi_driver_counters(driver)->misplaced, 1);
+    join(driver, 5, 6);
+    assert_int_equal(give(driver, 3, 5, &heartbeat), TESSI_DRIVER_TAKEN);
     heartbeat.run_id++;
-    assert_int_equal(give(relay, 3, 5, &heartbeat), TESSI_RELAY_DROPPED);
-    assert_int_equal(tessi_relay_counters(relay)->stale, 1);
+    assert_int_equal(give(driver, 3, 5, &heartbeat), TESSI_DRIVER_DROPPED);
+    assert_int_equal(tessi_driver_counters(driver)->stale, 1);
     struct tessi_message report = {.type = TESSI_MSG_REPORT, .run_id = RUN_ID};
-    assert_int_equal(give(relay, 3, 6, &report), TESSI_RELAY_DROPPED); /* a client reports nothing */
+    assert_int_equal(give(driver, 3, 6, &report), TESSI_DRIVER_DROPPED); /* a client reports nothing */
     struct tessi_message release = {.type = TESSI_MSG_RELEASE, .run_id = RUN_ID};
-    assert_int_equal(give(relay, 3, 5, &release), TESSI_RELAY_DROPPED); /* a worker holds no handles */
+    assert_int_equal(give(driver, 3, 5, &release), TESSI_DRIVER_DROPPED); /* a worker holds no handles */
     struct tessi_message welcome = {.type = TESSI_MSG_WELCOME, .run_id = RUN_ID};
-    assert_int_equal(give(relay, 3, 5, &welcome), TESSI_RELAY_DROPPED); /* the other direction */
+    assert_int_equal(give(driver, 3, 5, &welcome), TESSI_DRIVER_DROPPED); /* the other direction */
     struct tessi_message again = hello_worker();
-    assert_int_equal(give(relay, 3, 5, &again), TESSI_RELAY_DROPPED);
-    assert_int_equal(tessi_relay_counters(relay)->misplaced, 5);
-    tessi_relay_destroy(relay);
+    assert_int_equal(give(driver, 3, 5, &again), TESSI_DRIVER_DROPPED);
+    assert_int_equal(tessi_driver_counters(driver)->misplaced, 5);
+    tessi_driver_destroy(driver);
 }
 
 /* However its tasks are spread over spans. */
 static void test_a_question_about_too_much_is_dropped(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
-    join(relay, 5, 6);
+    struct tessi_driver *driver = new_driver();
+    join(driver, 5, 6);
     const uint64_t most = TESSI_LOCATE_TASKS_MAX;
     struct tessi_span spans[] = {{.session = 6, .layer = 1, .first = 0, .count = most - 1},
                                  {.session = 6, .layer = 1, .first = 7, .count = 1},
                                  {.session = 6, .layer = 1, .first = 9, .count = 1}};
     struct tessi_message question = {.type = TESSI_MSG_LOCATE, .run_id = RUN_ID};
     question.as.locate.spans = tessi_spans_view(spans, 2);
-    assert_int_equal(give(relay, 3, 5, &question), TESSI_RELAY_TAKEN);
+    assert_int_equal(give(driver, 3, 5, &question), TESSI_DRIVER_TAKEN);
     question.as.locate.spans = tessi_spans_view(spans, 3);
-    assert_int_equal(give(relay, 4, 5, &question), TESSI_RELAY_DROPPED);
+    assert_int_equal(give(driver, 4, 5, &question), TESSI_DRIVER_DROPPED);
     spans[0].count = 20000000;
     question.as.locate.spans = tessi_spans_view(spans, 1);
-    assert_int_equal(give(relay, 5, 6, &question), TESSI_RELAY_DROPPED);
-    assert_int_equal(tessi_relay_counters(relay)->malformed, 2);
-    tessi_relay_destroy(relay);
+    assert_int_equal(give(driver, 5, 6, &question), TESSI_DRIVER_DROPPED);
+    assert_int_equal(tessi_driver_counters(driver)->malformed, 2);
+    tessi_driver_destroy(driver);
 }
 
 static void test_wrong_hellos_are_rejected(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
+    struct tessi_driver *driver = new_driver();
     struct tessi_message message = hello_worker(), reject;
     message.as.hello_worker.slots = 0;
-    assert_int_equal(give(relay, 1, 5, &message), TESSI_RELAY_TAKEN);
-    expect(relay, 5, TESSI_MSG_REJECT);
+    assert_int_equal(give(driver, 1, 5, &message), TESSI_DRIVER_TAKEN);
+    expect(driver, 5, TESSI_MSG_REJECT);
     struct tessi_buffer buffer = {0};
     struct tessi_error why = {0};
     const uint32_t mark = UINT32_C(0x01020304);
@@ -257,37 +257,37 @@ static void test_wrong_hellos_are_rejected(void **state)
     tessi_pack_text(&buffer, "7.7.7", 63);
     tessi_pack_binary(&buffer, &mark, sizeof mark);
     tessi_pack_text(&buffer, "", 63);
-    assert_int_equal(tessi_relay_receive(relay, 2, 8, buffer.data, buffer.size, &why), TESSI_RELAY_TAKEN);
-    find(relay, 8, TESSI_MSG_REJECT, &reject);
+    assert_int_equal(tessi_driver_receive(driver, 2, 8, buffer.data, buffer.size, &why), TESSI_DRIVER_TAKEN);
+    find(driver, 8, TESSI_MSG_REJECT, &reject);
     assert_int_equal(reject.as.reject.status, TESSI_VERSION);
     assert_non_null(strstr(reject.as.reject.text, "7.7.7"));
     assert_non_null(strstr(reject.as.reject.text, "99"));
     tessi_message_fini(&reject);
-    assert_int_equal(tessi_relay_counters(relay)->refused, 2);
+    assert_int_equal(tessi_driver_counters(driver)->refused, 2);
     tessi_buffer_fini(&buffer);
-    tessi_relay_destroy(relay);
+    tessi_driver_destroy(driver);
 }
 
 static void test_bad_submissions_are_refused(void **state)
 {
     (void)state;
-    struct tessi_relay *relay = new_relay();
-    join(relay, 5, 6);
+    struct tessi_driver *driver = new_driver();
+    join(driver, 5, 6);
     struct tessi_message refused;
     struct tessi_layer *layer = zeros(1234); /* another client's session */
     struct tessi_message message = submission(RUN_ID, &layer);
-    assert_int_equal(give(relay, 3, 6, &message), TESSI_RELAY_TAKEN);
-    expect(relay, 6, TESSI_MSG_REFUSED);
+    assert_int_equal(give(driver, 3, 6, &message), TESSI_DRIVER_TAKEN);
+    expect(driver, 6, TESSI_MSG_REFUSED);
     layer->session = 6;
     layer->as.full.dtype = TESSI_F16; /* no type of a scalar */
-    assert_int_equal(give(relay, 4, 6, &message), TESSI_RELAY_TAKEN);
-    find(relay, 6, TESSI_MSG_REFUSED, &refused);
+    assert_int_equal(give(driver, 4, 6, &message), TESSI_DRIVER_TAKEN);
+    find(driver, 6, TESSI_MSG_REFUSED, &refused);
     assert_int_equal(refused.as.refused.request, 9);
     assert_int_equal(refused.as.refused.status, TESSI_INVALID);
     assert_true(refused.as.refused.text[0] != 0);
     tessi_message_fini(&refused);
     tessi_layer_destroy(layer);
-    tessi_relay_destroy(relay);
+    tessi_driver_destroy(driver);
 }
 
 /* A layer of 500,000 boundaries, 4 MB on the wire. */
@@ -313,20 +313,20 @@ static void test_an_action_too_long_goes_in_parts(void **state)
     struct tessi_sched_config config = tessi_sched_config_default();
     config.window_ns = 3600 * TESSI_NS_PER_S; /* so that the worker is given all of it */
     config.assigned_per_slot = config.assigned_per_step = UINT32_MAX;
-    struct tessi_relay *relay = tessi_relay_create(&config, RUN_ID);
+    struct tessi_driver *driver = tessi_driver_create(&config, RUN_ID);
     struct tessi_message message = hello_client();
-    assert_int_equal(give(relay, 2, 6, &message), TESSI_RELAY_TAKEN);
+    assert_int_equal(give(driver, 2, 6, &message), TESSI_DRIVER_TAKEN);
     for (uint32_t id = 1; id <= LAYERS; id++) {
         struct tessi_layer *layer = large_layer(6, id);
         message = submission(RUN_ID, &layer);
         message.as.submit.wanted = (struct tessi_id_list){&id, 1};
-        assert_int_equal(give(relay, 2 + id, 6, &message), TESSI_RELAY_TAKEN);
-        expect(relay, 6, TESSI_MSG_ACCEPTED);
+        assert_int_equal(give(driver, 2 + id, 6, &message), TESSI_DRIVER_TAKEN);
+        expect(driver, 6, TESSI_MSG_ACCEPTED);
         tessi_layer_destroy(layer);
     }
     message = hello_worker();
-    assert_int_equal(give(relay, 100, 7, &message), TESSI_RELAY_TAKEN);
-    const struct tessi_outbox *outbox = tessi_relay_outbox(relay);
+    assert_int_equal(give(driver, 100, 7, &message), TESSI_DRIVER_TAKEN);
+    const struct tessi_outbox *outbox = tessi_driver_outbox(driver);
     size_t messages = 0, layers = 0;
     for (size_t i = 0; i < outbox->count; i++) {
         const struct tessi_outgoing *item = &outbox->items[i];
@@ -342,7 +342,7 @@ static void test_an_action_too_long_goes_in_parts(void **state)
     }
     assert_int_equal(layers, LAYERS);
     assert_true(messages >= 2);
-    tessi_relay_destroy(relay);
+    tessi_driver_destroy(driver);
 }
 
 /* ——— live ——— */
@@ -552,12 +552,13 @@ static void test_answers_that_nobody_reads(void **state)
         hear_only(workers[i], TESSI_MSG_WELCOME);
     }
     struct tessi_client *reader = live_connect(&live);
-    struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX, .receive_queue_messages = 1,
+    struct tessi_net_options options = {.frame_bytes_max = TESSI_MESSAGE_MAX,
+                                        .receive_queue_messages = 1,
                                         .heartbeat_ms = 600000}; /* ZeroMQ fails in one whose input has stopped */
     struct tessi_message question = {.type = TESSI_MSG_STATUS_REQUEST};
     struct tessi_buffer buffer = {0};
-    assert_int_equal(
-        tessi_client_connect(live.net, tessi_scheduler_endpoint(live.scheduler), &options, &deaf, NULL), TESSI_OK);
+    assert_int_equal(tessi_client_connect(live.net, tessi_scheduler_endpoint(live.scheduler), &options, &deaf, NULL),
+                     TESSI_OK);
     assert_int_equal(tessi_message_pack(&buffer, &question, NULL), TESSI_OK);
     int64_t until_ns = tessi_clock_now() + 3 * WAIT_NS;
     double most = 0, held = 0;

@@ -22,7 +22,7 @@ static bool tell(struct tessi_device_table *devices, uint32_t peer, uint64_t run
     return taken;
 }
 
-static void join(struct tessi_relay *relay, uint32_t peer)
+static void join(struct tessi_driver *driver, uint32_t peer)
 {
     struct tessi_message message = {.type = TESSI_MSG_HELLO_WORKER};
     struct tessi_msg_hello_worker *hello = &message.as.hello_worker;
@@ -37,8 +37,8 @@ static void join(struct tessi_relay *relay, uint32_t peer)
                                              .processor = ""};
     memcpy(hello->hello.families, "plain", 6);
     assert_int_equal(tessi_message_pack(&buffer, &message, NULL), TESSI_OK);
-    assert_int_equal(tessi_relay_receive(relay, 1, peer, buffer.data, buffer.size, &why), TESSI_RELAY_TAKEN);
-    assert_int_equal(tessi_relay_role(relay, peer), TESSI_ROLE_WORKER);
+    assert_int_equal(tessi_driver_receive(driver, 1, peer, buffer.data, buffer.size, &why), TESSI_DRIVER_TAKEN);
+    assert_int_equal(tessi_driver_role(driver, peer), TESSI_ROLE_WORKER);
     tessi_buffer_fini(&buffer);
 }
 
@@ -46,10 +46,10 @@ static void test_devices(void **state)
 {
     (void)state;
     struct tessi_sched_config config = tessi_sched_config_default();
-    struct tessi_relay *relay = tessi_relay_create(&config, RUN);
-    struct tessi_device_table *devices = tessi_devices_create(relay);
-    join(relay, 5);
-    join(relay, 6);
+    struct tessi_driver *driver = tessi_driver_create(&config, RUN);
+    struct tessi_device_table *devices = tessi_devices_create(driver);
+    join(driver, 5);
+    join(driver, 6);
     assert_false(tell(devices, 9, RUN, 0, "of a stranger"));
     assert_false(tell(devices, 5, RUN + 1, 0, "of another run"));
     assert_null(tessi_devices_of(devices, 5, 0));
@@ -65,12 +65,12 @@ static void test_devices(void **state)
     tessi_devices_gone(devices, 99);
     assert_null(tessi_devices_of(devices, 5, 1));
     assert_string_equal(tessi_devices_of(devices, 6, 0)->name, "two");
-    join(relay, 7); /* takes the place of the one that went */
+    join(driver, 7); /* takes the place of the one that went */
     assert_true(tell(devices, 7, RUN, 0, "three"));
     assert_null(tessi_devices_of(devices, 7, 1));
     assert_string_equal(tessi_devices_of(devices, 7, 0)->name, "three");
     tessi_devices_destroy(devices);
-    tessi_relay_destroy(relay);
+    tessi_driver_destroy(driver);
 }
 
 int main(void)

@@ -166,7 +166,7 @@ static void check(const struct world *world, const char *what, uint64_t steps, u
 /* `layers`: a block, and many tasks that read it. */
 static void submit_readers(struct world *world, int64_t readers)
 {
-    struct tessi_layer *layers[2] = {line(1, TESSI_OP_UNIFORM, 1), line(2, TESSI_OP_OPAQUE, readers)};
+    struct tessi_layer *layers[2] = {line(1, TESSI_OP_UNIFORM, 1), line(2, TESSI_OP_SYNTHETIC, readers)};
     layers[0]->as.random.high = 1;
     layers[1]->dtype = TESSI_U64;
     reads(layers[1], layers[0], TESSI_RULE_FIXED);
@@ -239,7 +239,8 @@ static void test_very_many_are_needed_again(void **state)
     stop(&world);
 }
 
-static struct tessi_layer *negative(uint32_t id, const struct tessi_layer *from, enum tessi_rule_kind kind, int64_t blocks)
+static struct tessi_layer *negative(uint32_t id, const struct tessi_layer *from, enum tessi_rule_kind kind,
+                                    int64_t blocks)
 {
     struct tessi_layer *layer = line(id, TESSI_OP_ELEMENTWISE, blocks);
     struct tessi_instruction code = {.op = TESSI_EWISE_NEGATIVE, .dtype = TESSI_F64};

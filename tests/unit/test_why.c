@@ -71,8 +71,8 @@ static struct cluster cluster_with_work(uint32_t workers, int64_t tasks, uint64_
         join(&cluster, w, "first");
     }
     struct tessi_layer *layers[2];
-    layers[0] = layer_source(CLIENT, 1, TESSI_OP_OPAQUE, 1, tasks, 800);
-    layers[0]->as.opaque.nanoseconds = nanoseconds;
+    layers[0] = layer_source(CLIENT, 1, TESSI_OP_SYNTHETIC, 1, tasks, 800);
+    layers[0]->as.synthetic.nanoseconds = nanoseconds;
     layers[1] = layer_same(CLIENT, 2, layers[0], NULL, 800);
     uint32_t wanted = 2;
     event(&cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
@@ -150,12 +150,12 @@ static void test_given_and_not_given(void **state)
     assert_string_equal(why.state, "unassigned");
     assert_int_equal(why.worker, 0);
     says(why, "it is kept for first (worker 1), with ");
-    says(why, "its input 1:39 (opaque) has not been given");
+    says(why, "its input 1:39 (synthetic) has not been given");
     why = why_of(&cluster, 2, first.first);
-    says(why, "its input 1:0 (opaque) waits at first (worker 1)");
+    says(why, "its input 1:0 (synthetic) waits at first (worker 1)");
     started(&cluster, first);
     assert_string_equal(why_of(&cluster, first.layer, first.first).state, "running");
-    says(why_of(&cluster, 2, first.first), "its input 1:0 (opaque) is being made by first (worker 1)");
+    says(why_of(&cluster, 2, first.first), "its input 1:0 (synthetic) is being made by first (worker 1)");
     end(&cluster);
 }
 
@@ -245,17 +245,18 @@ static void test_a_worker_that_leaves(void **state)
 }
 
 /* Two submissions of one session; the second is urgent, and the third demands what no worker has. */
-static void test_wishes(void **state)
+static void test_task_options(void **state)
 {
     (void)state;
     struct cluster cluster = cluster_with_work(1, 40, 100000000);
     for (uint32_t id = 3; id <= 4; id++) {
-        struct tessi_layer *layer = layer_source(CLIENT, id, TESSI_OP_OPAQUE, 1, 40, 800);
-        layer->as.opaque.nanoseconds = 100000000;
+        struct tessi_layer *layer = layer_source(CLIENT, id, TESSI_OP_SYNTHETIC, 1, 40, 800);
+        layer->as.synthetic.nanoseconds = 100000000;
         if (id == 3) {
-            tessi_layer_own_wishes(layer)->priority = 5;
+            tessi_layer_own_task_options(layer)->priority = 5;
         } else {
-            assert_int_equal(tessi_resources_parse("tape=2", &tessi_layer_own_wishes(layer)->demand, NULL), TESSI_OK);
+            assert_int_equal(tessi_resources_parse("tape=2", &tessi_layer_own_task_options(layer)->demand, NULL),
+                             TESSI_OK);
         }
         event(&cluster, (struct tessi_sched_event){.kind = TESSI_SCHED_SUBMIT,
                                                    .peer = CLIENT,
@@ -316,7 +317,7 @@ static struct planner planner_with_layers(uint64_t memory_bytes, int64_t block_b
     struct tessi_flow_config config = {
         .self = 1, .slots = 1, .slot_depth = 1, .window = 2, .memory_bytes = memory_bytes, .pull_bytes = memory_bytes};
     struct planner planner = {.flow = tessi_flow_create(&config)};
-    struct tessi_layer *source = layer_source(CLIENT, 1, TESSI_OP_OPAQUE, 1, 8, block_bytes);
+    struct tessi_layer *source = layer_source(CLIENT, 1, TESSI_OP_SYNTHETIC, 1, 8, block_bytes);
     struct tessi_layer *reader = layer_same(CLIENT, 2, source, NULL, block_bytes);
     step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_LAYER, .layer = source});
     step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_LAYER, .layer = reader});
@@ -363,7 +364,7 @@ static void test_a_worker_says_that_memory_is_full(void **state)
     tessi_free(planner.actions.items);
 }
 
-static void test_a_worker_says_what_its_wishes_wait_for(void **state)
+static void test_a_worker_says_what_its_task_options_wait_for(void **state)
 {
     (void)state;
     struct tessi_flow_config config = {
@@ -372,9 +373,11 @@ static void test_a_worker_says_what_its_wishes_wait_for(void **state)
     struct planner planner = {.flow = tessi_flow_create(&config)};
     struct tessi_layer *layers[3];
     for (uint32_t i = 0; i < 3; i++) {
-        layers[i] = layer_source(CLIENT, i + 1, TESSI_OP_OPAQUE, 1, 8, 800);
-        tessi_layer_own_wishes(layers[i])->priority = i == 2 ? 4 : 0;
-        assert_int_equal(tessi_resources_parse(i == 0 ? "ssd=2" : "", &tessi_layer_own_wishes(layers[i])->demand, NULL), TESSI_OK);
+        layers[i] = layer_source(CLIENT, i + 1, TESSI_OP_SYNTHETIC, 1, 8, 800);
+        tessi_layer_own_task_options(layers[i])->priority = i == 2 ? 4 : 0;
+        assert_int_equal(
+            tessi_resources_parse(i == 0 ? "ssd=2" : "", &tessi_layer_own_task_options(layers[i])->demand, NULL),
+            TESSI_OK);
         step(&planner, (struct tessi_flow_event){.kind = TESSI_FLOW_LAYER, .layer = layers[i]});
     }
     assign(&planner, 1, 0, 0, 0);
@@ -399,10 +402,10 @@ int main(void)
         cmocka_unit_test(test_the_first_that_waits),
         cmocka_unit_test(test_steals_are_noted_with_their_reasons),
         cmocka_unit_test(test_a_worker_that_leaves),
-        cmocka_unit_test(test_wishes),
+        cmocka_unit_test(test_task_options),
         cmocka_unit_test(test_a_worker_says_what_is_missing),
         cmocka_unit_test(test_a_worker_says_that_memory_is_full),
-        cmocka_unit_test(test_a_worker_says_what_its_wishes_wait_for),
+        cmocka_unit_test(test_a_worker_says_what_its_task_options_wait_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

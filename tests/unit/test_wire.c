@@ -129,10 +129,12 @@ static void assert_parameters_equal(const struct tessi_layer *a, const struct te
                     a->as.matmul.transpose_b == b->as.matmul.transpose_b &&
                     a->as.matmul.segment == b->as.matmul.segment && a->as.matmul.compute == b->as.matmul.compute);
         return;
-    case TESSI_OP_OPAQUE:
-        assert_true(a->as.opaque.nanoseconds == b->as.opaque.nanoseconds && a->as.opaque.spin == b->as.opaque.spin);
-        assert_true(a->as.opaque.iterations == b->as.opaque.iterations && a->as.opaque.pin == b->as.opaque.pin);
-        assert_memory_equal(&a->as.opaque.spread, &b->as.opaque.spread, sizeof a->as.opaque.spread);
+    case TESSI_OP_SYNTHETIC:
+        assert_true(a->as.synthetic.nanoseconds == b->as.synthetic.nanoseconds &&
+                    a->as.synthetic.spin == b->as.synthetic.spin);
+        assert_true(a->as.synthetic.iterations == b->as.synthetic.iterations &&
+                    a->as.synthetic.pin == b->as.synthetic.pin);
+        assert_memory_equal(&a->as.synthetic.spread, &b->as.synthetic.spread, sizeof a->as.synthetic.spread);
         return;
     case TESSI_OP_WRITE_NPY:
         assert_string_equal(a->as.write.path, b->as.write.path);

@@ -18,8 +18,8 @@ static const char *block_state(const struct flow_block *block)
     case FLOW_NOWHERE:
         return "will not come: what makes it has failed or was cancelled";
     case FLOW_UNASKED:
-        return block->asks_later ? "is asked for when earlier questions are answered by" :
-            "is at a worker that cannot be reached yet:";
+        return block->asks_later ? "is asked for when earlier questions are answered by"
+                                 : "is at a worker that cannot be reached yet:";
     case FLOW_ASKED:
         return "has been asked for and is not made yet, or its answer is on its way:";
     case FLOW_OFFERED:
@@ -98,7 +98,7 @@ static uint64_t more_urgent(const struct tessi_flow *flow, const struct flow_tas
     for (uint32_t i = 0; flow->priorities && i < flow->tasks.count; i++) {
         const struct flow_task *other = flow_task(flow, i);
         count += other->live && !other->started && !other->receive && other->missing == 0 &&
-                 tessi_flow_task_wishes(flow, other)->priority > tessi_flow_task_wishes(flow, task)->priority;
+                 tessi_flow_task_options(flow, other)->priority > tessi_flow_task_options(flow, task)->priority;
     }
     return count;
 }
@@ -111,7 +111,7 @@ static void tell_lacking(const struct tessi_flow *flow, const struct flow_task *
         held.item[r].amount = (uint32_t)flow->resources_used[r];
     }
     tessi_lines_say(lines, "its inputs are here; it waits for a resource: it demands %s, tasks here hold %s of %s%s",
-                    tessi_resources_text(&tessi_flow_task_wishes(flow, task)->demand, demand, sizeof demand),
+                    tessi_resources_text(&tessi_flow_task_options(flow, task)->demand, demand, sizeof demand),
                     tessi_resources_text(&held, used, sizeof used),
                     tessi_resources_text(&flow->config.resources, has, sizeof has),
                     flow->reserved_for != FLOW_NONE ? ", and the oldest task gets them first" : "");

@@ -27,7 +27,7 @@ struct tessi_span tessi_flow_block_span(const struct tessi_flow *flow, const str
 typedef void tessi_flow_visit_fn(struct tessi_flow *flow, uint32_t block, const struct tessi_span *span);
 void tessi_flow_span_blocks(struct tessi_flow *flow, const struct tessi_span *span, tessi_flow_visit_fn *visit);
 uint32_t tessi_flow_oldest(const struct tessi_flow *flow); /* NONE: no task */
-const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task);
+const struct tessi_task_options *tessi_flow_task_options(const struct tessi_flow *flow, const struct flow_task *task);
 struct tessi_flow_action *tessi_flow_act(struct tessi_flow *flow, enum tessi_flow_action_kind kind, uint32_t block);
 
 /* ties.c: peers, and what stands between one and a block */
@@ -45,18 +45,19 @@ static inline void tessi_flow_block_set_source(struct tessi_flow *flow, uint32_t
 void tessi_flow_ask_no_more(struct tessi_flow *flow, uint32_t block); /* one to be asked for later: nobody will ask */
 
 /* queues.c: the places of a block in queues */
-void tessi_flow_block_file(struct tessi_flow *flow, uint32_t block);   /* its place in the fetch queues */
-void tessi_flow_block_touch(struct tessi_flow *flow, uint32_t block);  /* its reclaim class may have changed */
+void tessi_flow_block_file(struct tessi_flow *flow, uint32_t block);  /* its place in the fetch queues */
+void tessi_flow_block_touch(struct tessi_flow *flow, uint32_t block); /* its reclaim class may have changed */
 void tessi_flow_block_copy_changed(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_check(struct tessi_flow *flow, uint32_t block);
-void tessi_flow_lease_wake(struct tessi_flow *flow, uint32_t block); /* it is used again, or goes; nothing if not idle */
+void tessi_flow_lease_wake(struct tessi_flow *flow,
+                           uint32_t block); /* it is used again, or goes; nothing if not idle */
 bool tessi_flow_block_next_use(const struct flow_block *block, struct flow_position *at); /* within a window */
 void tessi_flow_shelve(struct tessi_flow *flow, uint32_t block);
-void tessi_flow_unshelve(struct tessi_flow *flow, uint32_t block); /* nothing, if it is not */
-void tessi_flow_heir_forget(struct tessi_flow *flow, uint32_t block);  /* nobody waits for a report */
+void tessi_flow_unshelve(struct tessi_flow *flow, uint32_t block);    /* nothing, if it is not */
+void tessi_flow_heir_forget(struct tessi_flow *flow, uint32_t block); /* nobody waits for a report */
 
 /* ready.c */
-void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t task);  /* queue it if it can go on */
+void tessi_flow_task_ready(struct tessi_flow *flow, uint32_t task); /* queue it if it can go on */
 void tessi_flow_task_unready(struct tessi_flow *flow, uint32_t task);
 void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
 
@@ -64,7 +65,7 @@ void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t task);
 void tessi_flow_link_set(struct tessi_flow *flow, struct flow_link *link, enum flow_class class);
 void tessi_flow_users_wake(struct tessi_flow *flow, uint32_t block);   /* it can be read now */
 void tessi_flow_users_unwake(struct tessi_flow *flow, uint32_t block); /* it no longer can */
-void tessi_flow_task_aim(struct tessi_flow *flow, uint32_t task); /* classes of its links for next_step */
+void tessi_flow_task_aim(struct tessi_flow *flow, uint32_t task);      /* classes of its links for next_step */
 void tessi_flow_link_walk(const struct flow_link *root, void (*visit)(void *context, const struct flow_link *link),
                           void *context);
 
@@ -79,7 +80,7 @@ void tessi_flow_hold(struct tessi_flow *flow, uint32_t block);
 void tessi_flow_unhold(struct tessi_flow *flow, struct flow_block *block);
 void tessi_flow_set_residue(struct tessi_flow *flow, struct flow_block *block, bool residue);
 void tessi_flow_drop_file(struct tessi_flow *flow, struct flow_block *block);
-void tessi_flow_retry_failed_spills(struct tessi_flow *flow); /* a file has gone, or the shell says so */
+void tessi_flow_retry_failed_spills(struct tessi_flow *flow);         /* a file has gone, or the shell says so */
 void tessi_flow_block_empty(struct tessi_flow *flow, uint32_t block); /* FREE_BLOCK and all that goes with it */
 
 /* resources.c */
@@ -94,7 +95,8 @@ bool tessi_flow_resources_are_free(const struct tessi_flow *flow, const struct t
 
 /* ask.c */
 void tessi_flow_ask(struct tessi_flow *flow, uint32_t block, uint32_t peer_id, uint32_t epoch);
-void tessi_flow_ask_now(struct tessi_flow *flow, uint32_t block); /* it is one to be asked for later: it is not any more */
+void tessi_flow_ask_now(struct tessi_flow *flow,
+                        uint32_t block);           /* it is one to be asked for later: it is not any more */
 void tessi_flow_ask_next(struct tessi_flow *flow); /* of peers that have answered */
 void tessi_flow_await_client(struct tessi_flow *flow, uint32_t block); /* a RECEIVE block may be pulled */
 
@@ -117,9 +119,9 @@ void tessi_flow_forget(struct tessi_flow *flow, const struct tessi_span *spans, 
 void tessi_flow_task_unmade(struct tessi_flow *flow, uint32_t task); /* its block may be made now */
 void tessi_flow_task_restart(struct tessi_flow *flow, uint32_t task);
 void tessi_flow_task_finish(struct tessi_flow *flow, uint32_t task);
-void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t task);   /* parked readers stay */
+void tessi_flow_task_drop(struct tessi_flow *flow, uint32_t task);             /* parked readers stay */
 void tessi_flow_stream_ended(struct tessi_flow *flow, struct flow_task *task); /* not counted any more */
-void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t task); /* its steps at slots end unheeded */
+void tessi_flow_slots_forget(struct tessi_flow *flow, uint32_t task);          /* its steps at slots end unheeded */
 
 /* memory.c */
 bool tessi_flow_room(struct tessi_flow *flow, const struct flow_request *request);

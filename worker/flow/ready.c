@@ -4,9 +4,9 @@
 void tessi_flow_startable_add(struct tessi_flow *flow, uint32_t handle)
 {
     const struct flow_task *task = flow_task(flow, handle);
-    int32_t priority = tessi_flow_task_wishes(flow, task)->priority;
-    tessi_queue_push(&flow->startable[flow_task_kind(flow, task)], (uint64_t)(TESSI_PRIORITY_MAX - priority), task->order,
-                     handle);
+    int32_t priority = tessi_flow_task_options(flow, task)->priority;
+    tessi_queue_push(&flow->startable[flow_task_kind(flow, task)], (uint64_t)(TESSI_PRIORITY_MAX - priority),
+                     task->order, handle);
     flow->priorities = flow->priorities || priority != 0;
 }
 

@@ -117,8 +117,12 @@ struct tessi_task tessi_flow_block_name(const struct tessi_flow *flow, const str
 struct tessi_span tessi_flow_block_span(const struct tessi_flow *flow, const struct flow_block *block)
 {
     const struct flow_layer *layer = flow_layer(flow, block->layer);
-    return (struct tessi_span){.session = layer->session, .layer = layer->id, .first = block->index, .count = 1,
-                               .epoch = block->epoch, .worker = flow->config.self};
+    return (struct tessi_span){.session = layer->session,
+                               .layer = layer->id,
+                               .first = block->index,
+                               .count = 1,
+                               .epoch = block->epoch,
+                               .worker = flow->config.self};
 }
 
 static bool reads_bytes(enum tessi_flow_action_kind kind)
@@ -222,7 +226,7 @@ uint32_t tessi_flow_oldest(const struct tessi_flow *flow)
     return top == NULL ? FLOW_NONE : top->value;
 }
 
-const struct tessi_wishes *tessi_flow_task_wishes(const struct tessi_flow *flow, const struct flow_task *task)
+const struct tessi_task_options *tessi_flow_task_options(const struct tessi_flow *flow, const struct flow_task *task)
 {
-    return flow_layer(flow, flow_block(flow, task->block)->layer)->layer->wishes;
+    return flow_layer(flow, flow_block(flow, task->block)->layer)->layer->task_options;
 }

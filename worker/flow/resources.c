@@ -19,7 +19,7 @@ static bool reserved(const struct tessi_flow *flow, uint32_t handle, const struc
     if (flow->reserved_for == FLOW_NONE || flow->reserved_for == handle) {
         return false;
     }
-    const struct tessi_resources *wanted = &tessi_flow_task_wishes(flow, flow_task(flow, flow->reserved_for))->demand;
+    const struct tessi_resources *wanted = &tessi_flow_task_options(flow, flow_task(flow, flow->reserved_for))->demand;
     for (uint32_t r = 0; r < wanted->count; r++) {
         if (tessi_resources_amount(demand, wanted->item[r].name) > 0) {
             return true;
@@ -30,7 +30,7 @@ static bool reserved(const struct tessi_flow *flow, uint32_t handle, const struc
 
 bool tessi_flow_resources_take(struct tessi_flow *flow, uint32_t handle)
 {
-    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    const struct tessi_resources *demand = &tessi_flow_task_options(flow, flow_task(flow, handle))->demand;
     if (demand->count == 0) {
         return true;
     }
@@ -80,7 +80,7 @@ void tessi_flow_resources_give(struct tessi_flow *flow, uint32_t handle)
     if (!forget_holder(flow, handle)) {
         return;
     }
-    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    const struct tessi_resources *demand = &tessi_flow_task_options(flow, flow_task(flow, handle))->demand;
     for (uint32_t r = 0; r < flow->config.resources.count; r++) {
         uint32_t amount = tessi_resources_amount(demand, flow->config.resources.item[r].name);
         TESS_ASSERT(flow->resources_used[r] >= amount);
@@ -94,7 +94,7 @@ void tessi_flow_resources_linger(struct tessi_flow *flow, uint32_t handle, struc
     if (!forget_holder(flow, handle)) {
         return;
     }
-    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    const struct tessi_resources *demand = &tessi_flow_task_options(flow, flow_task(flow, handle))->demand;
     run->lingers = true;
     for (uint32_t r = 0; r < flow->config.resources.count; r++) {
         run->held[r] = tessi_resources_amount(demand, flow->config.resources.item[r].name);

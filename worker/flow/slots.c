@@ -105,8 +105,7 @@ static int64_t begin_ns(const struct tessi_flow *flow, const struct flow_task *t
 }
 
 /* With its inputs where they are being made, or at the slot with the least to do. */
-static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task,
-                            enum flow_kind kind)
+static uint32_t choose_slot(const struct tessi_flow *flow, const struct flow_task *task, enum flow_kind kind)
 {
     uint32_t idle = tessi_heap_peek(&flow->idle[kind])->value, best = FLOW_NONE;
     int64_t best_ns = 0;
@@ -306,7 +305,7 @@ static enum flow_kind place(const struct tessi_flow *flow, const struct flow_tas
 /* What younger tasks wait for may be the oldest one's work: they would hold what it needs for ever. */
 static void reclaim_resources(struct tessi_flow *flow, uint32_t handle)
 {
-    const struct tessi_resources *demand = &tessi_flow_task_wishes(flow, flow_task(flow, handle))->demand;
+    const struct tessi_resources *demand = &tessi_flow_task_options(flow, flow_task(flow, handle))->demand;
     for (size_t i = 0; i < flow->holders.count && !tessi_flow_resources_are_free(flow, demand);) {
         uint32_t holder = flow->holders.items[i];
         const struct flow_task *task = flow_task(flow, holder);
@@ -496,7 +495,8 @@ static void grant_room(struct tessi_flow *flow)
         enum flow_grant grant;
         if (source <= START_AT_DEVICE) {
             grant = start_next(flow, source == START ? FLOW_CPU : FLOW_DEVICE, &limit);
-            run_started(flow); /* a slot goes on with its task rather than take turns between two: they would end late */
+            run_started(
+                flow); /* a slot goes on with its task rather than take turns between two: they would end late */
         } else {
             enum flow_class class = source == FIRST_INPUT ? FLOW_WAITING : FLOW_AHEAD;
             grant = tessi_flow_bring(flow, tessi_heap_peek(&flow->fetch[class])->value, false);
@@ -545,8 +545,7 @@ static void unshelve(struct tessi_flow *flow)
         flow->unshelved = coming ? flow->unshelved : FLOW_NONE;
     }
     bool idle = has_nothing_to_begin(flow, FLOW_CPU) || has_nothing_to_begin(flow, FLOW_DEVICE);
-    if (!idle || flow->unshelved != FLOW_NONE ||
-        (flow->incoming_bytes > 0 && flow->started >= flow_slots_all(flow))) {
+    if (!idle || flow->unshelved != FLOW_NONE || (flow->incoming_bytes > 0 && flow->started >= flow_slots_all(flow))) {
         return;
     }
     uint64_t order = top->first;

@@ -165,7 +165,7 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
     TESS_ASSERT(block->users == tally->users && block->pins == tally->pins && block->leases == tally->leases);
     TESS_ASSERT(block->asks == tally->asks && block->parked == tally->parked);
     TESS_ASSERT(tally->sources == (block->source != 0 ? 1 : 0) && !block->checking);
-    for (int class = 0; class < FLOW_CLASSES; class++) {
+    for (int class = 0; class < FLOW_CLASSES; class ++) {
         uint32_t linked = 0;
         tessi_flow_link_walk(block->root[class], count_link, &linked);
         TESS_ASSERT(linked == tally->linked[class]);
@@ -175,7 +175,7 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
                   (block->task != FLOW_NONE || block->root[FLOW_STARTED] != NULL || block->heir ||
                    (!block->shelved && (block->root[FLOW_WAITING] != NULL || block->root[FLOW_AHEAD] != NULL)));
     TESS_ASSERT(wanted == (block->fetch < FLOW_CLASSES));
-    for (int class = 0; class < FLOW_CLASSES; class++) {
+    for (int class = 0; class < FLOW_CLASSES; class ++) {
         TESS_ASSERT(tessi_heap_contains(&flow->fetch[class], handle) == ((int)block->fetch == class));
     }
     bool idle_lease = block->state == FLOW_MAPPED && block->users == 0 && block->pins == 0;
@@ -187,9 +187,10 @@ static void verify_block(const struct tessi_flow *flow, uint32_t handle, const s
                 block->state == FLOW_SPILLED || block->state == FLOW_ABANDONED || block->heir);
     bool coming = block->state == FLOW_UNASKED || block->state == FLOW_ASKED || block->state == FLOW_OFFERED ||
                   block->state == FLOW_PULLING || (block->state == FLOW_MAPPED && block->revoked);
-    bool lent = block->state == FLOW_MAPPED; /* by one who may be gone: the heir is asked for when steps have let go of it */
-    TESS_ASSERT(!block->heir || (block->task == FLOW_NONE && ((coming && (block->source != 0 || lent)) ||
-                                                              block->state == FLOW_ABANDONED)));
+    bool lent =
+        block->state == FLOW_MAPPED; /* by one who may be gone: the heir is asked for when steps have let go of it */
+    TESS_ASSERT(!block->heir || (block->task == FLOW_NONE &&
+                                 ((coming && (block->source != 0 || lent)) || block->state == FLOW_ABANDONED)));
 }
 
 /* When nothing is under way that could end, the oldest task can have its room, unless what it needs
@@ -217,7 +218,7 @@ static void verify_resources(const struct tessi_flow *flow)
             const struct flow_task *task = flow_task(flow, i);
             if (task->live && task->started) {
                 uint32_t amount =
-                    tessi_resources_amount(&tessi_flow_task_wishes(flow, task)->demand, have->item[r].name);
+                    tessi_resources_amount(&tessi_flow_task_options(flow, task)->demand, have->item[r].name);
                 used += amount;
                 holders += amount > 0;
             }
@@ -237,7 +238,8 @@ static void verify_resources(const struct tessi_flow *flow)
 void tessi_flow_verify(const struct tessi_flow *flow)
 {
     struct tally *tallies = tessi_zalloc((flow->blocks.count + 1) * sizeof *tallies);
-    uint64_t used = 0, residue = 0, tiny = 0, owned_sticky = 0, sticky = 0, going = 0, spilled = 0, arriving = 0, leaving = 0, heirs = 0;
+    uint64_t used = 0, residue = 0, tiny = 0, owned_sticky = 0, sticky = 0, going = 0, spilled = 0, arriving = 0,
+             leaving = 0, heirs = 0;
     uint32_t tasks = 0, started = 0, streams = 0, blocks = 0;
     uint64_t idle_leases = 0, idle_lease_bytes = 0, mapped = 0;
     bool quiet = flow->spilling == 0 && flow->incoming_bytes == 0;
@@ -284,7 +286,8 @@ void tessi_flow_verify(const struct tessi_flow *flow)
     TESS_ASSERT(idle_lease_bytes == flow->idle_lease_bytes && idle_lease_bytes <= flow->config.memory_bytes);
     TESS_ASSERT(mapped == flow->mapped_blocks);
     TESS_ASSERT(used + residue == flow->used_bytes && used + residue <= flow->config.memory_bytes);
-    TESS_ASSERT(residue == flow->residue_bytes && tiny == flow->tiny_sticky_bytes && owned_sticky == flow->owned_sticky_bytes);
+    TESS_ASSERT(residue == flow->residue_bytes && tiny == flow->tiny_sticky_bytes &&
+                owned_sticky == flow->owned_sticky_bytes);
     TESS_ASSERT(sticky == flow->sticky_bytes && going == flow->going_bytes);
     TESS_ASSERT(spilled == flow->spilled_bytes && spilled <= flow->config.spill_bytes);
     TESS_ASSERT(arriving <= flow->incoming_bytes && flow->incoming_bytes <= arriving + leaving);

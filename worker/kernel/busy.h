@@ -1,4 +1,4 @@
-/* Work for its own sake: what opaque tasks compute, here and in the peers that benches compare with. */
+/* Work for its own sake: what synthetic tasks compute, here and in the peers that benches compare with. */
 #ifndef TESSI_KERNEL_BUSY_H
 #define TESSI_KERNEL_BUSY_H
 

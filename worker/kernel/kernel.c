@@ -17,22 +17,64 @@ static enum tessi_status arrives(const struct tessi_kernel_step *step, struct te
 }
 
 /* The kernels of each kind of operation, and their plain references. */
-#define FULL_KERNELS {tessi_kernel_full, tessi_reference_generate}
-#define ARANGE_KERNELS {tessi_kernel_arange, tessi_reference_generate}
-#define EYE_KERNELS {tessi_kernel_eye, tessi_reference_generate}
-#define UNIFORM_KERNELS {tessi_kernel_random, tessi_reference_random}
-#define NORMAL_KERNELS {tessi_kernel_random, tessi_reference_random}
-#define ELEMENTWISE_KERNELS {tessi_kernel_elementwise, tessi_reference_elementwise}
-#define REDUCE_KERNELS {tessi_kernel_reduce, tessi_reference_reduce}
-#define TRANSPOSE_KERNELS {tessi_kernel_transpose, tessi_reference_transpose}
-#define REGRID_KERNELS {tessi_kernel_regrid, tessi_reference_regrid}
-#define MATMUL_KERNELS {tessi_kernel_matmul, tessi_reference_matmul}
+#define FULL_KERNELS                                                                                                   \
+    {                                                                                                                  \
+        tessi_kernel_full, tessi_reference_generate                                                                    \
+    }
+#define ARANGE_KERNELS                                                                                                 \
+    {                                                                                                                  \
+        tessi_kernel_arange, tessi_reference_generate                                                                  \
+    }
+#define EYE_KERNELS                                                                                                    \
+    {                                                                                                                  \
+        tessi_kernel_eye, tessi_reference_generate                                                                     \
+    }
+#define UNIFORM_KERNELS                                                                                                \
+    {                                                                                                                  \
+        tessi_kernel_random, tessi_reference_random                                                                    \
+    }
+#define NORMAL_KERNELS                                                                                                 \
+    {                                                                                                                  \
+        tessi_kernel_random, tessi_reference_random                                                                    \
+    }
+#define ELEMENTWISE_KERNELS                                                                                            \
+    {                                                                                                                  \
+        tessi_kernel_elementwise, tessi_reference_elementwise                                                          \
+    }
+#define REDUCE_KERNELS                                                                                                 \
+    {                                                                                                                  \
+        tessi_kernel_reduce, tessi_reference_reduce                                                                    \
+    }
+#define TRANSPOSE_KERNELS                                                                                              \
+    {                                                                                                                  \
+        tessi_kernel_transpose, tessi_reference_transpose                                                              \
+    }
+#define REGRID_KERNELS                                                                                                 \
+    {                                                                                                                  \
+        tessi_kernel_regrid, tessi_reference_regrid                                                                    \
+    }
+#define MATMUL_KERNELS                                                                                                 \
+    {                                                                                                                  \
+        tessi_kernel_matmul, tessi_reference_matmul                                                                    \
+    }
 /* Its block arrives. */
-#define RECEIVE_KERNELS {arrives, arrives}
+#define RECEIVE_KERNELS                                                                                                \
+    {                                                                                                                  \
+        arrives, arrives                                                                                               \
+    }
 /* Files and the clock's work have nothing simpler to be compared with. */
-#define READ_NPY_KERNELS {tessi_kernel_read_npy, tessi_kernel_read_npy}
-#define WRITE_NPY_KERNELS {tessi_kernel_write_npy, tessi_kernel_write_npy}
-#define OPAQUE_KERNELS {tessi_kernel_opaque, tessi_kernel_opaque}
+#define READ_NPY_KERNELS                                                                                               \
+    {                                                                                                                  \
+        tessi_kernel_read_npy, tessi_kernel_read_npy                                                                   \
+    }
+#define WRITE_NPY_KERNELS                                                                                              \
+    {                                                                                                                  \
+        tessi_kernel_write_npy, tessi_kernel_write_npy                                                                 \
+    }
+#define SYNTHETIC_KERNELS                                                                                              \
+    {                                                                                                                  \
+        tessi_kernel_synthetic, tessi_kernel_synthetic                                                                 \
+    }
 
 static const struct row rows[TESSI_OP_COUNT] = {
 #define TESSI_ROW(NAME, name, code, ...) [code] = NAME##_KERNELS,

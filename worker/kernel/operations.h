@@ -23,15 +23,15 @@ typedef enum tessi_status tessi_kernel_fn(const struct tessi_kernel_step *step, 
 tessi_kernel_fn tessi_kernel_full;
 tessi_kernel_fn tessi_kernel_arange;
 tessi_kernel_fn tessi_kernel_eye;
-tessi_kernel_fn tessi_kernel_random; /* uniform and normal */
-tessi_kernel_fn tessi_kernel_read_npy; /* whose path has no symbolic links */
+tessi_kernel_fn tessi_kernel_random;    /* uniform and normal */
+tessi_kernel_fn tessi_kernel_read_npy;  /* whose path has no symbolic links */
 tessi_kernel_fn tessi_kernel_write_npy; /* likewise, or it is one that this process has open (TESSI_NPY_OWN) */
 tessi_kernel_fn tessi_kernel_elementwise;
 tessi_kernel_fn tessi_kernel_reduce;
 tessi_kernel_fn tessi_kernel_transpose;
 tessi_kernel_fn tessi_kernel_regrid;
 tessi_kernel_fn tessi_kernel_matmul;
-tessi_kernel_fn tessi_kernel_opaque;
+tessi_kernel_fn tessi_kernel_synthetic;
 
 /* Plain references of the ones that have something to compare. */
 tessi_kernel_fn tessi_reference_generate; /* full, arange, eye */

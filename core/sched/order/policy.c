@@ -1,7 +1,7 @@
+#include "core/sched/order/policy.h"
 #include "core/base/alloc.h"
 #include "core/base/assert.h"
 #include "core/sched/order/order.h"
-#include "core/sched/order/policy.h"
 
 #define LANE_BITS 8
 
@@ -51,7 +51,7 @@ static const struct policy policies[TESSI_POLICIES] = {
 
 const struct policy *tessi_policy_of(const struct sched_layer *layer)
 {
-    return &policies[layer->layer->wishes->policy];
+    return &policies[layer->layer->task_options->policy];
 }
 
 /* ——— lanes ——— */
@@ -60,7 +60,7 @@ static uint64_t rank_of(const struct sched_layer *layer)
 {
     uint32_t lane = tessi_policy_of(layer)->lane(layer);
     TESS_ASSERT(lane < 1u << LANE_BITS);
-    return (uint64_t)(TESSI_PRIORITY_MAX - layer->layer->wishes->priority) << LANE_BITS | lane;
+    return (uint64_t)(TESSI_PRIORITY_MAX - layer->layer->task_options->priority) << LANE_BITS | lane;
 }
 
 struct lane *tessi_policy_lane(struct session *session, uint64_t rank, uint32_t kind,
@@ -116,12 +116,12 @@ static void hurry(struct tessi_sched *sched, struct sched_layer *layer, int32_t 
     stack[count++] = layer;
     while (count > 0) {
         struct sched_layer *at = stack[--count];
-        if (at->layer->wishes->priority >= priority) {
+        if (at->layer->task_options->priority >= priority) {
             continue;
         }
-        tessi_layer_own_wishes(at->layer)->priority = priority;
+        tessi_layer_own_task_options(at->layer)->priority = priority;
         tessi_backlog_move(sched, at,
-                           tessi_policy_lane(at->session, rank_of(at), at->kind, &at->layer->wishes->demand));
+                           tessi_policy_lane(at->session, rank_of(at), at->kind, &at->layer->task_options->demand));
         for (uint32_t i = 0; i < at->ninputs; i++) {
             tessi_grow(&stack, &capacity, count + 1, sizeof *stack);
             stack[count++] = at->inputs[i];
@@ -137,22 +137,23 @@ void tessi_policy_choose_lanes(struct tessi_sched *sched, struct sched_layer **l
         double behind_ns = 0;
         for (size_t c = 0; c < layer->consumer_count; c++) {
             const struct sched_layer *reader = layer->consumers[c].layer;
-            int32_t priority = reader->layer->wishes->priority;
-            if (priority > layer->layer->wishes->priority) {
-                tessi_layer_own_wishes(layer->layer)->priority = priority;
+            int32_t priority = reader->layer->task_options->priority;
+            if (priority > layer->layer->task_options->priority) {
+                tessi_layer_own_task_options(layer->layer)->priority = priority;
             }
             behind_ns = reader->path_ns > behind_ns ? reader->path_ns : behind_ns;
         }
         bool sequence = tessi_layer_reads_itself(layer->layer); /* its tasks may follow each other */
         layer->path_ns = layer->estimate_ns * (sequence ? (double)layer->tasks : 1) + behind_ns;
-        layer->lane = tessi_policy_lane(layer->session, rank_of(layer), layer->kind, &layer->layer->wishes->demand);
+        layer->lane =
+            tessi_policy_lane(layer->session, rank_of(layer), layer->kind, &layer->layer->task_options->demand);
         sched->demands = sched->demands || layer->lane->demand.count > 0;
     }
     for (size_t i = 0; i < count; i++) {
         for (uint32_t n = 0; n < layers[i]->layer->ninputs; n++) {
             struct sched_layer *input = layers[i]->inputs[n];
             if (input->submission != layers[i]->submission) {
-                hurry(sched, input, layers[i]->layer->wishes->priority);
+                hurry(sched, input, layers[i]->layer->task_options->priority);
             }
         }
     }

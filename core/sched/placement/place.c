@@ -107,7 +107,7 @@ uint32_t tessi_place_home(struct tessi_sched *sched, struct sched_layer *layer, 
         break;
     }
     case PLACE_PINNED:
-        home = nth_worker(sched, index % layer->layer->as.opaque.pin);
+        home = nth_worker(sched, index % layer->layer->as.synthetic.pin);
         break;
     case PLACE_EACH:
         home = layer->homes[index];
@@ -209,8 +209,7 @@ static void weigh_holder(void *context, uint64_t index)
     found->there_ns[i] = there_ns > found->there_ns[i] ? there_ns : found->there_ns[i];
 }
 
-static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index,
-                         struct candidates *found)
+static void find_holders(struct tessi_sched *sched, struct sched_layer *layer, uint64_t index, struct candidates *found)
 {
     found->sched = sched;
     found->count = 0;
@@ -445,7 +444,8 @@ static bool joins_from_everywhere(const struct tessi_sched *sched, const struct 
         return false;
     }
     const struct tessi_layer *cuts = layer->inputs[0]->layer;
-    return tessi_rechunk_exchange(&cuts->input[0].grid, &layer->layer->grid, 1).groups < 2.0 * (double)sched->alive_count;
+    return tessi_rechunk_exchange(&cuts->input[0].grid, &layer->layer->grid, 1).groups <
+           2.0 * (double)sched->alive_count;
 }
 
 static bool placed_together(const struct sched_layer *layer, uint32_t input)

@@ -6,7 +6,7 @@
 uint64_t tessi_memory_needs(const struct tessi_layer *layer, bool held)
 {
     uint64_t tasks = tessi_layer_tasks(layer);
-    bool placed = layer->op == TESSI_OP_OPAQUE && layer->as.opaque.pin > 0;
+    bool placed = layer->op == TESSI_OP_SYNTHETIC && layer->as.synthetic.pin > 0;
     for (uint32_t i = 0; i < layer->ninputs; i++) {
         placed = placed || layer->input[i].rules.table != NULL;
     }

@@ -3,7 +3,7 @@
 #define TESSI_SCHED_STATE_SESSION_H
 
 #include "core/base/map.h"
-#include "core/graph/wishes.h"
+#include "core/graph/task_options.h"
 #include "core/sched/sched.h"
 #include "core/sched/state/layer.h"
 
@@ -37,25 +37,25 @@ struct backlog {
     struct backlog_entry *entries; /* a binary heap, owned */
     struct kept_span *spans;       /* by handle, owned */
     uint32_t *places;              /* handle → place in entries + 1, owned; 0: free */
-    size_t count;    /* of the entries */
-    size_t begun;    /* the first so many handles have been in use */
-    size_t capacity; /* of all three */
-    uint32_t free;   /* the handle that was given back last + 1, whose span knows the next; 0: none */
+    size_t count;                  /* of the entries */
+    size_t begun;                  /* the first so many handles have been in use */
+    size_t capacity;               /* of all three */
+    uint32_t free;                 /* the handle that was given back last + 1, whose span knows the next; 0: none */
 };
 
 /* Work of one session that is handed out in the global order: see order/policy.h. */
 struct lane {
     /* --- written by order --- */
-    uint64_t rank; /* lower ones are tried first */
-    uint32_t kind; /* of its layers: what waits for a device holds up nothing that is for processors */
+    uint64_t rank;                 /* lower ones are tried first */
+    uint32_t kind;                 /* of its layers: what waits for a device holds up nothing that is for processors */
     struct tessi_resources demand; /* of each of its tasks */
-    struct backlog *backlogs; /* by worker index, owned */
+    struct backlog *backlogs;      /* by worker index, owned */
     size_t capacity;
-    struct backlog orphans;   /* waits for any worker that may run it */
+    struct backlog orphans; /* waits for any worker that may run it */
     /* --- written by order, balance --- */
     int64_t starving_since_ns; /* some could join and run it, and none has; −1: not so */
     /* --- written by balance --- */
-    uint32_t turn; /* last turn of the session in which it was tried */
+    uint32_t turn;     /* last turn of the session in which it was tried */
     uint32_t cut_at;   /* the worker for which it had nothing looked at when a step was cut short, + 1; 0: none */
     uint32_t cut_turn; /* in which that was */
 };
@@ -66,16 +66,16 @@ struct submission {
     /* --- written by state --- */
     uint64_t done;
     /* --- written by step --- */
-    uint64_t told;    /* what PROGRESS said last, */
-    int64_t told_ns;  /* and when; 0: never */
+    uint64_t told;   /* what PROGRESS said last, */
+    int64_t told_ns; /* and when; 0: never */
     /* --- written by submission --- */
     uint32_t request; /* of the client */
     /* --- written by state --- */
     uint32_t watched; /* layers whose progress is told */
     /* --- written by submission --- */
-    uint32_t serial;  /* of all that have had this place */
+    uint32_t serial; /* of all that have had this place */
     /* --- written by state, step --- */
-    bool moved;       /* listed: there is progress to tell */
+    bool moved; /* listed: there is progress to tell */
     /* --- written by submission, lineage --- */
     uint32_t layers; /* that are left of it; 0: its place is free */
     uint32_t next;   /* the next free place + 1 */
@@ -89,7 +89,8 @@ struct session {
     bool closing; /* nothing more is said to it */
     /* --- written by submission, lineage --- */
     struct tessi_map layers_by_id; /* → position in layers */
-    struct sched_layer **layers;   /* owned array, in order of submission, with NULL holes, of which there are fewer than layers */
+    struct sched_layer *
+        *layers; /* owned array, in order of submission, with NULL holes, of which there are fewer than layers */
     size_t layer_count, layer_capacity, layer_holes;
     /* --- written by order --- */
     struct lane **lanes; /* lowest rank first, owned */
@@ -107,11 +108,11 @@ struct session {
     uint32_t dropped[CLIENT_DROPS]; /* layers of its data that have gone, and that it has not been told of */
     uint32_t dropped_count;
     /* --- written by workers, step --- */
-    uint32_t parked;       /* tasks that it asks for and has not been answered about */
+    uint32_t parked; /* tasks that it asks for and has not been answered about */
     /* --- written by state --- */
     uint64_t small_blocks; /* of wanted layers: they cost memory beside their data, wherever that is */
-    uint64_t solid_bytes; /* of wanted layers whose blocks cannot be generated or read again */
-    double solid_weight;  /* of these, bytes times those of the largest block, summed */
+    uint64_t solid_bytes;  /* of wanted layers whose blocks cannot be generated or read again */
+    double solid_weight;   /* of these, bytes times those of the largest block, summed */
     /* --- written by step --- */
     int64_t starving_since_ns; /* has work and no worker is there; −1: not so */
     struct tessi_sched_session_stats stats;

@@ -11,7 +11,7 @@
 #include "core/sched/order/order.h"
 #include "core/sched/submission/submission.h"
 
-#define READS_MAX (UINT64_C(1) << 20) /* blocks that one task may read: some of its steps look at all of them */
+#define READS_MAX (UINT64_C(1) << 20)  /* blocks that one task may read: some of its steps look at all of them */
 #define PINNED_MAX (UINT64_C(1) << 21) /* tasks of one layer that each have their worker: they are placed one by one */
 #define CLOSE_LOOKS_MAX (UINT64_C(1) << 22) /* layers times those wanted, for a closer look at where they find room */
 #define ORDER_MAX (BACKLOG_FRESH >> 1)
@@ -72,7 +72,7 @@ static enum tessi_status check_input(struct incoming *in, const struct tessi_lay
     const struct tessi_layer *input = known != NULL                ? known->layer
                                       : id == layer->id            ? layer
                                       : position != TESSI_MAP_NONE ? in->event->layers[position]
-                                                                     : NULL;
+                                                                   : NULL;
     if (input == NULL || input->dtype != slot->dtype || !tessi_grid_equal(&input->grid, &slot->grid)) {
         return tessi_fail(error, TESSI_INVALID,
                           "layer %u reads layer %u, which is not held under that name or differs in shape", layer->id,
@@ -84,7 +84,8 @@ static enum tessi_status check_input(struct incoming *in, const struct tessi_lay
         return tessi_fail(error, TESSI_TOO_BIG, "a task of %s would read %" PRIu64 " blocks of %s: use larger chunks",
                           tessi_op_row(layer->op)->name, width, tessi_grid_format(&slot->grid, text, sizeof text));
     }
-    uint64_t of_known = known != NULL ? known->reader_tasks : 0; /* the same one twice in a submission: nearly so many */
+    uint64_t of_known =
+        known != NULL ? known->reader_tasks : 0; /* the same one twice in a submission: nearly so many */
     return check_readers(layer, position != TESSI_MAP_NONE ? &in->readers[position] : &of_known, error);
 }
 
@@ -106,7 +107,7 @@ static enum tessi_status check_layer(struct incoming *in, uint32_t position, str
         }
     }
     uint64_t tasks = tessi_layer_tasks(layer);
-    if (layer->op == TESSI_OP_OPAQUE && layer->as.opaque.pin > 0 && tasks > PINNED_MAX) {
+    if (layer->op == TESSI_OP_SYNTHETIC && layer->as.synthetic.pin > 0 && tasks > PINNED_MAX) {
         return tessi_fail(error, TESSI_TOO_BIG, "%s has too many blocks to give each its place: use larger chunks",
                           tessi_grid_format(&layer->grid, text, sizeof text));
     }
@@ -152,11 +153,12 @@ static enum tessi_status check_memory(const struct incoming *in, struct tessi_er
     }
     char text[512], label[TESSI_LAYER_LABEL_MAX];
     return tessi_fail(error, TESSI_TOO_BIG,
-                      "%s %s has %" PRIu64 " blocks, and the scheduler would need %.3f GB to know of what is asked for; of "
+                      "%s %s has %" PRIu64
+                      " blocks, and the scheduler would need %.3f GB to know of what is asked for; of "
                       "its %.3f GB, %.3f are in use: use larger chunks, or give the scheduler more --memory",
-                      tessi_layer_label(largest, label, sizeof label), tessi_grid_format(&largest->grid, text, sizeof text),
-                      tessi_layer_tasks(largest), (double)needed / 1e9,
-                      (double)in->sched->config.memory_bytes / 1e9, (double)used / 1e9);
+                      tessi_layer_label(largest, label, sizeof label),
+                      tessi_grid_format(&largest->grid, text, sizeof text), tessi_layer_tasks(largest),
+                      (double)needed / 1e9, (double)in->sched->config.memory_bytes / 1e9, (double)used / 1e9);
 }
 
 /* ——— whether workers can do it ——— */
@@ -188,12 +190,12 @@ static enum tessi_status check_fit(const struct incoming *in, struct tessi_error
         uint64_t footprint = tessi_task_footprint(layer, tessi_held_largest_task(layer));
         if (footprint > largest) {
             char label[TESSI_LAYER_LABEL_MAX];
-            return tessi_fail(error, TESSI_TOO_BIG,
-                              "a task of %s needs %.2f GB at once and the largest worker has %.2f GB: "
-                              "use smaller chunks or give a worker more memory (tessera worker --memory, or memory_bytes "
-                              "of tess_session_options)",
-                              tessi_layer_label(layer, label, sizeof label), (double)footprint / 1e9,
-                              (double)largest / 1e9);
+            return tessi_fail(
+                error, TESSI_TOO_BIG,
+                "a task of %s needs %.2f GB at once and the largest worker has %.2f GB: "
+                "use smaller chunks or give a worker more memory (tessera worker --memory, or memory_bytes "
+                "of tess_session_options)",
+                tessi_layer_label(layer, label, sizeof label), (double)footprint / 1e9, (double)largest / 1e9);
         }
         most = footprint > most ? footprint : most;
         held = sum_of(held, in->wanted[i] ? tessi_layer_bytes(layer) : 0);
@@ -236,8 +238,9 @@ static enum tessi_status check(struct incoming *in, struct tessi_error *error)
         }
     }
     if (status == TESSI_OK && product(in->most_tasks + 1, in->event->layer_count) > ORDER_MAX - in->sched->order_next) {
-        status = tessi_fail(error, TESSI_TOO_BIG,
-                            "more blocks than the scheduler can count have been submitted since it began: start it again");
+        status =
+            tessi_fail(error, TESSI_TOO_BIG,
+                       "more blocks than the scheduler can count have been submitted since it began: start it again");
     }
     status = status == TESSI_OK ? check_memory(in, error) : status;
     return status == TESSI_OK ? check_fit(in, error) : status;

@@ -18,10 +18,10 @@
 #define LONG_NS 1e6 /* far more than messages take, so that it pays to spread tasks that read each other */
 #define SAMPLES (sizeof((struct history_entry *)0)->samples / sizeof(double))
 
-#define GUESS_GFLOPS 40.0         /* of products, one slot's */
+#define GUESS_GFLOPS 40.0 /* of products, one slot's */
 #define DEVICE_LAUNCH_NS 10000.0
-#define KINDS_MAX 4096     /* of tasks; beyond it those that have not come up for long are forgotten */
-#define PROCESSORS_MAX 64  /* further kinds count as the last one */
+#define KINDS_MAX 4096    /* of tasks; beyond it those that have not come up for long are forgotten */
+#define PROCESSORS_MAX 64 /* further kinds count as the last one */
 
 /* On the first kind of processor: see `on_processor`. */
 static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t index)
@@ -31,8 +31,8 @@ static struct tessi_map_key kind_of(const struct tessi_layer *layer, uint64_t in
     memcpy(&bits[0], &cost.flops, sizeof bits[0]);
     memcpy(&bits[1], &cost.bytes, sizeof bits[1]);
     uint64_t high = (uint64_t)layer->op << 8 | (uint64_t)layer->dtype;
-    if (layer->op == TESSI_OP_OPAQUE) {
-        bits[1] ^= layer->as.opaque.nanoseconds;
+    if (layer->op == TESSI_OP_SYNTHETIC) {
+        bits[1] ^= layer->as.synthetic.nanoseconds;
     }
     /* Exponent and the top of the mantissa: sizes within some percent are one kind. */
     return (struct tessi_map_key){high, (bits[0] >> 48) << 32 | bits[1] >> 48};
@@ -48,7 +48,7 @@ double tessi_history_guess(const struct tessi_layer *layer, uint64_t index)
     struct tessi_cost cost = tessi_task_cost(layer, index);
     double flops_per_ns = tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS ? GUESS_GFLOPS : 1;
     double time = 2000 + cost.flops / flops_per_ns + cost.bytes / 4;
-    return layer->op == TESSI_OP_OPAQUE ? time + (double)layer->as.opaque.nanoseconds : time;
+    return layer->op == TESSI_OP_SYNTHETIC ? time + (double)layer->as.synthetic.nanoseconds : time;
 }
 
 /* The sample below which this part of all lie. */

@@ -1,4 +1,4 @@
-/* The kernel of opaque tasks as a shared library, for the tasks that Dask runs: called through ctypes, which lets go of
+/* The kernel of synthetic tasks as a shared library, for the tasks that Dask runs: called through ctypes, which lets go of
  * Python's lock meanwhile. tests/bench/overhead.py builds it. */
 #include "worker/kernel/busy.h"
 

@@ -70,8 +70,8 @@ static double deviate(uint64_t seed, uint32_t layer, uint64_t index)
 static double cost_ns(const struct tool_options *options, const struct tessi_layer *layer, uint64_t index)
 {
     struct tessi_cost cost = tessi_task_cost(layer, index);
-    if (layer->op == TESSI_OP_OPAQUE) {
-        return (double)layer->as.opaque.nanoseconds;
+    if (layer->op == TESSI_OP_SYNTHETIC) {
+        return (double)layer->as.synthetic.nanoseconds;
     }
     bool dense = tessi_op_row(layer->op)->limit == TESSI_LIMIT_FLOPS;
     double flops_per_ns = dense ? options->flops_per_ns : options->flops_per_ns / 16;
@@ -112,7 +112,7 @@ static bool all_alike(const struct tessi_layer *layer)
             return false;
         }
     }
-    bool alike = layer->op != TESSI_OP_REDUCE && layer->op != TESSI_OP_OPAQUE;
+    bool alike = layer->op != TESSI_OP_REDUCE && layer->op != TESSI_OP_SYNTHETIC;
     if (layer->op == TESSI_OP_MATMUL) {
         alike = layer->input[0].grid.axis[1].extent % layer->as.matmul.segment == 0;
     }
@@ -168,8 +168,8 @@ static void send_order(struct tool_cluster *cluster, const struct tessi_sched_ac
     order->kind = action->kind;
     copy_spans(&order->spans, action->spans, action->span_count);
     copy_spans(&order->where, action->where, action->where_count);
-    tool_schedule(cluster, cluster->now_ns + cluster->options.latency_ns, TOOL_ORDER,
-                  action->peer - TOOL_FIRST_WORKER, number, 0);
+    tool_schedule(cluster, cluster->now_ns + cluster->options.latency_ns, TOOL_ORDER, action->peer - TOOL_FIRST_WORKER,
+                  number, 0);
 }
 
 static void carry_out(struct tool_cluster *cluster, const struct tessi_sched_action *action)
@@ -255,7 +255,8 @@ static double step(struct tool_cluster *cluster, struct tessi_sched_event event)
     }
     if (actions.wake_ns != cluster->tick_ns && actions.wake_ns != INT64_MAX) {
         cluster->tick_ns = actions.wake_ns;
-        tool_schedule(cluster, actions.wake_ns > cluster->now_ns ? actions.wake_ns : cluster->now_ns, TOOL_TICK, 0, 0, 0);
+        tool_schedule(cluster, actions.wake_ns > cluster->now_ns ? actions.wake_ns : cluster->now_ns, TOOL_TICK, 0, 0,
+                      0);
     }
     uint64_t bytes = tool_memory_bytes();
     result->scheduler_bytes_most = bytes > result->scheduler_bytes_most ? bytes : result->scheduler_bytes_most;
@@ -451,7 +452,8 @@ static void end_measuring(struct tool_cluster *cluster)
         result->bytes_moved += fetched;
         result->words_max = fetched / 8 > result->words_max ? fetched / 8 : result->words_max;
         result->peak_bytes = worker->peak_bytes > result->peak_bytes ? worker->peak_bytes : result->peak_bytes;
-        result->beyond_bytes = worker->beyond_bytes > result->beyond_bytes ? worker->beyond_bytes : result->beyond_bytes;
+        result->beyond_bytes =
+            worker->beyond_bytes > result->beyond_bytes ? worker->beyond_bytes : result->beyond_bytes;
     }
     result->words_mean = result->bytes_moved / 8 / cluster->options.workers;
 }

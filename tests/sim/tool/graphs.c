@@ -156,18 +156,18 @@ static struct tessi_table *random_table(struct random *random, uint32_t tasks, u
     return table;
 }
 
-/* Unless nobody knows, opaque tasks say how long they take. */
-static struct tessi_layer *begin_opaque(struct tool_graph *graph, const struct tool_options *options)
+/* Unless nobody knows, synthetic tasks say how long they take. */
+static struct tessi_layer *begin_synthetic(struct tool_graph *graph, const struct tool_options *options)
 {
-    struct tessi_layer *layer = begin(graph, TESSI_OP_OPAQUE);
-    layer->as.opaque.nanoseconds = options->told && options->time != TOOL_TIME_COST ? (uint64_t)options->task_ns : 0;
+    struct tessi_layer *layer = begin(graph, TESSI_OP_SYNTHETIC);
+    layer->as.synthetic.nanoseconds = options->told && options->time != TOOL_TIME_COST ? (uint64_t)options->task_ns : 0;
     return layer;
 }
 
 static void make_dag(struct tool_graph *graph, const struct tool_options *options)
 {
     struct random random = {options->seed};
-    struct tessi_layer *layer = begin_opaque(graph, options);
+    struct tessi_layer *layer = begin_synthetic(graph, options);
     layer->grid.ndim = 1;
     layer->grid.axis[0] = tessi_axis_regular((int64_t)options->size[0], 1);
     (void)bind(layer, layer);
@@ -179,7 +179,7 @@ static void make_stencil(struct tool_graph *graph, const struct tool_options *op
 {
     const struct tessi_layer *below = source(graph, 1, width, 1);
     for (uint64_t d = 1; d < depth; d++) {
-        struct tessi_layer *layer = begin_opaque(graph, options);
+        struct tessi_layer *layer = begin_synthetic(graph, options);
         tessi_grid_copy(&layer->grid, &below->grid);
         for (int64_t offset = -1; offset <= 1; offset++) {
             bind(layer, below)[0] = (struct tessi_rule){.kind = TESSI_RULE_OFFSET, .value = offset};

@@ -26,7 +26,14 @@ struct tool_late { /* `count` workers of the last ones join at this time */
 };
 
 enum tool_graph_kind {
-    TOOL_MATMUL, TOOL_TASKS, TOOL_LAYERED, TOOL_DAG, TOOL_STENCIL, TOOL_REDUCE, TOOL_SUM, TOOL_CHAIN
+    TOOL_MATMUL,
+    TOOL_TASKS,
+    TOOL_LAYERED,
+    TOOL_DAG,
+    TOOL_STENCIL,
+    TOOL_REDUCE,
+    TOOL_SUM,
+    TOOL_CHAIN
 };
 
 struct tool_options {
@@ -44,14 +51,14 @@ struct tool_options {
     int64_t loop_ns;     /* a worker reports at most so often */
     enum tool_time time;
     int64_t task_ns;     /* FIXED; LOGNORMAL: the mean */
-    bool told;           /* opaque tasks say how long they take: in the mean, where times are drawn */
+    bool told;           /* synthetic tasks say how long they take: in the mean, where times are drawn */
     double sigma;        /* LOGNORMAL: of the logarithm */
     double flops_per_ns; /* COST: of one slot in products; other operations run at memory's speed */
     int64_t overhead_ns; /* of each step besides its kernel */
     int64_t window_ns;   /* 0: the scheduler's default */
     uint64_t seed;
-    bool alone;          /* the events are told again to another machine, and its time measured */
-    bool verify;         /* the scheduler's invariants after every step: slow */
+    bool alone;  /* the events are told again to another machine, and its time measured */
+    bool verify; /* the scheduler's invariants after every step: slow */
 };
 
 struct tool_options tool_options_default(void);

@@ -37,7 +37,7 @@ static cudaError_t refuse(tessi_cuda_step *step)
 #define RECEIVE_KERNELS never, refuse
 #define READ_NPY_KERNELS never, refuse
 #define WRITE_NPY_KERNELS never, refuse
-#define OPAQUE_KERNELS never, refuse
+#define SYNTHETIC_KERNELS never, refuse
 
 struct kernels {
     bool (*supports)(const struct tessi_layer *layer);

@@ -1,5 +1,5 @@
+#include "core/server/query_router.h"
 #include "core/sched/explain/explain.h"
-#include "core/server/courier.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -22,44 +22,44 @@ struct question {           /* on its way to a worker */
     int64_t sent_ns;
 };
 
-struct tessi_courier {
-    const struct tessi_relay *relay;
-    tessi_courier_send_fn *send;
+struct tessi_router {
+    const struct tessi_driver *driver;
+    tessi_router_send_fn *send;
     void *context;
     uint32_t tokens; /* given out so far */
-    struct question questions[TESSI_COURIER_QUESTIONS];
-    struct tessi_trace_record *ring; /* owned, TESSI_COURIER_EVENTS */
+    struct question questions[TESSI_ROUTER_QUESTIONS];
+    struct tessi_trace_record *ring; /* owned, TESSI_ROUTER_EVENTS */
     uint64_t written;
     struct tessi_trace_record steals[STEALS_KEPT];
     uint64_t steals_written;
     struct tessi_buffer buffer;
 };
 
-struct tessi_courier *tessi_courier_create(const struct tessi_relay *relay, tessi_courier_send_fn *send, void *context)
+struct tessi_router *tessi_router_create(const struct tessi_driver *driver, tessi_router_send_fn *send, void *context)
 {
-    struct tessi_courier *courier = tessi_zalloc(sizeof *courier);
-    courier->relay = relay;
-    courier->send = send;
-    courier->context = context;
-    courier->ring = tessi_zalloc(TESSI_COURIER_EVENTS * sizeof *courier->ring);
-    return courier;
+    struct tessi_router *router = tessi_zalloc(sizeof *router);
+    router->driver = driver;
+    router->send = send;
+    router->context = context;
+    router->ring = tessi_zalloc(TESSI_ROUTER_EVENTS * sizeof *router->ring);
+    return router;
 }
 
-void tessi_courier_destroy(struct tessi_courier *courier)
+void tessi_router_destroy(struct tessi_router *router)
 {
-    if (courier != NULL) {
-        tessi_free(courier->ring);
-        tessi_buffer_fini(&courier->buffer);
-        tessi_free(courier);
+    if (router != NULL) {
+        tessi_free(router->ring);
+        tessi_buffer_fini(&router->buffer);
+        tessi_free(router);
     }
 }
 
-static void send_message(struct tessi_courier *courier, uint32_t peer, struct tessi_message *message)
+static void send_message(struct tessi_router *router, uint32_t peer, struct tessi_message *message)
 {
-    message->run_id = tessi_relay_run_id(courier->relay);
-    tessi_buffer_clear(&courier->buffer);
-    if (tessi_message_pack(&courier->buffer, message, NULL) == TESSI_OK) {
-        courier->send(courier->context, peer, courier->buffer.data, courier->buffer.size);
+    message->run_id = tessi_driver_run_id(router->driver);
+    tessi_buffer_clear(&router->buffer);
+    if (tessi_message_pack(&router->buffer, message, NULL) == TESSI_OK) {
+        router->send(router->context, peer, router->buffer.data, router->buffer.size);
     }
 }
 
@@ -73,51 +73,51 @@ static enum lane lane_of(uint8_t kind)
     return kind == TESSI_TRACE_LAYER || kind == TESSI_TRACE_NAME ? LANE_LAYERS : LANE_STEALS;
 }
 
-void tessi_courier_keep_notes(struct tessi_courier *courier)
+void tessi_router_keep_notes(struct tessi_router *router)
 {
     size_t count;
-    const struct tessi_trace_record *notes = tessi_relay_notes(courier->relay, &count);
+    const struct tessi_trace_record *notes = tessi_driver_notes(router->driver, &count);
     for (size_t i = 0; i < count; i++) {
-        struct tessi_trace_record *record = &courier->ring[courier->written++ % TESSI_COURIER_EVENTS];
+        struct tessi_trace_record *record = &router->ring[router->written++ % TESSI_ROUTER_EVENTS];
         *record = notes[i];
         record->lane = (uint16_t)lane_of(record->kind);
         if (record->lane == LANE_STEALS) {
-            courier->steals[courier->steals_written++ % STEALS_KEPT] = *record;
+            router->steals[router->steals_written++ % STEALS_KEPT] = *record;
         }
     }
 }
 
-const struct tessi_trace_record *tessi_courier_steal(const struct tessi_courier *courier, size_t nth)
+const struct tessi_trace_record *tessi_router_steal(const struct tessi_router *router, size_t nth)
 {
-    if (nth >= STEALS_KEPT || nth >= courier->steals_written) {
+    if (nth >= STEALS_KEPT || nth >= router->steals_written) {
         return NULL;
     }
-    return &courier->steals[(courier->steals_written - 1 - nth) % STEALS_KEPT];
+    return &router->steals[(router->steals_written - 1 - nth) % STEALS_KEPT];
 }
 
-static void own_page(struct tessi_courier *courier, int64_t now_ns, uint32_t peer,
+static void own_page(struct tessi_router *router, int64_t now_ns, uint32_t peer,
                      const struct tessi_msg_trace_request *request)
 {
     struct tessi_message message = {.type = TESSI_MSG_TRACE_PAGE};
     struct tessi_msg_trace_page *page = &message.as.trace_page;
-    uint64_t oldest = courier->written > TESSI_COURIER_EVENTS ? courier->written - TESSI_COURIER_EVENTS : 0;
+    uint64_t oldest = router->written > TESSI_ROUTER_EVENTS ? router->written - TESSI_ROUTER_EVENTS : 0;
     page->question = request->question;
     page->ring = request->ring;
     page->rings = 1;
     page->now_ns = now_ns;
     page->from = request->from > oldest ? request->from : oldest;
-    page->written = courier->written;
+    page->written = router->written;
     page->lanes = LANES;
     if (request->ring > 0) {
         page->error = "the scheduler has one ring";
-    } else if (page->from < courier->written) {
+    } else if (page->from < router->written) {
         /* No further than the end of the array: the asker comes again for the rest. */
-        uint64_t at = page->from % TESSI_COURIER_EVENTS, left = courier->written - page->from;
-        left = left < TESSI_COURIER_EVENTS - at ? left : TESSI_COURIER_EVENTS - at;
-        page->records.items = &courier->ring[at];
+        uint64_t at = page->from % TESSI_ROUTER_EVENTS, left = router->written - page->from;
+        left = left < TESSI_ROUTER_EVENTS - at ? left : TESSI_ROUTER_EVENTS - at;
+        page->records.items = &router->ring[at];
         page->records.count = left < TESSI_WIRE_TRACE_MAX ? (size_t)left : TESSI_WIRE_TRACE_MAX;
     }
-    send_message(courier, peer, &message);
+    send_message(router, peer, &message);
 }
 
 static cJSON *explained(const struct tessi_sched_why *why)
@@ -163,21 +163,21 @@ static cJSON *explain_all(const struct tessi_sched *sched, const struct tessi_ms
     return tasks;
 }
 
-static void own_reasons(struct tessi_courier *courier, uint32_t peer, const struct tessi_msg_why_request *request)
+static void own_reasons(struct tessi_router *router, uint32_t peer, const struct tessi_msg_why_request *request)
 {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddItemToObject(root, "tasks", explain_all(tessi_relay_sched(courier->relay), request));
+    cJSON_AddItemToObject(root, "tasks", explain_all(tessi_driver_sched(router->driver), request));
     char *json = cJSON_PrintUnformatted(root);
     struct tessi_message message = {.type = TESSI_MSG_WHY_REPLY};
     message.as.why_reply = (struct tessi_msg_why_reply){request->question, json != NULL ? json : "{}"};
-    send_message(courier, peer, &message);
+    send_message(router, peer, &message);
     cJSON_free(json);
     cJSON_Delete(root);
 }
 
 /* ——— there and back ——— */
 
-static void answer_error(struct tessi_courier *courier, const struct question *question, const char *text)
+static void answer_error(struct tessi_router *router, const struct question *question, const char *text)
 {
     struct tessi_message message = {.type = question->why ? TESSI_MSG_WHY_REPLY : TESSI_MSG_TRACE_PAGE};
     if (question->why) {
@@ -187,50 +187,50 @@ static void answer_error(struct tessi_courier *courier, const struct question *q
         message.as.trace_page.worker = question->worker;
         message.as.trace_page.error = text;
     }
-    send_message(courier, question->asker, &message);
+    send_message(router, question->asker, &message);
 }
 
 /* The one with that token; 0: a free one. */
-static struct question *find(struct tessi_courier *courier, uint32_t token)
+static struct question *find(struct tessi_router *router, uint32_t token)
 {
-    for (size_t i = 0; i < TESSI_COURIER_QUESTIONS; i++) {
-        if (courier->questions[i].token == token) {
-            return &courier->questions[i];
+    for (size_t i = 0; i < TESSI_ROUTER_QUESTIONS; i++) {
+        if (router->questions[i].token == token) {
+            return &router->questions[i];
         }
     }
     return NULL;
 }
 
 /* Hand the message on; `number` is the place of its question's number. */
-static void hand_on(struct tessi_courier *courier, int64_t now_ns, struct tessi_message *message, uint32_t *number,
+static void hand_on(struct tessi_router *router, int64_t now_ns, struct tessi_message *message, uint32_t *number,
                     struct question question)
 {
     question.number = *number;
     question.why = message->type == TESSI_MSG_WHY_REQUEST;
     question.sent_ns = now_ns;
-    if (tessi_relay_role(courier->relay, question.worker) != TESSI_ROLE_WORKER) {
-        answer_error(courier, &question, "there is no such worker, or it has left");
+    if (tessi_driver_role(router->driver, question.worker) != TESSI_ROLE_WORKER) {
+        answer_error(router, &question, "there is no such worker, or it has left");
         return;
     }
-    struct question *kept = find(courier, 0);
+    struct question *kept = find(router, 0);
     if (kept == NULL) {
-        answer_error(courier, &question, "too many questions are on their way: ask again");
+        answer_error(router, &question, "too many questions are on their way: ask again");
         return;
     }
-    courier->tokens = courier->tokens == UINT32_MAX ? 1 : courier->tokens + 1;
-    question.token = courier->tokens;
+    router->tokens = router->tokens == UINT32_MAX ? 1 : router->tokens + 1;
+    question.token = router->tokens;
     *kept = question;
     *number = question.token;
-    send_message(courier, question.worker, message);
+    send_message(router, question.worker, message);
 }
 
-static void hand_back(struct tessi_courier *courier, int64_t now_ns, uint32_t peer, struct tessi_message *message,
+static void hand_back(struct tessi_router *router, int64_t now_ns, uint32_t peer, struct tessi_message *message,
                       uint32_t *number)
 {
-    struct question *question = *number == 0 ? NULL : find(courier, *number);
+    struct question *question = *number == 0 ? NULL : find(router, *number);
     bool page = message->type == TESSI_MSG_TRACE_PAGE;
     if (question == NULL || question->worker != peer || question->why == page ||
-        message->run_id != tessi_relay_run_id(courier->relay)) {
+        message->run_id != tessi_driver_run_id(router->driver)) {
         return; /* its asker has gone */
     }
     if (page) {
@@ -242,7 +242,7 @@ static void hand_back(struct tessi_courier *courier, int64_t now_ns, uint32_t pe
     }
     *number = question->number;
     question->token = 0;
-    send_message(courier, question->asker, message);
+    send_message(router, question->asker, message);
 }
 
 static bool is_ours(enum tessi_msg_type type)
@@ -251,50 +251,50 @@ static bool is_ours(enum tessi_msg_type type)
            type == TESSI_MSG_WHY_REPLY;
 }
 
-bool tessi_courier_take(struct tessi_courier *courier, int64_t now_ns, uint32_t peer, const void *bytes, size_t size)
+bool tessi_router_take(struct tessi_router *router, int64_t now_ns, uint32_t peer, const void *bytes, size_t size)
 {
     enum tessi_msg_type type;
     uint64_t run_id;
     struct tessi_message message;
     if (!tessi_message_peek(bytes, size, &type, &run_id) || !is_ours(type) ||
         tessi_message_unpack(bytes, size, &message, NULL) != TESSI_OK) {
-        return false; /* the relay counts what is malformed */
+        return false; /* the driver counts what is malformed */
     }
     if (type == TESSI_MSG_TRACE_REQUEST) {
         struct tessi_msg_trace_request *request = &message.as.trace_request;
         if (request->worker == 0) {
-            own_page(courier, now_ns, peer, request);
+            own_page(router, now_ns, peer, request);
         } else {
-            hand_on(courier, now_ns, &message, &request->question,
+            hand_on(router, now_ns, &message, &request->question,
                     (struct question){.asker = peer, .worker = request->worker});
         }
     } else if (type == TESSI_MSG_WHY_REQUEST) {
         struct tessi_msg_why_request *request = &message.as.why_request;
         if (request->worker == 0) {
-            own_reasons(courier, peer, request);
+            own_reasons(router, peer, request);
         } else {
-            hand_on(courier, now_ns, &message, &request->question,
+            hand_on(router, now_ns, &message, &request->question,
                     (struct question){.asker = peer, .worker = request->worker});
         }
     } else if (type == TESSI_MSG_TRACE_PAGE) {
-        hand_back(courier, now_ns, peer, &message, &message.as.trace_page.question);
+        hand_back(router, now_ns, peer, &message, &message.as.trace_page.question);
     } else {
-        hand_back(courier, now_ns, peer, &message, &message.as.why_reply.question);
+        hand_back(router, now_ns, peer, &message, &message.as.why_reply.question);
     }
     tessi_message_fini(&message);
     return true;
 }
 
-void tessi_courier_gone(struct tessi_courier *courier, uint32_t peer)
+void tessi_router_gone(struct tessi_router *router, uint32_t peer)
 {
-    for (size_t i = 0; i < TESSI_COURIER_QUESTIONS; i++) {
-        struct question *question = &courier->questions[i];
+    for (size_t i = 0; i < TESSI_ROUTER_QUESTIONS; i++) {
+        struct question *question = &router->questions[i];
         if (question->token == 0 || (question->asker != peer && question->worker != peer)) {
             continue;
         }
         question->token = 0;
         if (question->asker != peer) {
-            answer_error(courier, question, "the worker has left before it answered");
+            answer_error(router, question, "the worker has left before it answered");
         }
     }
 }

@@ -10,15 +10,15 @@
 #include <cjson/cJSON.h>
 
 #include "core/base/alloc.h"
-#include "core/server/courier.h"
+#include "core/server/query_router.h"
 
 #define RUN_ID UINT64_C(99)
 #define WORKER 5u
 #define ASKER 9u
 
 struct post {
-    struct tessi_relay *relay;
-    struct tessi_courier *courier;
+    struct tessi_driver *driver;
+    struct tessi_router *router;
     uint32_t to; /* of the last message sent; 0: none */
     struct tessi_message message;
 };
@@ -31,14 +31,14 @@ static void take(void *context, uint32_t peer, const void *bytes, size_t size)
     assert_int_equal(tessi_message_unpack(bytes, size, &post->message, NULL), TESSI_OK);
 }
 
-static void give_relay(struct post *post, uint32_t peer, const struct tessi_message *message)
+static void give_driver(struct post *post, uint32_t peer, const struct tessi_message *message)
 {
     struct tessi_buffer buffer = {0};
     struct tessi_error why;
     assert_int_equal(tessi_message_pack(&buffer, message, NULL), TESSI_OK);
-    assert_false(tessi_courier_take(post->courier, 0, peer, buffer.data, buffer.size));
-    assert_int_equal(tessi_relay_receive(post->relay, 0, peer, buffer.data, buffer.size, &why), TESSI_RELAY_TAKEN);
-    tessi_courier_keep_notes(post->courier);
+    assert_false(tessi_router_take(post->router, 0, peer, buffer.data, buffer.size));
+    assert_int_equal(tessi_driver_receive(post->driver, 0, peer, buffer.data, buffer.size, &why), TESSI_DRIVER_TAKEN);
+    tessi_router_keep_notes(post->router);
     tessi_buffer_fini(&buffer);
 }
 
@@ -47,7 +47,7 @@ static bool give(struct post *post, int64_t now_ns, uint32_t peer, const struct 
     struct tessi_buffer buffer = {0};
     assert_int_equal(tessi_message_pack(&buffer, message, NULL), TESSI_OK);
     post->to = 0;
-    bool taken = tessi_courier_take(post->courier, now_ns, peer, buffer.data, buffer.size);
+    bool taken = tessi_router_take(post->router, now_ns, peer, buffer.data, buffer.size);
     tessi_buffer_fini(&buffer);
     return taken;
 }
@@ -55,20 +55,20 @@ static bool give(struct post *post, int64_t now_ns, uint32_t peer, const struct 
 static void open_post(struct post *post)
 {
     struct tessi_sched_config config = tessi_sched_config_default();
-    *post = (struct post){.relay = tessi_relay_create(&config, RUN_ID)};
-    post->courier = tessi_courier_create(post->relay, take, post);
+    *post = (struct post){.driver = tessi_driver_create(&config, RUN_ID)};
+    post->router = tessi_router_create(post->driver, take, post);
     struct tessi_message hello = {
         .type = TESSI_MSG_HELLO_WORKER,
         .as.hello_worker = {.name = "w", .host = "h", .address = "tcp://127.0.0.1:1", .slots = 2}};
     memcpy(hello.as.hello_worker.hello.families, "test", sizeof "test");
-    give_relay(post, WORKER, &hello);
+    give_driver(post, WORKER, &hello);
 }
 
 static void close_post(struct post *post)
 {
     tessi_message_fini(&post->message);
-    tessi_courier_destroy(post->courier);
-    tessi_relay_destroy(post->relay);
+    tessi_router_destroy(post->router);
+    tessi_driver_destroy(post->driver);
 }
 
 static struct tessi_message request(uint32_t question, uint32_t worker, uint64_t from)
@@ -152,12 +152,12 @@ static void test_who_is_not_there(void **state)
     message = request(52, WORKER, 0);
     assert_true(give(&post, 1000, ASKER, &message));
     post.to = 0;
-    tessi_courier_gone(post.courier, WORKER);
+    tessi_router_gone(post.router, WORKER);
     assert_string_not_equal(page_for(&post, ASKER, 52)->error, "");
     message = request(53, WORKER, 0);
     assert_true(give(&post, 1000, ASKER, &message));
     post.to = 0;
-    tessi_courier_gone(post.courier, ASKER); /* nobody is told */
+    tessi_router_gone(post.router, ASKER); /* nobody is told */
     assert_int_equal(post.to, 0);
     close_post(&post);
 }
@@ -168,7 +168,7 @@ static void test_too_many_questions(void **state)
     (void)state;
     struct post post;
     open_post(&post);
-    for (uint32_t i = 0; i < TESSI_COURIER_QUESTIONS; i++) {
+    for (uint32_t i = 0; i < TESSI_ROUTER_QUESTIONS; i++) {
         struct tessi_message message = request(i, WORKER, 0);
         assert_true(give(&post, 1000, ASKER, &message));
         assert_int_equal(post.to, WORKER);
@@ -176,7 +176,7 @@ static void test_too_many_questions(void **state)
     struct tessi_message message = request(1, WORKER, 0);
     assert_true(give(&post, 1000, ASKER + 1, &message));
     assert_string_not_equal(page_for(&post, ASKER + 1, 1)->error, "");
-    tessi_courier_gone(post.courier, ASKER);
+    tessi_router_gone(post.router, ASKER);
     assert_true(give(&post, 1000, ASKER + 1, &message));
     assert_int_equal(post.to, WORKER);
     close_post(&post);
@@ -208,7 +208,7 @@ static void test_why(void **state)
     close_post(&post);
 }
 
-static void test_other_messages_are_the_relays(void **state)
+static void test_other_messages_are_the_drivers(void **state)
 {
     (void)state;
     struct post post;
@@ -216,7 +216,7 @@ static void test_other_messages_are_the_relays(void **state)
     struct tessi_message message = {.type = TESSI_MSG_HEARTBEAT, .run_id = RUN_ID};
     assert_false(give(&post, 1000, WORKER, &message));
     uint8_t torn[] = {0x99, TESSI_MSG_TRACE_PAGE, 99, 0xc1};
-    assert_false(tessi_courier_take(post.courier, 1000, WORKER, torn, sizeof torn));
+    assert_false(tessi_router_take(post.router, 1000, WORKER, torn, sizeof torn));
     assert_int_equal(post.to, 0);
     close_post(&post);
 }
@@ -229,7 +229,7 @@ int main(void)
         cmocka_unit_test(test_who_is_not_there),
         cmocka_unit_test(test_too_many_questions),
         cmocka_unit_test(test_why),
-        cmocka_unit_test(test_other_messages_are_the_relays),
+        cmocka_unit_test(test_other_messages_are_the_drivers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,8 @@
  * A resource is a name and a whole number: a worker has so many of it (`--resources ssd=2,license=1`), and a
  * task that demands some of it runs only while they are free there. Memory and slots are no resources: the
  * workers' planner counts those. */
-#ifndef TESSI_GRAPH_WISHES_H
-#define TESSI_GRAPH_WISHES_H
+#ifndef TESSI_GRAPH_TASK_OPTIONS_H
+#define TESSI_GRAPH_TASK_OPTIONS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,9 +13,9 @@
 
 #include "core/base/status.h"
 
-#define TESSI_PRIORITY_MAX 8      /* priorities are −8 … 8 */
-#define TESSI_RESOURCES_MAX 8     /* kinds that one worker or task may name */
-#define TESSI_RESOURCE_NAME_MAX 24 /* bytes with the final 0 */
+#define TESSI_PRIORITY_MAX 8         /* priorities are −8 … 8 */
+#define TESSI_RESOURCES_MAX 8        /* kinds that one worker or task may name */
+#define TESSI_RESOURCE_NAME_MAX 24   /* bytes with the final 0 */
 #define TESSI_RESOURCES_TEXT_MAX 288 /* bytes with the final 0 of all of them as text */
 
 enum tessi_policy {
@@ -36,13 +36,13 @@ struct tessi_resources { /* by ascending name, each once; what is not used is ze
     struct tessi_resource item[TESSI_RESOURCES_MAX];
 };
 
-struct tessi_wishes {
+struct tessi_task_options {
     int32_t priority; /* higher goes first */
     enum tessi_policy policy;
     struct tessi_resources demand; /* of each task */
 };
 
-extern const struct tessi_wishes tessi_no_wishes;
+extern const struct tessi_task_options tessi_no_task_options;
 
 /* "ssd=2,license=1" (a name alone is one of it; "" is none). INVALID with the text that says what is wrong. */
 TESSI_MUST_USE enum tessi_status tessi_resources_parse(const char *text, struct tessi_resources *resources,
@@ -55,9 +55,10 @@ uint32_t tessi_resources_amount(const struct tessi_resources *resources, const c
 bool tessi_resources_cover(const struct tessi_resources *have, const struct tessi_resources *demand);
 bool tessi_resources_equal(const struct tessi_resources *a, const struct tessi_resources *b);
 /* The same when nothing of them differs, so that layers may be made one. */
-bool tessi_wishes_equal(const struct tessi_wishes *a, const struct tessi_wishes *b);
+bool tessi_task_options_equal(const struct tessi_task_options *a, const struct tessi_task_options *b);
 
 /* INVALID unless every field is in its range and the demand is in its canonical form. */
-TESSI_MUST_USE enum tessi_status tessi_wishes_check(const struct tessi_wishes *wishes, struct tessi_error *error);
+TESSI_MUST_USE enum tessi_status tessi_task_options_check(const struct tessi_task_options *task_options,
+                                                          struct tessi_error *error);
 
 #endif

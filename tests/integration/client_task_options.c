@@ -1,7 +1,7 @@
 /* A client for tests: an urgent array, and one whose tasks demand a resource, read and compared with the same arrays made
  * in this process.
  *
- *     client_wishes ADDRESS N CHUNK DEMAND */
+ *     client_task_options ADDRESS N CHUNK DEMAND */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static bool compute(tess_session *session, int64_t n, int64_t chunk, const char 
         good = tess_read_scalar(tess_sum(both[i], TESS_ALL, false), &sums[i]) == TESS_OK;
     }
     if (!good) {
-        fprintf(stderr, "wishes: %s\n", tess_session_error(session));
+        fprintf(stderr, "task_options: %s\n", tess_session_error(session));
     }
     return good;
 }
@@ -30,7 +30,7 @@ static bool compute(tess_session *session, int64_t n, int64_t chunk, const char 
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "Usage: client_wishes ADDRESS N CHUNK DEMAND\n");
+        fprintf(stderr, "Usage: client_task_options ADDRESS N CHUNK DEMAND\n");
         return 2;
     }
     int64_t n = atoll(argv[2]), chunk = atoll(argv[3]);

@@ -1,10 +1,10 @@
-#include "core/graph/wishes.h"
+#include "core/graph/task_options.h"
 
 #include <string.h>
 
 #include "core/base/text.h"
 
-const struct tessi_wishes tessi_no_wishes = {0};
+const struct tessi_task_options tessi_no_task_options = {0};
 
 static bool name_char(char c)
 {
@@ -68,12 +68,13 @@ static enum tessi_status parse_one(const char *at, size_t length, struct tessi_r
                           (int)(length < 64 ? length : 64), at, TESSI_RESOURCE_NAME_MAX - 1);
     }
     if (resource.amount == 0) {
-        return tessi_fail(error, TESSI_INVALID, "resources: '%.*s': the amount is a whole number of 1 or more, as in ssd=2",
+        return tessi_fail(error, TESSI_INVALID,
+                          "resources: '%.*s': the amount is a whole number of 1 or more, as in ssd=2",
                           (int)(length < 64 ? length : 64), at);
     }
     if (!insert(resources, &resource)) {
-        return tessi_fail(error, TESSI_INVALID, "resources: '%s' is named twice, or more than %d are named", resource.name,
-                          TESSI_RESOURCES_MAX);
+        return tessi_fail(error, TESSI_INVALID, "resources: '%s' is named twice, or more than %d are named",
+                          resource.name, TESSI_RESOURCES_MAX);
     }
     return TESSI_OK;
 }
@@ -136,21 +137,21 @@ bool tessi_resources_equal(const struct tessi_resources *a, const struct tessi_r
     return equal;
 }
 
-bool tessi_wishes_equal(const struct tessi_wishes *a, const struct tessi_wishes *b)
+bool tessi_task_options_equal(const struct tessi_task_options *a, const struct tessi_task_options *b)
 {
     return a->priority == b->priority && a->policy == b->policy && tessi_resources_equal(&a->demand, &b->demand);
 }
 
-enum tessi_status tessi_wishes_check(const struct tessi_wishes *wishes, struct tessi_error *error)
+enum tessi_status tessi_task_options_check(const struct tessi_task_options *task_options, struct tessi_error *error)
 {
-    if (wishes->priority < -TESSI_PRIORITY_MAX || wishes->priority > TESSI_PRIORITY_MAX) {
-        return tessi_fail(error, TESSI_INVALID, "priority %d: give one from %d to %d", (int)wishes->priority,
+    if (task_options->priority < -TESSI_PRIORITY_MAX || task_options->priority > TESSI_PRIORITY_MAX) {
+        return tessi_fail(error, TESSI_INVALID, "priority %d: give one from %d to %d", (int)task_options->priority,
                           -TESSI_PRIORITY_MAX, TESSI_PRIORITY_MAX);
     }
-    if ((uint32_t)wishes->policy >= TESSI_POLICIES) {
-        return tessi_fail(error, TESSI_INVALID, "policy %u: there is no such policy", (unsigned)wishes->policy);
+    if ((uint32_t)task_options->policy >= TESSI_POLICIES) {
+        return tessi_fail(error, TESSI_INVALID, "policy %u: there is no such policy", (unsigned)task_options->policy);
     }
-    const struct tessi_resources *demand = &wishes->demand;
+    const struct tessi_resources *demand = &task_options->demand;
     if (demand->count > TESSI_RESOURCES_MAX) {
         return tessi_fail(error, TESSI_INVALID, "resources: %u are named, the limit is %d", (unsigned)demand->count,
                           TESSI_RESOURCES_MAX);
@@ -158,7 +159,8 @@ enum tessi_status tessi_wishes_check(const struct tessi_wishes *wishes, struct t
     for (uint32_t i = 0; i < demand->count; i++) {
         bool good = name_valid(demand->item[i].name) && demand->item[i].amount > 0;
         if (!good || (i > 0 && strcmp(demand->item[i - 1].name, demand->item[i].name) >= 0)) {
-            return tessi_fail(error, TESSI_INVALID, "resources: number %u has a wrong name, amount or place", (unsigned)i);
+            return tessi_fail(error, TESSI_INVALID, "resources: number %u has a wrong name, amount or place",
+                              (unsigned)i);
         }
     }
     return TESSI_OK;

@@ -1,6 +1,6 @@
 /* When a loop and ZeroMQ's thread are kept on one processor: the judgement in made-up time, and the threads'
  * processors. */
-#include "core/net/company.h"
+#include "core/net/colocation.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 #include "tests/unit/net_stage.h"
 
-#define PERIOD TESSI_COMPANY_PERIOD_NS
+#define PERIOD TESSI_COLOCATION_PERIOD_NS
 
 /* What the threads do in each period. */
 struct load {
@@ -24,8 +24,8 @@ static const struct load chat = {50, 0.45, 0.15}, chat_together = {80, 0.45, 0.4
                          bulk = {50, 1.1, 0.1}, reports = {3, 0.1, 0.1};
 
 struct times {
-    struct tessi_company company;
-    struct tessi_company_sample sample;
+    struct tessi_colocation colocation;
+    struct tessi_colocation_sample sample;
     uint64_t answers;
     uint32_t samples;
 };
@@ -39,9 +39,9 @@ static bool pass(struct times *times, struct load load)
         times->sample.busy_ns += (int64_t)(load.busy * (double)PERIOD / 10);
         times->sample.delayed_ns += (int64_t)(load.delayed * (double)PERIOD / 10);
         times->answers += load.answers / 10 + ((uint64_t)i < load.answers % 10 ? 1 : 0);
-        if (tessi_company_wants(&times->company, times->sample.now_ns, times->answers)) {
+        if (tessi_colocation_wants(&times->colocation, times->sample.now_ns, times->answers)) {
             times->samples++;
-            changed = tessi_company_judge(&times->company, &times->sample, times->answers) || changed;
+            changed = tessi_colocation_judge(&times->colocation, &times->sample, times->answers) || changed;
         }
     }
     return changed;
@@ -55,7 +55,7 @@ static struct times begin(void)
 static uint32_t periods_until(struct times *times, struct load load, bool together)
 {
     uint32_t count = 0;
-    while (times->company.together != together && count < 1000) {
+    while (times->colocation.colocated != together && count < 1000) {
         (void)pass(times, load);
         count++;
     }
@@ -70,7 +70,7 @@ static void test_chat(void **state)
     for (int i = 0; i < 1000; i++) {
         assert_false(pass(&times, chat_together));
     }
-    assert_true(times.company.together);
+    assert_true(times.colocation.colocated);
     assert_in_range(periods_until(&times, reports, false), 1, 2); /* it is over */
     assert_in_range(periods_until(&times, chat, true), 1, 4);     /* and comes again */
     assert_in_range(periods_until(&times, bulk, false), 1, 2);
@@ -96,9 +96,9 @@ static void test_crowd(void **state)
     struct times times = begin();
     uint32_t together = 0, trials = 0;
     for (int i = 0; i < 10000; i++) {
-        bool was = times.company.together;
+        bool was = times.colocation.colocated;
         together += was ? 1 : 0;
-        trials += pass(&times, was ? crowd : chat) && times.company.together ? 1 : 0;
+        trials += pass(&times, was ? crowd : chat) && times.colocation.colocated ? 1 : 0;
     }
     assert_in_range(trials, 8, 60);
     assert_true(together < 200);
@@ -115,11 +115,11 @@ static void test_part(void **state)
     (void)state;
     struct times times = begin();
     (void)periods_until(&times, chat, true);
-    tessi_company_part(&times.company, times.sample.now_ns);
-    assert_false(times.company.together);
+    tessi_colocation_part(&times.colocation, times.sample.now_ns);
+    assert_false(times.colocation.colocated);
     assert_in_range(periods_until(&times, chat, true), 2, 6);
     for (int i = 0; i < 100; i++) { /* again and again: never */
-        tessi_company_part(&times.company, times.sample.now_ns);
+        tessi_colocation_part(&times.colocation, times.sample.now_ns);
         assert_false(pass(&times, chat));
     }
 }

@@ -41,14 +41,14 @@ static uint64_t mix(uint64_t h)
 static unsigned exact_bits(enum tessi_dtype dtype)
 {
     static const unsigned char bits[TESSI_DTYPE_COUNT] = {
-        [TESSI_BOOL] = 1, [TESSI_I8] = 7,   [TESSI_I16] = 15,  [TESSI_I32] = 31, [TESSI_I64] = 63,
-        [TESSI_U8] = 8,   [TESSI_U16] = 16, [TESSI_U32] = 32,  [TESSI_U64] = 63, [TESSI_F16] = 11,
-        [TESSI_BF16] = 8, [TESSI_F32] = 24, [TESSI_F64] = 53,  [TESSI_C64] = 24, [TESSI_C128] = 53,
+        [TESSI_BOOL] = 1, [TESSI_I8] = 7,   [TESSI_I16] = 15, [TESSI_I32] = 31, [TESSI_I64] = 63,
+        [TESSI_U8] = 8,   [TESSI_U16] = 16, [TESSI_U32] = 32, [TESSI_U64] = 63, [TESSI_F16] = 11,
+        [TESSI_BF16] = 8, [TESSI_F32] = 24, [TESSI_F64] = 53, [TESSI_C64] = 24, [TESSI_C128] = 53,
     };
     return bits[dtype];
 }
 
-enum tessi_status tessi_kernel_opaque(const struct tessi_kernel_step *step, struct tessi_error *error)
+enum tessi_status tessi_kernel_synthetic(const struct tessi_kernel_step *step, struct tessi_error *error)
 {
     const struct tessi_layer *layer = step->layer;
     enum { PASS = 256 };
@@ -56,10 +56,10 @@ enum tessi_status tessi_kernel_opaque(const struct tessi_kernel_step *step, stru
     unsigned char *out = step->call->out;
     size_t size = tessi_dtype_size(layer->dtype);
     (void)error;
-    take_time(tessi_opaque_nanoseconds(layer, step->call->index), layer->as.opaque.spin);
+    take_time(tessi_synthetic_nanoseconds(layer, step->call->index), layer->as.synthetic.spin);
     uint64_t digest = mix(step->call->index + 1);
-    if (layer->as.opaque.iterations > 0) {
-        volatile double computed = tessi_busy_compute(layer->as.opaque.iterations);
+    if (layer->as.synthetic.iterations > 0) {
+        volatile double computed = tessi_busy_compute(layer->as.synthetic.iterations);
         (void)computed; /* not in the block: its bits would depend on the length of the work */
     }
     for (uint32_t r = 0; r < step->step.count; r++) {

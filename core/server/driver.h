@@ -5,8 +5,8 @@
  * same inputs again gives the same output bytes: that is what a record is replayed against.
  *
  * Every input clears the outbox and fills it anew. */
-#ifndef TESSI_SERVER_RELAY_H
-#define TESSI_SERVER_RELAY_H
+#ifndef TESSI_SERVER_DRIVER_H
+#define TESSI_SERVER_DRIVER_H
 
 #include "core/sched/sched.h"
 #include "core/server/translate.h"
@@ -27,13 +27,13 @@ struct tessi_outbox {
     int64_t wake_ns; /* give a tick at this time at the latest; INT64_MAX: never */
 };
 
-enum tessi_relay_result {
-    TESSI_RELAY_TAKEN,
-    TESSI_RELAY_DROPPED, /* malformed, stale or out of place; `why` says what */
-    TESSI_RELAY_STATUS,  /* the peer asks for the status, which is the caller's to tell */
+enum tessi_driver_result {
+    TESSI_DRIVER_TAKEN,
+    TESSI_DRIVER_DROPPED, /* malformed, stale or out of place; `why` says what */
+    TESSI_DRIVER_STATUS,  /* the peer asks for the status, which is the caller's to tell */
 };
 
-struct tessi_relay_counters {
+struct tessi_driver_counters {
     uint64_t malformed; /* not a message, or one that breaks the rules */
     uint64_t stale;     /* of another run of the scheduler, or from a peer that was ended */
     uint64_t misplaced; /* such a peer may not send this */
@@ -41,36 +41,36 @@ struct tessi_relay_counters {
     uint64_t messages;  /* taken */
 };
 
-struct tessi_relay;
+struct tessi_driver;
 
 /* `run_id` is random, not 0. */
-struct tessi_relay *tessi_relay_create(const struct tessi_sched_config *config, uint64_t run_id);
-void tessi_relay_destroy(struct tessi_relay *relay);
+struct tessi_driver *tessi_driver_create(const struct tessi_sched_config *config, uint64_t run_id);
+void tessi_driver_destroy(struct tessi_driver *driver);
 
 /* Begin with the run times that an earlier scheduler has learnt; before any other input. FORMAT: damaged; nothing of it
  * was taken. */
-enum tessi_status tessi_relay_history(struct tessi_relay *relay, const void *bytes, size_t size,
-                                      struct tessi_error *error);
+enum tessi_status tessi_driver_history(struct tessi_driver *driver, const void *bytes, size_t size,
+                                       struct tessi_error *error);
 
 /* A message of `peer`; its id was never used before by another connection. `why` is filled when it is dropped. */
-enum tessi_relay_result tessi_relay_receive(struct tessi_relay *relay, int64_t now_ns, uint32_t peer, const void *bytes,
-                                            size_t size, struct tessi_error *why);
+enum tessi_driver_result tessi_driver_receive(struct tessi_driver *driver, int64_t now_ns, uint32_t peer,
+                                              const void *bytes, size_t size, struct tessi_error *why);
 /* A message of `peer` is among the next few: a hint, of which nothing is to be seen in what follows. */
-void tessi_relay_expect(struct tessi_relay *relay, uint32_t peer);
-void tessi_relay_gone(struct tessi_relay *relay, int64_t now_ns, uint32_t peer); /* its connection has ended */
-void tessi_relay_tick(struct tessi_relay *relay, int64_t now_ns);
+void tessi_driver_expect(struct tessi_driver *driver, uint32_t peer);
+void tessi_driver_gone(struct tessi_driver *driver, int64_t now_ns, uint32_t peer); /* its connection has ended */
+void tessi_driver_tick(struct tessi_driver *driver, int64_t now_ns);
 /* Fill the outbox with SHUTDOWN to every worker and client. */
-void tessi_relay_shutdown(struct tessi_relay *relay, const char *text);
+void tessi_driver_shutdown(struct tessi_driver *driver, const char *text);
 
-const struct tessi_outbox *tessi_relay_outbox(const struct tessi_relay *relay); /* until the next input */
+const struct tessi_outbox *tessi_driver_outbox(const struct tessi_driver *driver); /* until the next input */
 uint64_t tessi_outbox_digest(const struct tessi_outbox *outbox);
 
 /* What the last input gave for the trace; until the next one. */
-const struct tessi_trace_record *tessi_relay_notes(const struct tessi_relay *relay, size_t *count);
+const struct tessi_trace_record *tessi_driver_notes(const struct tessi_driver *driver, size_t *count);
 
-enum tessi_role tessi_relay_role(const struct tessi_relay *relay, uint32_t peer);
-const struct tessi_sched *tessi_relay_sched(const struct tessi_relay *relay);
-const struct tessi_relay_counters *tessi_relay_counters(const struct tessi_relay *relay);
-uint64_t tessi_relay_run_id(const struct tessi_relay *relay);
+enum tessi_role tessi_driver_role(const struct tessi_driver *driver, uint32_t peer);
+const struct tessi_sched *tessi_driver_sched(const struct tessi_driver *driver);
+const struct tessi_driver_counters *tessi_driver_counters(const struct tessi_driver *driver);
+uint64_t tessi_driver_run_id(const struct tessi_driver *driver);
 
 #endif

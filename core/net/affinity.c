@@ -1,4 +1,4 @@
-#include "core/net/together.h"
+#include "core/net/affinity.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 
 /* ——— measuring ——— */
 
-static bool open_times(struct tessi_together_thread *thread)
+static bool open_times(struct tessi_affinity_thread *thread)
 {
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/self/task/%ld/schedstat", (long)thread->id);
@@ -22,7 +22,7 @@ static bool open_times(struct tessi_together_thread *thread)
     return thread->times_fd >= 0;
 }
 
-static void close_times(struct tessi_together_thread *thread)
+static void close_times(struct tessi_affinity_thread *thread)
 {
     if (thread->times_fd >= 0) {
         (void)close(thread->times_fd);
@@ -30,7 +30,7 @@ static void close_times(struct tessi_together_thread *thread)
     }
 }
 
-static bool add_times(const struct tessi_together_thread *thread, struct tessi_company_sample *sample)
+static bool add_times(const struct tessi_affinity_thread *thread, struct tessi_colocation_sample *sample)
 {
     char text[96];
     int64_t busy_ns, delayed_ns;
@@ -77,19 +77,19 @@ static bool find_io(struct tessi_net *net, pid_t *id)
     return found == 1;
 }
 
-static bool prepare(struct tessi_together *together, struct tessi_net *net)
+static bool prepare(struct tessi_affinity *affinity, struct tessi_net *net)
 {
-    together->is_prepared = true;
-    together->loop = together->io = (struct tessi_together_thread){.times_fd = -1};
-    together->loop.id = gettid();
-    if (!open_times(&together->loop)) {
+    affinity->is_prepared = true;
+    affinity->loop = affinity->io = (struct tessi_affinity_thread){.times_fd = -1};
+    affinity->loop.id = gettid();
+    if (!open_times(&affinity->loop)) {
         return false;
     }
     if (net == NULL || atomic_exchange(&net->io_is_kept, true)) {
         return true; /* The loop alone. */
     }
-    together->net = net;
-    return find_io(net, &together->io.id) && open_times(&together->io);
+    affinity->net = net;
+    return find_io(net, &affinity->io.id) && open_times(&affinity->io);
 }
 
 /* ——— moving ——— */
@@ -106,7 +106,7 @@ static int choose_home(const cpu_set_t *allowed)
     return -1;
 }
 
-static bool keep(struct tessi_together_thread *thread, int home)
+static bool keep(struct tessi_affinity_thread *thread, int home)
 {
     cpu_set_t one;
     CPU_ZERO(&one);
@@ -118,7 +118,7 @@ static bool keep(struct tessi_together_thread *thread, int home)
 }
 
 /* Unless somebody else has moved it since. */
-static void let_go(struct tessi_together_thread *thread)
+static void let_go(struct tessi_affinity_thread *thread)
 {
     cpu_set_t now;
     if (thread->is_kept && sched_getaffinity(thread->id, sizeof now, &now) == 0 && CPU_COUNT(&now) == 1 &&
@@ -128,62 +128,62 @@ static void let_go(struct tessi_together_thread *thread)
     thread->is_kept = false;
 }
 
-static void let_both_go(struct tessi_together *together)
+static void let_both_go(struct tessi_affinity *affinity)
 {
-    let_go(&together->io);
-    let_go(&together->loop);
+    let_go(&affinity->io);
+    let_go(&affinity->loop);
 }
 
-static bool keep_both(struct tessi_together *together)
+static bool keep_both(struct tessi_affinity *affinity)
 {
     cpu_set_t allowed;
     int home = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? choose_home(&allowed) : -1;
-    bool kept = home >= 0 && CPU_COUNT(&allowed) > 1 && keep(&together->loop, home) &&
-                (together->net == NULL || keep(&together->io, home));
+    bool kept = home >= 0 && CPU_COUNT(&allowed) > 1 && keep(&affinity->loop, home) &&
+                (affinity->net == NULL || keep(&affinity->io, home));
     if (!kept) {
-        let_both_go(together);
+        let_both_go(affinity);
     }
     return kept;
 }
 
-void tessi_together_tend(struct tessi_together *together, struct tessi_net *net, int64_t now_ns)
+void tessi_affinity_tend(struct tessi_affinity *affinity, struct tessi_net *net, int64_t now_ns)
 {
-    if (together->is_impossible || !tessi_company_wants(&together->company, now_ns, together->answers)) {
+    if (affinity->is_impossible || !tessi_colocation_wants(&affinity->colocation, now_ns, affinity->answers)) {
         return;
     }
-    struct tessi_company_sample sample = {.now_ns = now_ns};
-    bool possible = (together->is_prepared || prepare(together, net)) && together->loop.id == gettid() &&
-                    add_times(&together->loop, &sample) && add_times(&together->io, &sample);
-    if (possible && tessi_company_judge(&together->company, &sample, together->answers)) {
-        if (together->company.together) {
-            possible = keep_both(together);
+    struct tessi_colocation_sample sample = {.now_ns = now_ns};
+    bool possible = (affinity->is_prepared || prepare(affinity, net)) && affinity->loop.id == gettid() &&
+                    add_times(&affinity->loop, &sample) && add_times(&affinity->io, &sample);
+    if (possible && tessi_colocation_judge(&affinity->colocation, &sample, affinity->answers)) {
+        if (affinity->colocation.colocated) {
+            possible = keep_both(affinity);
         } else {
-            let_both_go(together);
+            let_both_go(affinity);
         }
     }
     if (!possible) {
-        let_both_go(together);
-        together->is_impossible = true;
+        let_both_go(affinity);
+        affinity->is_impossible = true;
     }
 }
 
-void tessi_together_part(struct tessi_together *together, int64_t now_ns)
+void tessi_affinity_part(struct tessi_affinity *affinity, int64_t now_ns)
 {
-    tessi_company_part(&together->company, now_ns);
-    let_both_go(together);
+    tessi_colocation_part(&affinity->colocation, now_ns);
+    let_both_go(affinity);
 }
 
-void tessi_together_fini(struct tessi_together *together)
+void tessi_affinity_fini(struct tessi_affinity *affinity)
 {
-    if (!together->is_prepared) {
+    if (!affinity->is_prepared) {
         return;
     }
-    together->loop.is_kept = together->loop.is_kept && together->loop.id == gettid();
-    let_both_go(together);
-    close_times(&together->loop);
-    close_times(&together->io);
-    if (together->net != NULL) {
-        atomic_store(&together->net->io_is_kept, false);
+    affinity->loop.is_kept = affinity->loop.is_kept && affinity->loop.id == gettid();
+    let_both_go(affinity);
+    close_times(&affinity->loop);
+    close_times(&affinity->io);
+    if (affinity->net != NULL) {
+        atomic_store(&affinity->net->io_is_kept, false);
     }
-    *together = (struct tessi_together){0};
+    *affinity = (struct tessi_affinity){0};
 }
