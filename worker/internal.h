@@ -12,16 +12,16 @@
 #ifndef TESSI_WORKER_INTERNAL_H
 #define TESSI_WORKER_INTERNAL_H
 
+#include "core/base/log.h"
 #include "core/net/address.h"
 #include "core/net/client.h"
-#include "core/base/log.h"
 #include "core/net/poller.h"
 #include "core/wire/message.h"
 #include "worker/deferred.h"
+#include "worker/device/cpu/processor.h"
 #include "worker/flow/flow.h"
 #include "worker/gpu/gpus.h"
 #include "worker/peer/peer.h"
-#include "worker/processor.h"
 #include "worker/slots.h"
 #include "worker/store/store.h"
 #include "worker/trace/trace.h"
@@ -34,8 +34,8 @@ enum worker_phase {
 };
 
 struct tessi_worker_question { /* that waits for its answer */
-    bool why;        /* why a task waits; else a page of the trace */
-    uint32_t number; /* echoed */
+    bool why;                  /* why a task waits; else a page of the trace */
+    uint32_t number;           /* echoed */
     uint32_t ring;
     uint64_t from;
     struct tessi_task task;
@@ -46,8 +46,8 @@ struct tessi_worker {
     struct tessi_address scheduler;
     char name[TESSI_WIRE_NAME_MAX + 1];
     char host_id[TESSI_WIRE_NAME_MAX + 1];
-    char kernels[TESSI_WIRE_NAME_MAX + 1];  /* families of the processor's kernels */
-    char families[TESSI_WIRE_NAME_MAX + 1]; /* what is offered: with those of devices */
+    char kernels[TESSI_WIRE_NAME_MAX + 1];    /* families of the processor's kernels */
+    char families[TESSI_WIRE_NAME_MAX + 1];   /* what is offered: with those of devices */
     char address[TESSI_WIRE_ADDRESS_MAX + 1]; /* where peers reach us */
     char processor[TESSI_WIRE_NAME_MAX + 1];
     struct tessi_resources resources;
@@ -61,8 +61,8 @@ struct tessi_worker {
     struct tessi_net *net;
     struct tessi_poller *poller;
     struct tessi_store *store;
-    struct tessi_peers *peers; /* while it runs */
-    struct tessi_trace *trace; /* since the welcome, as all that follows */
+    struct tessi_peers *peers;       /* while it runs */
+    struct tessi_trace *trace;       /* since the welcome, as all that follows */
     struct tessi_gpus *gpus;         /* NULL: there are none, or they are not used */
     struct tessi_deferred *deferred; /* with gpus */
     struct tessi_slots *slots;
@@ -80,7 +80,7 @@ struct tessi_worker {
     uint32_t quiet_heartbeats;
     uint64_t quiet_blocks; /* that were there at the last of them */
     uint64_t dropped_messages;
-    struct tessi_spans locates; /* to be asked for with the next flush */
+    struct tessi_spans locates;              /* to be asked for with the next flush */
     struct tessi_worker_question *questions; /* not answered yet, oldest first */
     size_t question_count, question_capacity;
 
@@ -98,7 +98,7 @@ struct tessi_worker {
     const struct tessi_peer_data *data;
     struct tessi_flow_outcome *cancelled; /* steps for devices that cannot be run; to be told to the flow */
     size_t cancelled_count, cancelled_capacity;
-    bool no_devices; /* the flow knows that all are lost */
+    bool no_devices;         /* the flow knows that all are lost */
     uint32_t devices_told;   /* in the round under way */
     int64_t devices_told_ns; /* when the last round ended */
     int64_t now_ns;

@@ -8,7 +8,7 @@
 
 #include "core/base/status.h"
 
-/* The number of the nth processor that this process may run on (processor.h). */
+/* The number of the nth processor that this process may run on (device/cpu/processor.h). */
 uint32_t tessi_settings_processor(uint32_t nth);
 
 /* The smaller of physical memory and the limits of our control groups (v1 and v2), in bytes. */

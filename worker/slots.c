@@ -11,7 +11,7 @@
 #include "core/base/assert.h"
 #include "core/base/host.h"
 #include "worker/device/cpu/cpu.h"
-#include "worker/processor.h"
+#include "worker/device/cpu/processor.h"
 #include "worker/settings.h"
 
 /* Run time after which the owner hears of steps that have ended, at the latest; the second one where other workers wait

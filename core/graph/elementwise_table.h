@@ -32,25 +32,25 @@
     TESSI_EWISE_FUNCTIONS(ROW)
 
 /* clang-format off */
-/*      NAME      name      code operands bool  integer float  complex result identity cost fuses  ulps: float, complex */
-#define TESSI_EWISE_FUNCTIONS(ROW)                                                                                 \
-    ROW(ADD,      add,      1,   XX,      OWN,  OWN,    OWN,   OWN,    OWN,   ZERO,    1,   CHAIN, 0.5, 0.5)       \
-    ROW(SUBTRACT, subtract, 2,   XX,      NO,   OWN,    OWN,   OWN,    OWN,   NONE,    1,   CHAIN, 0.5, 0.5)       \
-    ROW(MULTIPLY, multiply, 3,   XX,      OWN,  OWN,    OWN,   OWN,    OWN,   ONE,     1,   CHAIN, 0.5, 4.0)       \
-    ROW(DIVIDE,   divide,   4,   XX,      F64,  F64,    OWN,   WIDE,   OWN,   NONE,    2,   CHAIN, 0.5, 4.0)       \
-    ROW(NEGATIVE, negative, 5,   X,       NO,   OWN,    OWN,   OWN,    OWN,   NONE,    1,   CHAIN, 0,   0)         \
-    ROW(ABS,      abs,      6,   X,       OWN,  OWN,    OWN,   WIDE,   REAL,  NONE,    1,   CHAIN, 0,   1.1)       \
-    ROW(SQRT,     sqrt,     7,   X,       F64,  F64,    OWN,   WIDE,   OWN,   NONE,    3,   CHAIN, 0.5, 1.7)       \
-    ROW(EXP,      exp,      8,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)       \
-    ROW(LOG,      log,      9,   X,       F64,  F64,    WIDE,  WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5)       \
-    ROW(SIN,      sin,      10,  X,       F64,  F64,    WIDE,  NO,     OWN,   NONE,    12,  CHAIN, 1.0, 0) \
-    ROW(EQUAL, equal, 11, XX, OWN, OWN, OWN, OWN, TRUTH, NONE, 1, CHAIN, 0, 0) \
-    ROW(NOT_EQUAL, not_equal, 12, XX, OWN, OWN, OWN, OWN, TRUTH, NONE, 1, CHAIN, 0, 0) \
-    ROW(LESS, less, 13, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
-    ROW(LESS_EQUAL, less_equal, 14, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
-    ROW(GREATER, greater, 15, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
-    ROW(GREATER_EQUAL, greater_equal, 16, XX, OWN, OWN, OWN, NO, TRUTH, NONE, 1, CHAIN, 0, 0) \
-    ROW(WHERE, where, 17, CXX, MOVE, MOVE, MOVE, MOVE, OWN, NONE, 1, CHAIN, 0, 0)
+/*      NAME           name           code operands bool  integer float complex result identity cost fuses  ulps: float, complex */
+#define TESSI_EWISE_FUNCTIONS(ROW)                                                                                    \
+    ROW(ADD,           add,           1,   XX,      OWN,  OWN,    OWN,  OWN,    OWN,   ZERO,    1,   CHAIN, 0.5, 0.5) \
+    ROW(SUBTRACT,      subtract,      2,   XX,      NO,   OWN,    OWN,  OWN,    OWN,   NONE,    1,   CHAIN, 0.5, 0.5) \
+    ROW(MULTIPLY,      multiply,      3,   XX,      OWN,  OWN,    OWN,  OWN,    OWN,   ONE,     1,   CHAIN, 0.5, 4.0) \
+    ROW(DIVIDE,        divide,        4,   XX,      F64,  F64,    OWN,  WIDE,   OWN,   NONE,    2,   CHAIN, 0.5, 4.0) \
+    ROW(NEGATIVE,      negative,      5,   X,       NO,   OWN,    OWN,  OWN,    OWN,   NONE,    1,   CHAIN, 0,   0)   \
+    ROW(ABS,           abs,           6,   X,       OWN,  OWN,    OWN,  WIDE,   REAL,  NONE,    1,   CHAIN, 0,   1.1) \
+    ROW(SQRT,          sqrt,          7,   X,       F64,  F64,    OWN,  WIDE,   OWN,   NONE,    3,   CHAIN, 0.5, 1.7) \
+    ROW(EXP,           exp,           8,   X,       F64,  F64,    WIDE, WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5) \
+    ROW(LOG,           log,           9,   X,       F64,  F64,    WIDE, WIDE,   OWN,   NONE,    10,  CHAIN, 1.0, 2.5) \
+    ROW(SIN,           sin,           10,  X,       F64,  F64,    WIDE, NO,     OWN,   NONE,    12,  CHAIN, 1.0, 0)   \
+    ROW(EQUAL,         equal,         11,  XX,      OWN,  OWN,    OWN,  OWN,    TRUTH, NONE,    1,   CHAIN, 0,   0)   \
+    ROW(NOT_EQUAL,     not_equal,     12,  XX,      OWN,  OWN,    OWN,  OWN,    TRUTH, NONE,    1,   CHAIN, 0,   0)   \
+    ROW(LESS,          less,          13,  XX,      OWN,  OWN,    OWN,  NO,     TRUTH, NONE,    1,   CHAIN, 0,   0)   \
+    ROW(LESS_EQUAL,    less_equal,    14,  XX,      OWN,  OWN,    OWN,  NO,     TRUTH, NONE,    1,   CHAIN, 0,   0)   \
+    ROW(GREATER,       greater,       15,  XX,      OWN,  OWN,    OWN,  NO,     TRUTH, NONE,    1,   CHAIN, 0,   0)   \
+    ROW(GREATER_EQUAL, greater_equal, 16,  XX,      OWN,  OWN,    OWN,  NO,     TRUTH, NONE,    1,   CHAIN, 0,   0)   \
+    ROW(WHERE,         where,         17,  CXX,     MOVE, MOVE,   MOVE, MOVE,   OWN,   NONE,    1,   CHAIN, 0,   0)
 /* clang-format on */
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "core/base/alloc.h"
 #include "worker/device/cpu/cpu.h"
-#include "worker/processor.h"
+#include "worker/device/cpu/processor.h"
 
 static const struct tessi_device_kind *const cpu = &tessi_device_cpu;
 
@@ -157,8 +157,7 @@ static void test_failure_is_told(void **state)
     struct log log = {0};
     struct note note = {.log = &log};
     double out[4];
-    struct tessi_launch fill = {
-        .call = {.layer = layer, .steps = 1, .out = out}, .done = take_note, .context = &note};
+    struct tessi_launch fill = {.call = {.layer = layer, .steps = 1, .out = out}, .done = take_note, .context = &note};
     (void)state;
     layer->as.npy.path = path;
     launch(stream, &fill);
@@ -184,7 +183,8 @@ static void test_order_and_bound(void **state)
     gate_close(&gate, stream);
     for (uint32_t i = 0; i <= DEPTH; i++) {
         notes[i] = (struct note){.log = &log, .number = i};
-        assert_int_equal(cpu->copy_async(stream, NULL, NULL, 0, take_note, &notes[i]), i < DEPTH ? TESSI_OK : TESSI_BUSY);
+        assert_int_equal(cpu->copy_async(stream, NULL, NULL, 0, take_note, &notes[i]),
+                         i < DEPTH ? TESSI_OK : TESSI_BUSY);
     }
     gate_open(&gate);
     cpu->stream_close(stream);
@@ -440,7 +440,9 @@ static void test_give_way(void **state)
             struct tessi_launch *one = &launches[(size_t)n * count + i];
             *one = (struct tessi_launch){.call = {.layer = layer, .steps = 1, .out = out[i]},
                                          .after = {{rows[i].before->stream, n, n}, {rows[i].behind->stream, n, n}},
-                                         .after_count = n > 0 ? 2 : 0, .done = end_in_row, .context = &rows[i]};
+                                         .after_count = n > 0 ? 2 : 0,
+                                         .done = end_in_row,
+                                         .context = &rows[i]};
             assert_int_equal(cpu->launch(rows[i].stream, one), TESSI_OK);
             cpu->kick(rows[i].stream);
         }
@@ -544,10 +546,17 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_launch),  cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_order_and_bound),
-        cmocka_unit_test(test_events),  cmocka_unit_test(test_many),            cmocka_unit_test(test_two_streams),
-        cmocka_unit_test(test_after),   cmocka_unit_test(test_help),            cmocka_unit_test(test_give_way),
-        cmocka_unit_test(test_options), cmocka_unit_test(test_products_side_by_side),
+        cmocka_unit_test(test_launch),
+        cmocka_unit_test(test_failure_is_told),
+        cmocka_unit_test(test_order_and_bound),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_two_streams),
+        cmocka_unit_test(test_after),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_give_way),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_products_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

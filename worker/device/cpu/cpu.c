@@ -9,9 +9,9 @@
 #include <sys/sysinfo.h>
 
 #include "core/base/alloc.h"
+#include "worker/device/cpu/processor.h"
 #include "worker/device/cpu/stream.h"
 #include "worker/kernel/blas.h"
-#include "worker/processor.h"
 
 #define BLOCK_ALIGNMENT 64
 

@@ -27,12 +27,12 @@
 #include "core/base/clock.h"
 #include "core/base/relax.h"
 #include "worker/device/cpu/cpu.h"
-#include "worker/processor.h"
+#include "worker/device/cpu/processor.h"
 
 #define DEPTH_DEFAULT 64
 #define DEPTH_MAX 65536
 #define BRIEF_NS INT64_C(50000) /* of an entry: less than what it takes to wake somebody and to go on with him */
-#define SPINS 2000 /* looks at another stream, a pause apart, before sleeping: some tens of microseconds */
+#define SPINS 2000              /* looks at another stream, a pause apart, before sleeping: some tens of microseconds */
 
 enum turn { TURN_THREAD, TURN_NOBODY, TURN_HELPER }; /* who takes entries, and writes what the thread writes */
 
@@ -48,16 +48,16 @@ struct tessi_stream {
     _Alignas(64) atomic_uint_fast64_t submitted; /* entries; written by who submits */
     _Alignas(64) atomic_uint_fast64_t taken;     /* out of the ring; this and what follows is written by the thread */
     atomic_uint_fast64_t ended;
-    atomic_uint_fast64_t failed;                 /* number of the last entry that did not end well */
-    atomic_int processor;                        /* where the last entry was begun */
-    bool brief;                                  /* it was a short one */
-    bool owes;                                   /* who waits for it has not been told of its end */
-    _Alignas(64) atomic_uint turn;               /* enum turn; the thread waits for `filled` unless it is its own */
-    atomic_uint waiting;                         /* threads that wait for `progress`, */
-    _Atomic(struct tessi_stream *) waiter;       /* and the stream of one of them */
-    atomic_uint presence;                        /* enum presence */
+    atomic_uint_fast64_t failed;           /* number of the last entry that did not end well */
+    atomic_int processor;                  /* where the last entry was begun */
+    bool brief;                            /* it was a short one */
+    bool owes;                             /* who waits for it has not been told of its end */
+    _Alignas(64) atomic_uint turn;         /* enum turn; the thread waits for `filled` unless it is its own */
+    atomic_uint waiting;                   /* threads that wait for `progress`, */
+    _Atomic(struct tessi_stream *) waiter; /* and the stream of one of them */
+    atomic_uint presence;                  /* enum presence */
     atomic_bool closing;
-    struct tessi_processor_stay stay;            /* of the thread */
+    struct tessi_processor_stay stay; /* of the thread */
     pthread_mutex_t lock;
     pthread_cond_t filled;
     pthread_cond_t progress;
@@ -115,8 +115,7 @@ static bool is_free(const struct tessi_stream *stream)
         const struct tessi_launch *launch = entry->as.launch;
         for (uint32_t i = 0; i < launch->after_count; i++) {
             struct tessi_stream *other = launch->after[i].stream;
-            if (other != stream &&
-                atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
+            if (other != stream && atomic_load_explicit(&other->ended, memory_order_acquire) < launch->after[i].last) {
                 return false;
             }
         }
@@ -473,8 +472,7 @@ void tessi_cpu_give_way(struct tessi_stream *stream)
 void tessi_cpu_come_back(struct tessi_stream *stream)
 {
     unsigned away = AWAY;
-    if (atomic_load(&stream->presence) == AWAY &&
-        atomic_compare_exchange_strong(&stream->presence, &away, RETURNING)) {
+    if (atomic_load(&stream->presence) == AWAY && atomic_compare_exchange_strong(&stream->presence, &away, RETURNING)) {
         wake_thread(stream);
     }
     tell_waiters(stream);

@@ -1,4 +1,4 @@
-#include "worker/processor.h"
+#include "worker/device/cpu/processor.h"
 
 #include <stddef.h>
 

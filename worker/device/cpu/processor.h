@@ -1,7 +1,7 @@
 /* Threads that wait for each other all the time tend to be kept on one processor by the system, which takes the one for
  * idle while it waits; then they take turns where they could run side by side. One of them leaves. */
-#ifndef TESSI_WORKER_PROCESSOR_H
-#define TESSI_WORKER_PROCESSOR_H
+#ifndef TESSI_DEVICE_CPU_PROCESSOR_H
+#define TESSI_DEVICE_CPU_PROCESSOR_H
 
 #include <sched.h>
 #include <stdbool.h>
