@@ -1,4 +1,6 @@
-/* Processors and devices: the scheduler machine with virtual workers that have both, and only take time. */
+/* Processors and devices: the scheduler machine with virtual workers that have both, and only take time.
+ *
+ * tests/run: one thread */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
