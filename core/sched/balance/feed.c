@@ -84,15 +84,6 @@ static uint64_t next_key(const struct backlog *backlog)
     return other < next ? other : next;
 }
 
-/* It comes first at this worker when it is fed again. */
-static void note_cut(struct lane *lane, const struct worker *worker, uint64_t done)
-{
-    if (done == 0 && lane->cut_at == 0) {
-        lane->cut_at = worker->index + 1;
-        lane->cut_turn = lane->turn;
-    }
-}
-
 /* Assign from the lowest span of one lane until the window is full, the span is used up or a task's inputs
  * have no owner yet. True when something was assigned or found unnecessary. */
 static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct lane *lane)
@@ -112,7 +103,7 @@ static bool feed_lane(struct tessi_sched *sched, struct worker *worker, struct l
         uint64_t index = span.first + done;
         if (sched->lookups == 0) {
             sched->cut_short = true;
-            note_cut(lane, worker, done);
+            backlog->cut_turn = done == 0 && backlog->cut_turn == 0 ? lane->turn : backlog->cut_turn;
             order = done > 0 ? tessi_order_of(span.layer, index) : order;
             break;
         }
@@ -157,12 +148,13 @@ static struct lane *next_lane(const struct session *session, uint32_t worker, si
 
 /* The lane that has waited longest for its turn since a step was cut short before it, or NULL. Without it a lane whose first
  * task reads more than a step may look at, and waits, would keep all lanes after it from ever being looked at. */
-static struct lane *cut_lane(const struct session *session, const struct worker *worker)
+static struct lane *cut_lane(const struct session *session, uint32_t worker)
 {
     struct lane *first = NULL;
     for (size_t l = 0; l < session->lane_count; l++) {
         struct lane *lane = session->lanes[l];
-        if (lane->cut_at == worker->index + 1 && (first == NULL || lane->cut_turn < first->cut_turn)) {
+        uint32_t turn = worker < lane->capacity ? lane->backlogs[worker].cut_turn : 0;
+        if (turn > 0 && (first == NULL || turn < first->backlogs[worker].cut_turn)) {
             first = lane;
         }
     }
@@ -176,9 +168,9 @@ static bool feed_from(struct tessi_sched *sched, struct worker *worker, struct s
         return feed_lane(sched, worker, session->lanes[0]);
     }
     session->turn++;
-    struct lane *cut = cut_lane(session, worker);
+    struct lane *cut = cut_lane(session, worker->index);
     if (cut != NULL && sched->lookups > 0) {
-        cut->cut_at = 0;
+        cut->backlogs[worker->index].cut_turn = 0;
         cut->turn = session->turn;
         if (feed_lane(sched, worker, cut)) {
             return true;

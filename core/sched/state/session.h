@@ -41,6 +41,8 @@ struct backlog {
     size_t begun;                  /* the first so many handles have been in use */
     size_t capacity;               /* of all three */
     uint32_t free;                 /* the handle that was given back last + 1, whose span knows the next; 0: none */
+    /* --- written by balance --- */
+    uint32_t cut_turn; /* of the session, in which a step was cut short before anything here was looked at; 0: none */
 };
 
 /* Work of one session that is handed out in the global order: see order/policy.h. */
@@ -56,8 +58,6 @@ struct lane {
     int64_t starving_since_ns; /* some could join and run it, and none has; −1: not so */
     /* --- written by balance --- */
     uint32_t turn;     /* last turn of the session in which it was tried */
-    uint32_t cut_at;   /* the worker for which it had nothing looked at when a step was cut short, + 1; 0: none */
-    uint32_t cut_turn; /* in which that was */
 };
 
 struct submission {
